@@ -1,0 +1,214 @@
+//! `NodeAudit`: what one node shall have, and what it has. Written by the controller (spec) and the agent of that node
+//! (status); users read it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::core::schema::ListMerge;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Reason, Rollout, Truth};
+
+/// The auditing of one control-plane node, named as the node. The controller writes `spec`, the agent of that node writes
+/// `status`. It is there to be read: change the AuditSetup instead.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "audit-operator.io",
+    version = "v1alpha1",
+    kind = "NodeAudit",
+    plural = "nodeaudits",
+    shortname = "naudit",
+    status = "NodeAuditStatus",
+    derive = "PartialEq",
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Revision", type_ = "string", json_path = ".status.revision"),
+    printcolumn(name = "Desired", type_ = "string", json_path = ".spec.revision"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.apiServerVersion"),
+    printcolumn(name = "Since", type_ = "date", json_path = ".status.since"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeAuditSpec {
+    /// The Setup that covers this node.
+    pub setup: String,
+    /// Generation of that Setup. A Revision that failed on the node is tried again only under a newer generation.
+    pub setup_generation: i64,
+    /// The Revision that the node shall run. Absent: the node shall get its original manifest back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// The Secret with the credentials of the sinks, and its version. They are replaced in place, without a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<CredentialsRef>,
+    /// How the change is carried out.
+    #[serde(default)]
+    pub rollout: Rollout,
+    /// What the agent probes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
+    pub sinks: Vec<SinkTarget>,
+    /// Whether the policy records the agent's canary request.
+    #[serde(default)]
+    pub canary: bool,
+}
+
+/// The Secret with the credentials of the sinks.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialsRef {
+    pub name: String,
+    pub resource_version: String,
+}
+
+/// What the agent of the node found and did.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeAuditStatus {
+    /// The generation of this object that the agent has taken up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    #[serde(default)]
+    pub phase: Phase,
+    /// Why the phase is what it is, in one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// The same for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The Revision that the node runs: the last one that was confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// The Revision of the change that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changing_to: Option<String>,
+    /// Version of the kube-apiserver of this node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_server_version: Option<String>,
+    /// When the phase became what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// When the agent last wrote this status. It does so at least once a minute while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<Time>,
+    /// The last change that was taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<NodeFailure>,
+    /// The version of the credentials that lie on the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<CredentialsRef>,
+    /// The sinks, as this node sees them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
+    pub sinks: Vec<NodeSinkStatus>,
+}
+
+/// What is true of a node.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// The manifest is not ours.
+    #[default]
+    Unmanaged,
+    /// The files of a change lie ready; the manifest is still the old one.
+    Staged,
+    /// The manifest is replaced, and the guard watches kube-apiserver.
+    Verifying,
+    /// kube-apiserver runs with the Revision.
+    Confirmed,
+    /// kube-apiserver did not come up with the Revision, and the node went back.
+    RolledBack,
+    /// Something else changed the manifest.
+    Drifted,
+    /// The node cannot be managed as it is; `message` tells why.
+    Unsupported,
+}
+
+/// A change that was taken back.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeFailure {
+    /// The Revision that failed. Absent: the restoring of the original manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    pub setup_generation: i64,
+    pub reason: Reason,
+    pub message: String,
+    /// The last line that kube-apiserver wrote before it exited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_words: Option<String>,
+    pub at: Time,
+}
+
+/// One sink, as one node sees it.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeSinkStatus {
+    pub name: String,
+    /// The destination can be resolved, connected to and verified (for a file: exists and can be written).
+    pub reachable: Finding,
+    /// A request made on purpose was found again at the sink.
+    pub delivering: Finding,
+    /// Events that this API server gave up since it started.
+    pub lost_events: i64,
+    /// When a delivery was last seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_delivered: Option<Time>,
+}
+
+/// One fact about a sink.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    pub status: Truth,
+    pub reason: Reason,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// What an agent probes of one sink. Holds no secret.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SinkTarget {
+    pub name: String,
+    /// A log file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogTarget>,
+    /// A webhook.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookTarget>,
+}
+
+/// A log file to look into.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct LogTarget {
+    /// Path on the node, or `-` for the standard output of kube-apiserver.
+    pub path: String,
+    /// Seconds that an event may take to get there, in mode Batch.
+    pub max_wait_seconds: i64,
+}
+
+/// A webhook to connect to.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookTarget {
+    /// Name or address, as in the URL.
+    pub host: String,
+    pub port: u16,
+    /// Absent: plain http.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsTarget>,
+    /// Seconds that an event may wait before it is sent.
+    pub max_wait_seconds: i64,
+}
+
+/// How a webhook is verified.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct TlsTarget {
+    /// Name that the certificate must carry.
+    pub server_name: String,
+    /// File on the node with the authorities; absent: those of the system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
+    pub insecure_skip_verify: bool,
+}

@@ -1,0 +1,28 @@
+//! Manages the auditing of kube-apiserver on self-hosted control planes.
+//!
+//! The modules stand in the order of the data: a Setup comes in, a Revision is rendered from it, a Plan says what a node
+//! still has to change, the guard carries it out and its Verdict goes back into status.
+//!
+//! - Pure, the clock passed in: [`api`], [`policy`], [`validate`], [`revision`], [`render`], [`manifest`], [`plan`],
+//!   [`journal`], [`verdict`], [`rollout`], [`status`].
+//! - The only code that touches a host: [`node`]. The only code that writes to the Kubernetes API: [`controller`] and the
+//!   agent's report in [`node`].
+//! - [`sink`] probes destinations, [`receiver`] is one.
+
+pub mod api;
+pub mod cli;
+pub mod controller;
+pub mod journal;
+pub mod manifest;
+pub mod node;
+pub mod plan;
+pub mod policy;
+pub mod receiver;
+pub mod render;
+pub mod revision;
+pub mod rollout;
+pub mod sink;
+pub mod status;
+pub mod telemetry;
+pub mod validate;
+pub mod verdict;
