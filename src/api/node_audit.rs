@@ -2,12 +2,11 @@
 //! (status); users read it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::core::schema::ListMerge;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Reason, Rollout, Truth};
+use super::{Rollout, Truth};
 
 /// The auditing of one control-plane node, named as the node. The controller writes `spec`, the agent of that node writes
 /// `status`. It is there to be read: change the AuditSetup instead.
@@ -71,7 +70,7 @@ pub struct NodeAuditStatus {
     pub phase: Phase,
     /// Why the phase is what it is, in one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<Reason>,
+    pub reason: Option<super::Reason>,
     /// The same for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -130,7 +129,7 @@ pub struct NodeFailure {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
     pub setup_generation: i64,
-    pub reason: Reason,
+    pub reason: super::Reason,
     pub message: String,
     /// The last line that kube-apiserver wrote before it exited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -159,7 +158,7 @@ pub struct NodeSinkStatus {
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
     pub status: Truth,
-    pub reason: Reason,
+    pub reason: super::Reason,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
 }
