@@ -10,6 +10,7 @@ mod read;
 mod scalar;
 mod write;
 
+pub(crate) use faults::is_dns_label;
 pub use faults::{Fault, faults};
 pub use preset::{PresetPolicy, preset};
 pub use read::{ReadError, read};

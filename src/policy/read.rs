@@ -48,6 +48,9 @@ struct Document {
 pub fn read(text: &str) -> Result<Policy, ReadError> {
     // First what serde does not see: which scalars were quoted.
     no_typed_scalar(text)?;
+    if text.trim().is_empty() {
+        return Err(ReadError { place: None, message: "the text is empty".into() });
+    }
     let options = serde_saphyr::options! { with_snippet: false };
     let document: Document = serde_saphyr::from_str_with_options(text, options).map_err(|error| ReadError {
         place: error.location().map(|at| (at.line(), at.column())),
@@ -94,6 +97,7 @@ fn no_typed_scalar(text: &str) -> Result<(), ReadError> {
         Sequence,
     }
     let mut open: Vec<Open> = Vec::new();
+    let mut documents = 0;
     for next in Parser::new_from_str(text) {
         let (event, span) =
             next.map_err(|error| ReadError { place: place(error.marker()), message: error.info().to_string() })?;
@@ -115,6 +119,13 @@ fn no_typed_scalar(text: &str) -> Result<(), ReadError> {
                     return fault(format!("{value:?} is {what} to kube-apiserver, not a string: {what_to_do}"));
                 }
                 scalar_key = is_key.then(|| value.to_string());
+            }
+            Event::DocumentStart(..) if documents == 1 => {
+                return fault("a second document: kube-apiserver reads the first one only".into());
+            }
+            Event::DocumentStart(..) => {
+                documents += 1;
+                continue;
             }
             Event::Alias(..) => return fault("aliases are not supported in a policy: write it out".into()),
             Event::MappingStart(..) | Event::SequenceStart(..) => {
@@ -190,8 +201,11 @@ mod tests {
             ),
             ("apiVersion: audit.k8s.io/v1\nkind: ConfigMap\nrules: [{level: None}]\n".into(), "kind is \"ConfigMap\""),
             ("kind: Policy\nrules: [{level: None}]\n".into(), "line 2, column 1: missing field `apiVersion`"),
-            (format!("{}---\n{HEAD}rules: [{{level: Metadata}}]\n", rules("- level: None\n")), "line 5, column "),
-            (String::new(), ""),
+            (
+                format!("{}---\n{HEAD}rules: [{{level: Metadata}}]\n", rules("- level: None\n")),
+                "line 5, column 1: a second document",
+            ),
+            (String::new(), "the text is empty"),
         ] {
             let error = read(&text).expect_err(&text);
             assert!(error.to_string().starts_with(want), "{text}\nwant {want}\ngot  {error}");
