@@ -13,6 +13,7 @@ mod write;
 pub(crate) use faults::is_dns_label;
 pub use faults::{Fault, faults};
 pub use preset::{PresetPolicy, preset};
+pub(crate) use read::message_of;
 pub use read::{ReadError, read};
 pub use write::{Part, quoted, write};
 

@@ -71,7 +71,7 @@ pub fn read(text: &str) -> Result<Policy, ReadError> {
 }
 
 /// The parser's message without its place, on one line.
-fn message_of(error: &serde_saphyr::Error) -> String {
+pub(crate) fn message_of(error: &serde_saphyr::Error) -> String {
     let text = error.without_snippet().to_string();
     let text = text.lines().next().unwrap_or_default();
     // "error: line 5 column 10: unknown variant …" and " at line 5, column 10" repeat the place.
@@ -80,7 +80,9 @@ fn message_of(error: &serde_saphyr::Error) -> String {
         Some((place, rest)) if place.starts_with("line ") => rest,
         _ => text,
     };
-    text.split(" at line ").next().unwrap_or(text).to_string()
+    // So does advice for programmers.
+    let end = [" at line ", ", set DuplicateKeyPolicy"].iter().filter_map(|rest| text.find(rest)).min();
+    text[..end.unwrap_or(text.len())].to_string()
 }
 
 /// The parser counts lines from 1 and columns from 0.
