@@ -186,7 +186,8 @@ async fn take(request: Request<Incoming>, shared: &Shared) -> Result<String, (St
     }
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if let Some(file) = &shared.args.token_file {
-        let token = std::fs::read_to_string(file).map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "the token cannot be read".to_string()))?;
+        let token = std::fs::read_to_string(file)
+            .map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "the token cannot be read".to_string()))?;
         let sent = header("authorization").strip_prefix("Bearer ").unwrap_or_default();
         if token.trim().is_empty() || !is_equal(sent.as_bytes(), token.trim().as_bytes()) {
             return Err((StatusCode::UNAUTHORIZED, "a bearer token is needed, and it is another one".into()));
@@ -196,9 +197,15 @@ async fn take(request: Request<Incoming>, shared: &Shared) -> Result<String, (St
         return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json".into()));
     }
     let body = Limited::new(request.into_body(), shared.args.max_body_bytes).collect().await;
-    let body = body.map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, format!("the body was cut off or is larger than {} bytes", shared.args.max_body_bytes)))?;
+    let body = body.map_err(|_| {
+        (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body was cut off or is larger than {} bytes", shared.args.max_body_bytes),
+        )
+    })?;
     let body = body.to_bytes();
-    let list: EventList<'_> = serde_json::from_slice(&body).map_err(|error| (StatusCode::BAD_REQUEST, format!("not an EventList: {error}")))?;
+    let list: EventList<'_> = serde_json::from_slice(&body)
+        .map_err(|error| (StatusCode::BAD_REQUEST, format!("not an EventList: {error}")))?;
     if list.kind != "EventList" || list.api_version != "audit.k8s.io/v1" {
         return Err((StatusCode::BAD_REQUEST, "not an EventList of audit.k8s.io/v1".into()));
     }
@@ -225,7 +232,11 @@ fn metrics(counts: &Counts) -> String {
     [
         line("batches", "Requests that were taken.", &counts.batches),
         line("events", "Events that were taken.", &counts.events),
-        line("dropped_events", "Events that were taken and not written, since the output did not keep up.", &counts.dropped),
+        line(
+            "dropped_events",
+            "Events that were taken and not written, since the output did not keep up.",
+            &counts.dropped,
+        ),
         line("refused", "Requests that were refused.", &counts.refused),
     ]
     .concat()
