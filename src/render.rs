@@ -15,6 +15,10 @@ use crate::validate::ValidSetup;
 mod flags;
 mod kubeconfig;
 
+/// How long open watches are given when kube-apiserver stops (kubernetes@v1.36.3
+/// staging/src/k8s.io/apiserver/pkg/server/options/server_run_options.go).
+pub const DRAIN_FLAG: &str = "shutdown-watch-termination-grace-period";
+
 /// Everything that comes of a Setup.
 #[derive(Clone)]
 pub struct Rendered {
@@ -87,13 +91,13 @@ pub fn render_with(setup: &ValidSetup, hooks: &Hooks) -> Rendered {
     }
 }
 
-/// What the manifest shall say for a Revision.
+/// What a manifest shall say to run a Revision.
 pub fn intent(revision: &Revision) -> Intent {
     let mount = |name: &str, path: &str, read_only| Mount { name: name.into(), path: path.into(), read_only };
     let mut mounts = vec![mount("audit-operator-config", AUDIT_DIR, true)];
     mounts.extend(revision.content.log_directory.as_ref().map(|path| mount("audit-operator-log", path, false)));
     let drain = revision.content.drain_watches_seconds;
-    let defaults = (drain > 0).then(|| ("shutdown-watch-termination-grace-period".to_string(), format!("{drain}s")));
+    let defaults = (drain > 0).then(|| (DRAIN_FLAG.to_string(), format!("{drain}s")));
     Intent { revision: revision.id.clone(), flags: revision.flags(), defaults: defaults.into_iter().collect(), mounts }
 }
 

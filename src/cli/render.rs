@@ -101,8 +101,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn edit(path: &Path, rendered: &Rendered) -> anyhow::Result<Edited> {
     let old = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let new =
-        manifest::edit(&old, &intent(&rendered.revision)).with_context(|| format!("cannot edit {}", path.display()))?;
+    let new = manifest::edit(&old, &intent(&rendered.revision))
+        .with_context(|| format!("cannot edit {}", path.display()))?
+        .text;
     let diff = TextDiff::from_lines(&old, &new);
     let diff = diff.unified_diff().header(&format!("a/{MANIFEST}"), &format!("b/{MANIFEST}")).to_string();
     Ok(Edited { new, diff })
