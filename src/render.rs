@@ -15,6 +15,9 @@ use crate::validate::ValidSetup;
 mod flags;
 mod kubeconfig;
 
+#[cfg(test)]
+mod tests;
+
 /// How long open watches are given when kube-apiserver stops (kubernetes@v1.36.3
 /// staging/src/k8s.io/apiserver/pkg/server/options/server_run_options.go).
 pub const DRAIN_FLAG: &str = "shutdown-watch-termination-grace-period";
