@@ -135,7 +135,9 @@ enum State {
     /// It has what its spec says, and has had it for long enough.
     Settled,
     /// It has what its spec says, but not for long enough yet.
-    Settling { left: SignedDuration },
+    Settling {
+        left: SignedDuration,
+    },
     /// It has not come to an end with what its spec says.
     Changing,
     /// It went back, and serves.
@@ -209,7 +211,8 @@ impl<'a> View<'a> {
     }
 
     fn has_reached_goal(&self) -> bool {
-        self.node.audit.is_some_and(|audit| audit.spec.revision.as_deref() == self.node.goal) && self.has_what_spec_says()
+        self.node.audit.is_some_and(|audit| audit.spec.revision.as_deref() == self.node.goal)
+            && self.has_what_spec_says()
     }
 
     /// The failure that halts the rollout: of the goal, under this generation, and not made good since.
@@ -278,9 +281,7 @@ fn next<'a>(views: &'a [View<'a>]) -> Option<&'a View<'a>> {
     let mut candidates: Vec<&View> = views
         .iter()
         .filter(|view| view.can_start())
-        .filter(|view| {
-            views.iter().all(|other| other.node.name == view.node.name || other.lets_others_change())
-        })
+        .filter(|view| views.iter().all(|other| other.node.name == view.node.name || other.lets_others_change()))
         .collect();
     candidates.sort_by_key(|view| view.rank());
     candidates.first().copied()
