@@ -1,1 +1,230 @@
-//! To come.
+//! The journal of a node: what it runs, what it is in the middle of, and what failed before.
+//!
+//! It lies in `/var/lib/audit-operator/journal.json` and is written ahead: an intent is durable before the step it names is
+//! taken, so that whoever starts next knows what may have happened. Pure data and transitions; [`crate::node`] reads and
+//! writes it under a file lock.
+
+use k8s_openapi::jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::api::{Reason, Rollout};
+use crate::revision::RevisionId;
+
+/// Failures that are remembered; the oldest go first.
+const FAILURES_KEPT: usize = 10;
+
+/// SHA-256 in hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sha(String);
+
+impl Sha {
+    pub fn of(bytes: &[u8]) -> Self {
+        use sha2::Digest;
+        Self(sha2::Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect())
+    }
+}
+
+impl std::fmt::Display for Sha {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0[..12])
+    }
+}
+
+/// A moment, on the two clocks of a node. The wall clock is for people: it may jump. Durations are counted on the
+/// boot clock, which goes on while the machine sleeps and starts anew with each boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Clock {
+    pub wall: Timestamp,
+    pub boot_id: String,
+    pub since_boot_ms: u64,
+}
+
+impl Clock {
+    /// Milliseconds from `earlier` to `self`. After a reboot the time before it is not known: counted is the time since the
+    /// boot, so that a deadline stays bounded and no jump of the wall clock can shorten it.
+    pub fn ms_since(&self, earlier: &Clock) -> u64 {
+        if self.boot_id == earlier.boot_id {
+            self.since_boot_ms.saturating_sub(earlier.since_boot_ms)
+        } else {
+            self.since_boot_ms
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Journal {
+    pub version: u32,
+    /// The manifest as it was before us, kept as `original.yaml`.
+    pub original: Option<Sha>,
+    /// What was last confirmed, kept as `confirmed.yaml`.
+    pub confirmed: Option<Confirmed>,
+    /// The change that is under way, or was finished and not yet reported.
+    pub change: Option<Change>,
+    /// Number of the last change.
+    pub changes: u64,
+    /// The newest last.
+    pub failures: Vec<Failure>,
+}
+
+/// A manifest of ours that kube-apiserver was seen to serve with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Confirmed {
+    pub revision: RevisionId,
+    pub manifest: Sha,
+    pub at: Timestamp,
+}
+
+/// A change that was taken back. The same Revision is not tried again under the same generation of its Setup.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// `None`: the restoring of the original manifest.
+    pub target: Option<RevisionId>,
+    pub setup_generation: i64,
+    pub cause: Cause,
+    pub at: Timestamp,
+}
+
+/// Why a change was taken back or given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cause {
+    pub reason: Reason,
+    pub message: String,
+    /// The last line that kube-apiserver wrote.
+    pub last_words: Option<String>,
+}
+
+/// One change of the manifest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    pub number: u64,
+    /// The Revision to run; `None` restores the original manifest.
+    pub target: Option<RevisionId>,
+    pub setup_generation: i64,
+    /// Hashes of the manifest before and after, kept as `change/before.yaml` and `change/after.yaml`.
+    pub before: Sha,
+    pub after: Sha,
+    /// Command lines of kube-apiserver before and after: how its process is recognised.
+    pub argv_before: Vec<String>,
+    pub argv_after: Vec<String>,
+    /// Where this node's API server is asked for `/readyz`.
+    pub probe: Endpoint,
+    /// Log directories of the API server's pods at the start: any other one belongs to a new pod.
+    pub pods_before: Vec<String>,
+    pub rollout: Rollout,
+    pub stage: Stage,
+    pub staged: Clock,
+    /// When the manifest was about to be taken out or replaced.
+    pub begun: Option<Clock>,
+    pub rollback: Option<Rollback>,
+    /// Why the change ended other than confirmed.
+    pub cause: Option<Cause>,
+    pub finished: Option<Timestamp>,
+}
+
+/// Address of an API server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    pub host: String,
+    pub port: u16,
+}
+
+/// How far a change is. Written ahead: the step may or may not have been taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// The files lie ready; the manifest is untouched.
+    Staged,
+    /// Swift: the manifest is being taken out, and the old process has to go.
+    TakingOut,
+    /// The new manifest is being put in place, and watched.
+    Verifying,
+    /// The old manifest is being put back, and watched.
+    RollingBack,
+    Confirmed,
+    RolledBack,
+    /// Ended before the manifest was replaced, or because somebody else replaced it.
+    Abandoned,
+}
+
+impl Stage {
+    pub fn is_final(self) -> bool {
+        matches!(self, Stage::Confirmed | Stage::RolledBack | Stage::Abandoned)
+    }
+}
+
+/// The way back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollback {
+    pub way: Way,
+    /// When this way was taken up.
+    pub begun: Clock,
+    /// Starts of the container when this way was taken up.
+    pub starts: u32,
+    /// The kubelet was ended: once is enough.
+    pub kubelet_ended: bool,
+}
+
+/// The ways back, from the gentlest to the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Way {
+    /// The old manifest is put back and the kubelet takes it up.
+    Manifest,
+    /// The kubelet ignores manifests until it has seen an API server: the manifest stays, the files it mounts are made good.
+    Files,
+    /// The old manifest is put back and the kubelet is ended, so that its service manager starts it anew.
+    Kubelet,
+}
+
+impl Journal {
+    pub const VERSION: u32 = 1;
+
+    /// Whether a change is under way: the guard has work.
+    pub fn unconfirmed(&self) -> Option<&Change> {
+        self.change.as_ref().filter(|change| !change.stage.is_final())
+    }
+
+    /// The failure that keeps `target` from being tried again under this generation.
+    pub fn quarantine(&self, target: Option<&RevisionId>, setup_generation: i64) -> Option<&Failure> {
+        self.failures
+            .iter()
+            .rev()
+            .find(|failure| failure.target.as_ref() == target && failure.setup_generation >= setup_generation)
+    }
+
+    /// Ends the change that is under way. What it was is kept until the next one begins.
+    pub fn finish(&mut self, stage: Stage, cause: Option<Cause>, now: Timestamp) {
+        let Some(change) = self.change.as_mut() else { return };
+        change.stage = stage;
+        change.finished = Some(now);
+        change.cause.clone_from(&cause);
+        match (stage, &change.target) {
+            (Stage::Confirmed, Some(revision)) => {
+                self.confirmed =
+                    Some(Confirmed { revision: revision.clone(), manifest: change.after.clone(), at: now });
+            }
+            (Stage::Confirmed, None) => {
+                self.confirmed = None;
+                self.original = None;
+            }
+            (Stage::RolledBack, _) => {
+                let cause = cause.expect("a rollback has a cause");
+                let failure = Failure {
+                    target: change.target.clone(),
+                    setup_generation: change.setup_generation,
+                    cause,
+                    at: now,
+                };
+                self.failures.push(failure);
+                let surplus = self.failures.len().saturating_sub(FAILURES_KEPT);
+                self.failures.drain(..surplus);
+            }
+            _ => {}
+        }
+    }
+}

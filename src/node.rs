@@ -1,1 +1,48 @@
-//! To come.
+//! The only code that touches a host: the agent, which observes, stages and reports, and the guard, which alone replaces the
+//! manifest and takes it back.
+//!
+//! Both are loops around pure parts: [`crate::plan`] says what a node still has to change, [`crate::verdict`] what the guard
+//! does next. They share the journal below a file lock, so there is exactly one writer at any time.
+
+pub mod agent;
+pub mod files;
+pub mod guard;
+mod observe;
+mod probe;
+mod process;
+mod report;
+mod stage;
+mod state;
+
+pub use observe::{Refusal, observe};
+pub use stage::stage;
+pub use state::{LockedState, State};
+
+/// The manifest of kube-apiserver: the only foreign file that is changed.
+pub const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+/// The directory that the kubelet runs everything from, dot files aside.
+pub const MANIFESTS_DIR: &str = "/etc/kubernetes/manifests";
+/// Our state on a node.
+pub const STATE_DIR: &str = "/var/lib/audit-operator";
+/// Log directories of the pods on a node.
+pub const POD_LOGS_DIR: &str = "/var/log/pods";
+
+/// How a watch of the Kubernetes API is taken up again: soon, since a single-node cluster loses its API server at each change.
+pub(crate) fn retry() -> impl kube::runtime::utils::Backoff {
+    Soon
+}
+
+/// One second, for ever: the API server that went is about to come back.
+struct Soon;
+
+impl Iterator for Soon {
+    type Item = std::time::Duration;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(std::time::Duration::from_secs(1))
+    }
+}
+
+impl kube::runtime::utils::Backoff for Soon {
+    fn reset(&mut self) {}
+}

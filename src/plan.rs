@@ -1,1 +1,346 @@
-//! To come.
+//! What a node shall have, and what was read from it, in; the complete, ordered list of changes, out.
+//!
+//! A [`Plan`] leaves nothing to decide: [`crate::node::stage`] carries out its actions in their order, and the guard the change that they
+//! record. Its `Display` is the dry run. Nothing here reads a host or a clock.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::api::{Reason, Rollout};
+use crate::journal::{Change, Clock, Endpoint, Failure, Journal, Sha, Stage};
+use crate::manifest;
+use crate::render;
+use crate::revision::{self, KUBECONFIG_FILE, POLICY_FILE, Revision, RevisionId};
+
+/// Disk space that stays free beside what the log may take.
+const HEADROOM_BYTES: u64 = 256 * 1024 * 1024;
+
+/// What a node shall have.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Desired {
+    /// `None`: its original manifest.
+    pub revision: Option<Revision>,
+    pub setup_generation: i64,
+    pub rollout: Rollout,
+    /// The static pod of the guard, as YAML; `None` where the guard's loop runs in this process.
+    pub guard: Option<String>,
+}
+
+/// What was read from a node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    /// Text of the manifest.
+    pub manifest: String,
+    pub journal: Journal,
+    /// The manifest as it was before us, as far as it was kept.
+    pub original: Option<String>,
+    /// Files of the Revision that was last confirmed, by name: what a broken one is made good with.
+    pub confirmed_files: BTreeMap<String, String>,
+    /// Log directories of the API server's pods.
+    pub pods: Vec<String>,
+    /// Bytes that are free where the log goes, and those that the log takes already.
+    pub log_free_bytes: u64,
+    pub log_used_bytes: u64,
+    /// Whether the path of the log is a directory, or lies below something that is not one.
+    pub log_path_blocked: Option<String>,
+    pub now: Clock,
+}
+
+/// What there is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Plan {
+    Nothing(Idle),
+    /// The node cannot be changed as it is.
+    Refused(Refusal),
+    Change(Box<Steps>),
+}
+
+/// Why there is nothing to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Idle {
+    /// The node has what it shall have.
+    AsDesired,
+    /// A change is under way.
+    Changing,
+    Paused,
+    /// The Revision failed here before, under this generation of the Setup.
+    Quarantined(Failure),
+}
+
+/// Why a node cannot be changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub reason: Reason,
+    pub message: String,
+}
+
+/// The actions of the agent, and the change that the guard then carries out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Steps {
+    pub actions: Vec<Action>,
+    pub change: Change,
+    pub before: String,
+    pub after: String,
+    /// Hand-made audit flags that are changed or removed; `restore` gives them back.
+    pub taken_over: Vec<String>,
+}
+
+/// One change of a file.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    MakeDirectory {
+        path: String,
+        mode: u32,
+    },
+    /// Write a file, or leave it if it holds that content.
+    WriteFile {
+        path: String,
+        mode: u32,
+        content: String,
+    },
+    /// Keep a file of our state.
+    Keep {
+        name: String,
+        content: String,
+    },
+    /// Record the change in the journal: from here on the guard has work.
+    Record,
+    /// Put the guard's static pod into the manifest directory.
+    StartGuard {
+        manifest: String,
+    },
+}
+
+/// Name of the original manifest in our state.
+pub const ORIGINAL: &str = "original.yaml";
+/// Names of the manifests of the change that is under way.
+pub const BEFORE: &str = "change/before.yaml";
+pub const AFTER: &str = "change/after.yaml";
+/// Files that make a broken Revision good, by the name that they have in it.
+pub const REPAIR_DIR: &str = "change/repair";
+/// The guard's static pod.
+pub const GUARD_MANIFEST: &str = "/etc/kubernetes/manifests/audit-operator-guard.yaml";
+
+/// Audits nothing: a kube-apiserver that must come up, whatever it shall record, comes up with this.
+const SAFE_POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: None\n";
+/// Reaches nobody, and with [`SAFE_POLICY`] has nothing to send.
+const SAFE_KUBECONFIG: &str = "apiVersion: v1\nkind: Config\nclusters:\n- name: none\n  cluster:\n    server: https://127.0.0.1:9/\ncontexts:\n- name: none\n  context:\n    cluster: none\n    user: none\ncurrent-context: none\nusers:\n- name: none\n  user: {}\n";
+
+/// Plans the way from what was observed to what is desired.
+pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
+    if observed.journal.unconfirmed().is_some() {
+        return Plan::Nothing(Idle::Changing);
+    }
+    match steps(desired, observed) {
+        Ok(None) => Plan::Nothing(Idle::AsDesired),
+        Err(refusal) => Plan::Refused(refusal),
+        Ok(Some(steps)) => {
+            let target = desired.revision.as_ref().map(|revision| &revision.id);
+            if let Some(failure) = observed.journal.quarantine(target, desired.setup_generation) {
+                Plan::Nothing(Idle::Quarantined(failure.clone()))
+            } else if desired.rollout.paused {
+                Plan::Nothing(Idle::Paused)
+            } else {
+                Plan::Change(Box::new(steps))
+            }
+        }
+    }
+}
+
+fn steps(desired: &Desired, observed: &Observed) -> Result<Option<Steps>, Refusal> {
+    let facts = manifest::read(&observed.manifest).map_err(|error| unusable(&error))?;
+    let original = original(observed, facts.revision.is_some());
+    let (after, taken_over) = match &desired.revision {
+        Some(revision) => {
+            check_log(revision, observed)?;
+            // Ours untouched: start from the original, so that the result does not depend on the Revisions in between.
+            // Changed by somebody else: their text is the base, and only our parts are edited.
+            let untouched = observed
+                .journal
+                .confirmed
+                .as_ref()
+                .is_some_and(|c| c.manifest == Sha::of(observed.manifest.as_bytes()));
+            let base = if untouched { &original } else { &observed.manifest };
+            let edited = manifest::edit(base, &render::intent(revision)).map_err(|error| unusable(&error))?;
+            (edited.text, edited.taken_over)
+        }
+        None if facts.revision.is_none() => return Ok(None),
+        None => {
+            let untouched = observed
+                .journal
+                .confirmed
+                .as_ref()
+                .is_some_and(|c| c.manifest == Sha::of(observed.manifest.as_bytes()));
+            let text = if untouched {
+                original.clone()
+            } else {
+                manifest::remove(&observed.manifest, &original).map_err(|error| unusable(&error))?
+            };
+            (text, Vec::new())
+        }
+    };
+    if after == observed.manifest {
+        return Ok(None);
+    }
+    let facts_after = manifest::read(&after).map_err(|error| unusable(&error))?;
+    let change = Change {
+        number: observed.journal.changes + 1,
+        target: desired.revision.as_ref().map(|revision| revision.id.clone()),
+        setup_generation: desired.setup_generation,
+        before: Sha::of(observed.manifest.as_bytes()),
+        after: Sha::of(after.as_bytes()),
+        probe: endpoint(&facts_after),
+        argv_before: facts.argv,
+        argv_after: facts_after.argv,
+        pods_before: observed.pods.clone(),
+        rollout: desired.rollout.clone(),
+        stage: Stage::Staged,
+        staged: observed.now.clone(),
+        begun: None,
+        rollback: None,
+        cause: None,
+        finished: None,
+    };
+    let mut actions = Vec::new();
+    if facts.revision.is_none() {
+        actions.push(Action::Keep { name: ORIGINAL.into(), content: observed.manifest.clone() });
+    }
+    if let Some(revision) = &desired.revision {
+        stage_revision(revision, observed, &mut actions);
+    }
+    actions.push(Action::Keep { name: BEFORE.into(), content: observed.manifest.clone() });
+    actions.push(Action::Keep { name: AFTER.into(), content: after.clone() });
+    // The order is the safety: everything that the guard reads lies there before the record that makes it read.
+    actions.push(Action::Record);
+    if let Some(guard) = &desired.guard {
+        actions.push(Action::StartGuard { manifest: guard.clone() });
+    }
+    Ok(Some(Steps { actions, change, before: observed.manifest.clone(), after, taken_over }))
+}
+
+/// The manifest before us. One that carries no mark of ours is an original itself, whoever wrote it (a kubeadm upgrade does).
+fn original(observed: &Observed, is_ours: bool) -> String {
+    match &observed.original {
+        Some(original) if is_ours => original.clone(),
+        _ => observed.manifest.clone(),
+    }
+}
+
+fn check_log(revision: &Revision, observed: &Observed) -> Result<(), Refusal> {
+    if let Some(why) = &observed.log_path_blocked {
+        return Err(Refusal { reason: Reason::LogPathUnusable, message: why.clone() });
+    }
+    let Some(directory) = &revision.content.log_directory else { return Ok(()) };
+    let needed = revision.content.log_bytes.saturating_sub(observed.log_used_bytes).saturating_add(HEADROOM_BYTES);
+    if revision.content.log_bytes > 0 && observed.log_free_bytes < needed {
+        let mib = |bytes: u64| bytes / (1024 * 1024);
+        let message = format!(
+            "the log and its backups may take {} MiB below {directory}, and {} MiB are free there; lower maxBackups or maxSizeMegabytes, or make room",
+            mib(revision.content.log_bytes),
+            mib(observed.log_free_bytes)
+        );
+        return Err(Refusal { reason: Reason::DiskFull, message });
+    }
+    Ok(())
+}
+
+fn stage_revision(revision: &Revision, observed: &Observed, actions: &mut Vec<Action>) {
+    let directory = revision.directory();
+    actions.push(Action::MakeDirectory { path: format!("{}/revisions", revision::AUDIT_DIR), mode: 0o700 });
+    actions.push(Action::MakeDirectory { path: directory.clone(), mode: 0o700 });
+    for (name, content) in &revision.content.files {
+        actions.push(Action::WriteFile { path: format!("{directory}/{name}"), mode: 0o600, content: content.clone() });
+        let good = observed.confirmed_files.get(name).cloned().unwrap_or_else(|| safe(name, content));
+        actions.push(Action::Keep { name: format!("{REPAIR_DIR}/{name}"), content: good });
+    }
+    if let Some(log_directory) = &revision.content.log_directory {
+        actions.push(Action::MakeDirectory { path: log_directory.clone(), mode: 0o700 });
+    }
+}
+
+/// What makes a file good where no confirmed Revision has one of that name.
+fn safe(name: &str, content: &str) -> String {
+    match name {
+        POLICY_FILE => SAFE_POLICY.into(),
+        KUBECONFIG_FILE => SAFE_KUBECONFIG.into(),
+        _ => content.into(),
+    }
+}
+
+/// Where the API server of this manifest is asked whether it is ready.
+pub fn endpoint(facts: &manifest::Facts) -> Endpoint {
+    let host = match facts.flags.get("bind-address").map(String::as_str) {
+        None | Some("" | "0.0.0.0") => "127.0.0.1".to_string(),
+        Some("::") => "::1".to_string(),
+        Some(address) => address.to_string(),
+    };
+    let port = facts.flags.get("secure-port").and_then(|port| port.parse().ok()).unwrap_or(6443);
+    Endpoint { host, port }
+}
+
+fn unusable(error: &manifest::Error) -> Refusal {
+    Refusal { reason: error.reason(), message: error.to_string() }
+}
+
+/// The Revision that a target names, for people.
+pub fn name(target: Option<&RevisionId>) -> String {
+    target.map_or_else(|| "the original manifest".into(), |revision| format!("revision {revision}"))
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Plan::Nothing(Idle::AsDesired) => writeln!(f, "Nothing to do: the node has what it shall have."),
+            Plan::Nothing(Idle::Changing) => writeln!(f, "Nothing to do now: a change is under way."),
+            Plan::Nothing(Idle::Paused) => writeln!(f, "Nothing is done: the rollout is paused."),
+            Plan::Nothing(Idle::Quarantined(failure)) => {
+                writeln!(
+                    f,
+                    "Nothing is done: {} failed here before: {}",
+                    name(failure.target.as_ref()),
+                    failure.cause.message
+                )
+            }
+            Plan::Refused(refusal) => writeln!(f, "Refused ({}): {}", refusal.reason, refusal.message),
+            Plan::Change(steps) => steps.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Steps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "Change to {}:", name(self.change.target.as_ref()))?;
+        for (index, action) in self.actions.iter().enumerate() {
+            writeln!(f, "{:3}. {action}", index + 1)?;
+        }
+        let rollout = &self.change.rollout;
+        writeln!(
+            f,
+            "{:3}. guard: {:?} the manifest ({} -> {}), wait until kube-apiserver was ready for {} s, or take it back after {} s",
+            self.actions.len() + 1,
+            rollout.method,
+            self.change.before,
+            self.change.after,
+            rollout.min_ready_seconds,
+            rollout.confirm_timeout_seconds
+        )?;
+        for flag in &self.taken_over {
+            writeln!(f, "     taken over: {flag} (given back by restore)")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Action::MakeDirectory { path, mode } => write!(f, "make directory {path} (mode {mode:o})"),
+            Action::WriteFile { path, mode, content } => {
+                write!(f, "write {path} (mode {mode:o}, {} bytes)", content.len())
+            }
+            Action::Keep { name, content } => write!(f, "keep {name} in our state ({} bytes)", content.len()),
+            Action::Record => write!(f, "record the change in the journal"),
+            Action::StartGuard { .. } => write!(f, "start the guard: {GUARD_MANIFEST}"),
+        }
+    }
+}

@@ -3,8 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::api::{PolicyStatus, SinkTarget};
-use crate::revision::Revision;
+use crate::manifest;
+use crate::revision::{AUDIT_DIR, Revision};
 use crate::validate::ValidSetup;
+
+/// How long open watches are given when kube-apiserver stops (kubernetes@v1.36.3
+/// staging/src/k8s.io/apiserver/pkg/server/options/server_run_options.go).
+pub const DRAIN_FLAG: &str = "shutdown-watch-termination-grace-period";
 
 /// Everything that comes of a Setup.
 #[derive(Clone, Debug)]
@@ -19,4 +24,18 @@ pub struct Rendered {
 
 pub fn render(_setup: &ValidSetup) -> Rendered {
     unimplemented!()
+}
+
+/// What a manifest shall say to run a Revision.
+pub fn intent(revision: &Revision) -> manifest::Intent {
+    let mount = |name: &str, path: &str, read_only| manifest::Mount { name: name.into(), path: path.into(), read_only };
+    let mut mounts = vec![mount("audit-operator-config", AUDIT_DIR, true)];
+    mounts.extend(revision.content.log_directory.iter().map(|directory| mount("audit-operator-log", directory, false)));
+    let drain = revision.content.drain_watches_seconds;
+    manifest::Intent {
+        revision: revision.id.clone(),
+        flags: revision.flags(),
+        defaults: (drain > 0).then(|| (DRAIN_FLAG.to_string(), format!("{drain}s"))).into_iter().collect(),
+        mounts,
+    }
 }

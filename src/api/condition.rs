@@ -140,6 +140,8 @@ reasons! {
     NotStarted,
     /// This Revision failed here before.
     Quarantined,
+    /// The machine was rebooted in the middle of a change.
+    Interrupted,
     /// The API server of this node was not serving before the change.
     ApiServerDown,
     /// The kubelet was ended so that it takes up the manifest.

@@ -1,0 +1,374 @@
+//! The agent: brings its own node to what its `NodeAudit` asks for, and reports.
+//!
+//! *Flow.* read the NodeAudit -> fetch the Revision -> observe -> plan -> stage -> (guard) -> probe the sinks -> report. A turn is taken
+//! whenever the NodeAudit changes, each second while a change is under way, and every quarter of a minute otherwise.
+//! *Assumptions.* The Kubernetes API may be away at any moment, above all during a change of this very node: a turn that
+//! cannot reach it is simply taken again.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::files::{self, Host};
+use super::report::{Known, differs, report};
+use super::state::{self, State};
+use super::{observe, process, stage};
+use crate::api::{CredentialsRef, NodeAudit, NodeAuditSpec, NodeAuditStatus, Reason};
+use crate::journal::{Cause, Journal, Stage};
+use crate::plan::{self, Desired, GUARD_MANIFEST, Plan, Refusal};
+use crate::revision::{self, AUDIT_DIR, Content, Revision, RevisionId};
+
+/// Between turns while a change is under way.
+const BUSY: Duration = Duration::from_secs(1);
+/// Between turns otherwise: the interval of the canary and of the search for drift.
+const IDLE: Duration = Duration::from_secs(15);
+/// The status is written at least this often, so that the controller can tell a silent agent.
+const HEARTBEAT: Duration = Duration::from_secs(45);
+/// How long the guard's container may take to start. Its image is the agent's own and lies on the node.
+const GUARD_TIMEOUT_MS: u64 = 120_000;
+
+const GUARD_POD: &str = include_str!("guard_pod.yaml");
+
+/// Arguments of `audit-operator agent`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Name of the node that this agent runs on.
+    #[arg(long, env = "NODE_NAME")]
+    pub node_name: String,
+    /// Namespace of the operator.
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub namespace: String,
+    /// Where the file system of the host lies.
+    #[arg(long, default_value = "/host", value_name = "DIR")]
+    pub host_root: PathBuf,
+    /// Image of the guard: this program's own.
+    #[arg(long, value_name = "IMAGE")]
+    pub guard_image: String,
+    /// Address for /metrics, /healthz and /readyz.
+    #[arg(long, default_value = "127.0.0.1:9446", value_name = "ADDRESS")]
+    pub metrics_listen: std::net::SocketAddr,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    State(#[from] state::Error),
+    #[error(transparent)]
+    File(#[from] files::Error),
+    #[error("cannot read {what}")]
+    Fetch {
+        what: String,
+        #[source]
+        source: kube::Error,
+    },
+    #[error("{what} is not what a controller writes")]
+    Malformed {
+        what: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("cannot write the status of NodeAudit {node}")]
+    Report {
+        node: String,
+        #[source]
+        source: kube::Error,
+    },
+    #[error("cannot make a client of the Kubernetes API")]
+    Client(#[source] kube::Error),
+}
+
+/// Runs until `stop`.
+pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
+    let client = Client::try_default().await.map_err(Error::Client)?;
+    let wanted = watch_node_audit(client.clone(), &args.node_name, stop.clone());
+    let mut agent = Agent {
+        state: State::new(Host::new(&args.host_root)),
+        nodes: Api::all(client.clone()),
+        secrets: Api::namespaced(client, &args.namespace),
+        revision: None,
+        credentials: None,
+        reported: None,
+        args,
+    };
+    agent.run(wanted, &stop).await;
+    Ok(())
+}
+
+/// The newest state of this node's NodeAudit; `None` until it is known or where there is none.
+fn watch_node_audit(client: Client, node: &str, stop: CancellationToken) -> watch::Receiver<Option<NodeAudit>> {
+    let (sender, receiver) = watch::channel(None);
+    let config = watcher::Config::default().fields(&format!("metadata.name={node}"));
+    tokio::spawn(async move {
+        let mut events = watcher(Api::<NodeAudit>::all(client), config).backoff(super::retry()).boxed();
+        loop {
+            let event = tokio::select! {
+                () = stop.cancelled() => return,
+                event = events.next() => event,
+            };
+            match event {
+                Some(Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object))) => {
+                    sender.send_replace(Some(object))
+                }
+                Some(Ok(watcher::Event::Delete(_))) => sender.send_replace(None),
+                Some(Ok(watcher::Event::Init | watcher::Event::InitDone)) => continue,
+                // The watch is taken up again by itself; a turn that needs the API says so.
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "watch of the NodeAudit");
+                    continue;
+                }
+                None => return,
+            };
+        }
+    });
+    receiver
+}
+
+struct Agent {
+    args: Args,
+    state: State,
+    nodes: Api<NodeAudit>,
+    secrets: Api<Secret>,
+    /// The Revision that was fetched last: it never changes.
+    revision: Option<Revision>,
+    /// The credentials that lie on the node.
+    credentials: Option<CredentialsRef>,
+    /// What was reported last, and when.
+    reported: Option<(NodeAuditStatus, std::time::Instant)>,
+}
+
+impl Agent {
+    async fn run(&mut self, mut wanted: watch::Receiver<Option<NodeAudit>>, stop: &CancellationToken) {
+        loop {
+            let node_audit = wanted.borrow_and_update().clone();
+            let is_busy = match self.turn(node_audit.as_ref()).await {
+                Ok(is_busy) => is_busy,
+                Err(error) => {
+                    tracing::warn!(error = %crate::telemetry::chain(&error), "this turn failed and is taken again");
+                    true
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = wanted.changed() => {}
+                () = tokio::time::sleep(if is_busy { BUSY } else { IDLE }) => {}
+            }
+        }
+    }
+
+    /// One turn. Returns whether a change is under way.
+    async fn turn(&mut self, node_audit: Option<&NodeAudit>) -> Result<bool, Error> {
+        self.settle()?;
+        let Some(node_audit) = node_audit else { return Ok(self.state.journal()?.unconfirmed().is_some()) };
+        let spec = &node_audit.spec;
+        let planned = self.bring_about(spec).await;
+        let journal = self.state.journal()?;
+        let is_busy = journal.unconfirmed().is_some();
+        let planned = match planned {
+            Ok(plan) => Ok(plan),
+            Err(Failed::Refused(refusal)) => Err(refusal),
+            // Without the API there is nobody to report to either.
+            Err(Failed::Retry(error)) => return Err(error),
+        };
+        let known = Known {
+            spec,
+            generation: node_audit.metadata.generation,
+            journal: &journal,
+            plan: planned.as_ref().map_err(Clone::clone),
+            api_server_version: None,
+            credentials: self.credentials.clone(),
+            sinks: Vec::new(),
+        };
+        let old = self
+            .reported
+            .as_ref()
+            .map(|(status, _)| status)
+            .or(node_audit.status.as_ref())
+            .cloned()
+            .unwrap_or_default();
+        let status = report(&known, &old, process::clock().wall);
+        self.write(&old, status).await?;
+        Ok(is_busy)
+    }
+
+    /// Brings the node nearer to what it shall have, and says what there was to do.
+    async fn bring_about(&mut self, spec: &NodeAuditSpec) -> Result<Plan, Failed> {
+        let revision = match &spec.revision {
+            Some(name) => Some(self.fetch_revision(name).await?),
+            None => None,
+        };
+        // Credentials first: a kubeconfig that names a file which is not there stops kube-apiserver.
+        self.place_credentials(spec).await?;
+        let host = self.state.host.clone();
+        let content = revision.as_ref().map(|revision| &revision.content);
+        let observed = observe(&host, content).map_err(|refusal| {
+            Failed::Refused(Refusal {
+                reason: refusal.reason(),
+                message: crate::telemetry::chain(&refusal).to_string(),
+            })
+        })?;
+        let desired = Desired {
+            revision: revision.clone(),
+            setup_generation: spec.setup_generation,
+            rollout: spec.rollout.clone(),
+            guard: Some(GUARD_POD.replace("IMAGE", &serde_json::to_string(&self.args.guard_image).expect("a string"))),
+        };
+        let plan = plan::plan(&desired, &observed);
+        if let Plan::Change(steps) = &plan {
+            // Nobody else writes while the lock is held; who holds it now is about to finish.
+            let Some(locked) = self.state.try_lock().map_err(Error::State)? else { return Ok(plan) };
+            tracing::info!(target = %plan::name(steps.change.target.as_ref()), "staging a change");
+            stage(&locked, steps).map_err(|error| match error {
+                state::Error::File(error) => Failed::Refused(Refusal {
+                    reason: error.reason(),
+                    message: crate::telemetry::chain(&error).to_string(),
+                }),
+                other => Failed::Retry(other.into()),
+            })?;
+        } else if plan == Plan::Nothing(plan::Idle::AsDesired) {
+            self.remove_unused(revision.as_ref())?;
+        }
+        Ok(plan)
+    }
+
+    async fn fetch_revision(&mut self, name: &str) -> Result<Revision, Failed> {
+        if let Some(revision) = self.revision.as_ref().filter(|revision| revision.id.as_str() == name) {
+            return Ok(revision.clone());
+        }
+        let what = format!("the Secret revision-{name}");
+        let secret = self.secrets.get(&format!("revision-{name}")).await;
+        let secret = secret.map_err(|source| Error::Fetch { what: what.clone(), source })?;
+        let json =
+            secret.data.as_ref().and_then(|data| data.get("revision.json")).map(|ByteString(bytes)| bytes.as_slice());
+        let revision: Revision = serde_json::from_slice(json.unwrap_or_default())
+            .map_err(|source| Error::Malformed { what: what.clone(), source })?;
+        // The id is the hash of the content: a Secret that somebody edited is not what its name says.
+        let is_whole = Revision::new(Content::clone(&revision.content)) == revision && revision.id.as_str() == name;
+        if !is_whole {
+            let message = format!("{what} does not hold what its name says");
+            return Err(Failed::Refused(Refusal { reason: Reason::RevisionUnreadable, message }));
+        }
+        self.revision = Some(revision.clone());
+        Ok(revision)
+    }
+
+    /// Puts the credentials of the sinks where kube-apiserver reads them, and removes those that are no longer named.
+    async fn place_credentials(&mut self, spec: &NodeAuditSpec) -> Result<(), Failed> {
+        let Some(wanted) = &spec.credentials else { return Ok(()) };
+        if self.credentials.as_ref() == Some(wanted) {
+            return Ok(());
+        }
+        let what = format!("the Secret {}", wanted.name);
+        let secret = self.secrets.get(&wanted.name).await.map_err(|source| Error::Fetch { what, source })?;
+        let data: BTreeMap<String, ByteString> = secret.data.unwrap_or_default();
+        for (key, ByteString(bytes)) in &data {
+            // `<sink>.<file>`: a sink's name has no dot. Both are path segments and nothing else.
+            let Some((sink, file)) = key.split_once('.').filter(|(sink, file)| is_segment(sink) && is_segment(file))
+            else {
+                continue;
+            };
+            let directory = revision::credentials_directory(sink);
+            self.state.host.make_directory(&directory, 0o700).map_err(Error::File)?;
+            if self.state.host.replace(&format!("{directory}/{file}"), bytes, 0o600).map_err(Error::File)? {
+                tracing::info!(sink, file, "credential replaced");
+            }
+        }
+        self.credentials = Some(wanted.clone());
+        Ok(())
+    }
+
+    /// Ends what a change leaves behind: the guard's manifest, and a change whose guard never started.
+    fn settle(&self) -> Result<(), Error> {
+        let journal = self.state.journal()?;
+        let has_guard = self.state.host.read(GUARD_MANIFEST)?.is_some();
+        let Some(change) = &journal.change else { return Ok(()) };
+        let never_began = change.stage == Stage::Staged
+            && process::clock().ms_since(&change.staged) > GUARD_TIMEOUT_MS + guard_wait_ms(&journal);
+        if !(change.stage.is_final() && has_guard || never_began) {
+            return Ok(());
+        }
+        // A guard that runs holds the lock until it has finished.
+        let Some(locked) = self.state.try_lock()? else { return Ok(()) };
+        let mut journal = locked.journal()?;
+        if never_began && journal.unconfirmed().is_some_and(|change| change.stage == Stage::Staged) {
+            let message =
+                "the guard's container did not start; see the pod audit-operator-guard in kube-system".to_string();
+            let cause = Cause { reason: Reason::GuardDidNotStart, message, last_words: None };
+            journal.finish(Stage::Abandoned, Some(cause), process::clock().wall);
+            locked.record(&journal)?;
+        }
+        Ok(locked.host.remove(GUARD_MANIFEST)?)
+    }
+
+    /// Removes Revisions that neither run nor are wanted, and credentials once nothing of ours is left.
+    fn remove_unused(&self, wanted: Option<&Revision>) -> Result<(), Failed> {
+        let Some(locked) = self.state.try_lock().map_err(Error::State)? else { return Ok(()) };
+        let confirmed = locked.journal().map_err(Error::State)?.confirmed;
+        let directory = format!("{AUDIT_DIR}/revisions");
+        for name in locked.host.list(&directory).map_err(Error::File)? {
+            let Ok(id) = RevisionId::try_from(name.clone()) else { continue };
+            let is_needed = confirmed.as_ref().is_some_and(|confirmed| confirmed.revision == id)
+                || wanted.is_some_and(|wanted| wanted.id == id);
+            if !is_needed {
+                locked.host.remove_directory(&format!("{directory}/{name}")).map_err(Error::File)?;
+            }
+        }
+        if confirmed.is_none() && wanted.is_none() {
+            locked.host.remove_directory(AUDIT_DIR).map_err(Error::File)?;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, old: &NodeAuditStatus, status: NodeAuditStatus) -> Result<(), Error> {
+        let is_fresh = self.reported.as_ref().is_some_and(|(_, at)| at.elapsed() < HEARTBEAT);
+        if is_fresh && !differs(old, &status) {
+            return Ok(());
+        }
+        let node = &self.args.node_name;
+        let patch = serde_json::json!({
+            "apiVersion": "audit-operator.io/v1alpha1", "kind": "NodeAudit", "metadata": {"name": node}, "status": status,
+        });
+        let params = PatchParams::apply(&format!("audit-agent-{node}")).force();
+        let patched = self.nodes.patch_status(node, &params, &Patch::Apply(&patch)).await;
+        patched.map_err(|source| Error::Report { node: node.clone(), source })?;
+        if old.phase != status.phase {
+            tracing::info!(phase = ?status.phase, message = status.message, "reported");
+        }
+        self.reported = Some((status, std::time::Instant::now()));
+        Ok(())
+    }
+}
+
+/// Why a turn did not come to a plan.
+enum Failed {
+    /// The node cannot be changed as it is: said in status.
+    Refused(Refusal),
+    /// To be tried again.
+    Retry(Error),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Failed::Retry(error)
+    }
+}
+
+/// The guard itself waits for an API server that serves before it begins.
+fn guard_wait_ms(journal: &Journal) -> u64 {
+    journal
+        .change
+        .as_ref()
+        .map_or(0, |change| u64::try_from(change.rollout.confirm_timeout_seconds).unwrap_or(0) * 1000)
+}
+
+fn is_segment(text: &str) -> bool {
+    !text.is_empty() && text != ".." && text != "." && !text.contains('/')
+}

@@ -1,0 +1,305 @@
+//! The guard: replaces the manifest, watches, and confirms or takes back.
+//!
+//! It runs as a static pod while a change is unconfirmed, or within `audit-operator apply`. It gathers [`Evidence`], asks
+//! [`verdict::next`], makes the journal say what is about to happen, and does it. It needs no Kubernetes API: its rollback works on a
+//! node that has none.
+//!
+//! *Guarantees.* The journal names a step before it is taken. Every step can be taken twice. The manifest is only replaced while
+//! it still is what was planned against. *Assumptions.* The host's pid namespace and `/proc`.
+//! *Caveats.* While the guard is stopped nobody counts: a deadline passes later.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::files::{self, Host};
+use super::state::{self, LockedState, State};
+use super::{MANIFEST, POD_LOGS_DIR, observe, probe, process};
+use crate::journal::{Change, Clock, Journal, Rollback, Sha, Stage};
+use crate::plan::{AFTER, BEFORE, GUARD_MANIFEST, ORIGINAL, REPAIR_DIR};
+use crate::revision;
+use crate::verdict::{self, Evidence, InPlace, Kubelet, Process, Runs, Step};
+
+/// How often the node is looked at: a container that dies at once lives for about 150 ms.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// The kubelet lets go of a static pod some time after its process is gone; put in earlier, the new manifest waits for the
+/// kubelet's next round, 10 s later (measured on 1.36.3: 1.5 s is enough, n = 4).
+const RELEASE: Duration = Duration::from_millis(1500);
+/// Where a manifest lies that was taken out. The kubelet ignores dot files.
+const TAKEN_OUT: &str = "/etc/kubernetes/manifests/.kube-apiserver.yaml.taken-out";
+/// Bytes at the end of a container's log in which its last line is looked for.
+const LAST_WORDS_BYTES: u64 = 16 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    State(#[from] state::Error),
+    #[error(transparent)]
+    File(#[from] files::Error),
+    #[error("{0} is missing from our state")]
+    Lost(&'static str),
+    #[error("cannot end the kubelet")]
+    EndKubelet(#[source] std::io::Error),
+}
+
+/// Arguments of `audit-operator guard`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Where the file system of the host lies.
+    #[arg(long, default_value = "/host", value_name = "DIR")]
+    pub host_root: std::path::PathBuf,
+}
+
+/// The static pod: carries the change out that the journal records, then removes its own manifest.
+pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
+    let state = State::new(Host::new(args.host_root));
+    let locked = loop {
+        if let Some(locked) = state.try_lock()? {
+            break locked;
+        }
+        // The agent holds the lock for as long as it writes its files.
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(INTERVAL) => {}
+        }
+    };
+    if watch(&locked, &stop).await?.is_some() {
+        // The verdict is durable. The kubelet ends this process once the file is gone.
+        locked.host.remove(GUARD_MANIFEST)?;
+        drop(locked);
+        stop.cancelled().await;
+    }
+    Ok(())
+}
+
+/// Carries the recorded change to its end and returns it; nothing if it was stopped before.
+pub async fn watch(state: &LockedState, stop: &CancellationToken) -> Result<Option<Change>, Error> {
+    let mut memory = Memory::default();
+    loop {
+        let mut journal = state.journal()?;
+        let Some(change) = journal.change.clone() else { return Ok(None) };
+        if change.stage.is_final() {
+            return Ok(Some(change));
+        }
+        let evidence = gather(state, &change, &mut memory).await?;
+        let now = process::clock();
+        let step = verdict::next(&change, &evidence, &now);
+        if step == Step::Wait {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(None),
+                () = tokio::time::sleep(INTERVAL) => continue,
+            }
+        }
+        carry_out(state, &mut journal, &step, &evidence, &now, &memory)?;
+        if step == Step::RepairFiles {
+            // Repairing is repeated for as long as it is the way; nothing is to be gained by doing so more often.
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+}
+
+/// What only continuous watching can tell.
+#[derive(Default)]
+struct Memory {
+    serving_since_ms: Option<u64>,
+    /// Since when an API server has been seen to serve, and the kubelet that ran then.
+    kubelet_with_api: Option<(i32, u64)>,
+    gone_since_ms: Option<u64>,
+    kubelet: Option<process::Process>,
+    /// Process of kube-apiserver that was serving: another one has to earn its time anew.
+    serving_pid: Option<i32>,
+}
+
+async fn gather(state: &State, change: &Change, memory: &mut Memory) -> Result<Evidence, Error> {
+    let in_place = match state.manifest()? {
+        None => InPlace::Missing,
+        Some(bytes) => match Sha::of(&bytes) {
+            sha if sha == change.after => InPlace::After,
+            sha if sha == change.before => InPlace::Before,
+            _ => InPlace::Foreign,
+        },
+    };
+    let is_serving = probe::is_serving(&change.probe).await;
+    let now_ms = process::clock().since_boot_ms;
+    let process = process::called("kube-apiserver").pop();
+    let pid = process.as_ref().map(|process| process.pid);
+    // Two processes in a row may answer without a gap that the probe sees.
+    if !is_serving || memory.serving_pid != pid {
+        memory.serving_since_ms = None;
+    }
+    if is_serving {
+        memory.serving_since_ms.get_or_insert(now_ms);
+    }
+    memory.serving_pid = pid;
+    memory.kubelet = process::called("kubelet").pop();
+    if let (true, Some(kubelet)) = (is_serving, &memory.kubelet) {
+        memory.kubelet_with_api = Some((kubelet.pid, kubelet.started_since_boot_ms));
+    }
+    match pid {
+        Some(_) => memory.gone_since_ms = None,
+        None => {
+            memory.gone_since_ms.get_or_insert(now_ms);
+        }
+    }
+    let (starts, last_words) = newest_pod(&state.host, change)?;
+    Ok(Evidence {
+        in_place,
+        process: process.map(|process| Process {
+            runs: runs(change, &process.argv),
+            started_since_boot_ms: process.started_since_boot_ms,
+        }),
+        released: memory
+            .gone_since_ms
+            .is_some_and(|gone| now_ms - gone >= u64::try_from(RELEASE.as_millis()).unwrap_or(u64::MAX)),
+        serving_ms: memory.serving_since_ms.map(|since| now_ms - since),
+        starts,
+        last_words,
+        kubelet: memory.kubelet.as_ref().map(|kubelet| Kubelet {
+            started_since_boot_ms: kubelet.started_since_boot_ms,
+            has_seen_api: memory.kubelet_with_api == Some((kubelet.pid, kubelet.started_since_boot_ms)),
+        }),
+    })
+}
+
+fn runs(change: &Change, argv: &[String]) -> Runs {
+    match (argv == change.argv_before, argv == change.argv_after) {
+        (true, true) => Runs::Either,
+        (true, false) => Runs::Before,
+        (false, true) => Runs::After,
+        (false, false) => Runs::Other,
+    }
+}
+
+/// Starts of the container in the newest pod of this change, and its last words. The kubelet names a container's log after its
+/// number of restarts and keeps the newest.
+fn newest_pod(host: &Host, change: &Change) -> Result<(u32, Option<String>), files::Error> {
+    let mut newest = (0, None);
+    for pod in observe::pods(host, "kube-apiserver")? {
+        if change.pods_before.contains(&pod) {
+            continue;
+        }
+        let directory = format!("{POD_LOGS_DIR}/{pod}/kube-apiserver");
+        let restarts =
+            host.list(&directory)?.iter().filter_map(|name| name.strip_suffix(".log")?.parse::<u32>().ok()).max();
+        if let Some(restarts) = restarts
+            && restarts + 1 > newest.0
+        {
+            newest = (restarts + 1, last_line(host, &format!("{directory}/{restarts}.log")));
+        }
+    }
+    Ok(newest)
+}
+
+/// The last line of a container's log, without the runtime's own prefix (`<time> <stream> <tag> `).
+fn last_line(host: &Host, path: &str) -> Option<String> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = std::fs::File::open(host.at(path)).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS_BYTES))).ok()?;
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail).ok()?;
+    let tail = String::from_utf8_lossy(&tail);
+    let line = tail.lines().rev().find(|line| !line.trim().is_empty())?;
+    let words = line.splitn(4, ' ').nth(3).unwrap_or(line).trim();
+    Some(words.chars().take(1000).collect())
+}
+
+/// Records what is about to happen, then does it.
+fn carry_out(
+    state: &LockedState,
+    journal: &mut Journal,
+    step: &Step,
+    evidence: &Evidence,
+    now: &Clock,
+    memory: &Memory,
+) -> Result<(), Error> {
+    if !matches!(step, Step::RepairFiles) {
+        tracing::info!(?step, in_place = ?evidence.in_place, starts = evidence.starts, "guard");
+    }
+    let change = journal.change.as_mut().expect("the guard only acts on a recorded change");
+    match step {
+        Step::Wait => {}
+        Step::BeginTakeOut => begin(state, journal, Stage::TakingOut, now)?,
+        Step::TakeOut => state.host.rename(MANIFEST, TAKEN_OUT)?,
+        Step::BeginPutIn => begin(state, journal, Stage::Verifying, now)?,
+        Step::PutIn => put(state, AFTER)?,
+        Step::PutBack => put(state, BEFORE)?,
+        Step::RollBack { way, cause } => {
+            let kubelet_ended = change.rollback.as_ref().is_some_and(|rollback| rollback.kubelet_ended);
+            change.rollback = Some(Rollback { way: *way, begun: now.clone(), starts: evidence.starts, kubelet_ended });
+            change.cause = Some(cause.clone());
+            change.stage = Stage::RollingBack;
+            tracing::warn!(reason = %cause.reason, message = cause.message, last_words = cause.last_words, ?way, "taking the change back");
+            state.record(journal)?;
+        }
+        Step::RepairFiles => repair(state, change)?,
+        Step::EndKubelet => {
+            change.rollback.as_mut().expect("the kubelet is only ended on a way back").kubelet_ended = true;
+            state.record(journal)?;
+            if let Some(kubelet) = &memory.kubelet {
+                tracing::warn!(pid = kubelet.pid, "ending the kubelet once: it ignores the repaired manifest");
+                process::terminate(kubelet.pid).map_err(Error::EndKubelet)?;
+            }
+        }
+        Step::Finish { stage, cause } => finish(state, journal, *stage, cause.clone(), now)?,
+    }
+    Ok(())
+}
+
+fn begin(state: &LockedState, journal: &mut Journal, stage: Stage, now: &Clock) -> Result<(), Error> {
+    let change = journal.change.as_mut().expect("the guard only acts on a recorded change");
+    change.stage = stage;
+    // The deadline counts from the first touch of the manifest.
+    change.begun.get_or_insert_with(|| now.clone());
+    Ok(state.record(journal)?)
+}
+
+/// Puts a kept manifest in place. The one that was taken out is kept there under its own name until then.
+fn put(state: &LockedState, name: &'static str) -> Result<(), Error> {
+    let text = state.kept(name)?.ok_or(Error::Lost(name))?;
+    state.host.replace(MANIFEST, text.as_bytes(), 0o600)?;
+    Ok(state.host.remove(TAKEN_OUT)?)
+}
+
+/// Gives the files that the new manifest mounts a content that kube-apiserver is known to come up with.
+fn repair(state: &LockedState, change: &Change) -> Result<(), Error> {
+    let Some(target) = &change.target else { return Ok(()) };
+    let directory = revision::directory(target);
+    for name in state.host.list(&state::path(REPAIR_DIR))? {
+        if let Some(good) = state.kept(&format!("{REPAIR_DIR}/{name}"))? {
+            let path = format!("{directory}/{name}");
+            if state.host.replace(&path, good.as_bytes(), 0o600)? {
+                tracing::warn!(path, "repaired");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn finish(
+    state: &LockedState,
+    journal: &mut Journal,
+    stage: Stage,
+    cause: Option<crate::journal::Cause>,
+    now: &Clock,
+) -> Result<(), Error> {
+    journal.finish(stage, cause, now.wall);
+    let change = journal.change.as_ref().expect("it was finished just now");
+    if stage == Stage::RolledBack
+        && let Some(target) = &change.target
+    {
+        // What was repaired no longer is what its name says; the next attempt writes it anew. Unless the manifest that was put
+        // back runs that very Revision: then it was good, and is needed.
+        let directory = revision::directory(target);
+        let is_needed = state.kept(BEFORE)?.is_some_and(|before| before.contains(&directory));
+        if !is_needed {
+            state.host.remove_directory(&directory)?;
+        }
+    }
+    let is_restored = stage == Stage::Confirmed && change.target.is_none();
+    state.record(journal)?;
+    if is_restored {
+        state.forget(ORIGINAL)?;
+    }
+    Ok(state.host.remove(TAKEN_OUT)?)
+}

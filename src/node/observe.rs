@@ -1,0 +1,120 @@
+//! Reads a node: its manifest, what else lies beside it, our state, and the place of the log. Changes nothing.
+
+use std::collections::BTreeMap;
+
+use super::files::{self, Host};
+use super::{MANIFEST, MANIFESTS_DIR, POD_LOGS_DIR, process, state};
+use crate::api::Reason;
+use crate::manifest;
+use crate::plan::{self, Observed};
+use crate::revision::{Content, RevisionId, directory};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("there is no {MANIFEST}: this is not a control-plane node of kubeadm, or its host root is not mounted")]
+    ManifestMissing,
+    #[error("{MANIFEST} is not UTF-8")]
+    ManifestNotText,
+    #[error(
+        "{MANIFESTS_DIR}/{other} defines the pod {pod} too, and the kubelet runs whichever it reads last: move it out of that directory"
+    )]
+    DuplicatePod { other: String, pod: String },
+    #[error(transparent)]
+    State(#[from] state::Error),
+    #[error(transparent)]
+    File(#[from] files::Error),
+    #[error(transparent)]
+    Manifest(#[from] manifest::Error),
+}
+
+impl Refusal {
+    pub fn reason(&self) -> Reason {
+        match self {
+            Refusal::ManifestMissing => Reason::ManifestMissing,
+            Refusal::ManifestNotText => Reason::ManifestUnusable,
+            Refusal::DuplicatePod { .. } => Reason::DuplicatePod,
+            Refusal::State(state::Error::File(error)) | Refusal::File(error) => error.reason(),
+            Refusal::State(_) => Reason::FileError,
+            Refusal::Manifest(error) => error.reason(),
+        }
+    }
+}
+
+/// Reads the node. `wanted` is the content that it shall have: the place of its log is looked at.
+pub fn observe(host: &Host, wanted: Option<&Content>) -> Result<Observed, Refusal> {
+    let state = state::State::new(host.clone());
+    let journal = state.journal()?;
+    let bytes = state.manifest()?.ok_or(Refusal::ManifestMissing)?;
+    let manifest = String::from_utf8(bytes).map_err(|_| Refusal::ManifestNotText)?;
+    let facts = manifest::read(&manifest)?;
+    refuse_second_file(host, &(facts.namespace, facts.pod.clone()))?;
+    let confirmed = journal.confirmed.as_ref().map(|confirmed| &confirmed.revision);
+    let log = wanted.and_then(|content| content.log_directory.as_deref());
+    let log_path = wanted.and_then(|content| content.flags.get("audit-log-path")).map(String::as_str);
+    Ok(Observed {
+        original: state.kept(plan::ORIGINAL)?,
+        confirmed_files: confirmed.map(|revision| revision_files(host, revision)).transpose()?.unwrap_or_default(),
+        pods: pods(host, &facts.pod)?,
+        log_free_bytes: log.map_or(Ok(0), |directory| host.free_bytes(directory))?,
+        log_used_bytes: log.map_or(Ok(0), |directory| used_bytes(host, directory))?,
+        log_path_blocked: log_path.and_then(|path| blocked(host, path)),
+        now: process::clock(),
+        manifest,
+        journal,
+    })
+}
+
+/// The kubelet runs every file of the directory but dot files, whatever its extension (kubernetes@v1.36.3
+/// pkg/kubelet/config/file.go, extractFromDir).
+fn refuse_second_file(host: &Host, pod: &(String, String)) -> Result<(), Refusal> {
+    let own = MANIFEST.rsplit_once('/').expect("a path").1;
+    for name in host.list(MANIFESTS_DIR)? {
+        let path = format!("{MANIFESTS_DIR}/{name}");
+        if name == own || name.starts_with('.') || host.at(&path).is_dir() {
+            continue;
+        }
+        let Some(bytes) = host.read(&path)? else { continue };
+        if manifest::pod_of(&String::from_utf8_lossy(&bytes)).as_ref() == Some(pod) {
+            return Err(Refusal::DuplicatePod { other: name, pod: format!("{}/{}", pod.0, pod.1) });
+        }
+    }
+    Ok(())
+}
+
+fn revision_files(host: &Host, revision: &RevisionId) -> Result<BTreeMap<String, String>, files::Error> {
+    let directory = directory(revision);
+    let mut found = BTreeMap::new();
+    for name in host.list(&directory)? {
+        if let Some(bytes) = host.read(&format!("{directory}/{name}"))? {
+            found.insert(name, String::from_utf8_lossy(&bytes).into_owned());
+        }
+    }
+    Ok(found)
+}
+
+/// Names of the log directories of the API server's pods: `<namespace>_<pod>-<node>_<hash>`.
+pub(super) fn pods(host: &Host, pod: &str) -> Result<Vec<String>, files::Error> {
+    let prefix = format!("kube-system_{pod}-");
+    Ok(host.list(POD_LOGS_DIR)?.into_iter().filter(|name| name.starts_with(&prefix)).collect())
+}
+
+fn used_bytes(host: &Host, directory: &str) -> Result<u64, files::Error> {
+    let names = host.list(directory)?;
+    let sizes = names.iter().filter_map(|name| host.at(&format!("{directory}/{name}")).metadata().ok());
+    Ok(sizes.filter(std::fs::Metadata::is_file).map(|metadata| metadata.len()).sum())
+}
+
+/// Why the log cannot be written at `path`, if it cannot.
+fn blocked(host: &Host, path: &str) -> Option<String> {
+    if path == "-" {
+        return None;
+    }
+    if host.at(path).is_dir() {
+        return Some(format!("{path} is a directory on this node; name a file in it"));
+    }
+    let parents = path.match_indices('/').skip(1).map(|(end, _)| &path[..end]);
+    parents
+        .filter(|parent| host.at(parent).exists())
+        .find(|parent| !host.at(parent).is_dir())
+        .map(|parent| format!("{parent} on this node is a file, and {path} needs a directory there"))
+}

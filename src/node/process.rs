@@ -1,0 +1,93 @@
+//! Processes of the node, as `/proc` shows them to a process in the host's pid namespace; and the node's clocks.
+
+use std::fs;
+use std::path::Path;
+
+use k8s_openapi::jiff::Timestamp;
+use rustix::process::{Pid, Signal};
+
+use crate::journal::Clock;
+
+/// Ticks of `/proc/PID/stat` in a second: USER_HZ, 100 on every Linux architecture that Kubernetes runs on.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// A running process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Process {
+    pub(super) pid: i32,
+    pub(super) argv: Vec<String>,
+    pub(super) started_since_boot_ms: u64,
+}
+
+/// All processes whose executable was called by this base name. Zombies do not count.
+pub(super) fn called(name: &str) -> Vec<Process> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let mut processes: Vec<Process> = entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| read(pid, name))
+        .collect();
+    processes.sort_by_key(|process| (process.started_since_boot_ms, process.pid));
+    processes
+}
+
+fn read(pid: i32, name: &str) -> Option<Process> {
+    let directory = format!("/proc/{pid}");
+    // `comm` is short and cheap: it sorts out nearly all processes. The kernel cuts it at 15 bytes.
+    let comm = fs::read_to_string(format!("{directory}/comm")).ok()?;
+    if comm.trim_end() != &name[..name.len().min(15)] {
+        return None;
+    }
+    let cmdline = fs::read(format!("{directory}/cmdline")).ok()?;
+    let argv: Vec<String> = cmdline
+        .split(|byte| *byte == 0)
+        .map(|argument| String::from_utf8_lossy(argument).into_owned())
+        .collect::<Vec<_>>();
+    let argv = argv[..argv.len().saturating_sub(1)].to_vec();
+    let executable = Path::new(argv.first()?).file_name()?.to_str()?;
+    let stat = fs::read_to_string(format!("{directory}/stat")).ok()?;
+    // The second field is the name in brackets and may hold spaces and brackets itself: count from the last bracket.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?;
+    let started: u64 = fields.nth(18)?.parse().ok()?;
+    let is_running = executable == name && state != "Z" && state != "X";
+    is_running.then_some(Process { pid, argv, started_since_boot_ms: started * 1000 / TICKS_PER_SECOND })
+}
+
+/// Asks a process to end.
+pub(super) fn terminate(pid: i32) -> std::io::Result<()> {
+    let pid = Pid::from_raw(pid).ok_or_else(|| std::io::Error::other("not a process id"))?;
+    Ok(rustix::process::kill_process(pid, Signal::TERM)?)
+}
+
+/// The clocks of the node, now.
+pub fn clock() -> Clock {
+    let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let since_boot_ms =
+        u64::try_from(boot.tv_sec).unwrap_or(0) * 1000 + u64::try_from(boot.tv_nsec).unwrap_or(0) / 1_000_000;
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_string();
+    #[expect(clippy::disallowed_methods, reason = "this is where a node reads its clock")]
+    Clock { wall: Timestamp::now(), boot_id, since_boot_ms }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_started_process_is_found_with_its_arguments_and_its_start() {
+        let before = clock();
+        let mut child = std::process::Command::new("sleep").arg("61.5").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let found = loop {
+            if let Some(found) = called("sleep").into_iter().find(|process| process.pid == pid) {
+                break found;
+            }
+        };
+        assert_eq!(found.argv, ["sleep", "61.5"]);
+        assert!(found.started_since_boot_ms + 20 >= before.since_boot_ms);
+        assert!(found.started_since_boot_ms <= clock().since_boot_ms);
+        terminate(pid).unwrap();
+        child.wait().unwrap();
+        assert!(!called("sleep").iter().any(|process| process.pid == pid));
+    }
+}

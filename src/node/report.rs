@@ -1,0 +1,113 @@
+//! What a node says of itself: the journal, the plan and the probes, in; `NodeAudit.status`, out. Pure.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+
+use crate::api::{CredentialsRef, NodeAuditSpec, NodeAuditStatus, NodeFailure, NodeSinkStatus, Phase, Reason};
+use crate::journal::{Change, Journal, Stage};
+use crate::plan::{self, Idle, Plan, Refusal};
+
+/// What the agent knows after a turn.
+#[derive(Debug)]
+pub(super) struct Known<'a> {
+    pub(super) spec: &'a NodeAuditSpec,
+    pub(super) generation: Option<i64>,
+    pub(super) journal: &'a Journal,
+    /// What there was to do, or why nobody could tell.
+    pub(super) plan: Result<&'a Plan, Refusal>,
+    pub(super) api_server_version: Option<String>,
+    pub(super) credentials: Option<CredentialsRef>,
+    pub(super) sinks: Vec<NodeSinkStatus>,
+}
+
+/// The status to be written. `old` gives the moment since when a phase holds.
+pub(super) fn report(known: &Known<'_>, old: &NodeAuditStatus, now: Timestamp) -> NodeAuditStatus {
+    let (phase, reason, message) = phase(known);
+    let revision = known.journal.confirmed.as_ref().map(|confirmed| confirmed.revision.to_string());
+    let is_same = old.phase == phase && old.revision == revision;
+    NodeAuditStatus {
+        observed_generation: known.generation,
+        phase,
+        reason: Some(reason),
+        message: Some(message),
+        since: old.since.clone().filter(|_| is_same).or(Some(Time(now))),
+        revision,
+        changing_to: known.journal.unconfirmed().and_then(|change| change.target.as_ref()).map(ToString::to_string),
+        api_server_version: known.api_server_version.clone().or_else(|| old.api_server_version.clone()),
+        last_seen: Some(Time(now)),
+        last_failure: known.journal.failures.last().map(|failure| NodeFailure {
+            revision: failure.target.as_ref().map(ToString::to_string),
+            setup_generation: failure.setup_generation,
+            reason: failure.cause.reason,
+            message: failure.cause.message.clone(),
+            last_words: failure.cause.last_words.clone(),
+            at: Time(failure.at),
+        }),
+        credentials: known.credentials.clone(),
+        sinks: known.sinks.clone(),
+    }
+}
+
+/// Whether `new` says anything that `old` does not, the time of writing aside.
+pub(super) fn differs(old: &NodeAuditStatus, new: &NodeAuditStatus) -> bool {
+    let mut old = old.clone();
+    old.last_seen.clone_from(&new.last_seen);
+    for (old, new) in old.sinks.iter_mut().zip(&new.sinks) {
+        old.last_delivered.clone_from(&new.last_delivered);
+    }
+    old != *new
+}
+
+fn phase(known: &Known<'_>) -> (Phase, Reason, String) {
+    if let Some(change) = known.journal.unconfirmed() {
+        return under_way(change);
+    }
+    match &known.plan {
+        Err(refusal) | Ok(Plan::Refused(refusal)) => (Phase::Unsupported, refusal.reason, refusal.message.clone()),
+        Ok(Plan::Nothing(Idle::Quarantined(failure))) => {
+            let words = failure.cause.last_words.as_ref().map(|words| format!(": {words}")).unwrap_or_default();
+            let message =
+                format!("{} was taken back: {}{words}", plan::name(failure.target.as_ref()), failure.cause.message);
+            (Phase::RolledBack, failure.cause.reason, message)
+        }
+        Ok(Plan::Nothing(Idle::AsDesired)) => match &known.journal.confirmed {
+            Some(confirmed) => (
+                Phase::Confirmed,
+                Reason::Confirmed,
+                format!("kube-apiserver runs with revision {}", confirmed.revision),
+            ),
+            None => (Phase::Unmanaged, Reason::Unmanaged, "the manifest is not ours".into()),
+        },
+        Ok(Plan::Nothing(Idle::Paused)) => idle(known, Reason::Paused, "a change waits: the rollout is paused"),
+        Ok(Plan::Nothing(Idle::Changing)) => idle(known, Reason::Pending, "a change has just ended"),
+        Ok(Plan::Change(steps)) => {
+            let drifted = known
+                .journal
+                .confirmed
+                .as_ref()
+                .is_some_and(|c| Some(c.revision.as_str()) == known.spec.revision.as_deref());
+            if drifted {
+                (Phase::Drifted, Reason::Drifted, "something else changed the manifest; our part is put back".into())
+            } else {
+                idle(known, Reason::Pending, &format!("going to {}", plan::name(steps.change.target.as_ref())))
+            }
+        }
+    }
+}
+
+fn under_way(change: &Change) -> (Phase, Reason, String) {
+    let target = plan::name(change.target.as_ref());
+    match (change.stage, &change.cause) {
+        (Stage::Staged, _) => (Phase::Staged, Reason::Staged, format!("{target} lies ready; the guard has not begun")),
+        (Stage::RollingBack, Some(cause)) => {
+            (Phase::Verifying, cause.reason, format!("taking {target} back: {}", cause.message))
+        }
+        _ => (Phase::Verifying, Reason::Verifying, format!("kube-apiserver is being restarted with {target}")),
+    }
+}
+
+/// The node keeps what it has, for a reason.
+fn idle(known: &Known<'_>, reason: Reason, message: &str) -> (Phase, Reason, String) {
+    let phase = if known.journal.confirmed.is_some() { Phase::Confirmed } else { Phase::Unmanaged };
+    (phase, reason, message.into())
+}

@@ -1,0 +1,123 @@
+//! Our state on a node: the journal, and the files that belong to it, below one lock.
+//!
+//! Reading needs no lock: every file is replaced as a whole. Writing needs [`LockedState`], so that agent, guard and command line
+//! are never two writers at once.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+
+use super::files::{self, Host};
+use super::{MANIFEST, STATE_DIR};
+use crate::journal::Journal;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    File(#[from] files::Error),
+    #[error("{STATE_DIR}/journal.json cannot be understood")]
+    JournalUnreadable(#[source] serde_json::Error),
+    #[error("{STATE_DIR}/journal.json is of version {0}, which is newer than this program")]
+    JournalTooNew(u32),
+    #[error("cannot lock {STATE_DIR}/lock")]
+    Lock(#[source] io::Error),
+}
+
+/// Our state, to be read.
+#[derive(Clone, Debug)]
+pub struct State {
+    pub host: Host,
+}
+
+/// Our state, to be written by one process.
+#[derive(Debug)]
+pub struct LockedState {
+    state: State,
+    /// Held for the lifetime of the value; the kernel lets go of it however the process ends.
+    _lock: File,
+}
+
+impl State {
+    pub fn new(host: Host) -> Self {
+        Self { host }
+    }
+
+    /// The journal; an empty one where there is none.
+    pub fn journal(&self) -> Result<Journal, Error> {
+        let Some(bytes) = self.host.read(&path("journal.json"))? else {
+            return Ok(Journal { version: Journal::VERSION, ..Journal::default() });
+        };
+        // The version is looked at first: an older program must not guess at what a newer one wrote.
+        #[derive(serde::Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let Version { version } = serde_json::from_slice(&bytes).map_err(Error::JournalUnreadable)?;
+        if version > Journal::VERSION {
+            return Err(Error::JournalTooNew(version));
+        }
+        serde_json::from_slice(&bytes).map_err(Error::JournalUnreadable)
+    }
+
+    /// A file that was kept, as text.
+    pub fn kept(&self, name: &str) -> Result<Option<String>, Error> {
+        Ok(self.host.read(&path(name))?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// The manifest of kube-apiserver as it lies there.
+    pub fn manifest(&self) -> Result<Option<Vec<u8>>, files::Error> {
+        self.host.read(MANIFEST)
+    }
+
+    /// Takes the lock if nobody else has it.
+    pub fn try_lock(&self) -> Result<Option<LockedState>, Error> {
+        self.host.make_directory(STATE_DIR, 0o700)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.host.at(&path("lock")))
+            .map_err(Error::Lock)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(LockedState { state: self.clone(), _lock: lock })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(Error::Lock(error)),
+        }
+    }
+}
+
+impl std::ops::Deref for LockedState {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl LockedState {
+    /// Makes the journal durable.
+    pub fn record(&self, journal: &Journal) -> Result<(), Error> {
+        let mut json = serde_json::to_vec_pretty(journal).expect("a journal is plain data");
+        json.push(b'\n');
+        self.host.replace(&path("journal.json"), &json, 0o600)?;
+        Ok(())
+    }
+
+    /// Keeps a file of our state.
+    pub fn keep(&self, name: &str, content: &str) -> Result<(), Error> {
+        let path = path(name);
+        let directory = path.rsplit_once('/').expect("our state lies in a directory").0;
+        self.host.make_directory(directory, 0o700)?;
+        self.host.replace(&path, content.as_bytes(), 0o600)?;
+        Ok(())
+    }
+
+    /// Forgets a file that was kept.
+    pub fn forget(&self, name: &str) -> Result<(), Error> {
+        Ok(self.host.remove(&path(name))?)
+    }
+}
+
+/// Path on the host of a file of our state.
+pub(super) fn path(name: &str) -> String {
+    format!("{STATE_DIR}/{name}")
+}
