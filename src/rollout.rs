@@ -180,12 +180,13 @@ impl<'a> View<'a> {
         if !self.node.is_ready {
             return State::NotReady;
         }
+        // Whatever it says is about an older spec: it may have begun with that one, and not told yet.
+        if status.observed_generation < audit.metadata.generation {
+            return State::Changing;
+        }
         if self.has_what_spec_says() {
             let left = terms.min_ready - age(status, terms.now);
             return if left.is_positive() { State::Settling { left } } else { State::Settled };
-        }
-        if status.observed_generation < audit.metadata.generation {
-            return State::Changing;
         }
         match status.phase {
             Phase::RolledBack if serves(status) => State::RolledBack,
@@ -225,7 +226,14 @@ impl<'a> View<'a> {
     fn is_released(&self) -> bool {
         let Some(audit) = self.node.audit.filter(|_| self.node.goal.is_none()) else { return false };
         match self.status().filter(|status| status.last_seen.is_some()) {
-            Some(status) => self.has_reached_goal() && status.observed_generation >= audit.metadata.generation,
+            // A node that cannot be managed and has nothing of ours has nothing to give back either.
+            Some(status) => {
+                audit.spec.revision.is_none()
+                    && status.observed_generation >= audit.metadata.generation
+                    && status.revision.is_none()
+                    && status.changing_to.is_none()
+                    && matches!(status.phase, Phase::Unmanaged | Phase::Unsupported)
+            }
             // The first spec named no Revision and none was written since: the node was never told to change. In any other
             // case an agent that is only late could be in the middle of a change.
             None => audit.spec.revision.is_none() && audit.metadata.generation == Some(1),

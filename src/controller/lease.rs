@@ -146,8 +146,8 @@ impl Election {
                 return Lost::Lapsed;
             };
             let renewed = self.taken(lease);
-            let write = self.api.replace(NAME, &PostParams::default(), &renewed);
-            match timeout(REQUEST_TIMEOUT.min(left), write).await {
+            let params = PostParams::default();
+            match timeout(REQUEST_TIMEOUT.min(left), self.api.replace(NAME, &params, &renewed)).await {
                 Ok(Ok(lease)) => {
                     outage.answered();
                     self.keep(lease, started);
@@ -168,8 +168,8 @@ impl Election {
             spec.holder_identity = None;
             spec.lease_duration_seconds = Some(1);
         }
-        let write = self.api.replace(NAME, &PostParams::default(), &lease);
-        match timeout(REQUEST_TIMEOUT, write).await {
+        let params = PostParams::default();
+        match timeout(REQUEST_TIMEOUT, self.api.replace(NAME, &params, &lease)).await {
             Ok(Ok(_)) => tracing::info!("released the leadership"),
             Ok(Err(error)) => tracing::debug!(%error, "could not release the leadership: it will expire"),
             Err(_) => tracing::debug!("could not release the leadership: it will expire"),
