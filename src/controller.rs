@@ -10,6 +10,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
+use prometheus_client::registry::Registry;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -97,13 +98,14 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
     let client = Client::try_default().await.map_err(|error| Error::Client(Box::new(error)))?;
     let reporter = Reporter { controller: api::FIELD_MANAGER.into(), instance: Some(args.identity.clone()) };
     let mut election = Election::new(client.clone(), &args.namespace, args.identity);
+    let mut registry = Registry::default();
     let context = Context {
         recorder: Recorder::new(client.clone(), reporter),
         client,
         namespace: args.namespace,
         obeys_test_hooks: args.test_hooks,
         outage: Outage::new(),
-        metrics: Metrics::new(),
+        metrics: Metrics::new(&mut registry),
     };
 
     while !stop.is_cancelled() {

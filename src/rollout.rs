@@ -326,7 +326,7 @@ fn waiting(views: &[View], terms: Terms) -> Progress {
     };
     // What needs a person comes first. A silent agent does even where its node last had the right Revision: nobody knows
     // whether it still has.
-    for view in views {
+    for view in views.iter().filter(|view| !view.is_released()) {
         let status = view.status();
         match view.state {
             State::Silent => {

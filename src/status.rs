@@ -239,7 +239,9 @@ fn sinks(facts: Facts) -> Vec<SinkStatus> {
             let worst = is_worst(Truth::False).or_else(|| if proven { None } else { is_worst(Truth::Unknown) });
             let (reason, message) = match worst {
                 Some((node, finding)) => (finding.reason, Some(describe(node, finding))),
-                None if running.is_empty() => (Reason::Pending, Some("no node runs a Revision yet".to_string())),
+                None if running.is_empty() => {
+                    (Reason::Pending, Some("is not probed: no node runs a Revision yet".to_string()))
+                }
                 None => (Reason::Healthy, None),
             };
             let oldest = delivered.iter().flatten().map(|time| time.0).min();

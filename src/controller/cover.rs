@@ -73,11 +73,14 @@ mod tests {
         Cover::Nodes(names.iter().map(|name| name.to_string()).collect())
     }
 
+    /// Name, created, claimed nodes, verdict.
+    type Case<'a> = (&'a str, &'a str, &'a [&'a str], Cover);
+
     #[test]
     fn the_older_setup_wins_and_the_newer_has_nothing() {
         let (early, late) = ("2026-11-21T10:00:00Z", "2026-11-21T11:00:00Z");
-        // Name, created, claimed nodes, verdict; the verdict must not depend on the order.
-        let cases: &[&[(&str, &str, &[&str], Cover)]] = &[
+        // The verdict must not depend on the order.
+        let cases: &[&[Case]] = &[
             &[("one", early, &["cp1", "cp2"], nodes(&["cp1", "cp2"]))],
             &[("one", early, &["cp1"], nodes(&["cp1"])), ("two", late, &["cp2"], nodes(&["cp2"]))],
             &[("zz", early, &["cp1"], nodes(&["cp1"])), ("aa", late, &["cp1", "cp2"], conflict("zz", "cp1"))],

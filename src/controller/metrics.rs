@@ -39,20 +39,18 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    pub(super) fn new() -> Self {
-        Self::default()
-    }
-
-    pub(super) fn register(&self, registry: &mut Registry) {
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
         let registry = registry.sub_registry_with_prefix("audit_operator");
-        registry.register("reconciles", "Passes over all Setups, by outcome", self.reconciles.clone());
-        registry.register("leader", "1 while this controller leads", self.leader.clone());
-        registry.register("nodes", "Nodes by phase", self.nodes.clone());
+        registry.register("reconciles", "Passes over all Setups, by outcome", metrics.reconciles.clone());
+        registry.register("leader", "1 while this controller leads", metrics.leader.clone());
+        registry.register("nodes", "Nodes by phase", metrics.nodes.clone());
         registry.register(
             "sink_healthy",
             "1 if the sink receives events from every node, 0 if not; absent while that is not known",
-            self.sinks.clone(),
+            metrics.sinks.clone(),
         );
+        metrics
     }
 
     pub(super) fn reconciled(&self, outcome: &'static str) {
