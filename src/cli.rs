@@ -2,11 +2,21 @@
 //!
 //! Exit status: 0 = clean, 1 = findings, differences or a failed change, 2 = could not run.
 
+use std::future::Future;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
+use crate::node::{agent, guard};
+use crate::receiver;
+use crate::telemetry::{self, LogFormat};
+
+mod apply;
 mod crds;
+mod status;
 
 /// Manages the auditing of kube-apiserver on self-hosted control planes.
 #[derive(Parser)]
@@ -14,10 +24,32 @@ mod crds;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// How log lines look.
+    #[arg(long, global = true, value_enum, default_value = "text", help_heading = "Logs (on standard error)")]
+    log_format: LogFormat,
+    /// Level, or directives as info,kube=debug.
+    #[arg(
+        long,
+        global = true,
+        default_value = "info",
+        value_name = "FILTER",
+        help_heading = "Logs (on standard error)"
+    )]
+    log: String,
 }
 
 #[derive(Subcommand)]
 enum Command {
+    /// In the cluster: carry a change out on this node, then remove itself.
+    Guard(guard::Args),
+    /// In the cluster: bring this node to what its NodeAudit asks for.
+    Agent(agent::Args),
+    /// A webhook target that writes a line an event.
+    Receiver(receiver::Args),
+    /// Give this node its original manifest back.
+    Restore(apply::RestoreArgs),
+    /// Show what this node runs and what became of the last change.
+    Status(status::Args),
     /// Print the CRDs, or write them into a directory.
     Crds(crds::Args),
 }
@@ -26,9 +58,16 @@ enum Command {
 pub fn main() -> ExitCode {
     // clap ends with 2 for bad usage and 0 for help by itself.
     let cli = Cli::parse();
-    let outcome = match cli.command {
+    let outcome = telemetry::init(cli.log_format, &cli.log).context("--log").and_then(|()| match cli.command {
+        Command::Guard(args) => program(async |stop| guard::run(args, stop).await),
+        Command::Agent(args) => program(async |stop| agent::run(args, stop).await),
+        Command::Receiver(args) => {
+            program(async |stop| receiver::run(args, |address| tracing::info!(%address, "listening"), stop).await)
+        }
+        Command::Restore(args) => interruptible(async |stop| apply::restore(&args, stop).await),
+        Command::Status(args) => status::run(&args),
         Command::Crds(args) => crds::run(&args),
-    };
+    });
     match outcome {
         Ok(code) => code,
         Err(error) => {
@@ -36,4 +75,39 @@ pub fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Runs a program of the cluster until it is asked to end.
+fn program<E, F>(run: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<ExitCode>
+where
+    E: std::error::Error + Send + Sync + 'static,
+    F: Future<Output = Result<(), E>>,
+{
+    interruptible(async |stop| {
+        run(stop).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Runs with a token that SIGTERM and SIGINT cancel.
+fn interruptible<F>(run: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<ExitCode>
+where
+    F: Future<Output = anyhow::Result<ExitCode>>,
+{
+    // One thread is plenty for every program of ours, and keeps the memory small.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let mut terminate = signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to SIGINT")?;
+        let stopper = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            stopper.cancel();
+        });
+        run(stop).await
+    })
 }

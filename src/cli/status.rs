@@ -1,0 +1,56 @@
+//! `audit-operator status`: what a node runs, read from its disk.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::journal::Stage;
+use crate::node::State;
+use crate::node::files::Host;
+use crate::plan;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Root of the node's file system.
+    #[arg(long, value_name = "DIR")]
+    host_root: PathBuf,
+    /// Print the journal as JSON.
+    #[arg(long, value_enum, default_value = "text")]
+    output: Output,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq)]
+enum Output {
+    Text,
+    Json,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let state = State::new(Host::new(&args.host_root));
+    let journal = state.journal()?;
+    if args.output == Output::Json {
+        println!("{}", serde_json::to_string_pretty(&journal)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let observed = crate::node::observe(&state.host, None)?;
+    let carried = crate::manifest::read(&observed.manifest)?.revision;
+    println!("Manifest:   {}", carried.map_or("not ours".to_string(), |revision| format!("revision {revision}")));
+    match &journal.confirmed {
+        Some(confirmed) => println!("Confirmed:  revision {} at {}", confirmed.revision, confirmed.at),
+        None => println!("Confirmed:  nothing"),
+    }
+    if let Some(change) = &journal.change {
+        println!("Last change: to {}: {:?}", plan::name(change.target.as_ref()), change.stage);
+        if let Some(cause) = &change.cause {
+            println!("             {}: {}", cause.reason, cause.message);
+        }
+    }
+    for failure in &journal.failures {
+        println!("Failed:     {} at {}: {}", plan::name(failure.target.as_ref()), failure.at, failure.cause.message);
+        if let Some(words) = &failure.cause.last_words {
+            println!("             {words}");
+        }
+    }
+    let is_bad =
+        journal.change.as_ref().is_some_and(|change| matches!(change.stage, Stage::RolledBack | Stage::Abandoned));
+    Ok(if is_bad { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
