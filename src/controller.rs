@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::api;
+use crate::{api, telemetry};
 use lease::{Election, Lost};
 use metrics::Metrics;
 use outage::Outage;
@@ -59,6 +59,12 @@ pub struct Args {
 pub enum Error {
     #[error("cannot set up the client of the Kubernetes API")]
     Client(#[source] Box<kube::Error>),
+    #[error("cannot serve metrics on {address}")]
+    Serve {
+        address: std::net::SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
     /// A request that failed, and what it was about.
     #[error("cannot {step} {object}")]
     Request {
@@ -76,9 +82,11 @@ impl Error {
         move |source| Self::Request { step, object, source: Box::new(source) }
     }
 
-    fn kube(&self) -> &kube::Error {
+    /// Whether it is the API that does not answer, and not the request that is wrong.
+    fn outage(&self) -> Option<&kube::Error> {
         match self {
-            Error::Client(source) | Error::Request { source, .. } => source,
+            Error::Client(source) | Error::Request { source, .. } if outage::is_outage(source) => Some(source),
+            _ => None,
         }
     }
 }
@@ -108,6 +116,18 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         metrics: Metrics::new(&mut registry),
     };
 
+    let metrics = telemetry::serve(args.metrics_listen, registry, stop.clone());
+    let address = args.metrics_listen;
+    // Both end with `stop`; only the metrics can end otherwise, with an error at the start.
+    tokio::try_join!(async { metrics.await.map_err(|source| Error::Serve { address, source }) }, async {
+        campaign(&context, &mut election, &stop).await;
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// Stands for election, and works while elected.
+async fn campaign(context: &Context, election: &mut Election, stop: &CancellationToken) {
     while !stop.is_cancelled() {
         tokio::select! {
             biased;
@@ -124,12 +144,11 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
                 Lost::Lapsed => tracing::info!("the leadership lapsed"),
                 Lost::Taken => tracing::warn!("another controller took the leadership"),
             },
-            () = lead(&context) => {}
+            () = lead(context) => {}
         }
         context.metrics.leads(false);
     }
     election.release().await;
-    Ok(())
 }
 
 /// Makes pass after pass. Ends only by being dropped.
@@ -152,20 +171,17 @@ async fn lead(context: &Context) {
                 sleep(DEBOUNCE).await;
             }
             Err(error) => {
-                if outage::is_outage(error.kube()) {
+                if let Some(source) = error.outage() {
                     context.metrics.reconciled("outage");
-                    context.outage.failed(error.kube());
+                    context.outage.failed(source);
                 } else {
                     context.metrics.reconciled("error");
                     // Once for each error, not once for each try.
-                    let text = format!("{error}: {}", error.kube());
-                    if last_error.as_ref() != Some(&text) {
-                        tracing::warn!(
-                            error = &error as &(dyn std::error::Error + 'static),
-                            "a pass failed; trying again"
-                        );
+                    let error = telemetry::chain(&error);
+                    if last_error.as_ref() != Some(&error) {
+                        tracing::warn!(error, "a pass failed and is made again");
                     }
-                    last_error = Some(text);
+                    last_error = Some(error);
                 }
                 sleep(retry).await;
                 retry = (retry * 2).min(RETRY_MAX);
