@@ -3,6 +3,8 @@
 //! `make test-e2e` builds the image, brings the testbed up and runs this. The steps build on each other, so there is one test; each says
 //! what it saw. Nothing sleeps: every wait is for a condition, with a limit.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
 mod cluster;
 
 use std::time::{Duration, Instant};
