@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::controller;
 use crate::node::{agent, guard};
 use crate::receiver;
 use crate::telemetry::{self, LogFormat};
@@ -43,6 +44,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// In the cluster: render Setups, roll them out node by node, report.
+    Controller(controller::Args),
     /// In the cluster: carry a change out on this node, then remove itself.
     Guard(guard::Args),
     /// In the cluster: bring this node to what its NodeAudit asks for.
@@ -64,6 +67,7 @@ pub fn main() -> ExitCode {
     // clap ends with 2 for bad usage and 0 for help by itself.
     let cli = Cli::parse();
     let outcome = telemetry::init(cli.log_format, &cli.log).context("--log").and_then(|()| match cli.command {
+        Command::Controller(args) => program(async |stop| controller::run(args, stop).await),
         Command::Guard(args) => program(async |stop| guard::run(args, stop).await),
         Command::Agent(args) => program(async |stop| agent::run(args, stop).await),
         Command::Receiver(args) => {

@@ -1,1 +1,196 @@
-//! To come.
+//! `audit-operator controller`: Setups in, `NodeAudit`s, Secrets, status and Events out. Never touches a host.
+//!
+//! Of several controllers the one that holds the [`lease`] works. It makes a pass whenever something it watches changes, and
+//! once a minute anyway: [`fetch`] the cluster, [`cover`] decides which Setup has which node, and for each Setup
+//! [`reconcile`] validates, renders, asks [`crate::rollout`] who may change next, applies the answer and reports.
+//! Nothing is remembered between passes but what the API holds, so a pass can be cut off anywhere and made again.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use kube::runtime::events::{Recorder, Reporter};
+use prometheus_client::registry::Registry;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::{api, telemetry};
+use lease::{Election, Lost};
+use metrics::Metrics;
+use outage::Outage;
+use watch::{Watch, Watches};
+
+mod apply;
+mod change;
+mod cover;
+mod fetch;
+mod lease;
+mod metrics;
+mod outage;
+mod reconcile;
+mod report;
+mod watch;
+
+/// A pass is made at least this often, for what no watch tells: that an agent fell silent.
+const PERIOD: Duration = Duration::from_secs(60);
+/// Changes that come together are answered together.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+/// A pass that failed is made again after this, then after twice that, up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// Namespace of the operator: its Secrets and its Lease, and the Secrets and ConfigMaps that Setups name.
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub namespace: String,
+    /// Name of this controller among those of the cluster: the name of its pod. No two may share one.
+    #[arg(long, env = "POD_NAME")]
+    pub identity: String,
+    /// Address for metrics and health.
+    #[arg(long, value_name = "ADDRESS", default_value = "[::]:8080")]
+    pub metrics_listen: std::net::SocketAddr,
+    /// Obey the annotations `test.audit-operator.io/*` of a Setup. For tests of the operator: they can break a cluster.
+    #[arg(long, hide = true)]
+    pub test_hooks: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot set up the client of the Kubernetes API")]
+    Client(#[source] Box<kube::Error>),
+    #[error("cannot serve metrics on {address}")]
+    Serve {
+        address: std::net::SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
+    /// A request that failed, and what it was about.
+    #[error("cannot {step} {object}")]
+    Request {
+        step: &'static str,
+        object: String,
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+impl Error {
+    /// For `map_err`: what was tried with what.
+    fn request(step: &'static str, object: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
+        let object = object.into();
+        move |source| Self::Request { step, object, source: Box::new(source) }
+    }
+
+    /// Whether it is the API that does not answer, and not the request that is wrong.
+    fn outage(&self) -> Option<&kube::Error> {
+        match self {
+            Error::Client(source) | Error::Request { source, .. } if outage::is_outage(source) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// What every step of a pass has at hand.
+struct Context {
+    client: Client,
+    namespace: String,
+    obeys_test_hooks: bool,
+    recorder: Recorder,
+    outage: Outage,
+    metrics: Metrics,
+}
+
+/// Runs until it is stopped.
+pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
+    let client = Client::try_default().await.map_err(|error| Error::Client(Box::new(error)))?;
+    let reporter = Reporter { controller: api::FIELD_MANAGER.into(), instance: Some(args.identity.clone()) };
+    let mut election = Election::new(client.clone(), &args.namespace, args.identity);
+    let mut registry = Registry::default();
+    let context = Context {
+        recorder: Recorder::new(client.clone(), reporter),
+        client,
+        namespace: args.namespace,
+        obeys_test_hooks: args.test_hooks,
+        outage: Outage::new(),
+        metrics: Metrics::new(&mut registry),
+    };
+
+    let metrics = telemetry::serve(args.metrics_listen, registry, stop.clone());
+    let address = args.metrics_listen;
+    // Both end with `stop`; only the metrics can end otherwise, with an error at the start.
+    tokio::try_join!(async { metrics.await.map_err(|source| Error::Serve { address, source }) }, async {
+        campaign(&context, &mut election, &stop).await;
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// Stands for election, and works while elected.
+async fn campaign(context: &Context, election: &mut Election, stop: &CancellationToken) {
+    while !stop.is_cancelled() {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            () = election.win(&context.outage) => {}
+        }
+        tracing::info!("leading");
+        context.metrics.leads(true);
+        // Polled in this order: when the leadership is lost, the work is dropped at its next await and does nothing more.
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            lost = election.hold(&context.outage) => match lost {
+                Lost::Lapsed => tracing::info!("the leadership lapsed"),
+                Lost::Taken => tracing::warn!("another controller took the leadership"),
+            },
+            () = lead(context) => {}
+        }
+        context.metrics.leads(false);
+    }
+    election.release().await;
+}
+
+/// Makes pass after pass. Ends only by being dropped.
+async fn lead(context: &Context) {
+    let mut watches = Watches::new(context.client.clone(), &context.namespace);
+    watches.keep([Watch::Setups, Watch::NodeAudits, Watch::Secrets, Watch::ConfigMaps].into());
+    let mut retry = RETRY_MIN;
+    let mut last_error = None;
+    loop {
+        match reconcile::pass(context).await {
+            Ok(pass) => {
+                context.outage.answered();
+                context.metrics.reconciled("ok");
+                (retry, last_error) = (RETRY_MIN, None);
+                watches.keep(pass.watches);
+                tokio::select! {
+                    () = watches.changed() => {}
+                    () = sleep(pass.wake.unwrap_or(PERIOD).min(PERIOD)) => {}
+                }
+                sleep(DEBOUNCE).await;
+            }
+            Err(error) => {
+                if let Some(source) = error.outage() {
+                    context.metrics.reconciled("outage");
+                    context.outage.failed(source);
+                } else {
+                    context.metrics.reconciled("error");
+                    // Once for each error, not once for each try.
+                    let error = telemetry::chain(&error);
+                    if last_error.as_ref() != Some(&error) {
+                        tracing::warn!(error, "a pass failed and is made again");
+                    }
+                    last_error = Some(error);
+                }
+                sleep(retry).await;
+                retry = (retry * 2).min(RETRY_MAX);
+            }
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the controller passes `now` to the pure parts")]
+fn now() -> Timestamp {
+    Timestamp::now()
+}

@@ -1,1 +1,395 @@
-//! To come.
+//! Which node may change next: what the nodes report and the clock in, a [`Decision`] out.
+//!
+//! The controller asks on every pass and carries the answer out; nothing is remembered between two calls. Never touches the
+//! API or a node.
+//!
+//! *Guarantees.* At most one node is told to change in one decision, and none while another node is in change, is not known to
+//! serve, or took the same Revision back under the same generation of the Setup.
+//!
+//! *Assumptions.* A node reports `Confirmed` or `Unmanaged` only when its kube-apiserver serves, and reports at least once
+//! a minute.
+//!
+//! *Caveats.* A node may repair drift by itself at any time; while it does, it counts as in change.
+
+use std::fmt;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use crate::api::{NodeAudit, NodeAuditStatus, NodeFailure, Phase, Reason};
+
+/// An agent that has not reported for longer than this is silent. It reports once a minute; three times that lets one
+/// report get lost and a restart of the API server pass.
+pub const SILENCE: SignedDuration = SignedDuration::from_mins(3);
+
+/// One node that a Setup covers, or covered until it is restored.
+#[derive(Clone, Copy, Debug)]
+pub struct Node<'a> {
+    pub name: &'a str,
+    /// The Node's own condition Ready.
+    pub is_ready: bool,
+    /// The Revision that it shall come to run. `None`: its original manifest, after which nothing of ours stays.
+    pub goal: Option<&'a str>,
+    pub audit: Option<&'a NodeAudit>,
+}
+
+/// What holds for all nodes of a Setup.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Generation of the Setup.
+    pub generation: i64,
+    pub is_paused: bool,
+    pub min_ready: SignedDuration,
+    pub now: Timestamp,
+    /// Since when reports could be received without a break. No agent is silent because the API was away.
+    pub listening_since: Timestamp,
+}
+
+/// What to do with the `NodeAudit` of each node, in the order of the nodes, and how it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    pub steps: Vec<(String, Step)>,
+    pub progress: Progress,
+    /// When to ask again even if nothing is reported.
+    pub wake: Option<SignedDuration>,
+}
+
+/// What to do with one `NodeAudit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The goal and the generation are written into the spec: the node changes now.
+    Start,
+    /// The node has reached its goal: only the generation is brought up to date.
+    Follow,
+    /// The spec keeps the Revision and the generation that it names, or none where there is no spec yet.
+    Hold,
+    /// The node has its original manifest and no Setup: its `NodeAudit` is deleted.
+    Release,
+}
+
+/// How the rollout stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Every node has reached its goal.
+    Done,
+    /// It goes on by itself.
+    Moving { detail: String },
+    /// Nodes would change, were it not paused.
+    Paused { waiting: usize },
+    /// It does not go on until a person, or the node itself, has put something right.
+    Stalled { node: String, reason: Reason, message: String },
+}
+
+/// Decides.
+pub fn decide(nodes: &[Node], terms: Terms) -> Decision {
+    let views: Vec<View> = nodes.iter().map(|node| View::new(node, terms)).collect();
+    let failed = views.iter().find_map(|view| view.failure(terms.generation).map(|failure| (view, failure)));
+    let start = match failed {
+        Some(_) => None,
+        None if terms.is_paused => None,
+        None => next(&views),
+    };
+
+    let steps = views
+        .iter()
+        .map(|view| {
+            let step = if view.is_released() {
+                Step::Release
+            } else if view.has_reached_goal() {
+                Step::Follow
+            } else if start.is_some_and(|start| start.node.name == view.node.name) {
+                Step::Start
+            } else {
+                Step::Hold
+            };
+            (view.node.name.to_string(), step)
+        })
+        .collect();
+
+    let progress = match (failed, start) {
+        (Some((view, failure)), _) => took_back(view, failure),
+        (None, Some(view)) => Progress::Moving { detail: format!("{} starts", view.node.name) },
+        (None, None) => waiting(&views, terms),
+    };
+    let wake = views
+        .iter()
+        .filter_map(|view| match view.state {
+            State::Settling { left } => Some(left),
+            _ => None,
+        })
+        .max();
+    Decision { steps, progress, wake }
+}
+
+/// A node with what is true of it.
+#[derive(Debug)]
+struct View<'a> {
+    node: &'a Node<'a>,
+    state: State,
+    is_silent: bool,
+    needs_start: bool,
+}
+
+/// How a node stands to its own spec, whatever its goal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It has what its spec says, and has had it for long enough.
+    Settled,
+    /// It has what its spec says, but not for long enough yet.
+    Settling {
+        left: SignedDuration,
+    },
+    /// It has not come to an end with what its spec says.
+    Changing,
+    /// It went back, and serves.
+    RolledBack,
+    Drifted,
+    Unsupported,
+    /// No agent has reported yet.
+    Unreported,
+    /// Its agent stopped reporting, or never began.
+    Silent,
+    /// The Node itself is not Ready.
+    NotReady,
+}
+
+impl<'a> View<'a> {
+    fn new(node: &'a Node<'a>, terms: Terms) -> Self {
+        let is_silent = node.audit.is_some_and(|audit| is_silent(audit, terms.now, terms.listening_since));
+        let mut view = View { node, state: State::Unreported, is_silent, needs_start: false };
+        view.state = view.state(terms);
+        view.needs_start = match node.audit {
+            None => node.goal.is_some(),
+            Some(audit) => {
+                let given = (audit.spec.revision.as_deref(), audit.spec.setup_generation);
+                // A Revision that failed is tried again only under a newer generation, so the generation alone can set a
+                // node in motion too. It is handed out as carefully as a Revision.
+                !view.has_reached_goal() && given != (node.goal, terms.generation)
+            }
+        };
+        view
+    }
+
+    fn state(&self, terms: Terms) -> State {
+        let Some(audit) = self.node.audit else { return State::Unreported };
+        let Some(status) = audit.status.as_ref().filter(|status| status.last_seen.is_some()) else {
+            return if self.is_silent { State::Silent } else { State::Unreported };
+        };
+        if self.is_silent {
+            return State::Silent;
+        }
+        if !self.node.is_ready {
+            return State::NotReady;
+        }
+        // Whatever it says is about an older spec: it may have begun with that one, and not told yet.
+        if status.observed_generation < audit.metadata.generation {
+            return State::Changing;
+        }
+        if self.has_what_spec_says() {
+            let left = terms.min_ready - age(status, terms.now);
+            return if left.is_positive() { State::Settling { left } } else { State::Settled };
+        }
+        match status.phase {
+            Phase::RolledBack if serves(status) => State::RolledBack,
+            Phase::Drifted => State::Drifted,
+            Phase::Unsupported => State::Unsupported,
+            _ => State::Changing,
+        }
+    }
+
+    fn status(&self) -> Option<&'a NodeAuditStatus> {
+        self.node.audit.and_then(|audit| audit.status.as_ref())
+    }
+
+    fn has_what_spec_says(&self) -> bool {
+        let (Some(audit), Some(status)) = (self.node.audit, self.status()) else { return false };
+        if status.revision != audit.spec.revision {
+            return false;
+        }
+        match audit.spec.revision {
+            Some(_) => status.phase == Phase::Confirmed,
+            None => status.phase == Phase::Unmanaged,
+        }
+    }
+
+    fn has_reached_goal(&self) -> bool {
+        self.node.audit.is_some_and(|audit| audit.spec.revision.as_deref() == self.node.goal)
+            && self.has_what_spec_says()
+    }
+
+    /// The failure that halts the rollout: of the goal, under this generation, and not made good since.
+    fn failure(&self, generation: i64) -> Option<&'a NodeFailure> {
+        let failure = self.status()?.last_failure.as_ref()?;
+        let is_of_goal = failure.revision.as_deref() == self.node.goal && failure.setup_generation == generation;
+        (is_of_goal && !self.has_reached_goal()).then_some(failure)
+    }
+
+    fn is_released(&self) -> bool {
+        let Some(audit) = self.node.audit.filter(|_| self.node.goal.is_none()) else { return false };
+        match self.status().filter(|status| status.last_seen.is_some()) {
+            // A node that cannot be managed and has nothing of ours has nothing to give back either.
+            Some(status) => {
+                audit.spec.revision.is_none()
+                    && status.observed_generation >= audit.metadata.generation
+                    && status.revision.is_none()
+                    && status.changing_to.is_none()
+                    && matches!(status.phase, Phase::Unmanaged | Phase::Unsupported)
+            }
+            // The first spec named no Revision and none was written since: the node was never told to change. In any other
+            // case an agent that is only late could be in the middle of a change.
+            None => audit.spec.revision.is_none() && audit.metadata.generation == Some(1),
+        }
+    }
+
+    /// Whether this node can be told to change.
+    fn can_start(&self) -> bool {
+        self.needs_start && !matches!(self.state, State::Silent | State::NotReady)
+    }
+
+    /// Whether another node may change beside it. One that went back serves, so it does not hold up others that need a
+    /// newer Revision.
+    fn lets_others_change(&self) -> bool {
+        matches!(self.state, State::Settled | State::RolledBack) || self.is_released()
+    }
+
+    /// The worst first; then by name.
+    fn rank(&self) -> (u8, &str) {
+        let rank = match self.status() {
+            Some(status) if !serves(status) => 0,
+            Some(status) if status.phase == Phase::RolledBack => 1,
+            Some(status) if status.phase == Phase::Drifted => 2,
+            Some(status) if status.phase == Phase::Unsupported => 3,
+            _ => 4,
+        };
+        (rank, self.node.name)
+    }
+}
+
+/// Whether the agent of a node has been silent for too long.
+pub fn is_silent(audit: &NodeAudit, now: Timestamp, listening_since: Timestamp) -> bool {
+    let created = audit.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let seen = audit.status.as_ref().and_then(|status| status.last_seen.as_ref()).map(|time| time.0);
+    let last = seen.max(created).unwrap_or(listening_since).max(listening_since);
+    now.duration_since(last) > SILENCE
+}
+
+/// How long the phase has been what it is: by our clock, or by the node's own where that gives more, so that a node whose
+/// clock is ahead does not hold up the others.
+fn age(status: &NodeAuditStatus, now: Timestamp) -> SignedDuration {
+    let Some(since) = &status.since else { return SignedDuration::MAX };
+    let by_ours = now.duration_since(since.0);
+    let by_its_own = status.last_seen.as_ref().map(|seen| seen.0.duration_since(since.0));
+    by_its_own.map_or(by_ours, |by_its_own| by_ours.max(by_its_own))
+}
+
+fn serves(status: &NodeAuditStatus) -> bool {
+    !matches!(status.reason, Some(Reason::ApiServerDown | Reason::ManifestMissing | Reason::KubeletStuck))
+}
+
+fn next<'a>(views: &'a [View<'a>]) -> Option<&'a View<'a>> {
+    let mut candidates: Vec<&View> = views
+        .iter()
+        .filter(|view| view.can_start())
+        .filter(|view| views.iter().all(|other| other.node.name == view.node.name || other.lets_others_change()))
+        .collect();
+    candidates.sort_by_key(|view| view.rank());
+    candidates.first().copied()
+}
+
+fn took_back(view: &View, failure: &NodeFailure) -> Progress {
+    let what = match &failure.revision {
+        Some(revision) => format!("took {revision} back"),
+        None => "could not get its original manifest back".to_string(),
+    };
+    let message = describe(failure);
+    Progress::Stalled {
+        node: view.node.name.to_string(),
+        reason: Reason::RolledBack,
+        message: format!("{} {what} ({}): {message}", view.node.name, failure.reason),
+    }
+}
+
+/// The message of a failure with the last words of kube-apiserver.
+pub fn describe(failure: &NodeFailure) -> String {
+    match &failure.last_words {
+        Some(words) => format!("{}; last words of kube-apiserver: {words}", failure.message),
+        None => failure.message.clone(),
+    }
+}
+
+/// Why nothing starts now.
+fn waiting(views: &[View], terms: Terms) -> Progress {
+    let unfinished = || views.iter().filter(|view| !view.has_reached_goal() && !view.is_released());
+    let stalled = |view: &View, reason: Reason, message: String| Progress::Stalled {
+        node: view.node.name.to_string(),
+        reason,
+        message: format!("{}: {message}", view.node.name),
+    };
+    // What needs a person comes first. A silent agent does even where its node last had the right Revision: nobody knows
+    // whether it still has.
+    for view in views.iter().filter(|view| !view.is_released()) {
+        let status = view.status();
+        match view.state {
+            State::Silent => {
+                let seen = status.and_then(|status| status.last_seen.as_ref());
+                let mut message = match seen {
+                    Some(seen) => format!("its agent has been silent since {:.0}", seen.0),
+                    None => "its agent has never reported".to_string(),
+                };
+                if view.node.goal.is_none() {
+                    message += "; delete its NodeAudit to give the node up as it is";
+                }
+                return stalled(view, Reason::AgentSilent, message);
+            }
+            State::Unsupported => {
+                let message = status.and_then(|status| status.message.clone());
+                let reason = status.and_then(|status| status.reason).unwrap_or(Reason::ManifestUnusable);
+                return stalled(view, reason, message.unwrap_or_else(|| "the node cannot be managed as it is".into()));
+            }
+            State::RolledBack if !view.needs_start => {
+                return stalled(view, Reason::RolledBack, "took its Revision back".into());
+            }
+            _ => {}
+        }
+    }
+    if unfinished().next().is_none() {
+        return Progress::Done;
+    }
+    let in_change = unfinished().find(|view| matches!(view.state, State::Changing | State::Drifted));
+    if let Some(view) = in_change {
+        return Progress::Moving { detail: format!("{} {}", view.node.name, Doing(view)) };
+    }
+    let waiting = unfinished().filter(|view| view.needs_start).count();
+    if terms.is_paused && waiting > 0 {
+        return Progress::Paused { waiting };
+    }
+    // Those that hold the others up, whether they have reached their goal or not.
+    let holder = views.iter().find(|view| !view.lets_others_change() && !matches!(view.state, State::Settling { .. }));
+    let holder = holder.or_else(|| views.iter().find(|view| !view.lets_others_change()));
+    match holder {
+        Some(view) => Progress::Moving { detail: format!("{} {}", view.node.name, Doing(view)) },
+        None => Progress::Moving { detail: "nothing has started yet".into() },
+    }
+}
+
+/// What a node is doing, for people.
+struct Doing<'a>(&'a View<'a>);
+
+impl fmt::Display for Doing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let phase = self.0.status().map(|status| status.phase).unwrap_or_default();
+        let text = match (self.0.state, phase) {
+            (State::NotReady, _) => "is not Ready",
+            (State::Unreported, _) => "has no report from its agent yet",
+            (State::Settling { .. } | State::Settled, _) => "has to be ready for a while before the next node changes",
+            (State::Drifted, _) => "was changed by something else and is put right",
+            (State::Changing, Phase::Verifying) => "is verifying",
+            (State::Changing, Phase::Staged) => "has staged the change",
+            (State::Changing, Phase::RolledBack) => "went back and does not serve",
+            _ => "is changing",
+        };
+        f.write_str(text)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -664,6 +664,9 @@ pub struct RevisionStatus {
     /// Rendered from the Setup as it is now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// What the target changes against the one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// When the target became what it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
@@ -713,6 +716,9 @@ pub struct SinkStatus {
     /// The oldest "last delivered" of all nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_delivered: Option<Time>,
+    /// The worst that a node found, in one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<super::Reason>,
     /// What is wrong, with the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,

@@ -1,0 +1,318 @@
+//! Writes what was decided: Secrets, `NodeAudit`s and the finalizer. Every function brings the API to a state and does nothing
+//! where it already is in it, so a pass that was cut off is simply made again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{Node, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Resource, ResourceExt};
+use serde_json::json;
+
+use super::fetch::NodeFacts;
+use super::outage::is_not_found;
+use super::{Context, Error};
+use crate::api::{
+    AuditSetup, CredentialsRef, FIELD_MANAGER, FINALIZER, NodeAudit, NodeAuditSpec, SETUP_LABEL, SinkTarget,
+};
+use crate::revision::Revision;
+use crate::rollout::Step;
+
+/// Type of the Secrets that hold a Revision.
+const REVISION_TYPE: &str = "audit-operator.io/revision";
+/// Type of the Secrets that hold credentials.
+const CREDENTIALS_TYPE: &str = "audit-operator.io/credentials";
+/// Key of a Revision in its Secret.
+pub(super) const REVISION_KEY: &str = "revision.json";
+/// Revisions that are kept for each Setup, beside those that a node still needs.
+const KEEP: usize = 5;
+
+/// Name of the Secret with a Revision.
+pub(super) fn revision_secret(id: &str) -> String {
+    format!("revision-{id}")
+}
+
+/// Name of the Secret with the credentials of a Setup.
+pub(super) fn credentials_secret(setup: &str) -> String {
+    format!("credentials-{setup}")
+}
+
+/// Makes sure that the Setup cannot go before its nodes are restored. Before anything is written for a node.
+pub(super) async fn hold_setup(context: &Context, setup: &AuditSetup) -> Result<(), Error> {
+    if setup.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+        return Ok(());
+    }
+    let mut finalizers = setup.finalizers().to_vec();
+    finalizers.push(FINALIZER.into());
+    patch_finalizers(context, setup, &finalizers).await
+}
+
+/// Lets a deleted Setup go. Only when its nodes are restored.
+pub(super) async fn let_setup_go(context: &Context, setup: &AuditSetup) -> Result<(), Error> {
+    let finalizers: Vec<_> = setup.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
+    patch_finalizers(context, setup, &finalizers).await
+}
+
+async fn patch_finalizers(context: &Context, setup: &AuditSetup, finalizers: &[String]) -> Result<(), Error> {
+    // With the resourceVersion: a list in a merge patch is replaced as a whole, and somebody else may have added to it.
+    let metadata = json!({"resourceVersion": setup.resource_version(), "finalizers": finalizers});
+    let api = Api::<AuditSetup>::all(context.client.clone());
+    let patch = Patch::Merge(json!({"metadata": metadata}));
+    let patched = api.patch(&setup.name_any(), &PatchParams::default(), &patch).await;
+    patched.map(drop).map_err(Error::request("set the finalizer of", format!("AuditSetup {}", setup.name_any())))
+}
+
+/// Stores a Revision. Nothing to compare where it exists: its name is the hash of its content, and it is immutable.
+pub(super) async fn store_revision(context: &Context, setup: &AuditSetup, revision: &Revision) -> Result<(), Error> {
+    let api = Api::<Secret>::namespaced(context.client.clone(), &context.namespace);
+    let name = revision_secret(revision.id.as_str());
+    let object = format!("Secret {name}");
+    let owner = owner(setup);
+    let Some(stored) = api.get_metadata_opt(&name).await.map_err(Error::request("read", &object))? else {
+        let content = serde_json::to_vec(revision).expect("a Revision consists of strings and numbers");
+        let data = BTreeMap::from([(REVISION_KEY.to_string(), content)]);
+        let secret = Secret { immutable: Some(true), ..secret(context, setup, &name, REVISION_TYPE, data) };
+        let created = api.create(&PostParams::default(), &secret).await;
+        return created.map(drop).map_err(Error::request("create", object));
+    };
+    if stored.owner_references().iter().any(|stored| stored.uid == owner.uid) {
+        return Ok(());
+    }
+    // Of another Setup with the same content, or of one of the same name that was deleted: it must not go with that one.
+    let mut owners = stored.owner_references().to_vec();
+    owners.push(owner);
+    let metadata = json!({"resourceVersion": stored.resource_version(), "ownerReferences": owners});
+    let patch = Patch::Merge(json!({"metadata": metadata}));
+    let patched = api.patch_metadata(&name, &PatchParams::default(), &patch).await;
+    patched.map(drop).map_err(Error::request("own", object))
+}
+
+/// Stores the credentials of a Setup, or removes them where it has none. Written only when a byte changes, for its version is
+/// what tells the agents to replace the files.
+///
+/// `keeps_old`: a node may still run a Revision that names files which the Setup has no more. Its API server would not start
+/// again without them, so they stay until every node has moved on.
+pub(super) async fn store_credentials(
+    context: &Context,
+    setup: &AuditSetup,
+    credentials: &BTreeMap<String, Vec<u8>>,
+    keeps_old: bool,
+) -> Result<Option<CredentialsRef>, Error> {
+    let api = Api::<Secret>::namespaced(context.client.clone(), &context.namespace);
+    let name = credentials_secret(&setup.name_any());
+    let object = format!("Secret {name}");
+    let stored = api.get_opt(&name).await.map_err(Error::request("read", &object))?;
+    // One of a deleted Setup of the same name is about to be collected: it is not ours to go on with.
+    let uid = setup.uid().unwrap_or_default();
+    let stored = stored.filter(|stored| stored.owner_references().iter().any(|owner| owner.uid == uid));
+    let old = stored.as_ref().and_then(|stored| stored.data.clone()).unwrap_or_default();
+    let data = credential_data(&old, credentials, keeps_old);
+
+    let written = match stored {
+        Some(stored) if data.is_empty() => {
+            let same = Preconditions { uid: stored.uid(), resource_version: None };
+            let deleted =
+                api.delete(&name, &DeleteParams { preconditions: Some(same), ..DeleteParams::default() }).await;
+            deleted.map_err(Error::request("delete", object))?;
+            return Ok(None);
+        }
+        None if data.is_empty() => return Ok(None),
+        Some(stored) if old.iter().map(|(key, bytes)| (key, &bytes.0)).eq(&data) => stored,
+        Some(stored) => {
+            let mut secret = secret(context, setup, &name, CREDENTIALS_TYPE, data);
+            secret.metadata.resource_version = stored.resource_version();
+            api.replace(&name, &PostParams::default(), &secret).await.map_err(Error::request("replace", object))?
+        }
+        None => {
+            let secret = secret(context, setup, &name, CREDENTIALS_TYPE, data);
+            api.create(&PostParams::default(), &secret).await.map_err(Error::request("create", object))?
+        }
+    };
+    Ok(Some(CredentialsRef { name, resource_version: written.resource_version().unwrap_or_default() }))
+}
+
+/// The files of `credentials`, by `<sink>.<file>`, with those that only the old ones have where they are kept.
+fn credential_data(
+    old: &BTreeMap<String, ByteString>,
+    credentials: &BTreeMap<String, Vec<u8>>,
+    keeps_old: bool,
+) -> BTreeMap<String, Vec<u8>> {
+    let mut data: BTreeMap<_, _> = match keeps_old {
+        true => old.iter().map(|(key, bytes)| (key.clone(), bytes.0.clone())).collect(),
+        false => BTreeMap::new(),
+    };
+    // Names of sinks have no dot, so the first one tells sink and file apart again.
+    data.extend(credentials.iter().map(|(path, bytes)| (path.replacen('/', ".", 1), bytes.clone())));
+    data
+}
+
+fn secret(context: &Context, setup: &AuditSetup, name: &str, type_: &str, data: BTreeMap<String, Vec<u8>>) -> Secret {
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(name.into()),
+            namespace: Some(context.namespace.clone()),
+            labels: Some([(SETUP_LABEL.to_string(), setup.name_any())].into()),
+            owner_references: Some(vec![owner(setup)]),
+            ..ObjectMeta::default()
+        },
+        type_: Some(type_.into()),
+        data: Some(data.into_iter().map(|(key, bytes)| (key, ByteString(bytes))).collect()),
+        ..Secret::default()
+    }
+}
+
+fn owner(setup: &AuditSetup) -> OwnerReference {
+    setup
+        .controller_owner_ref(&())
+        .map(|owner| OwnerReference { controller: None, ..owner })
+        .expect("read from the API")
+}
+
+/// What a node is given beside the Revision.
+#[derive(Clone, Copy)]
+pub(super) struct Supplies<'a> {
+    pub(super) credentials: Option<&'a CredentialsRef>,
+    pub(super) sinks: &'a [SinkTarget],
+}
+
+/// The spec that a node gets. `supplies`: none for a node that is being restored; it keeps those that it has, since its API
+/// server may use them until the very end.
+pub(super) fn node_spec(
+    setup: &AuditSetup,
+    before: Option<&NodeAuditSpec>,
+    goal: Option<&str>,
+    step: Step,
+    supplies: Option<Supplies>,
+) -> NodeAuditSpec {
+    let generation = setup.metadata.generation.unwrap_or(0);
+    let (revision, setup_generation) = match step {
+        Step::Start | Step::Follow => (goal.map(str::to_string), generation),
+        Step::Hold | Step::Release => {
+            before.map_or((None, generation), |before| (before.revision.clone(), before.setup_generation))
+        }
+    };
+    let (credentials, sinks, canary) = match (supplies, before) {
+        (Some(supplies), _) => (supplies.credentials.cloned(), supplies.sinks.to_vec(), setup.spec.policy.canary_rule),
+        (None, Some(before)) => (before.credentials.clone(), before.sinks.clone(), before.canary),
+        (None, None) => (None, Vec::new(), false),
+    };
+    NodeAuditSpec {
+        setup: setup.name_any(),
+        setup_generation,
+        revision,
+        credentials,
+        rollout: setup.spec.rollout.clone(),
+        sinks,
+        canary,
+    }
+}
+
+/// Writes the spec of a node, if it is not what it is.
+pub(super) async fn apply_node_audit(
+    context: &Context,
+    name: &str,
+    node: &NodeFacts,
+    before: Option<&NodeAudit>,
+    spec: NodeAuditSpec,
+) -> Result<(), Error> {
+    let owns = |audit: &&NodeAudit| audit.owner_references().iter().any(|owner| owner.uid == node.uid);
+    if before.filter(owns).is_some_and(|before| before.spec == spec) {
+        return Ok(());
+    }
+    tracing::info!(node = name, revision = spec.revision, generation = spec.setup_generation, "telling a node");
+    let mut audit = NodeAudit::new(name, spec);
+    audit.metadata.owner_references = Some(vec![OwnerReference {
+        api_version: Node::api_version(&()).into(),
+        kind: Node::kind(&()).into(),
+        name: name.into(),
+        uid: node.uid.clone(),
+        ..OwnerReference::default()
+    }]);
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let applied = Api::<NodeAudit>::all(context.client.clone()).patch(name, &params, &Patch::Apply(&audit)).await;
+    applied.map(drop).map_err(Error::request("apply", format!("NodeAudit {name}")))
+}
+
+/// Removes the `NodeAudit` of a restored node; not one that was made or changed since it was judged.
+pub(super) async fn delete_node_audit(context: &Context, audit: &NodeAudit) -> Result<(), Error> {
+    let name = audit.name_any();
+    let same = Preconditions { uid: audit.uid(), resource_version: audit.resource_version() };
+    let params = DeleteParams { preconditions: Some(same), ..DeleteParams::default() };
+    match Api::<NodeAudit>::all(context.client.clone()).delete(&name, &params).await {
+        Err(error) if !is_not_found(&error) => Err(Error::request("delete", format!("NodeAudit {name}"))(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes old Revisions of a Setup: all but the newest few, and never one that a node needs.
+pub(super) async fn prune_revisions(
+    context: &Context,
+    setup: &AuditSetup,
+    target: &str,
+    audits: &BTreeMap<String, NodeAudit>,
+) -> Result<(), Error> {
+    let api = Api::<Secret>::namespaced(context.client.clone(), &context.namespace);
+    let params = ListParams::default()
+        .labels(&format!("{SETUP_LABEL}={}", setup.name_any()))
+        .fields(&format!("type={REVISION_TYPE}"));
+    let stored = api.list_metadata(&params).await.map_err(Error::request("list", "Secrets of Revisions"))?;
+    let stored: Vec<_> =
+        stored.iter().map(|secret| (secret.creation_timestamp().map(|time| time.0), secret.name_any())).collect();
+    for name in superfluous(stored, &needed(target, audits)) {
+        match api.delete(&name, &DeleteParams::default()).await {
+            Err(error) if !is_not_found(&error) => {
+                return Err(Error::request("delete", format!("Secret {name}"))(error));
+            }
+            _ => tracing::info!(secret = name, "removed an old Revision"),
+        }
+    }
+    Ok(())
+}
+
+/// Names of the Secrets that a node may still read.
+fn needed(target: &str, audits: &BTreeMap<String, NodeAudit>) -> BTreeSet<String> {
+    let of_nodes = audits.values().flat_map(|audit| {
+        let status = audit.status.as_ref();
+        [
+            audit.spec.revision.clone(),
+            status.and_then(|status| status.revision.clone()),
+            status.and_then(|status| status.changing_to.clone()),
+        ]
+    });
+    of_nodes.flatten().chain([target.to_string()]).map(|id| revision_secret(&id)).collect()
+}
+
+fn superfluous<T: Ord>(mut stored: Vec<(T, String)>, needed: &BTreeSet<String>) -> Vec<String> {
+    stored.sort();
+    let old = stored.len().saturating_sub(KEEP);
+    stored.into_iter().take(old).map(|(_, name)| name).filter(|name| !needed.contains(name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(pairs: &[(&str, &str)]) -> BTreeMap<String, Vec<u8>> {
+        pairs.iter().map(|(key, value)| (key.to_string(), value.as_bytes().to_vec())).collect()
+    }
+
+    #[test]
+    fn credentials_that_a_running_revision_may_name_stay_until_it_is_gone() {
+        let old = bytes(&[("a.token", "1"), ("b.ca.crt", "2")])
+            .into_iter()
+            .map(|(key, value)| (key, ByteString(value)))
+            .collect();
+        let new = bytes(&[("a/token", "3"), ("c/ca.crt", "4")]);
+        assert_eq!(credential_data(&old, &new, true), bytes(&[("a.token", "3"), ("b.ca.crt", "2"), ("c.ca.crt", "4")]));
+        assert_eq!(credential_data(&old, &new, false), bytes(&[("a.token", "3"), ("c.ca.crt", "4")]));
+    }
+
+    #[test]
+    fn only_old_revisions_that_no_node_needs_are_superfluous() {
+        let stored: Vec<_> = (0..9).rev().map(|age| (age, format!("revision-r-{age}"))).collect();
+        let needed = BTreeSet::from(["revision-r-1".to_string(), "revision-r-8".to_string()]);
+        assert_eq!(superfluous(stored.clone(), &needed), ["revision-r-0", "revision-r-2", "revision-r-3"]);
+        assert!(superfluous(stored[..KEEP].to_vec(), &BTreeSet::new()).is_empty());
+    }
+}

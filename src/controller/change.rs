@@ -1,0 +1,68 @@
+//! What a Revision changes against the one before, in a few words for status and Events. Pure.
+
+use std::collections::BTreeSet;
+
+use crate::revision::{Content, KUBECONFIG_FILE, POLICY_FILE};
+
+/// Empty for equal content.
+pub(super) fn change(before: &Content, after: &Content) -> String {
+    let mut parts = Vec::new();
+    let mut file = |name: &str, word: &str| match (before.files.get(name), after.files.get(name)) {
+        (None, Some(_)) => parts.push(format!("{word} added")),
+        (Some(_), None) => parts.push(format!("{word} removed")),
+        (old, new) if old != new => parts.push(format!("{word} changed")),
+        _ => {}
+    };
+    file(POLICY_FILE, "policy");
+    file(KUBECONFIG_FILE, "webhook");
+    let names: BTreeSet<_> = before.files.keys().chain(after.files.keys()).collect();
+    for name in names.into_iter().filter(|name| *name != POLICY_FILE && *name != KUBECONFIG_FILE) {
+        file(name, name);
+    }
+    let flags: BTreeSet<_> = before.flags.keys().chain(after.flags.keys()).collect();
+    let flags: Vec<_> = flags
+        .into_iter()
+        .filter(|flag| before.flags.get(*flag) != after.flags.get(*flag))
+        .map(|flag| format!("--{flag}"))
+        .collect();
+    if !flags.is_empty() {
+        parts.push(format!("{} changed", flags.join(", ")));
+    }
+    if before.drain_watches_seconds != after.drain_watches_seconds {
+        parts.push("drainWatchesSeconds changed".into());
+    }
+    parts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_told_in_words() {
+        let content = |files: &[(&str, &str)], flags: &[(&str, &str)], drain| Content {
+            files: files.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect(),
+            flags: flags.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+            log_directory: None,
+            log_bytes: 0,
+            drain_watches_seconds: drain,
+        };
+        let plain = content(&[(POLICY_FILE, "a")], &[("audit-log-maxage", "30")], 3);
+        let cases = [
+            (content(&[(POLICY_FILE, "b")], &[("audit-log-maxage", "30")], 3), "policy changed"),
+            (content(&[(POLICY_FILE, "a"), (KUBECONFIG_FILE, "k")], &[("audit-log-maxage", "30")], 3), "webhook added"),
+            (
+                content(
+                    &[(POLICY_FILE, "a"), ("ca.crt", "c")],
+                    &[("audit-log-maxage", "7"), ("audit-log-path", "-")],
+                    0,
+                ),
+                "ca.crt added; --audit-log-maxage, --audit-log-path changed; drainWatchesSeconds changed",
+            ),
+            (plain.clone(), ""),
+        ];
+        for (after, want) in cases {
+            assert_eq!(change(&plain, &after), want);
+        }
+    }
+}

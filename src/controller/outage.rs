@@ -1,0 +1,73 @@
+//! The Kubernetes API away for minutes is normal life: the only API server of a cluster restarts at every change that we
+//! make. One line in the log when it begins, one when it ends.
+
+use std::sync::Mutex;
+
+use k8s_openapi::jiff::Timestamp;
+use tokio::time::Instant;
+
+/// Whether the API answers, over all who ask.
+#[derive(Debug)]
+pub(super) struct Outage {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    began: Option<Instant>,
+    /// When the API last began to answer.
+    answers_since: Timestamp,
+}
+
+impl Outage {
+    pub(super) fn new() -> Self {
+        Self { state: Mutex::new(State { began: None, answers_since: super::now() }) }
+    }
+
+    /// A request failed for a reason that is not in its content.
+    pub(super) fn failed(&self, error: &kube::Error) {
+        self.begin(|| tracing::info!(%error, "the Kubernetes API does not answer; trying on"));
+    }
+
+    /// A request was given up.
+    pub(super) fn timed_out(&self) {
+        self.begin(|| tracing::info!("the Kubernetes API does not answer in time; trying on"));
+    }
+
+    pub(super) fn answered(&self) {
+        let mut state = self.state.lock().expect("nobody panics with this lock");
+        if let Some(began) = state.began.take() {
+            state.answers_since = super::now();
+            tracing::info!(seconds = began.elapsed().as_secs(), "the Kubernetes API answers again");
+        }
+    }
+
+    pub(super) fn answers_since(&self) -> Timestamp {
+        self.state.lock().expect("nobody panics with this lock").answers_since
+    }
+
+    fn begin(&self, log: impl FnOnce()) {
+        let mut state = self.state.lock().expect("nobody panics with this lock");
+        if state.began.is_none() {
+            state.began = Some(Instant::now());
+            log();
+        }
+    }
+}
+
+/// The API did not answer, or not as the API: nothing can be concluded about the request.
+pub(super) fn is_outage(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => status.code >= 500 || status.code == 429,
+        kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => true,
+        _ => false,
+    }
+}
+
+pub(super) fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.is_conflict() || status.is_already_exists())
+}
+
+pub(super) fn is_not_found(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.is_not_found())
+}

@@ -1,0 +1,430 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+const NOW: &str = "2026-11-21T12:00:00Z";
+const OLD: &str = "r-0000000001";
+const NEW: &str = "r-0000000002";
+
+fn time(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn ago(seconds: i64) -> Timestamp {
+    time(NOW) - SignedDuration::from_secs(seconds)
+}
+
+fn terms() -> Terms {
+    Terms {
+        generation: 7,
+        is_paused: false,
+        min_ready: SignedDuration::from_secs(10),
+        now: time(NOW),
+        listening_since: ago(3600),
+    }
+}
+
+/// A node as the controller sees it; every field is what the name says.
+#[derive(Clone, Debug)]
+struct Sample {
+    name: String,
+    is_ready: bool,
+    goal: Option<&'static str>,
+    /// `None`: no NodeAudit.
+    audit: Option<NodeAudit>,
+}
+
+fn sample(name: &str, spec: Option<&str>, phase: &str, runs: Option<&str>) -> Sample {
+    let audit: NodeAudit = serde_json::from_value(json!({
+        "apiVersion": "audit-operator.io/v1alpha1", "kind": "NodeAudit",
+        "metadata": {"name": name, "generation": 4, "creationTimestamp": ago(7200)},
+        "spec": {"setup": "cluster", "setupGeneration": 7, "revision": spec},
+        "status": {
+            "observedGeneration": 4, "phase": phase, "revision": runs, "since": ago(600), "lastSeen": ago(20),
+        },
+    }))
+    .unwrap();
+    Sample { name: name.into(), is_ready: true, goal: Some(NEW), audit: Some(audit) }
+}
+
+/// Runs the old Revision, as told.
+fn old(name: &str) -> Sample {
+    sample(name, Some(OLD), "Confirmed", Some(OLD)).generation(6)
+}
+
+/// Has reached the goal.
+fn new(name: &str) -> Sample {
+    sample(name, Some(NEW), "Confirmed", Some(NEW))
+}
+
+/// Was told to reach the goal.
+fn changing(name: &str) -> Sample {
+    sample(name, Some(NEW), "Verifying", Some(OLD))
+}
+
+/// Took the goal back.
+fn failed(name: &str) -> Sample {
+    let failure = json!({
+        "revision": NEW, "setupGeneration": 7, "reason": "CrashLoop", "message": "kube-apiserver exits",
+        "lastWords": "unknown flag", "at": ago(60),
+    });
+    sample(name, Some(NEW), "RolledBack", Some(OLD)).status("lastFailure", failure)
+}
+
+impl Sample {
+    fn status(mut self, field: &str, value: Value) -> Self {
+        let audit = self.audit.take().unwrap();
+        let mut json = serde_json::to_value(&audit).unwrap();
+        json["status"][field] = value;
+        self.audit = Some(serde_json::from_value(json).unwrap());
+        self
+    }
+
+    /// The generation of the Setup that the node was last told of.
+    fn generation(mut self, generation: i64) -> Self {
+        self.audit.as_mut().unwrap().spec.setup_generation = generation;
+        self
+    }
+
+    fn goal(mut self, goal: Option<&'static str>) -> Self {
+        self.goal = goal;
+        self
+    }
+
+    fn not_ready(mut self) -> Self {
+        self.is_ready = false;
+        self
+    }
+
+    fn silent(self) -> Self {
+        self.status("lastSeen", json!(ago(200)))
+    }
+
+    fn since(self, seconds: i64) -> Self {
+        self.status("since", json!(ago(seconds))).status("lastSeen", json!(ago(0)))
+    }
+
+    fn reason(self, reason: &str) -> Self {
+        self.status("reason", json!(reason))
+    }
+
+    fn unreported(mut self) -> Self {
+        self.audit.as_mut().unwrap().status = None;
+        self
+    }
+
+    fn created(mut self, seconds: i64) -> Self {
+        self.audit.as_mut().unwrap().metadata.creation_timestamp = serde_json::from_value(json!(ago(seconds))).unwrap();
+        self
+    }
+
+    fn first_spec(mut self) -> Self {
+        self.audit.as_mut().unwrap().metadata.generation = Some(1);
+        self
+    }
+
+    fn without_audit(mut self) -> Self {
+        self.audit = None;
+        self
+    }
+}
+
+fn decided(samples: &[Sample], terms: Terms) -> Decision {
+    let nodes: Vec<_> = samples
+        .iter()
+        .map(|sample| Node {
+            name: &sample.name,
+            is_ready: sample.is_ready,
+            goal: sample.goal,
+            audit: sample.audit.as_ref(),
+        })
+        .collect();
+    decide(&nodes, terms)
+}
+
+/// `cp1 Start, cp2 Hold: cp1 starts`
+fn told(decision: &Decision) -> String {
+    let steps: Vec<_> = decision.steps.iter().map(|(node, step)| format!("{node} {step:?}")).collect();
+    let progress = match &decision.progress {
+        Progress::Done => "done".to_string(),
+        Progress::Moving { detail } => detail.clone(),
+        Progress::Paused { waiting } => format!("paused, {waiting} waiting"),
+        Progress::Stalled { reason, message, .. } => format!("{reason}: {message}"),
+    };
+    format!("{}: {progress}", steps.join(", "))
+}
+
+#[test]
+fn one_node_at_a_time() {
+    let cases: &[(&str, &[Sample], &str)] = &[
+        ("nothing to do", &[new("cp1"), new("cp2")], "cp1 Follow, cp2 Follow: done"),
+        ("a single new node is told at once", &[new("cp1").without_audit()], "cp1 Start: cp1 starts"),
+        (
+            "of several new nodes none before all have reported",
+            &[new("cp1").without_audit(), new("cp2").without_audit()],
+            "cp1 Hold, cp2 Hold: cp1 has no report from its agent yet",
+        ),
+        (
+            "once they have reported, the first by name",
+            &[sample("cp1", None, "Unmanaged", None), sample("cp2", None, "Unmanaged", None)],
+            "cp1 Start, cp2 Hold: cp1 starts",
+        ),
+        ("the first by name", &[old("cp2"), old("cp1")], "cp2 Hold, cp1 Start: cp1 starts"),
+        ("none beside one in change", &[changing("cp1"), old("cp2")], "cp1 Hold, cp2 Hold: cp1 is verifying"),
+        (
+            "told, and not taken up yet",
+            &[sample("cp1", Some(NEW), "Confirmed", Some(OLD)), old("cp2")],
+            "cp1 Hold, cp2 Hold: cp1 is changing",
+        ),
+        (
+            "not before the last one was ready for a while",
+            &[new("cp1").since(9), old("cp2")],
+            "cp1 Follow, cp2 Hold: cp1 has to be ready for a while before the next node changes",
+        ),
+        ("but then", &[new("cp1").since(10), old("cp2")], "cp1 Follow, cp2 Start: cp2 starts"),
+        (
+            "a clock ahead does not hold up the others",
+            &[new("cp1").status("since", json!(ago(-3600))).status("lastSeen", json!(ago(-3660))), old("cp2")],
+            "cp1 Follow, cp2 Start: cp2 starts",
+        ),
+        (
+            "a new Revision reaches the node that is in change with another",
+            &[sample("cp1", Some(OLD), "Verifying", None), new("cp2")],
+            "cp1 Start, cp2 Follow: cp1 starts",
+        ),
+        (
+            "a report about an older spec proves nothing",
+            &[new("cp1").status("observedGeneration", json!(3)), old("cp2")],
+            "cp1 Follow, cp2 Hold: cp1 is changing",
+        ),
+    ];
+    for (name, samples, want) in cases {
+        assert_eq!(told(&decided(samples, terms())), *want, "{name}");
+    }
+}
+
+#[test]
+fn the_worst_first() {
+    let back = |name| sample(name, Some(OLD), "RolledBack", Some("r-0000000000")).generation(6);
+    let drifted = |name| sample(name, Some(OLD), "Drifted", Some(OLD)).generation(6);
+    let down = |name| old(name).reason("ApiServerDown");
+    let cases: &[(&str, &[Sample], &str)] = &[
+        ("no API server", &[old("cp1"), back("cp2"), down("cp3")], "cp1 Hold, cp2 Hold, cp3 Start: cp3 starts"),
+        ("one that went back", &[old("cp1"), back("cp2")], "cp1 Hold, cp2 Start: cp2 starts"),
+        (
+            "two that went back do not wait for each other",
+            &[back("cp1"), back("cp2")],
+            "cp1 Start, cp2 Hold: cp1 starts",
+        ),
+        ("one that drifted", &[old("cp1"), drifted("cp2")], "cp1 Hold, cp2 Start: cp2 starts"),
+        (
+            "one that drifted is left alone where it is as it should be",
+            &[new("cp1"), sample("cp2", Some(NEW), "Drifted", Some(NEW))],
+            "cp1 Follow, cp2 Hold: cp2 was changed by something else and is put right",
+        ),
+    ];
+    for (name, samples, want) in cases {
+        assert_eq!(told(&decided(samples, terms())), *want, "{name}");
+    }
+}
+
+#[test]
+fn a_failure_halts_until_the_setup_changes() {
+    let failure = "RolledBack: cp1 took r-0000000002 back (CrashLoop): kube-apiserver exits; last words of kube-apiserver: \
+                   unknown flag";
+    assert_eq!(told(&decided(&[failed("cp1"), old("cp2")], terms())), format!("cp1 Hold, cp2 Hold: {failure}"));
+    // A newer generation that renders the same Revision: tried again, by decision and on this node alone.
+    let newer = Terms { generation: 8, ..terms() };
+    assert_eq!(told(&decided(&[failed("cp1"), old("cp2")], newer)), "cp1 Start, cp2 Hold: cp1 starts");
+    // Another Revision.
+    let other = [failed("cp1").goal(Some("r-0000000003")), old("cp2").goal(Some("r-0000000003"))];
+    assert_eq!(told(&decided(&other, terms())), "cp1 Start, cp2 Hold: cp1 starts");
+    // Failed once, and runs it now.
+    let failure = failed("cp1").audit.unwrap().status.unwrap().last_failure;
+    let healed = new("cp1").status("lastFailure", json!(failure));
+    assert_eq!(told(&decided(&[healed, old("cp2")], terms())), "cp1 Follow, cp2 Start: cp2 starts");
+    // The node never tells the generation to one that failed under it.
+    assert_eq!(decided(&[failed("cp1")], Terms { is_paused: true, ..newer }).steps, [("cp1".to_string(), Step::Hold)]);
+}
+
+#[test]
+fn nothing_starts_where_nobody_knows_what_would_happen() {
+    let silent = "its agent has been silent since 2026-11-21T11:56:40Z";
+    let cases: &[(&str, &[Sample], String)] = &[
+        ("a silent agent", &[old("cp1").silent()], format!("cp1 Hold: AgentSilent: cp1: {silent}")),
+        (
+            "a silent agent elsewhere",
+            &[old("cp1"), old("cp2").silent()],
+            format!("cp1 Hold, cp2 Hold: AgentSilent: cp2: {silent}"),
+        ),
+        (
+            "a silent agent is news even where everything was done",
+            &[new("cp1"), new("cp2").silent()],
+            format!("cp1 Follow, cp2 Follow: AgentSilent: cp2: {silent}"),
+        ),
+        (
+            "an agent that never came",
+            &[sample("cp1", Some(NEW), "Unmanaged", None).unreported().created(200)],
+            "cp1 Hold: AgentSilent: cp1: its agent has never reported".into(),
+        ),
+        (
+            "an agent that may still come",
+            &[sample("cp1", Some(NEW), "Unmanaged", None).unreported().created(100)],
+            "cp1 Hold: cp1 has no report from its agent yet".into(),
+        ),
+        ("a Node that is not Ready", &[old("cp1").not_ready()], "cp1 Hold: cp1 is not Ready".into()),
+        (
+            "a Node elsewhere that is not Ready",
+            &[old("cp1"), old("cp2").not_ready()],
+            "cp1 Hold, cp2 Hold: cp1 is not Ready".replace("cp1 is", "cp2 is"),
+        ),
+        (
+            "one that went back and does not serve",
+            &[old("cp1"), sample("cp2", Some(OLD), "RolledBack", None).reason("KubeletStuck").not_ready()],
+            "cp1 Hold, cp2 Hold: cp2 is not Ready".into(),
+        ),
+        (
+            "a node that cannot be managed",
+            &[
+                sample("cp1", Some(NEW), "Unsupported", None)
+                    .reason("DuplicatePod")
+                    .status("message", json!("copy.yaml defines it too")),
+                old("cp2"),
+            ],
+            "cp1 Hold, cp2 Hold: DuplicatePod: cp1: copy.yaml defines it too".into(),
+        ),
+    ];
+    for (name, samples, want) in cases {
+        assert_eq!(told(&decided(samples, terms())), *want, "{name}");
+    }
+}
+
+#[test]
+fn nobody_is_silent_because_the_api_was_away() {
+    let back_again = Terms { listening_since: ago(5), ..terms() };
+    assert_eq!(told(&decided(&[new("cp1").silent()], back_again)), "cp1 Follow: done");
+}
+
+#[test]
+fn a_pause_starts_nothing_and_finishes_what_is_under_way() {
+    let paused = Terms { is_paused: true, ..terms() };
+    assert_eq!(told(&decided(&[old("cp1"), old("cp2")], paused)), "cp1 Hold, cp2 Hold: paused, 2 waiting");
+    assert_eq!(told(&decided(&[changing("cp1"), old("cp2")], paused)), "cp1 Hold, cp2 Hold: cp1 is verifying");
+    assert_eq!(told(&decided(&[new("cp1")], paused)), "cp1 Follow: done");
+    assert_eq!(told(&decided(&[new("cp1").without_audit()], paused)), "cp1 Hold: paused, 1 waiting");
+}
+
+#[test]
+fn nodes_are_given_back_one_at_a_time_and_then_released() {
+    let given_back = |name| sample(name, None, "Unmanaged", None).goal(None);
+    let cases: &[(&str, &[Sample], &str)] = &[
+        ("one at a time", &[new("cp1").goal(None), new("cp2").goal(None)], "cp1 Start, cp2 Hold: cp1 starts"),
+        (
+            "while one is being restored",
+            &[sample("cp1", None, "Verifying", Some(NEW)).goal(None), new("cp2").goal(None)],
+            "cp1 Hold, cp2 Hold: cp1 is verifying",
+        ),
+        ("restored", &[given_back("cp1"), new("cp2").goal(None)], "cp1 Release, cp2 Start: cp2 starts"),
+        ("all restored", &[given_back("cp1"), given_back("cp2")], "cp1 Release, cp2 Release: done"),
+        (
+            "restored only in an older report",
+            &[given_back("cp1").status("observedGeneration", json!(3))],
+            "cp1 Follow: done",
+        ),
+        (
+            "never told to change, and no agent to say so",
+            &[given_back("cp1").unreported().first_spec()],
+            "cp1 Release: done",
+        ),
+        (
+            "told, and no agent to say what came of it",
+            &[given_back("cp1").unreported()],
+            "cp1 Hold: AgentSilent: cp1: its agent has never reported; delete its NodeAudit to give the node up as it is",
+        ),
+        (
+            "one that cannot be managed and has nothing of ours",
+            &[sample("cp1", None, "Unsupported", None).goal(None)],
+            "cp1 Release: done",
+        ),
+        (
+            "one that leaves while others stay",
+            &[new("cp1"), new("cp2").goal(None)],
+            "cp1 Follow, cp2 Start: cp2 starts",
+        ),
+    ];
+    for (name, samples, want) in cases {
+        assert_eq!(told(&decided(samples, terms())), *want, "{name}");
+    }
+}
+
+#[test]
+fn it_is_asked_again_when_the_next_node_may_go() {
+    let decision = decided(&[new("cp1").since(4), old("cp2")], terms());
+    assert_eq!(decision.wake, Some(SignedDuration::from_secs(6)));
+    assert_eq!(decided(&[new("cp1"), new("cp2")], terms()).wake, None);
+}
+
+fn any_sample(name: String) -> impl Strategy<Value = Sample> {
+    let revision = || prop::sample::select(vec![None, Some(OLD), Some(NEW)]);
+    let phase = prop::sample::select(vec![
+        "Unmanaged",
+        "Staged",
+        "Verifying",
+        "Confirmed",
+        "RolledBack",
+        "Drifted",
+        "Unsupported",
+    ]);
+    (revision(), revision(), revision(), phase, any::<[bool; 5]>(), 5..9_i64).prop_map(
+        move |(goal, spec, runs, phase, [ready, silent, fresh, failed, exists], generation)| {
+            let mut sample = sample(&name, spec, phase, runs).goal(goal).generation(generation);
+            sample.is_ready = ready;
+            if failed {
+                sample = sample.status(
+                    "lastFailure",
+                    json!({"revision": goal, "setupGeneration": generation, "reason": "CrashLoop", "message": "", "at": NOW}),
+                );
+            }
+            if fresh {
+                sample = sample.since(1);
+            }
+            if silent {
+                sample = sample.silent();
+            }
+            // A node without a NodeAudit that has nothing to reach is not in the list at all.
+            if exists || goal.is_none() { sample } else { sample.without_audit() }
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_reported_at_most_one_node_starts_and_only_beside_nodes_at_rest(
+        samples in prop::collection::vec(any::<u8>(), 1..4).prop_flat_map(|ids| {
+            ids.into_iter().enumerate().map(|(index, _)| any_sample(format!("cp{index}"))).collect::<Vec<_>>()
+        }),
+        is_paused in any::<bool>(),
+    ) {
+        let decision = decided(&samples, Terms { is_paused, ..terms() });
+        let started: Vec<_> = decision.steps.iter().filter(|(_, step)| *step == Step::Start).collect();
+        prop_assert!(started.len() <= 1 && !(is_paused && started.len() == 1));
+        for (name, _) in started {
+            let itself = samples.iter().find(|sample| sample.name == *name).unwrap();
+            prop_assert!(itself.audit.is_none() || itself.is_ready);
+            for other in samples.iter().filter(|sample| sample.name != *name) {
+                let audit = other.audit.as_ref().expect("one without a report holds up the others");
+                let status = audit.status.as_ref().unwrap();
+                prop_assert!(!matches!(status.phase, Phase::Staged | Phase::Verifying | Phase::Drifted));
+                if !matches!(status.phase, Phase::RolledBack | Phase::Unsupported) {
+                    prop_assert_eq!(&status.revision, &audit.spec.revision);
+                }
+            }
+        }
+        if decision.progress == Progress::Done {
+            for ((_, step), sample) in decision.steps.iter().zip(&samples) {
+                prop_assert!(matches!(step, Step::Follow | Step::Release), "{:?} {:?}", step, sample);
+            }
+        }
+    }
+}

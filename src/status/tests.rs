@@ -1,0 +1,371 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::NodeAudit;
+
+const T0: &str = "2026-11-21T12:00:00Z";
+const T1: &str = "2026-11-21T12:05:00Z";
+const A: &str = "r-00000000aa";
+const B: &str = "r-00000000bb";
+
+fn time(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn setup(status: Option<AuditSetupStatus>) -> AuditSetup {
+    let mut setup: AuditSetup = serde_json::from_value(json!({
+        "apiVersion": "audit-operator.io/v1alpha1", "kind": "AuditSetup",
+        "metadata": {"name": "cluster", "generation": 3},
+        "spec": {
+            "policy": {"preset": "metadata"},
+            "sinks": [{"name": "local", "log": {}}, {"name": "receiver", "webhook": {"url": "https://r.example"}}],
+        },
+    }))
+    .unwrap();
+    setup.status = status;
+    setup
+}
+
+fn finding(status: &str, reason: &str, message: &str) -> Value {
+    json!({"status": status, "reason": reason, "message": message})
+}
+
+fn sink(name: &str, reachable: Value, delivering: Value) -> Value {
+    json!({"name": name, "reachable": reachable, "delivering": delivering, "lostEvents": 2, "lastDelivered": T0})
+}
+
+fn well() -> Value {
+    json!([
+        sink("local", finding("True", "Reachable", ""), finding("True", "Delivering", "")),
+        sink("receiver", finding("True", "Reachable", ""), finding("True", "Delivering", "")),
+    ])
+}
+
+fn audit(name: &str, phase: &str, revision: Option<&str>, sinks: Value) -> NodeAudit {
+    serde_json::from_value(json!({
+        "apiVersion": "audit-operator.io/v1alpha1", "kind": "NodeAudit", "metadata": {"name": name, "generation": 1},
+        "spec": {"setup": "cluster", "setupGeneration": 3, "revision": revision},
+        "status": {"observedGeneration": 1, "phase": phase, "revision": revision, "since": T0, "lastSeen": T0, "sinks": sinks},
+    }))
+    .unwrap()
+}
+
+fn judged(
+    old: Option<AuditSetupStatus>,
+    audits: &[NodeAudit],
+    judgement: Judgement<'_>,
+    now: &str,
+) -> AuditSetupStatus {
+    let nodes: Vec<Node> = audits
+        .iter()
+        .map(|audit| {
+            let name = audit.metadata.name.as_deref().unwrap();
+            Node { name, is_ready: true, goal: Some(B), audit: Some(audit) }
+        })
+        .collect();
+    status(Facts { setup: &setup(old), nodes: &nodes, judgement, now: time(now), listening_since: time(now) })
+}
+
+fn policy() -> PolicyStatus {
+    PolicyStatus { rules: 23, preset: Some("metadata-1".into()) }
+}
+
+fn rendered<'a>(target: &'a str, policy: &'a PolicyStatus, progress: &'a Progress) -> Judgement<'a> {
+    Judgement::Rendered { target, change: Some("policy changed"), policy, progress }
+}
+
+/// `Ready=True Confirmed: 1 node runs …`
+fn told(status: &AuditSetupStatus, type_: ConditionType) -> String {
+    let condition = condition(status, type_).unwrap();
+    format!("{}={} {}: {}", condition.type_, condition.status, condition.reason, condition.message)
+}
+
+fn moving() -> Progress {
+    Progress::Moving { detail: "cp2 is verifying".into() }
+}
+
+#[test]
+fn ready_reconciling_and_stalled_say_one_thing_together() {
+    let audits = [audit("cp1", "Confirmed", Some(B), well()), audit("cp2", "Verifying", Some(A), json!([]))];
+    let policy = policy();
+    let problem = |field: &str, reason, message: &str| Problem { field: field.into(), reason, message: message.into() };
+    let problems = [
+        problem("spec.sinks[1].webhook.tls", Reason::ReferenceNotFound, "Secret ca is missing"),
+        problem("spec.policy.rules[0]", Reason::InvalidPolicy, "no such level"),
+    ];
+    let (done, moving) = (Progress::Done, moving());
+    let paused = Progress::Paused { waiting: 1 };
+    let stalled =
+        Progress::Stalled { node: "cp2".into(), reason: Reason::RolledBack, message: "cp2 took it back".into() };
+    let reconciling = "Ready=False Reconciling=True Stalled=False";
+    let halted = "Ready=False Reconciling=False Stalled=True";
+    let still = "Ready=False Reconciling=False Stalled=False";
+    let cases = [
+        (rendered(B, &policy, &moving), reconciling, "RollingOut: 1 of 2 nodes run r-00000000bb; cp2 is verifying"),
+        (
+            rendered(B, &policy, &done),
+            "Ready=True Reconciling=False Stalled=False",
+            "Confirmed: 1 of 2 nodes run r-00000000bb",
+        ),
+        (
+            rendered(B, &policy, &paused),
+            still,
+            "Paused: 1 of 2 nodes run r-00000000bb; spec.rollout.paused holds 1 back",
+        ),
+        (rendered(B, &policy, &stalled), halted, "RolledBack: 1 of 2 nodes run r-00000000bb; cp2 took it back"),
+        (
+            Judgement::Conflict { older: "first", node: "cp1" },
+            halted,
+            "Conflict: node cp1 belongs to the older AuditSetup first; this one changes nothing",
+        ),
+        (Judgement::NoNodes, halted, "NoNodes: no node matches spec.nodeSelector"),
+        (
+            Judgement::Rejected(&problems),
+            halted,
+            "ReferenceNotFound: spec.sinks[1].webhook.tls: Secret ca is missing; spec.policy.rules[0]: no such level",
+        ),
+        (Judgement::Restoring(&moving), reconciling, "Restoring: 2 nodes have to be restored; cp2 is verifying"),
+        (Judgement::Restoring(&stalled), halted, "RolledBack: 2 nodes have to be restored; cp2 took it back"),
+    ];
+    for (judgement, want, why) in cases {
+        let status = judged(None, &audits, judgement, T0);
+        let truths: Vec<_> = [ConditionType::Ready, ConditionType::Reconciling, ConditionType::Stalled]
+            .map(|type_| format!("{}={}", type_.as_str(), condition(&status, type_).unwrap().status))
+            .into();
+        assert_eq!(truths.join(" "), want, "{judgement:?}");
+        assert!(told(&status, ConditionType::Ready).ends_with(why), "{}", told(&status, ConditionType::Ready));
+        assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(3)));
+    }
+}
+
+#[test]
+fn the_policy_is_refused_only_for_what_lies_in_it() {
+    let sink = Problem { field: "spec.sinks[0]".into(), reason: Reason::InvalidSetup, message: "relative".into() };
+    let missing = Problem {
+        field: "spec.policy.configMapRef".into(),
+        reason: Reason::ReferenceNotFound,
+        message: "ConfigMap p is missing".into(),
+    };
+    let judge = |problems: &[Problem]| {
+        told(&judged(None, &[], Judgement::Rejected(problems), T0), ConditionType::PolicyAccepted)
+    };
+    assert_eq!(judge(std::slice::from_ref(&sink)), "PolicyAccepted=True Accepted: ");
+    assert_eq!(
+        judge(&[sink, missing]),
+        "PolicyAccepted=False ReferenceNotFound: spec.policy.configMapRef: ConfigMap p is missing"
+    );
+}
+
+#[test]
+fn a_condition_keeps_its_time_while_its_status_stays() {
+    let policy = policy();
+    let (moving, done) = (moving(), Progress::Done);
+    let audits = [audit("cp1", "Confirmed", Some(B), well())];
+    let first = judged(None, &audits, rendered(B, &policy, &moving), T0);
+    let second = judged(Some(first), &audits, rendered(B, &policy, &done), T1);
+    let since = |type_| condition(&second, type_).unwrap().last_transition_time.0;
+    assert_eq!(since(ConditionType::Ready), time(T1));
+    assert_eq!(since(ConditionType::PolicyAccepted), time(T0));
+    assert_eq!(since(ConditionType::Stalled), time(T0));
+}
+
+#[test]
+fn a_sink_is_as_healthy_as_on_its_worst_node() {
+    let refused = finding("False", "ConnectFailed", "10.96.0.7:8443 refuses the connection");
+    let lost = finding("False", "DeliveryFailing", "5 requests failed");
+    let unknown = finding("Unknown", "CanaryOff", "the canary is switched off");
+    let good = || finding("True", "Reachable", "");
+    let cases = [
+        (
+            vec![(good(), good()), (good(), good())],
+            "SinksHealthy=True Healthy: every sink receives events from every node",
+        ),
+        (
+            vec![(good(), good()), (refused, lost.clone())],
+            "SinksHealthy=False ConnectFailed: receiver on cp2: 10.96.0.7:8443 refuses the connection",
+        ),
+        (
+            vec![(good(), unknown.clone()), (good(), lost)],
+            "SinksHealthy=False DeliveryFailing: receiver on cp2: 5 requests failed",
+        ),
+        (
+            vec![(good(), unknown.clone()), (good(), good())],
+            "SinksHealthy=Unknown CanaryOff: receiver on cp1: the canary is switched off",
+        ),
+        // What arrives was reached, whatever the probe could tell.
+        (vec![(unknown, good())], "SinksHealthy=True Healthy: every sink receives events from every node"),
+    ];
+    let (policy, done) = (policy(), Progress::Done);
+    for (findings, want) in cases {
+        let audits: Vec<_> = findings
+            .into_iter()
+            .enumerate()
+            .map(|(index, (reachable, delivering))| {
+                let sinks = json!([sink("local", good(), good()), sink("receiver", reachable, delivering)]);
+                audit(&format!("cp{}", index + 1), "Confirmed", Some(B), sinks)
+            })
+            .collect();
+        let status = judged(None, &audits, rendered(B, &policy, &done), T0);
+        assert_eq!(told(&status, ConditionType::SinksHealthy), want);
+        assert_eq!(status.sinks[1].lost_events, 2 * audits.len() as i64);
+    }
+}
+
+#[test]
+fn nothing_is_known_of_sinks_before_a_node_runs_a_revision() {
+    let (policy, moving) = (policy(), moving());
+    let status = judged(None, &[audit("cp1", "Staged", None, json!([]))], rendered(B, &policy, &moving), T0);
+    assert_eq!(
+        told(&status, ConditionType::SinksHealthy),
+        "SinksHealthy=Unknown Pending: local is not probed: no node runs a Revision yet; receiver is not probed: no node runs a Revision yet"
+    );
+    let unprobed = judged(None, &[audit("cp1", "Confirmed", Some(B), json!([]))], rendered(B, &policy, &moving), T0);
+    assert_eq!(
+        told(&unprobed, ConditionType::SinksHealthy),
+        "SinksHealthy=Unknown Pending: local on cp1: not probed yet; receiver on cp1: not probed yet"
+    );
+}
+
+#[test]
+fn history_tells_what_became_of_each_revision() {
+    let policy = policy();
+    let (done, moving) = (Progress::Done, moving());
+    let back = Progress::Stalled { node: "cp1".into(), reason: Reason::RolledBack, message: String::new() };
+    let outcomes = |status: &AuditSetupStatus| -> Vec<_> {
+        status.history.iter().map(|entry| (entry.revision.clone(), entry.outcome, entry.finished.is_some())).collect()
+    };
+    let mut status = None;
+    let steps = [
+        (A, &moving, vec![(A, Outcome::InProgress, false)]),
+        (B, &moving, vec![(B, Outcome::InProgress, false), (A, Outcome::Superseded, true)]),
+        (B, &back, vec![(B, Outcome::RolledBack, true), (A, Outcome::Superseded, true)]),
+        (B, &back, vec![(B, Outcome::RolledBack, true), (A, Outcome::Superseded, true)]),
+        // Tried again under a newer generation.
+        (
+            B,
+            &moving,
+            vec![(B, Outcome::InProgress, false), (B, Outcome::RolledBack, true), (A, Outcome::Superseded, true)],
+        ),
+        (B, &done, vec![(B, Outcome::Confirmed, true), (B, Outcome::RolledBack, true), (A, Outcome::Superseded, true)]),
+        // A node that drifts does not make a Revision begin again.
+        (
+            B,
+            &moving,
+            vec![(B, Outcome::Confirmed, true), (B, Outcome::RolledBack, true), (A, Outcome::Superseded, true)],
+        ),
+    ];
+    for (target, progress, want) in steps {
+        let next = judged(status.take(), &[], rendered(target, &policy, progress), T0);
+        let want: Vec<_> = want.into_iter().map(|(id, outcome, end)| (id.to_string(), outcome, end)).collect();
+        assert_eq!(outcomes(&next), want);
+        status = Some(next);
+    }
+    for index in 0..20 {
+        let target = format!("r-{index:010x}");
+        status = Some(judged(status.take(), &[], rendered(&target, &policy, &done), T0));
+    }
+    assert_eq!(status.unwrap().history.len(), 10);
+}
+
+#[test]
+fn a_delivery_that_only_goes_on_is_not_worth_a_write() {
+    let (policy, done) = (policy(), Progress::Done);
+    let old = judged(None, &[audit("cp1", "Confirmed", Some(B), well())], rendered(B, &policy, &done), T0);
+    assert!(!differs(&old, &old));
+    let mut later = old.clone();
+    later.sinks[0].last_delivered = Some(Time(time(T0) + SignedDuration::from_secs(299)));
+    assert!(!differs(&old, &later));
+    later.sinks[0].last_delivered = Some(Time(time(T1)));
+    assert!(differs(&old, &later));
+    later = old.clone();
+    later.sinks[0].lost_events = 3;
+    assert!(differs(&old, &later));
+}
+
+#[test]
+fn one_event_for_each_change_and_none_without() {
+    let policy = policy();
+    let (done, moving) = (Progress::Done, moving());
+    let back = Progress::Stalled { node: "cp1".into(), reason: Reason::RolledBack, message: "cp1 took it back".into() };
+    let ill = json!([
+        sink("local", finding("True", "Reachable", ""), finding("True", "Delivering", "")),
+        sink("receiver", finding("False", "ConnectFailed", "refused"), finding("True", "Delivering", "")),
+    ]);
+    let failure = json!({
+        "revision": B, "setupGeneration": 3, "reason": "CrashLoop", "message": "it exits", "lastWords": "bad flag", "at": T0,
+    });
+    let mut went_back = audit("cp1", "RolledBack", Some(A), well());
+    went_back.status.as_mut().unwrap().last_failure = serde_json::from_value(failure).unwrap();
+    let problems =
+        [Problem { field: "spec.sinks[0]".into(), reason: Reason::InvalidSetup, message: "relative path".into() }];
+
+    let steps: Vec<(Vec<NodeAudit>, Judgement, Vec<&str>)> = vec![
+        (
+            vec![audit("cp1", "Unmanaged", None, json!([]))],
+            rendered(A, &policy, &moving),
+            vec![
+                "Normal RollingOut Render: rendered r-00000000aa: policy changed",
+                "Normal RollingOut RollOut: 0 of 1 node runs r-00000000aa; cp2 is verifying",
+            ],
+        ),
+        (
+            vec![audit("cp1", "Confirmed", Some(A), well())],
+            rendered(A, &policy, &done),
+            vec![
+                "Normal Confirmed Change: cp1 runs r-00000000aa",
+                "Normal Confirmed RollOut: 1 node runs r-00000000aa",
+                "Normal Healthy Probe local: local receives events from every node",
+                "Normal Healthy Probe receiver: receiver receives events from every node",
+            ],
+        ),
+        (
+            vec![audit("cp1", "Confirmed", Some(A), ill)],
+            rendered(A, &policy, &done),
+            vec!["Warning ConnectFailed Probe receiver: receiver on cp1: refused"],
+        ),
+        (
+            vec![audit("cp1", "Confirmed", Some(A), well())],
+            rendered(A, &policy, &done),
+            vec!["Normal Healthy Probe receiver: receiver receives events from every node"],
+        ),
+        (
+            vec![audit("cp1", "Confirmed", Some(A), well())],
+            Judgement::Rejected(&problems),
+            vec!["Warning InvalidSetup Judge: spec.sinks[0]: relative path"],
+        ),
+        (
+            vec![went_back],
+            rendered(B, &policy, &back),
+            vec![
+                "Normal RollingOut Render: rendered r-00000000bb: policy changed",
+                "Warning RolledBack Change: cp1 went back: it exits; last words of kube-apiserver: bad flag",
+            ],
+        ),
+        (
+            vec![audit("cp1", "Confirmed", Some(A), well())],
+            Judgement::Restoring(&moving),
+            vec![
+                "Normal Restoring Restore: 1 node has to be restored; cp2 is verifying",
+                "Normal Confirmed Change: cp1 runs r-00000000aa",
+            ],
+        ),
+    ];
+    let mut old = AuditSetupStatus::default();
+    for (audits, judgement, want) in steps {
+        let new = judged(Some(old.clone()), &audits, judgement, T0);
+        let line = |event: &Event| {
+            let kind = if event.is_warning { "Warning" } else { "Normal" };
+            format!("{kind} {} {}: {}", event.reason, event.action, event.note)
+        };
+        assert_eq!(events(&old, &new).iter().map(line).collect::<Vec<_>>(), want);
+        assert_eq!(events(&new, &judged(Some(new.clone()), &audits, judgement, T1)), []);
+        old = new;
+    }
+}
+
+#[test]
+fn long_messages_are_cut_at_a_character() {
+    assert_eq!(cut("abc".into(), 3), "abc");
+    assert_eq!(cut("ääää".into(), 7), "ää…");
+    assert!(cut("ä".repeat(1000), MESSAGE_BYTES).len() <= MESSAGE_BYTES);
+}
