@@ -3,6 +3,7 @@
 //! Exit status: 0 = clean, 1 = findings, differences or a failed change, 2 = could not run.
 
 use std::future::Future;
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -17,6 +18,8 @@ use crate::telemetry::{self, LogFormat};
 
 mod apply;
 mod crds;
+mod input;
+mod render;
 mod status;
 
 /// Manages the auditing of kube-apiserver on self-hosted control planes.
@@ -55,6 +58,8 @@ enum Command {
     Status(status::Args),
     /// Print the CRDs, or write them into a directory.
     Crds(crds::Args),
+    /// Show what a Setup comes to, without a cluster: the files, the flags and the manifest.
+    Render(render::Args),
 }
 
 /// Parses the command line and runs what it names.
@@ -71,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Restore(args) => interruptible(async |stop| apply::restore(&args, stop).await),
         Command::Status(args) => status::run(&args),
         Command::Crds(args) => crds::run(&args),
+        Command::Render(args) => render::run(&args),
     });
     match outcome {
         Ok(code) => code,
@@ -114,4 +120,12 @@ where
         });
         run(stop).await
     })
+}
+
+/// Writes a result to standard output. A reader that has gone away has what it wanted.
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        done => done.context("cannot write to standard output"),
+    }
 }

@@ -1,1 +1,31 @@
-//! To come.
+//! Policies of `audit.k8s.io/v1`: read, judged, and written as kube-apiserver reads them.
+//!
+//! [`validate`](crate::validate) reads the user's policy here and asks for its [`faults`](faults::faults);
+//! [`render`](crate::render) writes the result. The reader is strict: where kube-apiserver would drop a field and only warn,
+//! it refuses. Evaluation and linting are not here.
+
+mod faults;
+mod preset;
+mod read;
+mod scalar;
+mod write;
+
+pub(crate) use faults::is_dns_label;
+pub use faults::{Fault, faults};
+pub use preset::{PresetPolicy, preset};
+pub(crate) use read::message_of;
+pub use read::{ReadError, read};
+pub use write::{Part, quoted, write};
+
+use crate::api::{PolicyRule, Stage};
+
+/// A policy as kube-apiserver holds it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Policy {
+    /// The first rule that matches decides; a request that none matches is not recorded.
+    pub rules: Vec<PolicyRule>,
+    /// Stages without events, beside those of the rule.
+    pub omit_stages: Vec<Stage>,
+    /// For rules that say nothing about it.
+    pub omit_managed_fields: bool,
+}

@@ -1,13 +1,27 @@
 //! A Setup and what it refers to, in; a [`ValidSetup`] that can be rendered without failing, or every problem at once, out.
+//!
+//! The controller and the command line call it before anything is rendered. It repeats the CEL rules and bounds of the CRD
+//! for those who work without an API server, and judges what they cannot: references, URLs, certificates, paths. It fetches
+//! nothing; [`needs`] tells what to fetch. No message holds the content of a Secret.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use k8s_openapi::api::core::v1::Service;
 
-use crate::api::{AuditSetup, Reason};
+use crate::api::{AuditSetup, AuditSetupSpec, LogSink, PolicyRule, PolicySpec, Reason, Risk, Stage, WebhookDelivery};
+use crate::policy;
+use url::Url;
+
+mod credentials;
+mod delivery;
+mod log;
+mod schema;
+mod url;
+mod webhook;
 
 /// What a Setup may refer to, as far as it exists.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct References {
     /// Secrets of the operator's namespace: name -> key -> bytes.
     pub secrets: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
@@ -17,7 +31,18 @@ pub struct References {
     pub services: BTreeMap<(String, String), Service>,
 }
 
-/// The names that a Setup refers to: what a caller has to fetch before it validates.
+impl fmt::Debug for References {
+    /// Names only.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("References")
+            .field("secrets", &self.secrets.keys())
+            .field("config_maps", &self.config_maps.keys())
+            .field("services", &self.services.keys())
+            .finish()
+    }
+}
+
+/// The names that a Setup refers to: what a caller has to fetch before it validates. Sorted, each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     pub secrets: Vec<String>,
@@ -34,6 +59,12 @@ pub struct Problem {
     pub message: String,
 }
 
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
 /// What the nodes' API servers can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
@@ -43,16 +74,309 @@ pub struct Capabilities {
 
 /// A Setup that was judged: rendering it cannot fail.
 #[derive(Clone, Debug)]
-pub struct ValidSetup {}
-
-pub fn needs(_setup: &AuditSetup) -> Needs {
-    unimplemented!()
+pub struct ValidSetup {
+    pub(crate) policy: ValidPolicy,
+    pub(crate) log: Option<ValidLog>,
+    pub(crate) webhook: Option<ValidWebhook>,
+    /// 0 where the API servers do not know the flag.
+    pub(crate) drain_watches_seconds: i64,
+    pub(crate) capabilities: Capabilities,
 }
 
+#[derive(Clone, Debug)]
+pub(crate) struct ValidPolicy {
+    pub parts: Vec<policy::Part>,
+    pub omit_stages: Vec<Stage>,
+    pub omit_managed_fields: bool,
+    /// Name with version.
+    pub preset: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ValidLog {
+    pub name: String,
+    pub log: LogSink,
+    /// Directory of the file; none for standard output.
+    pub directory: Option<String>,
+}
+
+#[derive(Clone)]
+pub(crate) struct ValidWebhook {
+    pub name: String,
+    pub url: Url,
+    pub is_url_secret: bool,
+    /// None over http.
+    pub tls: Option<Tls>,
+    pub auth: Option<Auth>,
+    pub delivery: WebhookDelivery,
+}
+
+impl fmt::Debug for ValidWebhook {
+    /// Without URL and credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ValidWebhook")
+            .field("name", &self.name)
+            .field("delivery", &self.delivery)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tls {
+    /// None: the host of the URL.
+    pub server_name: Option<String>,
+    /// PEM.
+    pub ca: Option<String>,
+    pub insecure_skip_verify: bool,
+}
+
+#[derive(Clone)]
+pub(crate) enum Auth {
+    Token(String),
+    Basic { username: String, password: String },
+    Certificate { certificate: Vec<u8>, key: Vec<u8> },
+}
+
+/// Everything that a Setup refers to.
+pub fn needs(setup: &AuditSetup) -> Needs {
+    let mut secrets = BTreeSet::new();
+    let mut services = BTreeSet::new();
+    for webhook in setup.spec.sinks.iter().filter_map(|sink| sink.webhook.as_ref()) {
+        let auth = webhook.auth.as_ref();
+        let names = [
+            webhook.url_secret_ref.as_ref().map(|r| &r.name),
+            webhook.tls.as_ref().and_then(|tls| tls.ca_secret_ref.as_ref()).map(|r| &r.name),
+            auth.and_then(|auth| auth.bearer_token_secret_ref.as_ref()).map(|r| &r.name),
+            auth.and_then(|auth| auth.basic_auth_secret_ref.as_ref()).map(|r| &r.name),
+            auth.and_then(|auth| auth.client_certificate_secret_ref.as_ref()).map(|r| &r.name),
+        ];
+        secrets.extend(names.into_iter().flatten().cloned());
+        services.extend(webhook.service.as_ref().map(|s| (s.namespace.clone(), s.name.clone())));
+    }
+    Needs {
+        secrets: secrets.into_iter().collect(),
+        config_maps: setup.spec.policy.config_map_ref.iter().map(|r| r.name.clone()).collect(),
+        services: services.into_iter().collect(),
+    }
+}
+
+/// Judges a Setup. All problems are told at once, in the order of the fields.
 pub fn validate(
-    _setup: &AuditSetup,
-    _references: &References,
-    _capabilities: Capabilities,
+    setup: &AuditSetup,
+    references: &References,
+    capabilities: Capabilities,
 ) -> Result<ValidSetup, Vec<Problem>> {
-    unimplemented!()
+    let mut problems = Problems(Vec::new());
+    let spec = &setup.spec;
+    let name = setup.metadata.name.as_deref().unwrap_or_default();
+    if name.is_empty() {
+        problems.add("metadata.name", Reason::InvalidSetup, "must not be empty");
+    } else if name.chars().count() > 63 {
+        problems.add("metadata.name", Reason::InvalidSetup, "at most 63 characters");
+    }
+    schema::check(spec, &mut problems);
+    let policy = check_policy(&spec.policy, references, capabilities, &mut problems);
+    let (log, webhook) = check_sinks(spec, &policy.omit_stages, references, &mut problems);
+    if !problems.0.is_empty() {
+        return Err(problems.0);
+    }
+    // The flag came with 1.27. Left out below, since without it a restart only takes longer.
+    let drain_watches_seconds = if capabilities.minor >= 27 { spec.rollout.drain_watches_seconds } else { 0 };
+    Ok(ValidSetup { policy, log, webhook, drain_watches_seconds, capabilities })
+}
+
+fn check_policy(
+    spec: &PolicySpec,
+    references: &References,
+    capabilities: Capabilities,
+    problems: &mut Problems,
+) -> ValidPolicy {
+    let minor = capabilities.minor;
+    let field = "spec.policy";
+    let mut omit_stages = spec.omit_stages.clone().unwrap_or(vec![Stage::RequestReceived]);
+    let mut omit_managed_fields = spec.omit_managed_fields.unwrap_or(true);
+    let mut preset = None;
+    let mut base = None;
+    match (&spec.preset, &spec.rules, &spec.config_map_ref) {
+        (Some(name), None, None) => {
+            let found = policy::preset(*name);
+            preset = Some(found.name.to_string());
+            base = Some(policy::Part { title: format!("preset {}", found.name), rules: found.policy.rules });
+        }
+        (None, Some(rules), None) => {
+            check_rules(rules, &format!("{field}.rules"), minor, problems);
+            base = Some(policy::Part { title: "rules".into(), rules: rules.clone() });
+        }
+        (None, None, Some(reference)) => {
+            let field = format!("{field}.configMapRef");
+            if spec.omit_stages.is_some() || spec.omit_managed_fields.is_some() {
+                problems.add(
+                    "spec.policy",
+                    Reason::InvalidSetup,
+                    "omitStages and omitManagedFields are set inside the policy of the ConfigMap: remove them here",
+                );
+            }
+            if let Some(text) = problems.config_map(references, &reference.name, &reference.key, &field) {
+                let place = format!("key {:?} of ConfigMap {:?}", reference.key, reference.name);
+                match policy::read(text) {
+                    Ok(read) => {
+                        for fault in policy::faults(&read.rules, minor) {
+                            let message = format!("{place}: rules{}: {}", fault.path, fault.message);
+                            problems.add(&field, Reason::InvalidPolicy, message);
+                        }
+                        omit_stages = read.omit_stages;
+                        omit_managed_fields = read.omit_managed_fields;
+                        base = Some(policy::Part { title: "the ConfigMap".into(), rules: read.rules });
+                    }
+                    Err(error) => problems.add(&field, Reason::InvalidPolicy, format!("{place}: {error}")),
+                }
+            }
+        }
+        _ => problems.add(field, Reason::InvalidSetup, "exactly one of preset, rules and configMapRef is needed"),
+    }
+    check_rules(&spec.prepend, &format!("{field}.prepend"), minor, problems);
+    check_rules(&spec.append, &format!("{field}.append"), minor, problems);
+    // Known from 1.23; before, kube-apiserver drops the field.
+    if minor < 23 {
+        if omit_managed_fields && spec.omit_managed_fields.is_some() {
+            problems.add(
+                format!("{field}.omitManagedFields"),
+                Reason::InvalidSetup,
+                format!("is known from Kubernetes 1.23, and an API server here has 1.{minor}: leave it out"),
+            );
+        }
+        omit_managed_fields = false;
+    }
+    let part = |title: &str, rules: &[PolicyRule]| policy::Part { title: title.into(), rules: rules.to_vec() };
+    let canary = spec.canary_rule.then(canary_rule);
+    let parts = vec![
+        part("the operator's canary request", canary.as_slice()),
+        part("prepend", &spec.prepend),
+        base.unwrap_or(part("", &[])),
+        part("append", &spec.append),
+    ];
+    omit_stages.sort();
+    omit_stages.dedup();
+    ValidPolicy { parts, omit_stages, omit_managed_fields, preset }
+}
+
+/// The agent's `get` of its NodeAudit, once, when it is answered.
+fn canary_rule() -> PolicyRule {
+    PolicyRule {
+        level: crate::api::Level::Metadata,
+        verbs: vec!["get".into()],
+        resources: vec![crate::api::GroupResources {
+            group: crate::api::GROUP.into(),
+            resources: vec!["nodeaudits".into()],
+            resource_names: vec![],
+        }],
+        omit_stages: vec![Stage::RequestReceived],
+        users: vec![],
+        user_groups: vec![],
+        namespaces: vec![],
+        non_resource_urls: vec![],
+        omit_managed_fields: None,
+    }
+}
+
+fn check_rules(rules: &[PolicyRule], field: &str, minor: u32, problems: &mut Problems) {
+    for fault in policy::faults(rules, minor) {
+        problems.add(format!("{field}{}", fault.path), Reason::InvalidPolicy, fault.message);
+    }
+}
+
+fn check_sinks(
+    spec: &AuditSetupSpec,
+    omit_stages: &[Stage],
+    references: &References,
+    problems: &mut Problems,
+) -> (Option<ValidLog>, Option<ValidWebhook>) {
+    let context = webhook::Context {
+        references,
+        is_blocking_acknowledged: spec.policy.acknowledge.contains(&Risk::BlockingWebhook),
+        omit_stages,
+    };
+    let mut names = BTreeMap::new();
+    let (mut log, mut webhook) = (None, None);
+    let (mut logs, mut webhooks) = (Vec::new(), Vec::new());
+    for (i, sink) in spec.sinks.iter().enumerate() {
+        let field = format!("spec.sinks[{i}]");
+        if let Some(first) = names.insert(&sink.name, i) {
+            let message = format!("{:?} is the name of sinks[{first}] too: each sink needs its own", sink.name);
+            problems.add(format!("{field}.name"), Reason::InvalidSetup, message);
+        }
+        if sink.log.is_some() == sink.webhook.is_some() {
+            problems.add(&field, Reason::InvalidSetup, "exactly one of log and webhook is needed");
+        }
+        if let Some(one) = &sink.log {
+            let field = format!("{field}.log");
+            webhook::strict(log::is_strict(one), omit_stages, &format!("{field}.delivery"), problems);
+            log = Some(log::check(&sink.name, one, &field, problems));
+            logs.push(i);
+        }
+        if let Some(one) = &sink.webhook {
+            webhook = webhook::check(&sink.name, one, &context, &format!("{field}.webhook"), problems);
+            webhooks.push(i);
+        }
+    }
+    let mut only_one = |kind: &str, which: &[usize]| {
+        if let [first, second, ..] = which {
+            let message = format!(
+                "at most one {kind} sink: kube-apiserver has one {kind} backend, and sinks[{first}] and sinks[{second}] are both of that kind"
+            );
+            problems.add("spec.sinks", Reason::InvalidSetup, message);
+        }
+    };
+    only_one("log", &logs);
+    only_one("webhook", &webhooks);
+    (log, webhook)
+}
+
+/// Collects what is found.
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, field: impl Into<String>, reason: Reason, message: impl Into<String>) {
+        self.0.push(Problem { field: field.into(), reason, message: message.into() });
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn in_secret(&mut self, name: &str, key: &str, field: &str, message: &str) {
+        self.add(field, Reason::InvalidSetup, format!("key {key:?} of Secret {name:?} {message}"));
+    }
+
+    /// A key of a Secret, or the problem that there is none.
+    fn secret<'a>(&mut self, references: &'a References, name: &str, key: &str, field: &str) -> Option<&'a Vec<u8>> {
+        self.look_up("Secret", &references.secrets, name, key, field)
+    }
+
+    fn config_map<'a>(&mut self, references: &'a References, name: &str, key: &str, field: &str) -> Option<&'a String> {
+        self.look_up("ConfigMap", &references.config_maps, name, key, field)
+    }
+
+    fn look_up<'a, T>(
+        &mut self,
+        kind: &str,
+        all: &'a BTreeMap<String, BTreeMap<String, T>>,
+        name: &str,
+        key: &str,
+        field: &str,
+    ) -> Option<&'a T> {
+        let Some(keys) = all.get(name) else {
+            let message = format!("there is no {kind} {name:?} in the operator's namespace");
+            self.add(field, Reason::ReferenceNotFound, message);
+            return None;
+        };
+        let found = keys.get(key);
+        if found.is_none() {
+            let have: Vec<_> = keys.keys().map(String::as_str).collect();
+            let have = if have.is_empty() { "none".to_string() } else { have.join(", ") };
+            let message = format!("{kind} {name:?} has no key {key:?}; it has: {have}");
+            self.add(field, Reason::ReferenceNotFound, message);
+        }
+        found
+    }
 }

@@ -1,0 +1,397 @@
+//! What a user gives with `-f`: YAML documents with one AuditSetup and the Secrets, ConfigMaps and Services it refers to.
+//!
+//! Every complaint names file, line, column and field, as far as there are such. Objects of other kinds are passed over, so
+//! that a bundle can be given as it is; the content of a Secret is never printed.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+use base64::Engine;
+use granit_parser::{Event, Parser};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use crate::api::{AuditSetup, AuditSetupSpec, Reason};
+use crate::policy::message_of;
+use crate::validate::{Capabilities, Problem, References, ValidSetup, needs, validate};
+
+/// The objects of all files.
+pub(super) struct Input {
+    pub setup: AuditSetup,
+    pub references: References,
+    /// Where the Setup stands.
+    source: Document,
+}
+
+impl Input {
+    /// Reads the files; `-` is standard input.
+    pub(super) fn read(files: &[PathBuf]) -> anyhow::Result<Self> {
+        let mut objects = Objects::default();
+        for path in files {
+            let (name, text) = if path.as_os_str() == "-" {
+                let mut text = String::new();
+                std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+                ("standard input".to_string(), text)
+            } else {
+                let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+                (path.display().to_string(), text)
+            };
+            for document in documents(&name, &text) {
+                objects.add(document)?;
+            }
+        }
+        let Objects { setup, references, passed_over } = objects;
+        let (setup, source) = setup.ok_or_else(|| {
+            let found =
+                if passed_over.is_empty() { String::new() } else { format!("; found: {}", passed_over.join(", ")) };
+            anyhow!("there is no AuditSetup in what was given with -f{found}")
+        })?;
+        Ok(Self { setup, references, source })
+    }
+
+    /// Judges the Setup; the error holds every problem with its place.
+    pub(super) fn validate(&self, capabilities: Capabilities) -> anyhow::Result<ValidSetup> {
+        validate(&self.setup, &self.references, capabilities).map_err(|problems| anyhow!(self.explain(&problems)))
+    }
+
+    fn explain(&self, problems: &[Problem]) -> String {
+        let places = Places::of(&self.source.text);
+        let mut out =
+            format!("AuditSetup/{} cannot be rendered", self.setup.metadata.name.as_deref().unwrap_or_default());
+        for problem in problems {
+            let place =
+                places.of_field(&problem.field).map(|(line, column)| format!(":{line}:{column}")).unwrap_or_default();
+            write!(out, "\n{}{place}: {problem} ({})", self.source.file, problem.reason)
+                .expect("a String takes everything");
+        }
+        if problems.iter().any(|problem| problem.reason == Reason::ReferenceNotFound) {
+            out.push_str(&self.how_to_add());
+        }
+        out
+    }
+
+    /// The commands that bring what the Setup refers to and was not given.
+    fn how_to_add(&self) -> String {
+        let needs = needs(&self.setup);
+        let have = &self.references;
+        let mut get: Vec<String> = Vec::new();
+        get.extend(needs.secrets.iter().filter(|n| !have.secrets.contains_key(*n)).map(|n| format!("secret {n}")));
+        get.extend(
+            needs.config_maps.iter().filter(|n| !have.config_maps.contains_key(*n)).map(|n| format!("configmap {n}")),
+        );
+        let mut out = String::new();
+        let services = needs
+            .services
+            .iter()
+            .filter(|n| !have.services.contains_key(*n))
+            .map(|(ns, n)| (ns.as_str(), format!("service {n}")));
+        for (namespace, what) in get.into_iter().map(|what| ("OPERATOR-NAMESPACE", what)).chain(services) {
+            write!(
+                out,
+                "\n  kubectl -n {namespace} get {what} -o yaml | audit-operator render -f {} -f -",
+                self.source.file
+            )
+            .expect("a String takes everything");
+        }
+        if out.is_empty() {
+            out
+        } else {
+            format!("\nGive what the Setup refers to with -f too, here or in the same file:{out}")
+        }
+    }
+}
+
+/// One YAML document. Its text is padded with empty lines in front, so that the parser counts lines as the file does.
+#[derive(Clone)]
+struct Document {
+    file: String,
+    text: String,
+}
+
+/// Cuts a file at its `---` lines, which are nothing else in YAML, not even in a block scalar.
+fn documents(file: &str, text: &str) -> Vec<Document> {
+    let mut found = vec![String::new()];
+    for (n, line) in text.split_inclusive('\n').enumerate() {
+        let is_marker = line.trim_end() == "---" || line.starts_with("--- ");
+        if is_marker {
+            found.push("\n".repeat(n));
+        }
+        found.last_mut().expect("there is always one").push_str(if line.trim_end() == "---" { "\n" } else { line });
+    }
+    let has_content = |text: &&String| text.lines().any(|l| !l.trim_start().starts_with('#') && !l.trim().is_empty());
+    found.iter().filter(has_content).map(|text| Document { file: file.to_string(), text: text.clone() }).collect()
+}
+
+#[derive(Default)]
+struct Objects {
+    setup: Option<(AuditSetup, Document)>,
+    references: References,
+    passed_over: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TypeMeta {
+    #[serde(default)]
+    api_version: String,
+    #[serde(default)]
+    kind: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SetupDocument {
+    #[serde(rename = "apiVersion")]
+    _api_version: IgnoredAny,
+    #[serde(rename = "kind")]
+    _kind: IgnoredAny,
+    metadata: ObjectMeta,
+    spec: AuditSetupSpec,
+    #[serde(default, rename = "status")]
+    _status: IgnoredAny,
+}
+
+/// Both kinds have the same shape. Binary data of a ConfigMap is no policy.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct KeysDocument {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    data: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    string_data: Option<BTreeMap<String, String>>,
+}
+
+/// `kubectl get` of several objects.
+#[derive(Deserialize)]
+struct ListDocument {
+    items: Vec<serde_json::Value>,
+}
+
+impl Objects {
+    fn add(&mut self, document: Document) -> anyhow::Result<()> {
+        let head: TypeMeta = parse(&document, Snippet::Shown)?;
+        match (head.api_version.as_str(), head.kind.as_str()) {
+            ("audit-operator.io/v1alpha1", "AuditSetup") => {
+                let SetupDocument { metadata, spec, .. } = parse(&document, Snippet::Shown)?;
+                if let Some((_, first)) = &self.setup {
+                    bail!(
+                        "{}: a second AuditSetup (the first is in {}): give one at a time",
+                        document.file,
+                        first.file
+                    );
+                }
+                self.setup = Some((AuditSetup { metadata, spec, status: None }, document));
+            }
+            (version, "AuditSetup") => {
+                bail!("{}: apiVersion is {version:?}, and must be audit-operator.io/v1alpha1", document.file)
+            }
+            ("v1", "Secret") => {
+                let object: KeysDocument = parse(&document, Snippet::Hidden)?;
+                let name = name_of(&document, &object.metadata)?;
+                let mut keys = BTreeMap::new();
+                for (key, value) in object.data.unwrap_or_default() {
+                    // A block scalar may be folded into lines.
+                    let compact: String = value.split_whitespace().collect();
+                    let bytes = base64::engine::general_purpose::STANDARD.decode(compact);
+                    let bytes =
+                        bytes.map_err(|_| anyhow!("{}: Secret {name:?}: data.{key} is not base64", document.file))?;
+                    keys.insert(key, bytes);
+                }
+                keys.extend(
+                    object.string_data.unwrap_or_default().into_iter().map(|(key, text)| (key, text.into_bytes())),
+                );
+                if self.references.secrets.insert(name.clone(), keys).is_some() {
+                    bail!("{}: a second Secret {name:?}", document.file);
+                }
+            }
+            ("v1", "ConfigMap") => {
+                let object: KeysDocument = parse(&document, Snippet::Shown)?;
+                let name = name_of(&document, &object.metadata)?;
+                if self.references.config_maps.insert(name.clone(), object.data.unwrap_or_default()).is_some() {
+                    bail!("{}: a second ConfigMap {name:?}", document.file);
+                }
+            }
+            ("v1", "Service") => {
+                let object: Service = parse(&document, Snippet::Shown)?;
+                let name = name_of(&document, &object.metadata)?;
+                let namespace = object.metadata.namespace.clone().unwrap_or_else(|| "default".into());
+                self.references.services.insert((namespace, name), object);
+            }
+            ("v1", "List") => {
+                let list: ListDocument = parse(&document, Snippet::Hidden)?;
+                for (i, item) in list.items.iter().enumerate() {
+                    let text = serde_json::to_string(item).expect("JSON was read");
+                    self.add(Document { file: format!("{} items[{i}]", document.file), text })?;
+                }
+            }
+            ("", "") => bail!("{}: a document without apiVersion and kind", document.file),
+            (_, kind) => self.passed_over.push(kind.to_string()),
+        }
+        Ok(())
+    }
+}
+
+fn name_of(document: &Document, metadata: &ObjectMeta) -> anyhow::Result<String> {
+    metadata.name.clone().with_context(|| format!("{}: metadata.name is missing", document.file))
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Snippet {
+    Shown,
+    /// The lines may hold a secret.
+    Hidden,
+}
+
+fn parse<T: DeserializeOwned>(document: &Document, snippet: Snippet) -> anyhow::Result<T> {
+    // `no_schema`: what looks like a number or a boolean is no string, as for kubectl and the API server.
+    let options = serde_saphyr::options! { no_schema: true, crop_radius: 60 };
+    serde_saphyr::from_str_with_options(&document.text, options).map_err(|error| {
+        let place = error.location().map(|at| (at.line(), at.column()));
+        let mut out = document.file.clone();
+        if let Some((line, column)) = place {
+            write!(out, ":{line}:{column}").expect("a String takes everything");
+        }
+        let places = Places::of(&document.text);
+        if let Some(field) = place.and_then(|place| places.field_at(place)) {
+            write!(out, ": {field}").expect("a String takes everything");
+        }
+        // What is expected is for all to see, what stands there instead perhaps not.
+        if snippet == Snippet::Shown {
+            write!(out, ": {}", message_of(&error)).expect("a String takes everything");
+            let rendered = error.to_string();
+            // The first two lines say again what and where.
+            for line in rendered.lines().skip(2) {
+                write!(out, "\n{line}").expect("a String takes everything");
+            }
+        } else {
+            out.push_str(": cannot be read (not shown, since it may be secret)");
+        }
+        anyhow!(out)
+    })
+}
+
+/// Where the fields of a document stand.
+struct Places(Vec<(String, (u64, u64))>);
+
+impl Places {
+    /// As far as the text is YAML.
+    fn of(text: &str) -> Self {
+        enum Open {
+            /// The path of the mapping, and of the field whose value comes next.
+            Mapping(String, Option<String>),
+            Sequence(String, usize),
+        }
+        let mut open: Vec<Open> = Vec::new();
+        let mut found = Vec::new();
+        for next in Parser::new_from_str(text) {
+            let Ok((event, span)) = next else { break };
+            let place = (span.start.line() as u64, span.start.col() as u64 + 1);
+            match &event {
+                Event::MappingEnd | Event::SequenceEnd => {
+                    open.pop();
+                    continue;
+                }
+                event if !event.is_node() => continue,
+                _ => {}
+            }
+            let path = match open.last_mut() {
+                None => String::new(),
+                Some(Open::Sequence(path, n)) => {
+                    *n += 1;
+                    format!("{path}[{}]", *n - 1)
+                }
+                Some(Open::Mapping(path, key)) => match key.take() {
+                    Some(field) => field,
+                    None => {
+                        let name = event.scalar().map_or("?", |(name, _)| name);
+                        let field = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
+                        found.push((field.clone(), place));
+                        *key = Some(field);
+                        continue;
+                    }
+                },
+            };
+            found.push((path.clone(), place));
+            match event {
+                Event::MappingStart(..) => open.push(Open::Mapping(path, None)),
+                Event::SequenceStart(..) => open.push(Open::Sequence(path, 0)),
+                _ => {}
+            }
+        }
+        Self(found)
+    }
+
+    /// The field, or the nearest one above it that is there.
+    fn of_field(&self, field: &str) -> Option<(u64, u64)> {
+        let mut path = field;
+        loop {
+            if let Some((_, place)) = self.0.iter().find(|(have, _)| have == path) {
+                return Some(*place);
+            }
+            path = &path[..path.rfind(['.', '['])?];
+        }
+    }
+
+    /// The innermost field that begins there.
+    fn field_at(&self, place: (u64, u64)) -> Option<&str> {
+        self.0.iter().filter(|(path, at)| *at == place && !path.is_empty()).map(|(path, _)| path.as_str()).next_back()
+    }
+}
+
+/// `1.36`, `v1.36` or `v1.36.3`: the minor version.
+pub(super) fn kubernetes_minor(text: &str) -> Result<u32, String> {
+    let mut parts = text.strip_prefix('v').unwrap_or(text).split('.');
+    match (parts.next(), parts.next().map(str::parse)) {
+        (Some("1"), Some(Ok(minor))) => Ok(minor),
+        _ => Err("a version such as 1.36".into()),
+    }
+}
+
+/// The path of a file on the node, below another root.
+pub(super) fn below(root: &Path, path: &str) -> PathBuf {
+    root.join(path.trim_start_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_cut_into_documents_that_keep_their_line_numbers() {
+        let text = "# head\n---\na: 1\n---\n# nothing\n--- {b: 2}\n---\nc: |\n  --- no marker\n";
+        let found: Vec<_> = documents("x", text).into_iter().map(|d| d.text).collect();
+        assert_eq!(
+            found,
+            ["\n\na: 1\n", "\n\n\n\n\n--- {b: 2}\n", "\n\n\n\n\n\n\nc: |\n  --- no marker\n"].map(|s| {
+                // The marker line itself is one of the empty lines in front.
+                s.to_string()
+            })
+        );
+    }
+
+    #[test]
+    fn a_field_has_a_place_and_a_place_has_a_field() {
+        let places = Places::of("spec:\n  sinks:\n  - name: a\n    log: {path: x}\n  - name: b\n");
+        assert_eq!(places.of_field("spec.sinks[0].log.path"), Some((4, 11)));
+        assert_eq!(places.of_field("spec.sinks[1]"), Some((5, 5)));
+        assert_eq!(places.of_field("spec.sinks[1].webhook.url"), Some((5, 5)));
+        assert_eq!(places.of_field("metadata.name"), None);
+        assert_eq!(places.field_at((4, 17)), Some("spec.sinks[0].log.path"));
+        assert_eq!(places.field_at((5, 5)), Some("spec.sinks[1].name"));
+    }
+
+    #[test]
+    fn versions_of_kubernetes() {
+        for (text, want) in
+            [("1.36", Some(36)), ("v1.29.4", Some(29)), ("1", None), ("2.1", None), ("", None), ("1.x", None)]
+        {
+            assert_eq!(kubernetes_minor(text).ok(), want, "{text}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! `audit-operator render`: what a Setup comes to, without a cluster and without touching a host.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use serde::Serialize;
+use similar::TextDiff;
+
+use super::input::{Input, below, kubernetes_minor};
+use crate::manifest;
+use crate::render::{Rendered, intent, render};
+use crate::revision::{AUDIT_DIR, KUBECONFIG_FILE};
+use crate::validate::Capabilities;
+
+/// Where kubeadm keeps the manifest.
+const MANIFEST: &str = "etc/kubernetes/manifests/kube-apiserver.yaml";
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// YAML with one AuditSetup and, as far as it refers to them, Secrets, ConfigMaps and Services; - is standard input. May
+    /// be given several times.
+    #[arg(short, long = "file", value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// A static-pod manifest of kube-apiserver: show what becomes of it too.
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// Show only the difference in the manifest; exit with 1 if there is one.
+    #[arg(long, requires = "manifest", conflicts_with = "output_dir")]
+    diff: bool,
+    /// Write the files below this directory, with the paths they have on a node, instead of showing them. Credentials are
+    /// written too.
+    #[arg(long, value_name = "DIR")]
+    output_dir: Option<PathBuf>,
+    /// Version of kube-apiserver to render for.
+    #[arg(long, value_name = "VERSION", default_value = "1.36", value_parser = kubernetes_minor)]
+    kubernetes_version: u32,
+    /// Form of what is shown.
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+/// A contract: other programs read it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report<'a> {
+    revision: &'a str,
+    flags: BTreeMap<String, String>,
+    /// By path on the node. One that holds a secret is left out.
+    files: BTreeMap<String, &'a str>,
+    /// Paths on the node of files that are not shown, with their size in bytes.
+    secret_files: BTreeMap<String, usize>,
+    mounts: Vec<MountReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manifest: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diff: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MountReport {
+    path: String,
+    read_only: bool,
+}
+
+/// A manifest before and after.
+struct Edited {
+    new: String,
+    /// Unified; empty without a difference.
+    diff: String,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let input = Input::read(&args.files)?;
+    let rendered = render(&input.validate(Capabilities { minor: args.kubernetes_version })?);
+    let edited = args.manifest.as_deref().map(|path| edit(path, &rendered)).transpose()?;
+    match (&args.output_dir, args.output) {
+        (Some(directory), _) => write_files(directory, &rendered, edited.as_ref())?,
+        (None, Output::Json) => {
+            let report = report(&rendered, edited.as_ref());
+            super::print(&format!("{}\n", serde_json::to_string_pretty(&report).context("cannot write JSON")?))?;
+        }
+        (None, Output::Text) if args.diff => super::print(edited.as_ref().map_or("", |edited| &edited.diff))?,
+        (None, Output::Text) => super::print(&text(&rendered, edited.as_ref()))?,
+    }
+    let differs = args.diff && edited.is_some_and(|edited| !edited.diff.is_empty());
+    Ok(ExitCode::from(u8::from(differs)))
+}
+
+fn edit(path: &Path, rendered: &Rendered) -> anyhow::Result<Edited> {
+    let old = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let new = manifest::edit(&old, &intent(&rendered.revision))
+        .with_context(|| format!("cannot edit {}", path.display()))?
+        .text;
+    let diff = TextDiff::from_lines(&old, &new);
+    let diff = diff.unified_diff().header(&format!("a/{MANIFEST}"), &format!("b/{MANIFEST}")).to_string();
+    Ok(Edited { new, diff })
+}
+
+/// Path on the node and content of every file; true where it holds a secret.
+fn files(rendered: &Rendered) -> impl Iterator<Item = (String, &[u8], bool)> {
+    let directory = rendered.revision.directory();
+    let revision = rendered.revision.content.files.iter().map(move |(name, content)| {
+        let is_secret = name == KUBECONFIG_FILE && rendered.is_kubeconfig_secret;
+        (format!("{directory}/{name}"), content.as_bytes(), is_secret)
+    });
+    let credentials = rendered.credentials.iter().map(|(name, content)| {
+        // Certificates are public.
+        let is_secret = !name.ends_with(".crt");
+        (format!("{AUDIT_DIR}/credentials/{name}"), content.as_slice(), is_secret)
+    });
+    revision.chain(credentials)
+}
+
+fn report<'a>(rendered: &'a Rendered, edited: Option<&'a Edited>) -> Report<'a> {
+    let mut shown = BTreeMap::new();
+    let mut secret_files = BTreeMap::new();
+    for (path, content, is_secret) in files(rendered) {
+        match std::str::from_utf8(content) {
+            Ok(text) if !is_secret => _ = shown.insert(path, text),
+            _ => _ = secret_files.insert(path, content.len()),
+        }
+    }
+    let mounts = intent(&rendered.revision).mounts;
+    Report {
+        revision: rendered.revision.id.as_str(),
+        flags: rendered.revision.flags(),
+        files: shown,
+        secret_files,
+        mounts: mounts.into_iter().map(|m| MountReport { path: m.path, read_only: m.read_only }).collect(),
+        manifest: edited.map(|edited| edited.new.as_str()),
+        diff: edited.map(|edited| edited.diff.as_str()),
+    }
+}
+
+fn text(rendered: &Rendered, edited: Option<&Edited>) -> String {
+    let report = report(rendered, edited);
+    let mut out = format!("==> revision {}\n", report.revision);
+    for (name, value) in &report.flags {
+        writeln!(out, "--{name}={value}").expect("a String takes everything");
+    }
+    for mount in &report.mounts {
+        let how = if mount.read_only { "read-only" } else { "read-write" };
+        writeln!(out, "mount {} {how}", mount.path).expect("a String takes everything");
+    }
+    for (path, content) in &report.files {
+        write!(out, "\n==> {path}\n{content}").expect("a String takes everything");
+    }
+    for (path, bytes) in &report.secret_files {
+        write!(out, "\n==> {path}\n({bytes} bytes, secret: written by --output-dir, not shown)\n")
+            .expect("a String takes everything");
+    }
+    if let Some(manifest) = report.manifest {
+        write!(out, "\n==> /{MANIFEST}\n{manifest}").expect("a String takes everything");
+    }
+    out
+}
+
+fn write_files(directory: &Path, rendered: &Rendered, edited: Option<&Edited>) -> anyhow::Result<()> {
+    for (path, content, _) in files(rendered) {
+        write_file(&below(directory, &path), content)?;
+    }
+    if let Some(edited) = edited {
+        write_file(&below(directory, MANIFEST), edited.new.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Readable by its owner alone, as on a node.
+fn write_file(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let parent = path.parent().expect("every file lies below the directory");
+    fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(content))
+        .with_context(|| format!("cannot write {}", path.display()))
+}

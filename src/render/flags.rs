@@ -1,0 +1,75 @@
+//! The `--audit-*` flags. `docs/flags.md` tells for each of kube-apiserver's where it comes from; a test holds both together.
+//!
+//! Set always: modes, rotation and format, since their defaults differ between the backends or changed with 1.36. Set only
+//! when given: the rest, so that kube-apiserver's own defaults hold.
+
+use std::collections::BTreeMap;
+
+use crate::api::{Batch, LogFormat, Mode, Truncate};
+use crate::validate::ValidSetup;
+
+/// Without the leading dashes, and without the two that name files of the Revision.
+pub(super) fn flags(setup: &ValidSetup) -> BTreeMap<String, String> {
+    let mut flags = BTreeMap::new();
+    let mut set = |name: &str, value: String| {
+        flags.insert(format!("audit-{name}"), value);
+    };
+    if let Some(valid) = &setup.log {
+        let log = &valid.log;
+        set("log-path", log.path.clone());
+        let format = match log.format {
+            LogFormat::Json => "json",
+            LogFormat::Legacy => "legacy",
+        };
+        set("log-format", format.into());
+        // Standard output is not rotated.
+        if valid.directory.is_some() {
+            set("log-maxage", log.max_age_days.to_string());
+            set("log-maxbackup", log.max_backups.to_string());
+            set("log-maxsize", log.max_size_megabytes.to_string());
+            if log.compress {
+                set("log-compress", "true".into());
+            }
+        }
+        delivery(&mut set, "log", log.delivery.mode, log.delivery.batch.as_ref(), log.delivery.truncate.as_ref());
+    }
+    if let Some(webhook) = &setup.webhook {
+        let how = &webhook.delivery;
+        set("webhook-initial-backoff", format!("{}s", how.initial_backoff_seconds));
+        delivery(&mut set, "webhook", how.mode, how.batch.as_ref(), how.truncate.as_ref());
+    }
+    flags
+}
+
+fn delivery(
+    set: &mut impl FnMut(&str, String),
+    backend: &str,
+    mode: Mode,
+    batch: Option<&Batch>,
+    truncate: Option<&Truncate>,
+) {
+    let mode = match mode {
+        Mode::Batch => "batch",
+        Mode::Blocking => "blocking",
+        Mode::BlockingStrict => "blocking-strict",
+    };
+    set(&format!("{backend}-mode"), mode.into());
+    if let Some(Batch { buffer_size, max_size, max_wait_seconds, throttle_qps, throttle_burst }) = batch {
+        let mut given = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                set(&format!("{backend}-batch-{name}"), value);
+            }
+        };
+        given("buffer-size", buffer_size.map(|n| n.to_string()));
+        given("max-size", max_size.map(|n| n.to_string()));
+        given("max-wait", max_wait_seconds.map(|n| format!("{n}s")));
+        given("throttle-enable", throttle_qps.map(|qps| (qps > 0.0).to_string()));
+        given("throttle-qps", throttle_qps.filter(|qps| *qps > 0.0).map(|qps| qps.to_string()));
+        given("throttle-burst", throttle_burst.map(|n| n.to_string()));
+    }
+    if let Some(Truncate { max_event_bytes, max_batch_bytes }) = truncate {
+        set(&format!("{backend}-truncate-enabled"), "true".into());
+        set(&format!("{backend}-truncate-max-event-size"), max_event_bytes.to_string());
+        set(&format!("{backend}-truncate-max-batch-size"), max_batch_bytes.to_string());
+    }
+}

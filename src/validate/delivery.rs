@@ -1,0 +1,62 @@
+//! Modes, batches and truncation, which both backends share.
+
+use super::Problems;
+use crate::api::{Batch, Mode, Reason, Truncate};
+
+/// The backends differ in what they do without a flag.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Backend {
+    /// Not throttled, and no burst to throttle with.
+    Log,
+    /// 10 batches a second, bursts of 15.
+    Webhook,
+}
+
+/// `field` is the path of the `delivery`.
+pub(super) fn check(mode: Mode, batch: Option<&Batch>, backend: Backend, field: &str, problems: &mut Problems) {
+    let Some(batch) = batch else { return };
+    let field = format!("{field}.batch");
+    if mode != Mode::Batch {
+        problems.add(
+            &field,
+            Reason::InvalidSetup,
+            format!("has no effect in mode {mode:?}: set mode to Batch, or leave batch out"),
+        );
+        return;
+    }
+    let mut bad = |name: &str, message: &str| problems.add(format!("{field}.{name}"), Reason::InvalidSetup, message);
+    match (batch.throttle_qps, batch.throttle_burst) {
+        // The flag is a float32, and one that comes to 0 stops kube-apiserver.
+        (Some(qps), _) if qps > 0.0 && (qps as f32) < f32::MIN_POSITIVE => {
+            bad("throttleQPS", "is too small: kube-apiserver would take it for 0");
+        }
+        (Some(0.0), Some(_)) => {
+            bad("throttleBurst", "has no effect, since throttleQPS 0 switches throttling off: leave one of them out")
+        }
+        (Some(qps), None) if qps > 0.0 && backend == Backend::Log => {
+            bad(
+                "throttleBurst",
+                "is needed with throttleQPS: the log backend's own default is 0, with which kube-apiserver does not start",
+            );
+        }
+        (None, Some(_)) if backend == Backend::Log => {
+            bad("throttleQPS", "is needed with throttleBurst: the log backend is not throttled without it");
+        }
+        _ => {}
+    }
+}
+
+pub(super) fn check_truncate(truncate: Option<&Truncate>, field: &str, problems: &mut Problems) {
+    if let Some(truncate) = truncate
+        && truncate.max_batch_bytes < truncate.max_event_bytes
+    {
+        problems.add(
+            format!("{field}.truncate"),
+            Reason::InvalidSetup,
+            format!(
+                "maxBatchBytes must not be below maxEventBytes, and {} is below {}: kube-apiserver does not start so",
+                truncate.max_batch_bytes, truncate.max_event_bytes
+            ),
+        );
+    }
+}
