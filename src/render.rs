@@ -91,17 +91,6 @@ pub fn render_with(setup: &ValidSetup, hooks: &Hooks) -> Rendered {
     }
 }
 
-/// What tests put over a rendered Setup, to make what validation would refuse.
-#[derive(Clone, Debug, Default)]
-pub struct Hooks {
-    pub extra_flags: BTreeMap<String, String>,
-    pub policy: Option<String>,
-}
-
-pub fn render_with(_setup: &ValidSetup, _hooks: &Hooks) -> Rendered {
-    unimplemented!()
-}
-
 /// What a manifest shall say to run a Revision.
 pub fn intent(revision: &Revision) -> Intent {
     let mount = |name: &str, path: &str, read_only| Mount { name: name.into(), path: path.into(), read_only };

@@ -122,7 +122,7 @@ async fn reconcile(
         }
     };
     let hooks = if context.obeys_test_hooks { hooks(setup) } else { Hooks::default() };
-    let Rendered { revision, credentials, sinks, policy } = render_with(&valid, &hooks);
+    let Rendered { revision, credentials, sinks, policy, .. } = render_with(&valid, &hooks);
     let target = revision.id.as_str();
 
     let known =
