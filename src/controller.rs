@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
+use kube::core::Status;
 use kube::runtime::events::{Recorder, Reporter};
 use prometheus_client::registry::Registry;
 use tokio::time::sleep;
@@ -73,13 +74,25 @@ pub enum Error {
         #[source]
         source: Box<kube::Error>,
     },
+    /// A request that was answered with a refusal.
+    #[error("cannot {step} {object}")]
+    Refused {
+        step: &'static str,
+        object: String,
+        #[source]
+        source: Box<Status>,
+    },
 }
 
 impl Error {
     /// For `map_err`: what was tried with what.
     fn request(step: &'static str, object: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         let object = object.into();
-        move |source| Self::Request { step, object, source: Box::new(source) }
+        move |error| match error {
+            // kube's own text of a refusal holds all of it twice.
+            kube::Error::Api(source) if !outage::is_outage_status(&source) => Self::Refused { step, object, source },
+            error => Self::Request { step, object, source: Box::new(error) },
+        }
     }
 
     /// Whether it is the API that does not answer, and not the request that is wrong.

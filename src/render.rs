@@ -135,7 +135,7 @@ fn targets(setup: &ValidSetup, revision: &Revision) -> Vec<SinkTarget> {
         };
         let target = WebhookTarget {
             host: webhook.url.host.clone(),
-            port: webhook.url.port.into(),
+            port: webhook.url.port,
             tls: webhook.tls.as_ref().map(|tls| TlsTarget {
                 server_name: tls.server_name.clone().unwrap_or_else(|| webhook.url.host.clone()),
                 ca_file: tls.ca.as_ref().map(|_| ca_file(kubeconfig::ca(&webhook.name, setup.capabilities))),

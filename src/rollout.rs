@@ -233,6 +233,8 @@ impl<'a> View<'a> {
                     && status.revision.is_none()
                     && status.changing_to.is_none()
                     && matches!(status.phase, Phase::Unmanaged | Phase::Unsupported)
+                    // It is kept for as long as it holds up the others.
+                    && !matches!(self.state, State::Settling { .. })
             }
             // The first spec named no Revision and none was written since: the node was never told to change. In any other
             // case an agent that is only late could be in the middle of a change.

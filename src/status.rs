@@ -409,7 +409,7 @@ impl Conditions<'_> {
         let type_ = ConditionType::SinksHealthy;
         let find = |truth| sinks.iter().find(|sink| health(sink) == truth);
         let Some(worst) = find(Truth::False).or_else(|| find(Truth::Unknown)) else {
-            return self.set(type_, Truth::True, Reason::Healthy, "every sink receives events from every node");
+            return self.set(type_, Truth::True, Reason::Healthy, "every sink receives events");
         };
         let truth = health(worst);
         // All that are as bad, so that one does not hide another.
@@ -543,7 +543,7 @@ pub fn events(old: &AuditSetupStatus, new: &AuditSetupStatus) -> Vec<Event> {
                 ));
             }
             Truth::True => {
-                let note = format!("{} receives events from every node", sink.name);
+                let note = format!("{} receives events", sink.name);
                 events.push(Event::new(false, Reason::Healthy, action, note, Related::Nothing));
             }
             Truth::Unknown => {}

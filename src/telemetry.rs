@@ -21,7 +21,7 @@ pub enum LogFormat {
 pub fn init(format: LogFormat, filter: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
     let filter: EnvFilter = filter.parse()?;
     // Watches that break are taken up again; a broken one is told by who needs it, once.
-    let filter = filter.add_directive("kube_runtime=error".parse()?).add_directive("kube_client=error".parse()?);
+    let filter = filter.add_directive("kube_runtime=error".parse()?).add_directive("kube_client=off".parse()?);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),

@@ -103,11 +103,13 @@ pub(super) async fn store_credentials(
     let name = credentials_secret(&setup.name_any());
     let object = format!("Secret {name}");
     let stored = api.get_opt(&name).await.map_err(Error::request("read", &object))?;
-    // One of a deleted Setup of the same name is about to be collected: it is not ours to go on with.
+    // One that a deleted Setup of the same name left behind is taken over, without what is in it.
     let uid = setup.uid().unwrap_or_default();
-    let stored = stored.filter(|stored| stored.owner_references().iter().any(|owner| owner.uid == uid));
-    let old = stored.as_ref().and_then(|stored| stored.data.clone()).unwrap_or_default();
+    let is_ours = |stored: &&Secret| stored.owner_references().iter().any(|owner| owner.uid == uid);
+    let ours = stored.as_ref().filter(is_ours);
+    let old = ours.and_then(|stored| stored.data.clone()).unwrap_or_default();
     let data = credential_data(&old, credentials, keeps_old);
+    let is_same = ours.is_some() && old.iter().map(|(key, bytes)| (key, &bytes.0)).eq(&data);
 
     let written = match stored {
         Some(stored) if data.is_empty() => {
@@ -118,7 +120,7 @@ pub(super) async fn store_credentials(
             return Ok(None);
         }
         None if data.is_empty() => return Ok(None),
-        Some(stored) if old.iter().map(|(key, bytes)| (key, &bytes.0)).eq(&data) => stored,
+        Some(stored) if is_same => stored,
         Some(stored) => {
             let mut secret = secret(context, setup, &name, CREDENTIALS_TYPE, data);
             secret.metadata.resource_version = stored.resource_version();
@@ -162,11 +164,15 @@ fn secret(context: &Context, setup: &AuditSetup, name: &str, type_: &str, data: 
     }
 }
 
+/// Without `blockOwnerDeletion`, which would need a permission on the finalizers of Setups, and gains nothing.
 fn owner(setup: &AuditSetup) -> OwnerReference {
-    setup
-        .controller_owner_ref(&())
-        .map(|owner| OwnerReference { controller: None, ..owner })
-        .expect("read from the API")
+    OwnerReference {
+        api_version: AuditSetup::api_version(&()).into(),
+        kind: AuditSetup::kind(&()).into(),
+        name: setup.name_any(),
+        uid: setup.uid().unwrap_or_default(),
+        ..OwnerReference::default()
+    }
 }
 
 /// What a node is given beside the Revision.

@@ -4,7 +4,10 @@
 use std::sync::Mutex;
 
 use k8s_openapi::jiff::Timestamp;
+use kube::core::Status;
 use tokio::time::Instant;
+
+use crate::telemetry;
 
 /// Whether the API answers, over all who ask.
 #[derive(Debug)]
@@ -26,7 +29,7 @@ impl Outage {
 
     /// A request failed for a reason that is not in its content.
     pub(super) fn failed(&self, error: &kube::Error) {
-        self.begin(|| tracing::info!(%error, "the Kubernetes API does not answer; trying on"));
+        self.begin(|| tracing::info!(error = telemetry::chain(error), "the Kubernetes API does not answer; trying on"));
     }
 
     /// A request was given up.
@@ -58,10 +61,15 @@ impl Outage {
 /// The API did not answer, or not as the API: nothing can be concluded about the request.
 pub(super) fn is_outage(error: &kube::Error) -> bool {
     match error {
-        kube::Error::Api(status) => status.code >= 500 || status.code == 429,
+        kube::Error::Api(status) => is_outage_status(status),
         kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => true,
         _ => false,
     }
+}
+
+/// Refused by something that stands before the API server, or by an API server that is busy or just starting.
+pub(super) fn is_outage_status(status: &Status) -> bool {
+    matches!(status.code, 429 | 502..=504)
 }
 
 pub(super) fn is_conflict(error: &kube::Error) -> bool {

@@ -45,9 +45,10 @@ pub(super) async fn report(
 /// An Event that cannot be published is a line in the log: nothing depends on it.
 pub(super) async fn publish(context: &Context, setup: &AuditSetup, event: &Event) {
     let setup_name = setup.name_any();
+    let (reason, action, note) = (event.reason, &event.action, &event.note);
     match event.is_warning {
-        true => tracing::warn!(setup = setup_name, reason = %event.reason, action = event.action, "{}", event.note),
-        false => tracing::info!(setup = setup_name, reason = %event.reason, action = event.action, "{}", event.note),
+        true => tracing::warn!(setup = setup_name, %reason, action, note, "event"),
+        false => tracing::info!(setup = setup_name, %reason, action, note, "event"),
     }
     let secondary = match &event.related {
         Related::Nothing => None,

@@ -11,7 +11,7 @@ use kube::Client;
 
 use super::files::Host;
 use super::{POD_LOGS_DIR, observe, process};
-use crate::api::{Finding, NodeAuditSpec, NodeSinkStatus, Reason, SinkTarget};
+use crate::api::{Finding, NodeAuditSpec, NodeSinkStatus, Reason, SinkTarget, WebhookTarget};
 use crate::journal::Endpoint;
 use crate::sink::canary::{self, Position};
 use crate::sink::deliver::{Log, Seen, Webhook};
@@ -146,7 +146,7 @@ impl Sinks {
         let finding = match (&sink.webhook, &sink.log) {
             (Some(target), _) => {
                 let webhook = self.webhooks.entry(sink.name.clone()).or_default();
-                let host = format!("{}:{}", target.host, target.port);
+                let host = host_label(target);
                 webhook.judge(sample, &host, seconds(target.max_wait_seconds), process::clock().wall)
             }
             (None, Some(target)) => {
@@ -185,6 +185,12 @@ impl Sinks {
         self.client = Some((endpoint.clone(), client.clone()));
         Ok(client)
     }
+}
+
+/// The host as it stands in the URL that kube-apiserver was given, and so in its metrics: without a default port.
+fn host_label(target: &WebhookTarget) -> String {
+    let default = if target.tls.is_some() { 443 } else { 80 };
+    if target.port == default { target.host.clone() } else { format!("{}:{}", target.host, target.port) }
 }
 
 async fn wait_for(path: &std::path::Path, position: &Position, id: &str) -> Seen {

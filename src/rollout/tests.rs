@@ -325,6 +325,11 @@ fn nodes_are_given_back_one_at_a_time_and_then_released() {
             &[sample("cp1", None, "Verifying", Some(NEW)).goal(None), new("cp2").goal(None)],
             "cp1 Hold, cp2 Hold: cp1 is verifying",
         ),
+        (
+            "restored, and not ready for long enough",
+            &[given_back("cp1").since(4), new("cp2").goal(None)],
+            "cp1 Follow, cp2 Hold: cp1 has to be ready for a while before the next node changes",
+        ),
         ("restored", &[given_back("cp1"), new("cp2").goal(None)], "cp1 Release, cp2 Start: cp2 starts"),
         ("all restored", &[given_back("cp1"), given_back("cp2")], "cp1 Release, cp2 Release: done"),
         (

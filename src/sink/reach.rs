@@ -124,7 +124,7 @@ mod tests {
     }
 
     fn target(port: u16, tls: Option<TlsTarget>) -> WebhookTarget {
-        WebhookTarget { host: "127.0.0.1".into(), port: port.into(), tls, max_wait_seconds: 30 }
+        WebhookTarget { host: "127.0.0.1".into(), port, tls, max_wait_seconds: 30 }
     }
 
     fn tls(server_name: &str) -> Option<TlsTarget> {
