@@ -253,9 +253,8 @@ fn stage_revision(revision: &Revision, observed: &Observed, actions: &mut Vec<Ac
         let good = observed.confirmed_files.get(name).cloned().unwrap_or_else(|| safe(name, content));
         actions.push(Action::Keep { name: format!("{REPAIR_DIR}/{name}"), content: good });
     }
-    if let Some(log_directory) = &revision.content.log_directory {
-        actions.push(Action::MakeDirectory { path: log_directory.clone(), mode: 0o700 });
-    }
+    // The directory of the log is made by the kubelet (hostPath DirectoryOrCreate): the agent writes nowhere but in its two directories.
+}
 }
 
 /// What makes a file good where no confirmed Revision has one of that name.
