@@ -6,6 +6,7 @@
 
 mod condition;
 mod crd;
+#[expect(clippy::duplicated_attributes, reason = "several printcolumns are what the derive macro takes")]
 mod node_audit;
 mod setup;
 

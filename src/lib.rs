@@ -24,5 +24,6 @@ pub mod rollout;
 pub mod sink;
 pub mod status;
 pub mod telemetry;
+mod tls;
 pub mod validate;
 pub mod verdict;

@@ -219,7 +219,7 @@ fn api_server(pod: &Value) -> Result<usize, Error> {
         [index] => Ok(index),
         [] => {
             let wrapped = containers.iter().find(|container| container["name"] == "kube-apiserver");
-            match wrapped.and_then(|container| entrypoint(container)) {
+            match wrapped.and_then(entrypoint) {
                 Some(command) => Err(Error::Shell { container: "kube-apiserver".into(), command }),
                 None => Err(Error::NoApiServer),
             }

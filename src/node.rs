@@ -11,6 +11,7 @@ mod observe;
 mod probe;
 mod process;
 mod report;
+mod sinks;
 mod stage;
 mod state;
 

@@ -15,6 +15,9 @@ use crate::validate::ValidSetup;
 mod flags;
 mod kubeconfig;
 
+#[cfg(test)]
+mod tests;
+
 /// How long open watches are given when kube-apiserver stops (kubernetes@v1.36.3
 /// staging/src/k8s.io/apiserver/pkg/server/options/server_run_options.go).
 pub const DRAIN_FLAG: &str = "shutdown-watch-termination-grace-period";
@@ -132,7 +135,7 @@ fn targets(setup: &ValidSetup, revision: &Revision) -> Vec<SinkTarget> {
         };
         let target = WebhookTarget {
             host: webhook.url.host.clone(),
-            port: webhook.url.port,
+            port: webhook.url.port.into(),
             tls: webhook.tls.as_ref().map(|tls| TlsTarget {
                 server_name: tls.server_name.clone().unwrap_or_else(|| webhook.url.host.clone()),
                 ca_file: tls.ca.as_ref().map(|_| ca_file(kubeconfig::ca(&webhook.name, setup.capabilities))),

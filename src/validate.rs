@@ -20,6 +20,9 @@ mod schema;
 mod url;
 mod webhook;
 
+#[cfg(test)]
+mod tests;
+
 /// What a Setup may refer to, as far as it exists.
 #[derive(Clone, Default)]
 pub struct References {
@@ -160,7 +163,7 @@ pub fn needs(setup: &AuditSetup) -> Needs {
     }
 }
 
-/// Judges a Setup. All problems are told at once, in the order of the fields.
+/// Judges a Setup. All problems are told at once, sorted by field.
 pub fn validate(
     setup: &AuditSetup,
     references: &References,
@@ -178,6 +181,7 @@ pub fn validate(
     let policy = check_policy(&spec.policy, references, capabilities, &mut problems);
     let (log, webhook) = check_sinks(spec, &policy.omit_stages, references, &mut problems);
     if !problems.0.is_empty() {
+        problems.0.sort_by(|a, b| a.field.cmp(&b.field));
         return Err(problems.0);
     }
     // The flag came with 1.27. Left out below, since without it a restart only takes longer.

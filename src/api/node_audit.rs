@@ -192,8 +192,7 @@ pub struct LogTarget {
 pub struct WebhookTarget {
     /// Name or address, as in the URL.
     pub host: String,
-    #[schemars(with = "i32", range(min = 1, max = 65535))]
-    pub port: u16,
+    pub port: i32,
     /// Absent: plain http.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsTarget>,

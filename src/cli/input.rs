@@ -75,33 +75,31 @@ impl Input {
         out
     }
 
-    /// The commands that bring what the Setup refers to and was not given.
+    /// The command that brings what the Setup refers to and was not given.
     fn how_to_add(&self) -> String {
         let needs = needs(&self.setup);
         let have = &self.references;
-        let mut get: Vec<String> = Vec::new();
-        get.extend(needs.secrets.iter().filter(|n| !have.secrets.contains_key(*n)).map(|n| format!("secret {n}")));
-        get.extend(
-            needs.config_maps.iter().filter(|n| !have.config_maps.contains_key(*n)).map(|n| format!("configmap {n}")),
-        );
-        let mut out = String::new();
-        let services = needs
-            .services
-            .iter()
-            .filter(|n| !have.services.contains_key(*n))
-            .map(|(ns, n)| (ns.as_str(), format!("service {n}")));
-        for (namespace, what) in get.into_iter().map(|what| ("OPERATOR-NAMESPACE", what)).chain(services) {
-            write!(
-                out,
-                "\n  kubectl -n {namespace} get {what} -o yaml | audit-operator render -f {} -f -",
-                self.source.file
-            )
-            .expect("a String takes everything");
+        let secrets = needs.secrets.iter().filter(|name| !have.secrets.contains_key(*name));
+        let config_maps = needs.config_maps.iter().filter(|name| !have.config_maps.contains_key(*name));
+        let own: Vec<_> = secrets
+            .map(|name| format!("secret/{name}"))
+            .chain(config_maps.map(|name| format!("configmap/{name}")))
+            .collect();
+        let get = |namespace: &str, what: &str| format!("kubectl -n {namespace} get {what} -o yaml");
+        let mut commands = Vec::new();
+        if !own.is_empty() {
+            commands.push(get("OPERATOR-NAMESPACE", &own.join(" ")));
         }
-        if out.is_empty() {
-            out
-        } else {
-            format!("\nGive what the Setup refers to with -f too, here or in the same file:{out}")
+        let services = needs.services.iter().filter(|name| !have.services.contains_key(*name));
+        commands.extend(services.map(|(namespace, name)| get(namespace, &format!("service/{name}"))));
+        match commands.as_slice() {
+            // A key is missing in an object that was given.
+            [] => String::new(),
+            _ => format!(
+                "\nGive what it refers to with -f too, for instance:\n  ({}) | audit-operator render -f {} -f -",
+                commands.join("; echo ---; "),
+                self.source.file
+            ),
         }
     }
 }
@@ -267,6 +265,7 @@ fn parse<T: DeserializeOwned>(document: &Document, snippet: Snippet) -> anyhow::
             let rendered = error.to_string();
             // The first two lines say again what and where.
             for line in rendered.lines().skip(2) {
+                let line = line.replace(", set DuplicateKeyPolicy in Options if acceptable", "");
                 write!(out, "\n{line}").expect("a String takes everything");
             }
         } else {

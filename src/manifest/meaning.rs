@@ -18,7 +18,7 @@ pub(super) fn parse(text: &str) -> Result<Value, Error> {
 pub(super) fn intended(mut pod: Value, container: usize, intent: &Intent) -> Result<Value, Error> {
     let mounts = needed_mounts(&pod, container, intent)?;
     let list = flag_list(&pod["spec"]["containers"][container]);
-    let present: Vec<String> = arguments(&pod, container).filter_map(|item| flag(item)).map(|(name, _)| name).collect();
+    let present: Vec<String> = arguments(&pod, container).filter_map(flag).map(|(name, _)| name).collect();
     for list in ["command", "args"] {
         let Some(items) = pod["spec"]["containers"][container].get_mut(list).and_then(Value::as_array_mut) else {
             continue;

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::files::{self, Host};
 use super::report::{Known, differs, report};
+use super::sinks::{Found, Sinks};
 use super::state::{self, State};
 use super::{observe, process, stage};
 use crate::api::{CredentialsRef, NodeAudit, NodeAuditSpec, NodeAuditStatus, Reason};
@@ -97,6 +98,8 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         revision: None,
         credentials: None,
         reported: None,
+        sinks: Sinks::default(),
+        probed: None,
         args,
     };
     agent.run(wanted, &stop).await;
@@ -143,6 +146,9 @@ struct Agent {
     credentials: Option<CredentialsRef>,
     /// What was reported last, and when.
     reported: Option<(NodeAuditStatus, std::time::Instant)>,
+    sinks: Sinks,
+    /// What the last probe of the sinks found, and when.
+    probed: Option<(Found, std::time::Instant)>,
 }
 
 impl Agent {
@@ -178,14 +184,18 @@ impl Agent {
             // Without the API there is nobody to report to either.
             Err(Failed::Retry(error)) => return Err(error),
         };
+        if !is_busy {
+            self.probe(spec, &journal).await;
+        }
+        let probed = self.probed.as_ref().map(|(found, _)| found);
         let known = Known {
             spec,
             generation: node_audit.metadata.generation,
             journal: &journal,
             plan: planned.as_ref().map_err(Clone::clone),
-            api_server_version: None,
+            api_server_version: probed.and_then(|found| found.api_server_version.clone()),
             credentials: self.credentials.clone(),
-            sinks: Vec::new(),
+            sinks: probed.map(|found| found.sinks.clone()).unwrap_or_default(),
         };
         let old = self
             .reported
@@ -325,6 +335,25 @@ impl Agent {
             locked.host.remove_directory(AUDIT_DIR).map_err(Error::File)?;
         }
         Ok(())
+    }
+
+    /// Probes the sinks, once an interval. Only a node that runs the wanted Revision can be asked whether it delivers.
+    async fn probe(&mut self, spec: &NodeAuditSpec, journal: &Journal) {
+        let runs_wanted =
+            journal.confirmed.as_ref().map(|confirmed| confirmed.revision.as_str()) == spec.revision.as_deref();
+        if self.probed.as_ref().is_some_and(|(_, at)| at.elapsed() < IDLE - BUSY) && runs_wanted {
+            return;
+        }
+        let manifest = self.state.manifest().ok().flatten();
+        let facts = manifest.and_then(|bytes| crate::manifest::read(&String::from_utf8_lossy(&bytes)).ok());
+        let Some(facts) = facts else { return };
+        let mut asked = spec.clone();
+        if !runs_wanted || spec.revision.is_none() {
+            asked.sinks.clear();
+            asked.canary = false;
+        }
+        let found = self.sinks.probe(&self.state.host, &self.args.node_name, &asked, &plan::endpoint(&facts)).await;
+        self.probed = Some((found, std::time::Instant::now()));
     }
 
     async fn write(&mut self, old: &NodeAuditStatus, status: NodeAuditStatus) -> Result<(), Error> {

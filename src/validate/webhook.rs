@@ -31,6 +31,7 @@ pub(super) fn check(
     let before = problems.len();
     let destination = destination(webhook, context.references, field, problems);
     let scheme = destination.as_ref().map(|(url, _)| url.scheme);
+    let tls = tls(webhook, scheme, context.references, field, problems);
     let auth = webhook.auth.as_ref().and_then(|auth| {
         let field = format!("{field}.auth");
         if scheme == Some(Scheme::Http) && has_credentials(auth) {
@@ -42,7 +43,6 @@ pub(super) fn check(
         }
         check_auth(auth, context.references, &field, problems)
     });
-    let tls = tls(webhook, scheme, context.references, field, problems);
     modes(webhook, context, field, problems);
     if problems.len() > before {
         return None;
@@ -102,6 +102,7 @@ fn destination(
 }
 
 fn service_url(want: &ServiceRef, references: &References, field: &str, problems: &mut Problems) -> Option<Url> {
+    let before = problems.len();
     if !want.path.starts_with('/') || want.path.contains(['?', '#']) {
         problems.add(
             format!("{field}.path"),
@@ -131,6 +132,9 @@ fn service_url(want: &ServiceRef, references: &References, field: &str, problems
             Reason::UnusableService,
             format!("the Service {name} has no TCP port {}; it has: {have}", want.port),
         );
+        return None;
+    }
+    if problems.len() > before {
         return None;
     }
     // The path may hold what needs encoding, so the whole is judged as a URL too.

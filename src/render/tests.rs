@@ -1,0 +1,256 @@
+//! What makes a new Revision and what does not, what goes where, and the table of flags.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::Service;
+
+use super::*;
+use crate::api::AuditSetup;
+use crate::validate::{Capabilities, References, validate};
+
+fn pem() -> Vec<u8> {
+    rcgen::generate_simple_self_signed(["a".to_string()]).unwrap().cert.pem().into_bytes()
+}
+
+struct World {
+    references: References,
+    minor: u32,
+}
+
+impl World {
+    fn new(minor: u32) -> Self {
+        let mut references = References::default();
+        let service: Service = serde_saphyr::from_str("{spec: {clusterIP: 10.96.0.7, ports: [{port: 8443}]}}").unwrap();
+        references.services.insert(("ns".into(), "sink".into()), service);
+        let mut world = Self { references, minor };
+        world.secret("ca", "ca.crt", &pem());
+        world.secret("token", "token", b"abc");
+        world.secret("basic", "username", b"me");
+        world.secret("basic", "password", b"one");
+        world
+    }
+
+    fn secret(&mut self, name: &str, key: &str, value: &[u8]) {
+        self.references.secrets.entry(name.into()).or_default().insert(key.into(), value.to_vec());
+    }
+
+    fn render(&self, spec: &str) -> Rendered {
+        let setup = AuditSetup::new("cluster", serde_saphyr::from_str(spec).unwrap());
+        render(&validate(&setup, &self.references, Capabilities { minor: self.minor }).unwrap())
+    }
+}
+
+const LOG: &str = "{policy: {preset: metadata}, sinks: [{name: local, log: {}}]}";
+const WEBHOOK: &str = "{policy: {preset: metadata}, sinks: [{name: w, webhook: {service: {namespace: ns, name: sink, port: 8443}, \
+                       tls: {caSecretRef: {name: ca}}, auth: {bearerTokenSecretRef: {name: token}}}}]}";
+
+#[test]
+fn the_id_of_a_known_setup_does_not_change() {
+    // A change here restarts every kube-apiserver at the next upgrade of the operator. It must be meant.
+    assert_eq!(World::new(36).render(LOG).revision.id.as_str(), "r-06a643a9f2");
+}
+
+#[test]
+fn what_kube_apiserver_does_not_see_makes_no_new_revision() {
+    let world = World::new(36);
+    let id = |spec: &str| world.render(spec).revision.id;
+    let base = id(LOG);
+    for same in [
+        "{sinks: [{log: {}, name: local}], policy: {preset: metadata}}",
+        "{policy: {preset: metadata}, sinks: [{name: other, log: {maxAgeDays: 30}}]}",
+        "{policy: {preset: metadata, acknowledge: [BlockingWebhook], omitStages: [RequestReceived, RequestReceived]}, sinks: [{name: local, log: {}}]}",
+        "{nodeSelector: {b: '1', a: '2'}, policy: {preset: metadata}, sinks: [{name: local, log: {}}], rollout: {minReadySeconds: 5}}",
+    ] {
+        assert_eq!(id(same), base, "{same}");
+    }
+    for other in [
+        "{policy: {preset: gce}, sinks: [{name: local, log: {}}]}",
+        "{policy: {preset: metadata}, sinks: [{name: local, log: {maxAgeDays: 31}}]}",
+        "{policy: {preset: metadata, canaryRule: false}, sinks: [{name: local, log: {}}]}",
+        "{policy: {preset: metadata}, sinks: [{name: local, log: {}}], rollout: {drainWatchesSeconds: 4}}",
+    ] {
+        assert_ne!(id(other), base, "{other}");
+    }
+}
+
+#[test]
+fn credentials_that_are_read_again_make_no_new_revision() {
+    for (minor, ca_is_read_again) in [(36, true), (35, false)] {
+        let mut world = World::new(minor);
+        let before = world.render(WEBHOOK);
+        world.secret("token", "token", b"def\n");
+        let token = world.render(WEBHOOK);
+        assert_eq!(token.revision, before.revision);
+        assert_eq!(token.credentials["w/token"], b"def");
+        world.secret("ca", "ca.crt", &pem());
+        let ca = world.render(WEBHOOK);
+        assert_eq!(ca.revision == before.revision, ca_is_read_again, "1.{minor}");
+        assert_eq!(ca.credentials.contains_key("w/ca.crt"), ca_is_read_again);
+        assert_eq!(ca.revision.content.files.contains_key("ca.crt"), !ca_is_read_again);
+        // The agent verifies with the file that kube-apiserver reads.
+        let target = ca.sinks[0].webhook.clone().unwrap();
+        assert_eq!((target.host.as_str(), target.port, target.max_wait_seconds), ("10.96.0.7", 8443, 30));
+        let tls = target.tls.unwrap();
+        assert_eq!(tls.server_name, "sink.ns.svc");
+        let want = if ca_is_read_again {
+            "/etc/kubernetes/audit/credentials/w/ca.crt".to_string()
+        } else {
+            format!("{}/ca.crt", ca.revision.directory())
+        };
+        assert_eq!(tls.ca_file, Some(want));
+    }
+}
+
+#[test]
+fn what_is_read_once_makes_a_new_revision() {
+    let basic = WEBHOOK.replace("bearerTokenSecretRef: {name: token}", "basicAuthSecretRef: {name: basic}");
+    let mut world = World::new(36);
+    let before = world.render(&basic);
+    assert!(before.is_kubeconfig_secret);
+    world.secret("basic", "password", b"two");
+    assert_ne!(world.render(&basic).revision.id, before.revision.id);
+    let service = world.references.services.get_mut(&("ns".into(), "sink".into())).unwrap();
+    service.spec.as_mut().unwrap().cluster_ip = Some("10.96.0.8".into());
+    let moved = world.render(&basic);
+    assert!(moved.revision.content.files["webhook.kubeconfig"].contains("https://10.96.0.8:8443/"));
+}
+
+#[test]
+fn the_written_policy_is_the_parts_in_their_order() {
+    let spec = "{policy: {preset: metadata, prepend: [{level: None, users: ['yes']}], append: [{level: Request}], omitStages: [Panic, RequestReceived]}, sinks: [{name: l, log: {}}]}";
+    let rendered = World::new(36).render(spec);
+    let policy = crate::policy::read(&rendered.revision.content.files["policy.yaml"]).unwrap();
+    let preset = crate::policy::preset(crate::api::Preset::Metadata).policy.rules;
+    assert_eq!(policy.rules.len(), preset.len() + 3);
+    assert_eq!(policy.rules[0].resources[0].resources, ["nodeaudits"]);
+    assert_eq!(policy.rules[1].users, ["yes"]);
+    assert_eq!(policy.rules[2..2 + preset.len()], preset);
+    assert_eq!(policy.rules.last().unwrap().level, crate::api::Level::Request);
+    assert_eq!(policy.omit_stages, [crate::api::Stage::RequestReceived, crate::api::Stage::Panic]);
+    assert_eq!(
+        rendered.policy,
+        PolicyStatus { rules: policy.rules.len() as i64, preset: Some("metadata-2026.1".into()) }
+    );
+}
+
+#[test]
+fn the_kubeconfig_is_one_that_a_client_reads() {
+    let rendered = World::new(36).render(WEBHOOK);
+    let config = kube::config::Kubeconfig::from_yaml(&rendered.revision.content.files["webhook.kubeconfig"]).unwrap();
+    assert_eq!(config.current_context.as_deref(), Some(config.contexts[0].name.as_str()));
+    let context = config.contexts[0].context.as_ref().unwrap();
+    assert_eq!(context.cluster, config.clusters[0].name);
+    assert_eq!(context.user.as_deref(), Some(config.auth_infos[0].name.as_str()));
+    let cluster = config.clusters[0].cluster.as_ref().unwrap();
+    assert_eq!(cluster.server.as_deref(), Some("https://10.96.0.7:8443/"));
+    assert_eq!(cluster.tls_server_name.as_deref(), Some("sink.ns.svc"));
+    let user = config.auth_infos[0].auth_info.as_ref().unwrap();
+    assert_eq!(user.token_file.as_deref(), Some("/etc/kubernetes/audit/credentials/w/token"));
+}
+
+#[test]
+fn the_room_that_a_log_may_take() {
+    let room = |log: &str| {
+        let spec = format!("{{policy: {{preset: metadata}}, sinks: [{{name: l, log: {log}}}]}}");
+        World::new(36).render(&spec).revision.content.log_bytes
+    };
+    assert_eq!(room("{maxBackups: 4, maxSizeMegabytes: 50}"), 5 * 50 * 1024 * 1024);
+    assert_eq!(room("{maxBackups: 0}"), 0, "unbounded");
+    assert_eq!(room("{path: '-'}"), 0);
+    assert_eq!(room("{maxBackups: 100000, maxSizeMegabytes: 1048576}"), 100_001 * (1 << 40), "no overflow");
+}
+
+#[test]
+fn the_intent_mounts_what_the_flags_need() {
+    let intent = intent(&World::new(36).render(LOG).revision);
+    let mount = |name: &str, path: &str, read_only| Mount { name: name.into(), path: path.into(), read_only };
+    assert_eq!(
+        intent.mounts,
+        [
+            mount("audit-operator-config", "/etc/kubernetes/audit", true),
+            mount("audit-operator-log", "/var/log/kubernetes/audit", false)
+        ]
+    );
+    assert_eq!(intent.defaults, BTreeMap::from([(DRAIN_FLAG.to_string(), "3s".to_string())]));
+    for (flag, value) in &intent.flags {
+        let is_path = value.starts_with('/');
+        assert!(
+            !is_path || intent.mounts.iter().any(|m| value.starts_with(&format!("{}/", m.path))),
+            "--{flag}={value}"
+        );
+    }
+}
+
+#[test]
+fn hooks_change_the_revision_and_nothing_else_does() {
+    let world = World::new(36);
+    let setup = AuditSetup::new("cluster", serde_saphyr::from_str(LOG).unwrap());
+    let valid = validate(&setup, &world.references, Capabilities { minor: 36 }).unwrap();
+    assert_eq!(render_with(&valid, &Hooks::default()).revision, render(&valid).revision);
+    let hooks =
+        Hooks { extra_flags: [("audit-log-mode".into(), "none".into())].into(), policy: Some("rules: []".into()) };
+    let content = render_with(&valid, &hooks).revision.content;
+    assert_eq!(
+        (content.flags["audit-log-mode"].as_str(), content.files["policy.yaml"].as_str()),
+        ("none", "rules: []")
+    );
+}
+
+/// kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/server/options/audit.go
+const UPSTREAM: [&str; 32] = [
+    "audit-policy-file",
+    "audit-log-path",
+    "audit-log-maxage",
+    "audit-log-maxbackup",
+    "audit-log-maxsize",
+    "audit-log-compress",
+    "audit-log-format",
+    "audit-log-version",
+    "audit-log-mode",
+    "audit-log-batch-buffer-size",
+    "audit-log-batch-max-size",
+    "audit-log-batch-max-wait",
+    "audit-log-batch-throttle-enable",
+    "audit-log-batch-throttle-qps",
+    "audit-log-batch-throttle-burst",
+    "audit-log-truncate-enabled",
+    "audit-log-truncate-max-batch-size",
+    "audit-log-truncate-max-event-size",
+    "audit-webhook-config-file",
+    "audit-webhook-initial-backoff",
+    "audit-webhook-batch-initial-backoff",
+    "audit-webhook-version",
+    "audit-webhook-mode",
+    "audit-webhook-batch-buffer-size",
+    "audit-webhook-batch-max-size",
+    "audit-webhook-batch-max-wait",
+    "audit-webhook-batch-throttle-enable",
+    "audit-webhook-batch-throttle-qps",
+    "audit-webhook-batch-throttle-burst",
+    "audit-webhook-truncate-enabled",
+    "audit-webhook-truncate-max-batch-size",
+    "audit-webhook-truncate-max-event-size",
+];
+
+#[test]
+fn every_audit_flag_is_rendered_or_left_out_with_a_reason() {
+    let table: BTreeMap<&str, &str> = include_str!("../../docs/flags.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `audit-"))
+        .map(|row| {
+            let mut cells = row.split(" | ");
+            (cells.next().unwrap().trim_matches('`'), cells.next().unwrap())
+        })
+        .collect();
+    let upstream: BTreeSet<&str> = UPSTREAM.iter().map(|flag| flag.strip_prefix("audit-").unwrap()).collect();
+    assert_eq!(table.keys().copied().collect::<BTreeSet<_>>(), upstream);
+
+    let every_field = "{policy: {preset: metadata}, sinks: [\
+        {name: l, log: {compress: true, delivery: {mode: Batch, batch: &b {bufferSize: 1, maxSize: 1, maxWaitSeconds: 1, throttleQPS: 1, throttleBurst: 1}, truncate: {}}}}, \
+        {name: w, webhook: {url: 'https://a/', delivery: {batch: *b, truncate: {}}}}]}";
+    let flags = World::new(36).render(every_field).revision.flags();
+    let rendered: BTreeSet<&str> = flags.keys().map(|flag| flag.strip_prefix("audit-").unwrap()).collect();
+    let wanted: BTreeSet<&str> =
+        table.iter().filter(|(_, field)| !field.starts_with("left out, because ")).map(|(flag, _)| *flag).collect();
+    assert_eq!(rendered, wanted);
+}

@@ -1,0 +1,631 @@
+//! Bad input, item by item: field, reason and message.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Service;
+use kube::CustomResourceExt;
+
+use super::*;
+use crate::api::Reason::*;
+
+const POLICY: &str = "policy: {preset: metadata}";
+const LOG: &str = "{name: l, log: {}}";
+
+fn setup(spec: &str) -> AuditSetup {
+    let spec: AuditSetupSpec = serde_saphyr::from_str(spec).unwrap_or_else(|error| panic!("{spec}\n{error}"));
+    AuditSetup::new("cluster", spec)
+}
+
+/// A Setup with the preset and these sinks.
+fn sinks(sinks: &str) -> AuditSetup {
+    setup(&format!("{POLICY}\nsinks: [{sinks}]"))
+}
+
+/// With one webhook.
+fn webhook(webhook: &str) -> AuditSetup {
+    sinks(&format!("{{name: w, webhook: {webhook}}}"))
+}
+
+/// With this policy and a log.
+fn policy(policy: &str) -> AuditSetup {
+    setup(&format!("policy: {policy}\nsinks: [{LOG}]"))
+}
+
+fn references() -> References {
+    let pair = || {
+        let made = rcgen::generate_simple_self_signed(["a.example.com".to_string()]).unwrap();
+        (made.cert.pem().into_bytes(), made.signing_key.serialize_pem().into_bytes())
+    };
+    let ((cert, key), (_, other)) = (pair(), pair());
+    let text = |text: &str| text.as_bytes().to_vec();
+    let service = |spec: &str| Service { spec: Some(serde_saphyr::from_str(spec).unwrap()), ..Service::default() };
+    let secrets = [
+        ("ca", vec![("ca.crt", cert.clone()), ("bad", text("s3cret")), ("ca.pem", cert.clone())]),
+        ("token", vec![("token", text("abc\n")), ("two", text("s3cret\ns3cret")), ("empty", text("\n"))]),
+        ("basic", vec![("username", text("me")), ("password", text("s3cret"))]),
+        ("basic-colon", vec![("username", text("m:e")), ("password", text("s3c\x07ret"))]),
+        ("client", vec![("tls.crt", cert.clone()), ("tls.key", key)]),
+        ("client-other", vec![("tls.crt", cert), ("tls.key", other)]),
+        ("empty", vec![]),
+        (
+            "url",
+            vec![
+                ("url", text("https://s3cret.example.com/\n")),
+                ("query", text("https://a/?s3cret")),
+                ("http", text("http://a")),
+            ],
+        ),
+    ];
+    let maps =
+        [("mine", vec![("policy.yaml", "apiVersion: audit.k8s.io/v1\nrules: [{level: None}]"), ("bad", "rules: []")])];
+    let services = [
+        ("plain", "{clusterIP: 10.0.0.1, ports: [{port: 80}, {port: 53, protocol: UDP}, {port: 443, protocol: TCP}]}"),
+        ("six", "{clusterIP: 'fd00::1', ports: [{port: 80}]}"),
+        ("headless", "{clusterIP: None, ports: [{port: 80}]}"),
+        ("pending", "{clusterIP: '', ports: [{port: 80}]}"),
+        ("elsewhere", "{type: ExternalName, externalName: a.example.com}"),
+    ];
+    References {
+        secrets: secrets
+            .into_iter()
+            .map(|(name, keys)| (name.to_string(), keys.into_iter().map(|(k, v)| (k.to_string(), v)).collect()))
+            .collect(),
+        config_maps: maps
+            .into_iter()
+            .map(|(name, keys)| {
+                (name.to_string(), keys.into_iter().map(|(k, v)| (k.to_string(), v.to_string())).collect())
+            })
+            .collect(),
+        services: services
+            .into_iter()
+            .map(|(name, spec)| (("ns".to_string(), name.to_string()), service(spec)))
+            .collect(),
+    }
+}
+
+fn problems(setup: &AuditSetup, minor: u32) -> Vec<Problem> {
+    validate(setup, &references(), Capabilities { minor }).err().unwrap_or_default()
+}
+
+/// Each of these Setups has exactly one problem.
+fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
+    let long = "a".repeat(64);
+    let mut named = policy("{preset: metadata}");
+    named.metadata.name = Some(long.clone());
+    vec![
+        (named, "metadata.name", InvalidSetup, "at most 63 characters"),
+        // The policy.
+        (policy("{}"), "spec.policy", InvalidSetup, "exactly one of preset, rules and configMapRef is needed"),
+        (
+            policy("{preset: gce, rules: [{level: None}]}"),
+            "spec.policy",
+            InvalidSetup,
+            "exactly one of preset, rules and configMapRef is needed",
+        ),
+        (policy("{rules: []}"), "spec.policy.rules", InvalidSetup, "needs at least one entry"),
+        (
+            policy("{rules: [{level: None, nonResourceURLs: [/a], resources: [{}]}]}"),
+            "spec.policy.rules[0].nonResourceURLs",
+            InvalidPolicy,
+            "a rule cannot apply to both resources and nonResourceURLs",
+        ),
+        (
+            policy("{preset: gce, prepend: [{level: None, resources: [{resourceNames: [a]}]}]}"),
+            "spec.policy.prepend[0].resources[0].resourceNames",
+            InvalidPolicy,
+            "resourceNames needs at least one entry in resources",
+        ),
+        (
+            policy("{preset: gce, append: [{level: None}, {level: None, nonResourceURLs: [a]}]}"),
+            "spec.policy.append[1].nonResourceURLs[0]",
+            InvalidPolicy,
+            "\"a\" must begin with /",
+        ),
+        (
+            policy("{configMapRef: {name: mine}, omitStages: []}"),
+            "spec.policy",
+            InvalidSetup,
+            "omitStages and omitManagedFields are set inside the policy of the ConfigMap",
+        ),
+        (
+            policy("{configMapRef: {name: none}}"),
+            "spec.policy.configMapRef",
+            ReferenceNotFound,
+            "there is no ConfigMap \"none\"",
+        ),
+        (
+            policy("{configMapRef: {name: mine, key: other}}"),
+            "spec.policy.configMapRef",
+            ReferenceNotFound,
+            "ConfigMap \"mine\" has no key \"other\"; it has: bad, policy.yaml",
+        ),
+        (
+            policy("{configMapRef: {name: mine, key: bad}}"),
+            "spec.policy.configMapRef",
+            InvalidPolicy,
+            "key \"bad\" of ConfigMap \"mine\": line 1, column 1: missing field `apiVersion`",
+        ),
+        // Sinks as a whole.
+        (setup(&format!("{POLICY}\nsinks: []")), "spec.sinks", InvalidSetup, "needs at least one entry"),
+        (sinks("{name: a}"), "spec.sinks[0]", InvalidSetup, "exactly one of log and webhook is needed"),
+        (
+            sinks("{name: a, log: {}, webhook: {url: 'https://a/'}}"),
+            "spec.sinks[0]",
+            InvalidSetup,
+            "exactly one of log and webhook is needed",
+        ),
+        (
+            sinks("{name: a, log: {}}, {name: b, log: {}}"),
+            "spec.sinks",
+            InvalidSetup,
+            "at most one log sink: kube-apiserver has one log backend, and sinks[0] and sinks[1]",
+        ),
+        (
+            sinks("{name: a, webhook: {url: 'https://a/'}}, {name: b, webhook: {url: 'https://a/'}}"),
+            "spec.sinks",
+            InvalidSetup,
+            "at most one webhook sink: kube-apiserver has one webhook backend, and sinks[0] and sinks[1]",
+        ),
+        (
+            sinks("{name: a, log: {}}, {name: a, webhook: {url: 'https://a/'}}"),
+            "spec.sinks[1].name",
+            InvalidSetup,
+            "\"a\" is the name of sinks[0] too",
+        ),
+        (sinks("{name: A, log: {}}"), "spec.sinks[0].name", InvalidSetup, "\"A\" must consist of lower-case letters"),
+        (
+            sinks("{name: a/../b, log: {}}"),
+            "spec.sinks[0].name",
+            InvalidSetup,
+            "\"a/../b\" must consist of lower-case letters",
+        ),
+        (
+            sinks(&format!("{{name: {long}, log: {{}}}}")),
+            "spec.sinks[0].name",
+            InvalidSetup,
+            "has 64 characters, and may have 63 at most",
+        ),
+        // The log.
+        (
+            sinks("{name: a, log: {path: a.log}}"),
+            "spec.sinks[0].log.path",
+            InvalidSetup,
+            "an absolute path, or - for standard output",
+        ),
+        (
+            sinks("{name: a, log: {path: /var/log/audit/}}"),
+            "spec.sinks[0].log.path",
+            InvalidSetup,
+            "\"/var/log/audit/\" is a directory",
+        ),
+        (
+            sinks("{name: a, log: {path: /etc/kubernetes/manifests/a.log}}"),
+            "spec.sinks[0].log.path",
+            InvalidSetup,
+            "\"/etc/kubernetes/manifests/a.log\" lies in /etc/kubernetes/manifests, and the kubelet runs every file there",
+        ),
+        (
+            sinks("{name: a, log: {maxAgeDays: -1}}"),
+            "spec.sinks[0].log.maxAgeDays",
+            InvalidSetup,
+            "is -1, and must be from 0 to 36500",
+        ),
+        (
+            sinks("{name: a, log: {maxBackups: -1}}"),
+            "spec.sinks[0].log.maxBackups",
+            InvalidSetup,
+            "is -1, and must be from 0",
+        ),
+        (
+            sinks("{name: a, log: {maxSizeMegabytes: 0}}"),
+            "spec.sinks[0].log.maxSizeMegabytes",
+            InvalidSetup,
+            "is 0, and must be from 1",
+        ),
+        (
+            sinks("{name: a, log: {delivery: {truncate: {maxEventBytes: 2, maxBatchBytes: 1}}}}"),
+            "spec.sinks[0].log.delivery.truncate",
+            InvalidSetup,
+            "maxBatchBytes must not be below maxEventBytes",
+        ),
+        (
+            sinks("{name: a, log: {delivery: {batch: {maxSize: 3}}}}"),
+            "spec.sinks[0].log.delivery.batch",
+            InvalidSetup,
+            "has no effect in mode Blocking: set mode to Batch",
+        ),
+        (
+            sinks("{name: a, log: {delivery: {mode: Batch, batch: {throttleQPS: 1}}}}"),
+            "spec.sinks[0].log.delivery.batch.throttleBurst",
+            InvalidSetup,
+            "is needed with throttleQPS: the log backend's own default is 0",
+        ),
+        (
+            sinks("{name: a, log: {delivery: {mode: Batch, batch: {throttleBurst: 1}}}}"),
+            "spec.sinks[0].log.delivery.batch.throttleQPS",
+            InvalidSetup,
+            "is needed with throttleBurst",
+        ),
+        (
+            sinks("{name: a, log: {delivery: {mode: Batch, batch: {throttleQPS: 0, throttleBurst: 1}}}}"),
+            "spec.sinks[0].log.delivery.batch.throttleBurst",
+            InvalidSetup,
+            "has no effect, since throttleQPS 0 switches throttling off",
+        ),
+        (
+            sinks("{name: a, log: {delivery: {mode: Batch, batch: {throttleQPS: 1e-60, throttleBurst: 1}}}}"),
+            "spec.sinks[0].log.delivery.batch.throttleQPS",
+            InvalidSetup,
+            "is too small",
+        ),
+        (
+            sinks("{name: a, log: {delivery: {mode: Batch, batch: {throttleQPS: -1}}}}"),
+            "spec.sinks[0].log.delivery.batch.throttleQPS",
+            InvalidSetup,
+            "is -1, and must be from 0 to 100000",
+        ),
+        (
+            sinks("{name: a, log: {delivery: {mode: BlockingStrict}}}"),
+            "spec.sinks[0].log.delivery.mode",
+            InvalidSetup,
+            "BlockingStrict refuses requests at the stage RequestReceived, and the policy omits that stage",
+        ),
+        // Where the webhook is.
+        (
+            webhook("{}"),
+            "spec.sinks[0].webhook",
+            InvalidSetup,
+            "exactly one of url, urlSecretRef and service is needed",
+        ),
+        (
+            webhook("{url: 'https://a/', urlSecretRef: {name: url}}"),
+            "spec.sinks[0].webhook",
+            InvalidSetup,
+            "exactly one of url, urlSecretRef and service is needed: remove the others",
+        ),
+        (
+            webhook("{url: 'https://a/', service: {namespace: ns, name: plain, port: 80}}"),
+            "spec.sinks[0].webhook",
+            InvalidSetup,
+            "exactly one of url, urlSecretRef and service is needed: remove the others",
+        ),
+        (
+            webhook("{url: 'a:80/x'}"),
+            "spec.sinks[0].webhook.url",
+            InvalidSetup,
+            "the URL has no scheme: begin with https://",
+        ),
+        (
+            webhook("{url: 'https://a/?x'}"),
+            "spec.sinks[0].webhook.url",
+            InvalidSetup,
+            "the URL has a query: kube-apiserver drops it",
+        ),
+        (
+            webhook("{url: 'https://a/#x'}"),
+            "spec.sinks[0].webhook.url",
+            InvalidSetup,
+            "the URL has a fragment: kube-apiserver drops it",
+        ),
+        (
+            webhook("{url: 'https://u:p@a/'}"),
+            "spec.sinks[0].webhook.url",
+            InvalidSetup,
+            "the URL has a user or password before @: use auth.basicAuthSecretRef",
+        ),
+        (
+            webhook("{url: 'https://a:0/'}"),
+            "spec.sinks[0].webhook.url",
+            InvalidSetup,
+            "the URL has a port that is not a number from 1 to 65535",
+        ),
+        (
+            webhook("{url: 'https://a.b.svc/'}"),
+            "spec.sinks[0].webhook.url",
+            InvalidSetup,
+            "the URL names a Service of the cluster: kube-apiserver uses the node's DNS, which does not know it; use service instead",
+        ),
+        (
+            webhook("{urlSecretRef: {name: none}}"),
+            "spec.sinks[0].webhook.urlSecretRef",
+            ReferenceNotFound,
+            "there is no Secret \"none\" in the operator's namespace",
+        ),
+        (
+            webhook("{urlSecretRef: {name: url, key: x}}"),
+            "spec.sinks[0].webhook.urlSecretRef",
+            ReferenceNotFound,
+            "Secret \"url\" has no key \"x\"; it has: http, query, url",
+        ),
+        (
+            webhook("{urlSecretRef: {name: url, key: query}}"),
+            "spec.sinks[0].webhook.urlSecretRef",
+            InvalidSetup,
+            "the URL has a query",
+        ),
+        (
+            webhook("{urlSecretRef: {name: url, key: http}, auth: {bearerTokenSecretRef: {name: token}}}"),
+            "spec.sinks[0].webhook.auth",
+            InvalidSetup,
+            "credentials need https: kube-apiserver leaves them out over http",
+        ),
+        // The Service.
+        (
+            webhook("{service: {namespace: ns, name: none, port: 80}}"),
+            "spec.sinks[0].webhook.service",
+            ReferenceNotFound,
+            "there is no Service ns/none",
+        ),
+        (
+            webhook("{service: {namespace: ns, name: headless, port: 80}}"),
+            "spec.sinks[0].webhook.service",
+            UnusableService,
+            "the Service ns/headless is headless (clusterIP: None)",
+        ),
+        (
+            webhook("{service: {namespace: ns, name: pending, port: 80}}"),
+            "spec.sinks[0].webhook.service",
+            UnusableService,
+            "the Service ns/pending has no ClusterIP",
+        ),
+        (
+            webhook("{service: {namespace: ns, name: elsewhere, port: 80}}"),
+            "spec.sinks[0].webhook.service",
+            UnusableService,
+            "the Service ns/elsewhere is of type ExternalName",
+        ),
+        (
+            webhook("{service: {namespace: ns, name: plain, port: 81}}"),
+            "spec.sinks[0].webhook.service.port",
+            UnusableService,
+            "the Service ns/plain has no TCP port 81; it has: 80, 443",
+        ),
+        (
+            webhook("{service: {namespace: ns, name: plain, port: 53}}"),
+            "spec.sinks[0].webhook.service.port",
+            UnusableService,
+            "the Service ns/plain has no TCP port 53",
+        ),
+        (
+            webhook("{service: {namespace: ns, name: plain, port: 80, path: x}}"),
+            "spec.sinks[0].webhook.service.path",
+            InvalidSetup,
+            "starts with / and has no query and no fragment",
+        ),
+        (
+            webhook("{service: {namespace: ns, name: plain, port: 80, path: /x?y}}"),
+            "spec.sinks[0].webhook.service.path",
+            InvalidSetup,
+            "starts with / and has no query and no fragment",
+        ),
+        (
+            webhook("{service: {namespace: ns, name: plain, port: 80, path: '/x y'}}"),
+            "spec.sinks[0].webhook.service.path",
+            InvalidSetup,
+            "the path has a character that must be percent-encoded",
+        ),
+        (
+            webhook(
+                "{service: {namespace: ns, name: plain, port: 80, scheme: http}, auth: {basicAuthSecretRef: {name: basic}}}",
+            ),
+            "spec.sinks[0].webhook.auth",
+            InvalidSetup,
+            "credentials need https",
+        ),
+        // TLS.
+        (
+            webhook("{url: 'https://a/', tls: {caSecretRef: {name: none}}}"),
+            "spec.sinks[0].webhook.tls.caSecretRef",
+            ReferenceNotFound,
+            "there is no Secret \"none\"",
+        ),
+        (
+            webhook("{url: 'https://a/', tls: {caSecretRef: {name: empty}}}"),
+            "spec.sinks[0].webhook.tls.caSecretRef",
+            ReferenceNotFound,
+            "Secret \"empty\" has no key \"ca.crt\"; it has: none",
+        ),
+        (
+            webhook("{url: 'https://a/', tls: {caSecretRef: {name: ca, key: bad}}}"),
+            "spec.sinks[0].webhook.tls.caSecretRef",
+            InvalidSetup,
+            "key \"bad\" of Secret \"ca\" holds no certificate",
+        ),
+        (
+            webhook("{url: 'https://a/', tls: {caSecretRef: {name: ca}, insecureSkipVerify: true}}"),
+            "spec.sinks[0].webhook.tls",
+            InvalidSetup,
+            "insecureSkipVerify and caSecretRef exclude each other",
+        ),
+        (
+            webhook("{url: 'https://a/', tls: {serverName: 'a b'}}"),
+            "spec.sinks[0].webhook.tls.serverName",
+            InvalidSetup,
+            "\"a b\" is neither a DNS name nor an IP address",
+        ),
+        (
+            webhook("{url: 'http://a/', tls: {serverName: a}}"),
+            "spec.sinks[0].webhook.tls",
+            InvalidSetup,
+            "has no effect over http",
+        ),
+        // Credentials.
+        (
+            webhook(
+                "{url: 'https://a/', auth: {bearerTokenSecretRef: {name: token}, basicAuthSecretRef: {name: basic}}}",
+            ),
+            "spec.sinks[0].webhook.auth",
+            InvalidSetup,
+            "only one of bearerTokenSecretRef, basicAuthSecretRef and clientCertificateSecretRef",
+        ),
+        (
+            webhook("{url: 'https://a/', auth: {bearerTokenSecretRef: {name: token, key: two}}}"),
+            "spec.sinks[0].webhook.auth.bearerTokenSecretRef",
+            InvalidSetup,
+            "key \"two\" of Secret \"token\" holds a line end",
+        ),
+        (
+            webhook("{url: 'https://a/', auth: {bearerTokenSecretRef: {name: token, key: empty}}}"),
+            "spec.sinks[0].webhook.auth.bearerTokenSecretRef",
+            InvalidSetup,
+            "key \"empty\" of Secret \"token\" is empty",
+        ),
+        (
+            webhook("{url: 'https://a/', auth: {clientCertificateSecretRef: {name: client-other}}}"),
+            "spec.sinks[0].webhook.auth.clientCertificateSecretRef",
+            InvalidSetup,
+            "key \"tls.key\" of Secret \"client-other\" does not belong to the certificate in tls.crt",
+        ),
+        // Delivery.
+        (
+            webhook("{url: 'https://a/', delivery: {mode: Blocking}}"),
+            "spec.sinks[0].webhook.delivery.mode",
+            RiskNotAcknowledged,
+            "Blocking: while the receiver is down every audited request waits for it",
+        ),
+        (
+            webhook("{url: 'https://a/', delivery: {truncate: {maxEventBytes: 20000000}}}"),
+            "spec.sinks[0].webhook.delivery.truncate",
+            InvalidSetup,
+            "maxBatchBytes must not be below maxEventBytes, and 10485760 is below 20000000",
+        ),
+        (
+            setup(
+                "policy: {preset: gce, acknowledge: [BlockingWebhook]}\nsinks: [{name: w, webhook: {url: 'https://a/', delivery: {mode: BlockingStrict}}}]",
+            ),
+            "spec.sinks[0].webhook.delivery.mode",
+            InvalidSetup,
+            "BlockingStrict refuses requests at the stage RequestReceived, and the policy omits that stage",
+        ),
+        // The rollout.
+        (
+            setup(&format!("{POLICY}\nsinks: [{LOG}]\nrollout: {{confirmTimeoutSeconds: 10}}")),
+            "spec.rollout.confirmTimeoutSeconds",
+            InvalidSetup,
+            "is 10, and must be from 60 to 3600",
+        ),
+    ]
+}
+
+#[test]
+fn bad_input_is_refused_with_field_reason_and_message() {
+    for (setup, field, reason, message) in bad() {
+        let found = problems(&setup, 36);
+        let [Problem { field: have, reason: why, message: text }] = found.as_slice() else {
+            panic!("wanted one problem, {field}: {message}\ngot {found:#?}");
+        };
+        assert_eq!((have.as_str(), *why), (field, reason), "{text}");
+        assert!(text.starts_with(message), "{field}\nwant {message}\ngot  {text}");
+        assert!(!text.contains("s3c"), "a message holds a secret: {text}");
+    }
+}
+
+#[test]
+fn both_keys_of_a_pair_are_judged_at_once() {
+    let found = problems(&webhook("{url: 'https://a/', auth: {basicAuthSecretRef: {name: basic-colon}}}"), 36);
+    let messages: Vec<_> = found.iter().map(|p| p.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "key \"username\" of Secret \"basic-colon\" holds a colon, which ends the name in basic authentication",
+            "key \"password\" of Secret \"basic-colon\" holds a line end or another control character: one line is needed",
+        ]
+    );
+    let found = problems(&webhook("{url: 'https://a/', auth: {clientCertificateSecretRef: {name: empty}}}"), 36);
+    assert_eq!(found.len(), 2, "{found:?}");
+}
+
+/// A Setup that passes the CRD's schema but not this, or the other way round, would surprise users of the command line.
+#[test]
+fn every_cel_rule_of_the_crd_has_a_twin_here() {
+    fn messages(value: &serde_json::Value, found: &mut BTreeSet<String>) {
+        match value {
+            serde_json::Value::Object(fields) => {
+                for rule in
+                    fields.get("x-kubernetes-validations").and_then(|rules| rules.as_array()).into_iter().flatten()
+                {
+                    found.insert(rule["message"].as_str().expect("every rule has a message").to_string());
+                }
+                fields.values().for_each(|value| messages(value, found));
+            }
+            serde_json::Value::Array(items) => items.iter().for_each(|item| messages(item, found)),
+            _ => {}
+        }
+    }
+    let schema = serde_json::to_value(AuditSetup::crd()).unwrap();
+    let mut rules = BTreeSet::new();
+    messages(&schema, &mut rules);
+    assert!(rules.len() > 10, "{rules:?}");
+    // The parser of URLs says more precisely what is wrong.
+    rules.remove("http://host[:port]/path or https://host[:port]/path, without user, query and fragment");
+    let tested: Vec<_> = bad().into_iter().map(|(_, _, _, message)| message).collect();
+    for rule in rules {
+        let rule = rule.strip_prefix("metadata.name: ").unwrap_or(&rule);
+        // A message may go on with advice, or the table may hold its beginning.
+        assert!(
+            tested.iter().any(|message| rule.starts_with(message) || message.starts_with(rule)),
+            "no twin of: {rule}"
+        );
+    }
+}
+
+#[test]
+fn good_input_passes() {
+    for setup in [
+        webhook(
+            "{url: 'https://a.example.com:8443/x', tls: {caSecretRef: {name: ca, key: ca.pem}, serverName: b}, auth: {bearerTokenSecretRef: {name: token}}}",
+        ),
+        webhook("{urlSecretRef: {name: url}, auth: {basicAuthSecretRef: {name: basic}}}"),
+        webhook("{service: {namespace: ns, name: six, port: 80}, auth: {clientCertificateSecretRef: {name: client}}}"),
+        webhook("{service: {namespace: ns, name: plain, port: 443, path: '/a%20b'}, auth: {}}"),
+        webhook("{url: 'https://a/', delivery: {batch: {throttleQPS: 1}}}"),
+        webhook(
+            "{url: 'https://a/', delivery: {batch: {throttleBurst: 1}, truncate: {maxEventBytes: 9, maxBatchBytes: 9}}}",
+        ),
+        policy("{configMapRef: {name: mine}, prepend: [{level: None}]}"),
+        setup(
+            "policy: {preset: gce, omitStages: [], acknowledge: [BlockingWebhook]}\nsinks: [{name: w, webhook: {url: 'https://a/', delivery: {mode: BlockingStrict}}}]",
+        ),
+        sinks("{name: a, log: {path: '-', delivery: {mode: Batch, batch: {throttleQPS: 0.5, throttleBurst: 2}}}}"),
+    ] {
+        assert_eq!(problems(&setup, 36), [], "{:?}", setup.spec);
+    }
+}
+
+#[test]
+fn what_needs_a_newer_api_server_is_refused_or_left_out() {
+    let every_group = policy("{rules: [{level: None, resources: [{group: '*'}]}]}");
+    assert_eq!(problems(&every_group, 36), []);
+    assert_eq!(problems(&every_group, 35)[0].field, "spec.policy.rules[0].resources[0].group");
+    let managed = |given: &str| policy(&format!("{{preset: gce{given}}}"));
+    assert_eq!(problems(&managed(", omitManagedFields: true"), 22)[0].field, "spec.policy.omitManagedFields");
+    let valid = |setup: &AuditSetup, minor| validate(setup, &references(), Capabilities { minor }).unwrap();
+    assert!(!valid(&managed(""), 22).policy.omit_managed_fields);
+    assert!(valid(&managed(""), 23).policy.omit_managed_fields);
+    assert_eq!(valid(&managed(""), 26).drain_watches_seconds, 0);
+    assert_eq!(valid(&managed(""), 27).drain_watches_seconds, 3);
+}
+
+#[test]
+fn needs_names_everything_once() {
+    let setup = webhook(
+        "{service: {namespace: ns, name: s, port: 1}, tls: {caSecretRef: {name: b}}, auth: {bearerTokenSecretRef: {name: a}, basicAuthSecretRef: {name: b}, clientCertificateSecretRef: {name: c}}}",
+    );
+    let strings = |names: &[&str]| names.iter().map(|n| n.to_string()).collect::<Vec<_>>();
+    let want =
+        Needs { secrets: strings(&["a", "b", "c"]), config_maps: vec![], services: vec![("ns".into(), "s".into())] };
+    assert_eq!(needs(&setup), want);
+    assert_eq!(needs(&webhook("{urlSecretRef: {name: u}}")).secrets, ["u"]);
+    assert_eq!(needs(&policy("{configMapRef: {name: m}}")).config_maps, ["m"]);
+}
+
+#[test]
+fn debug_output_holds_no_secret() {
+    let setup = webhook("{urlSecretRef: {name: url}, auth: {basicAuthSecretRef: {name: basic}}}");
+    let valid = validate(&setup, &references(), Capabilities { minor: 36 }).unwrap();
+    let rendered = crate::render::render(&valid);
+    assert!(rendered.is_kubeconfig_secret && rendered.revision.content.files["webhook.kubeconfig"].contains("s3cret"));
+    for text in [format!("{:?}", references()), format!("{valid:?}"), format!("{rendered:?}")] {
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+}

@@ -1,0 +1,195 @@
+//! The testbed, as a test sees it: through its own command, kubectl, Helm, and the node's disk.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+const LOG: &str = "/var/log/kubernetes/audit/audit.log";
+
+pub struct Cluster {
+    testbed: PathBuf,
+    disk: PathBuf,
+    begin: Instant,
+}
+
+impl Cluster {
+    /// The testbed that `make test-e2e` brought up, with the operator's image loaded.
+    pub fn connect() -> Self {
+        let testbed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testbed/testbed");
+        let disk = run(Command::new(&testbed).args(["disk", "cp1"]));
+        let cluster = Self { testbed, disk: PathBuf::from(text(&disk).trim()), begin: Instant::now() };
+        assert!(cluster.is_serving(), "no testbed is up: `make test-e2e` brings one up");
+        cluster
+    }
+
+    pub fn saw(&self, what: &str) {
+        println!("{:6.1} s  {what}", self.begin.elapsed().as_secs_f64());
+    }
+
+    pub fn testbed(&self, arguments: &[&str]) -> String {
+        text(&run(Command::new(&self.testbed).args(arguments)))
+    }
+
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        self.testbed(&[&["kubectl"], arguments].concat())
+    }
+
+    /// kubectl, where the API server may be away.
+    fn try_kubectl(&self, arguments: &[&str]) -> Option<String> {
+        let output = Command::new(&self.testbed).arg("kubectl").args(arguments).output().unwrap();
+        output.status.success().then(|| text(&output))
+    }
+
+    pub fn install_chart(&self) {
+        let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/audit-operator");
+        self.apply(&serde_json::json!({"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": "audit-system", "labels": {"pod-security.kubernetes.io/enforce": "privileged"}}}));
+        self.testbed(&[
+            "helm", "upgrade", "--install", "audit-operator", chart.to_str().unwrap(), "--namespace=audit-system",
+            "--set=image.repository=audit-operator.io/audit-operator,image.tag=dev,image.pullPolicy=Never,logFormat=text,receiver.enabled=true",
+            "--set=controller.extraArgs={--test-hooks}", "--wait", "--timeout=120s",
+        ]);
+        self.saw("chart installed");
+    }
+
+    fn with_object(&self, object: &Value, arguments: &[&str]) -> Output {
+        let mut child = Command::new(&self.testbed)
+            .arg("kubectl")
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(object.to_string().as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    pub fn apply(&self, object: &Value) {
+        self.wait("apply", Duration::from_secs(90), || {
+            self.with_object(object, &["apply", "-f", "-"]).status.success().then_some(())
+        });
+    }
+
+    /// Applies what must not be taken, and returns the answer.
+    pub fn refused(&self, object: &Value) -> String {
+        let output = self.with_object(object, &["apply", "--dry-run=server", "-f", "-"]);
+        assert!(!output.status.success(), "this was taken: {object}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    pub fn wait<T>(&self, what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+        let begin = Instant::now();
+        loop {
+            if let Some(value) = condition() {
+                return value;
+            }
+            if begin.elapsed() > limit {
+                println!("{}", self.try_kubectl(&["get", "auditsetup,nodeaudit", "-o", "yaml"]).unwrap_or_default());
+                println!(
+                    "{}",
+                    self.try_kubectl(&["-n", "audit-system", "logs", "ds/audit-operator-agent", "--tail=40"])
+                        .unwrap_or_default()
+                );
+                println!(
+                    "{}",
+                    self.try_kubectl(&["-n", "audit-system", "logs", "deploy/audit-operator-controller", "--tail=40"])
+                        .unwrap_or_default()
+                );
+                panic!("waited {} s in vain for {what}", limit.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+
+    fn setup(&self) -> Option<Value> {
+        serde_json::from_str(&self.try_kubectl(&["get", "auditsetup", "quickstart", "-o", "json"])?).ok()
+    }
+
+    pub fn setup_field(&self, pointer: &str) -> Value {
+        self.wait("the Setup", Duration::from_secs(60), || self.setup())
+            .pointer(pointer)
+            .cloned()
+            .unwrap_or(Value::Null)
+    }
+
+    pub fn condition(&self, kind: &str) -> Option<Value> {
+        let setup = self.setup()?;
+        let observed = setup["status"]["observedGeneration"] == setup["metadata"]["generation"];
+        setup["status"]["conditions"]
+            .as_array()?
+            .iter()
+            .find(|condition| observed && condition["type"] == kind)
+            .cloned()
+    }
+
+    /// Until status speaks of the Setup as it is now.
+    pub fn wait_generation(&self) {
+        self.wait("the generation observed", Duration::from_secs(60), || {
+            let setup = self.setup()?;
+            (setup["status"]["observedGeneration"] == setup["metadata"]["generation"]).then_some(())
+        });
+    }
+
+    pub fn wait_condition(&self, kind: &str, status: &str, limit: Duration) {
+        self.wait(&format!("{kind}={status}"), limit, || (self.condition(kind)?["status"] == status).then_some(()));
+    }
+
+    pub fn disk(&self) -> &Path {
+        &self.disk
+    }
+
+    pub fn node_file(&self, path: &str) -> Option<String> {
+        std::fs::read_to_string(self.disk.join(path.trim_start_matches('/'))).ok()
+    }
+
+    pub fn manifest(&self) -> String {
+        self.node_file(MANIFEST).unwrap_or_default()
+    }
+
+    pub fn log(&self) -> String {
+        self.node_file(LOG).unwrap_or_default()
+    }
+
+    pub fn receiver_log(&self) -> String {
+        self.try_kubectl(&["-n", "audit-system", "logs", "deploy/audit-receiver", "--tail=-1"]).unwrap_or_default()
+    }
+
+    pub fn is_serving(&self) -> bool {
+        self.try_kubectl(&["get", "--raw", "/readyz", "--request-timeout=2s"]).is_some()
+    }
+
+    pub fn api_server_pid(&self) -> String {
+        self.testbed(&["exec", "cp1", "pgrep", "-x", "kube-apiserver"]).trim().to_string()
+    }
+
+    pub fn api_server_command(&self) -> String {
+        let pid = self.api_server_pid();
+        self.testbed(&["exec", "cp1", "cat", &format!("/proc/{pid}/cmdline")]).replace('\0', " ")
+    }
+
+    /// A request with an audit id of our own.
+    pub fn request_with_audit_id(&self, name: &str) -> String {
+        let id = format!("e2e-{name}-{}", std::process::id());
+        let script = format!(
+            "cd /etc/kubernetes/pki && curl -sf --cacert ca.crt --cert apiserver-kubelet-client.crt --key apiserver-kubelet-client.key \
+             -H 'Audit-ID: {id}' -o /dev/null https://127.0.0.1:6443/api/v1/namespaces/default/configmaps"
+        );
+        self.testbed(&["exec", "cp1", "sh", "-c", &script]);
+        id
+    }
+}
+
+fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}{}", text(&output), String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

@@ -1,0 +1,225 @@
+//! The whole chain on a real control plane: kubeadm, etcd, kube-apiserver, the kubelet and containerd of the testbed, the chart by real Helm.
+//!
+//! `make test-e2e` builds the image, brings the testbed up and runs this. The steps build on each other, so there is one test; each says
+//! what it saw. Nothing sleeps: every wait is for a condition, with a limit.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
+mod cluster;
+
+use std::time::{Duration, Instant};
+
+use cluster::Cluster;
+use serde_json::{Value, json};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn quickstart() -> Value {
+    serde_saphyr::from_str(include_str!("../../examples/quickstart.yaml")).unwrap()
+}
+
+#[test]
+fn one_setup_makes_a_real_api_server_audit_and_going_away_leaves_no_trace() {
+    let cluster = Cluster::connect();
+    cluster.install_chart();
+    let pristine = cluster.manifest();
+    assert!(!pristine.contains("audit"), "the testbed starts with a manifest that kubeadm wrote");
+
+    applies_and_delivers(&cluster);
+    a_changed_policy_restarts_once_and_the_same_again_not_at_all(&cluster);
+    a_rotated_token_is_used_without_a_restart(&cluster);
+    a_stopped_receiver_and_a_deleted_log_are_noticed(&cluster);
+    what_cannot_work_is_not_rolled_out(&cluster);
+    bad_input_is_refused_by_the_api_server(&cluster);
+    a_revision_that_kills_the_api_server_is_taken_back(&cluster);
+    power_cut_after_the_replacement_is_survived(&cluster);
+
+    cluster.kubectl(&["delete", "auditsetup", "quickstart", "--timeout=180s"]);
+    assert_eq!(cluster.manifest(), pristine, "the manifest is byte for byte what kubeadm wrote");
+    assert!(!cluster.api_server_command().contains("audit"), "the API server has no audit flag");
+    cluster.saw("deleted: the original manifest is back");
+}
+
+fn applies_and_delivers(cluster: &Cluster) {
+    cluster.apply(&quickstart());
+    cluster.wait_condition("Ready", "True", 3 * MINUTE);
+    cluster.wait_condition("SinksHealthy", "True", 2 * MINUTE);
+    let audit_id = cluster.request_with_audit_id("first-light");
+    cluster.wait("the event in the log file", MINUTE, || cluster.log().contains(&audit_id).then_some(()));
+    cluster.wait("the event at the receiver", MINUTE, || cluster.receiver_log().contains(&audit_id).then_some(()));
+    cluster.saw("an event of a request is in the log and at the receiver");
+}
+
+fn a_changed_policy_restarts_once_and_the_same_again_not_at_all(cluster: &Cluster) {
+    let process = cluster.api_server_pid();
+    let revision = cluster.setup_field("/status/revision/target");
+    let mut changed = quickstart();
+    changed["spec"]["policy"] = json!({"preset": "metadata"});
+    cluster.apply(&changed);
+    cluster.wait("another revision", MINUTE, || {
+        (cluster.setup_field("/status/revision/target") != revision).then_some(())
+    });
+    cluster.wait_condition("Ready", "True", 3 * MINUTE);
+    let after = cluster.api_server_pid();
+    assert_ne!(process, after, "a changed policy restarts the API server");
+    cluster.apply(&changed);
+    let generation = cluster.setup_field("/metadata/generation");
+    cluster.wait("the generation observed", MINUTE, || {
+        (cluster.setup_field("/status/observedGeneration") == generation).then_some(())
+    });
+    cluster.wait_condition("Ready", "True", MINUTE);
+    assert_eq!(cluster.api_server_pid(), after, "the same again restarts nothing");
+    cluster.saw("a changed policy restarted the API server once, the same again did not");
+}
+
+fn a_rotated_token_is_used_without_a_restart(cluster: &Cluster) {
+    let process = cluster.api_server_pid();
+    let token = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "audit-receiver-token", "namespace": "audit-system"},
+        "stringData": {"token": "another-token-for-the-receiver"}});
+    let begin = Instant::now();
+    cluster.apply(&token);
+    cluster.wait("the new token on the node", MINUTE, || {
+        cluster
+            .node_file("/etc/kubernetes/audit/credentials/receiver/token")
+            .is_some_and(|token| token.trim() == "another-token-for-the-receiver")
+            .then_some(())
+    });
+    let audit_id = cluster.request_with_audit_id("rotated");
+    cluster.wait("an event sent with the new token", 2 * MINUTE, || {
+        cluster.receiver_log().contains(&audit_id).then_some(())
+    });
+    assert!(begin.elapsed() < 3 * MINUTE);
+    assert_eq!(cluster.api_server_pid(), process, "a rotated token restarts nothing");
+    cluster.saw(&format!("the new token was in use {} s after the Secret changed", begin.elapsed().as_secs()));
+}
+
+fn a_stopped_receiver_and_a_deleted_log_are_noticed(cluster: &Cluster) {
+    cluster.wait_condition("SinksHealthy", "True", 3 * MINUTE);
+    let receiver = |replicas: &str| {
+        cluster.kubectl(&["-n", "audit-system", "scale", "deploy/audit-receiver", &format!("--replicas={replicas}")])
+    };
+    receiver("0");
+    cluster.wait_condition("SinksHealthy", "False", 2 * MINUTE);
+    let message = cluster.wait("a message that names sink and node", MINUTE, || {
+        let message = cluster.condition("SinksHealthy")?["message"].as_str()?.to_string();
+        (message.contains("receiver") && message.contains("cp1")).then_some(message)
+    });
+    cluster.saw(&format!("receiver stopped: {message}"));
+    receiver("1");
+    cluster.wait_condition("SinksHealthy", "True", 2 * MINUTE);
+    std::fs::remove_file(cluster.disk().join("var/log/kubernetes/audit/audit.log")).unwrap();
+    cluster.wait_condition("SinksHealthy", "False", 2 * MINUTE);
+    let message = cluster.condition("SinksHealthy").unwrap()["message"].as_str().unwrap().to_string();
+    assert!(message.contains("local"), "{message}");
+    cluster.saw(&format!("log deleted: {message}"));
+}
+
+fn what_cannot_work_is_not_rolled_out(cluster: &Cluster) {
+    let process = cluster.api_server_pid();
+    let mut without_ca = quickstart();
+    without_ca["spec"]["sinks"][1]["webhook"]["tls"]["caSecretRef"]["name"] = json!("no-such-secret");
+    cluster.apply(&without_ca);
+    cluster.wait_condition("Stalled", "True", MINUTE);
+    let stalled = cluster.condition("Stalled").unwrap();
+    assert_eq!(stalled["reason"], "ReferenceNotFound", "{stalled}");
+    assert!(stalled["message"].as_str().unwrap().contains("no-such-secret"), "{stalled}");
+    assert_eq!(cluster.api_server_pid(), process);
+    cluster.saw(&format!("missing CA Secret: {}", stalled["message"]));
+
+    let mut unresolvable = quickstart();
+    unresolvable["spec"]["sinks"][1]["webhook"] = json!({"url": "https://no-such-host.invalid/audit"});
+    cluster.apply(&unresolvable);
+    cluster.wait_generation();
+    cluster.wait_condition("Ready", "True", 3 * MINUTE);
+    cluster.wait_condition("SinksHealthy", "False", 2 * MINUTE);
+    cluster.saw("a host that does not resolve is rolled out, and reported");
+    cluster.apply(&quickstart());
+    cluster.wait_generation();
+    cluster.wait_condition("Ready", "True", 3 * MINUTE);
+}
+
+/// Every rule that the CRD states, by an edit of the quickstart and a part of the answer.
+fn bad_input_is_refused_by_the_api_server(cluster: &Cluster) {
+    let log = json!({"name": "other", "log": {"path": "/var/log/other/audit.log"}});
+    let webhook = |field: &str, value: Value| json!([{"name": "w", "webhook": {field: value}}]);
+    let cases: Vec<(&str, &str, Value, &str)> = vec![
+        ("unknown preset", "/spec/policy", json!({"preset": "nsa-2010"}), "preset"),
+        ("zero rules", "/spec/policy", json!({"rules": []}), "rules"),
+        ("bad level", "/spec/policy", json!({"rules": [{"level": "Everything"}]}), "level"),
+        ("relative log path", "/spec/sinks/0/log/path", json!("audit.log"), "absolute path"),
+        ("negative rotation", "/spec/sinks/0/log/maxBackups", json!(-1), "maxBackups"),
+        ("two log sinks", "/spec/sinks/1", log, "at most one log sink"),
+        ("url and service", "/spec/sinks/1/webhook/url", json!("https://example.test/"), "exactly one of url"),
+        ("duplicate names", "/spec/sinks/1/name", json!("local"), "Duplicate"),
+        (
+            "query",
+            "/spec/sinks",
+            webhook("url", json!("https://example.test/a?token=x")),
+            "without user, query and fragment",
+        ),
+        (
+            "fragment",
+            "/spec/sinks",
+            webhook("url", json!("https://example.test/a#b")),
+            "without user, query and fragment",
+        ),
+        ("no scheme", "/spec/sinks", webhook("url", json!("example.test:8443")), "https://host"),
+    ];
+    for (name, pointer, value, expected) in cases {
+        let mut setup = quickstart();
+        match setup.pointer_mut(pointer) {
+            Some(place) => *place = value,
+            None => {
+                let (parent, key) = pointer.rsplit_once('/').unwrap();
+                setup.pointer_mut(parent).unwrap()[key] = value;
+            }
+        }
+        let answer = cluster.refused(&setup);
+        assert!(answer.contains(expected), "{name}: {answer}");
+    }
+    cluster.saw("bad input is refused by kubectl apply");
+}
+
+fn a_revision_that_kills_the_api_server_is_taken_back(cluster: &Cluster) {
+    let before = cluster.manifest();
+    let begin = Instant::now();
+    let mut broken = quickstart();
+    broken["metadata"]["annotations"] =
+        json!({"test.audit-operator.io/policy": "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: Bogus\n"});
+    cluster.apply(&broken);
+    cluster.wait("Stalled", 5 * MINUTE, || {
+        let stalled = cluster.condition("Stalled")?;
+        (stalled["status"] == "True" && stalled["reason"] == "RolledBack").then_some(())
+    });
+    let stalled = cluster.condition("Stalled").unwrap()["message"].to_string();
+    assert!(
+        stalled.contains("cp1") && stalled.contains("Bogus"),
+        "the message has the node and the last words: {stalled}"
+    );
+    assert_eq!(cluster.manifest(), before);
+    cluster.saw(&format!("bad policy taken back after {} s: {stalled}", begin.elapsed().as_secs()));
+    cluster.apply(&quickstart());
+    cluster.kubectl(&["annotate", "auditsetup", "quickstart", "test.audit-operator.io/policy-"]);
+    cluster.wait_condition("Ready", "True", 3 * MINUTE);
+}
+
+fn power_cut_after_the_replacement_is_survived(cluster: &Cluster) {
+    let before = cluster.manifest();
+    let mut broken = quickstart();
+    broken["metadata"]["annotations"] = json!({"test.audit-operator.io/policy": "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: Ghastly\n"});
+    cluster.apply(&broken);
+    cluster.wait("the new manifest in place", 2 * MINUTE, || (cluster.manifest() != before).then_some(()));
+    let begin = Instant::now();
+    cluster.testbed(&["power-cycle", "cp1"]);
+    cluster.wait("the API server serving again with nobody's help", 8 * MINUTE, || cluster.is_serving().then_some(()));
+    cluster.saw(&format!("the API serves {} s after the power cut", begin.elapsed().as_secs()));
+    cluster.wait("the old manifest", 5 * MINUTE, || (cluster.manifest() == before).then_some(()));
+    cluster.wait("Stalled", 5 * MINUTE, || {
+        let stalled = cluster.condition("Stalled")?;
+        (stalled["status"] == "True" && stalled["reason"] == "RolledBack").then_some(())
+    });
+    cluster
+        .saw(&format!("after a power cut with a broken revision: all is back after {} s", begin.elapsed().as_secs()));
+    cluster.kubectl(&["annotate", "auditsetup", "quickstart", "test.audit-operator.io/policy-"]);
+    cluster.wait_condition("Ready", "True", 3 * MINUTE);
+}

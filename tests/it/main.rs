@@ -1,0 +1,5 @@
+//! Tests of the whole program.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
+mod render_cases;

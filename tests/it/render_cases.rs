@@ -1,0 +1,152 @@
+//! `audit-operator render` on every directory below `tests/cases/render` and on every file in `examples`.
+//!
+//! A case holds `in.yaml`, perhaps `args` (further arguments), and either `want.out` (standard output; exit 0, or 1 with
+//! `--diff`) or `want.err` (standard error; exit 2). `UPDATE_CASES=1 cargo test` writes what came out.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn entries(directory: &str) -> Vec<PathBuf> {
+    let mut found: Vec<_> = fs::read_dir(root().join(directory)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    assert!(!found.is_empty(), "{directory} is empty");
+    found
+}
+
+fn render(directory: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_audit-operator")).arg("render").args(args).current_dir(directory).output().unwrap()
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test writes its own files, and is told so by the environment")]
+fn every_case_comes_out_as_it_should() {
+    let is_update = std::env::var("UPDATE_CASES").is_ok();
+    let mut wrong = Vec::new();
+    for case in entries("tests/cases/render") {
+        let args = fs::read_to_string(case.join("args")).unwrap_or_default();
+        let args: Vec<_> = ["-f", "in.yaml"].into_iter().chain(args.split_whitespace()).collect();
+        let output = render(&case, &args);
+        let code = output.status.code();
+        let (out, err) = (text(output.stdout), text(output.stderr));
+        let failed = code == Some(2);
+        if is_update {
+            let (have, gone, content) =
+                if failed { ("want.err", "want.out", &err) } else { ("want.out", "want.err", &out) };
+            fs::write(case.join(have), content).unwrap();
+            _ = fs::remove_file(case.join(gone));
+            continue;
+        }
+        let (want, have, other) = if failed { ("want.err", &err, &out) } else { ("want.out", &out, &err) };
+        let wanted = fs::read_to_string(case.join(want)).unwrap_or_else(|_| format!("(there is no {want})"));
+        let differs = args.contains(&"--diff") && !out.is_empty();
+        if *have != wanted {
+            let diff = similar::TextDiff::from_lines(&wanted, have).unified_diff().header("want", "have").to_string();
+            wrong.push(format!("{}\n{diff}", case.display()));
+        } else if !other.is_empty() || (!failed && code != Some(i32::from(differs))) {
+            wrong.push(format!("{}: exit {code:?}, and beside it: {other}", case.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Secrets and Services for the examples that refer to some.
+fn references(directory: &Path) -> PathBuf {
+    let made = rcgen::generate_simple_self_signed(["audit.example.com".to_string()]).unwrap();
+    let indented = |pem: String| pem.replace('\n', "\n    ");
+    let (cert, key) = (indented(made.cert.pem()), indented(made.signing_key.serialize_pem()));
+    let secret = |name: &str, data: &str| {
+        format!("---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData:\n{data}\n")
+    };
+    let service = |namespace: &str, name: &str, port: u16| {
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
+             spec: {{clusterIP: 10.96.0.77, ports: [{{port: {port}}}]}}\n"
+        )
+    };
+    let text = [
+        secret("audit-collector-ca", &format!("  ca.crt: |\n    {cert}")),
+        secret("audit-collector-token", "  token: abc"),
+        secret("siem-ca", &format!("  ca.crt: |\n    {cert}")),
+        secret("siem-client", &format!("  tls.crt: |\n    {cert}\n  tls.key: |\n    {key}")),
+        secret("audit-receiver-tls", &format!("  ca.crt: |\n    {cert}")),
+        secret("audit-receiver-token", "  token: abc"),
+        service("logging", "audit-collector", 8443),
+        service("audit-system", "audit-receiver", 443),
+    ]
+    .concat();
+    let path = directory.join("references.yaml");
+    #[expect(clippy::disallowed_methods, reason = "input of the test, not a file of the host")]
+    fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn every_example_can_be_rendered_for_old_and_new_api_servers() {
+    let directory = tempfile::tempdir().unwrap();
+    let references = references(directory.path());
+    for example in entries("examples") {
+        for version in ["1.27", "1.36"] {
+            let args =
+                ["-f", example.to_str().unwrap(), "-f", references.to_str().unwrap(), "--kubernetes-version", version];
+            let output = render(root(), &args);
+            assert!(output.status.success(), "{}: {}", example.display(), text(output.stderr));
+        }
+    }
+}
+
+#[test]
+fn files_are_written_with_their_paths_on_a_node_and_for_the_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let references = references(directory.path());
+    let out = directory.path().join("out");
+    let args = [
+        "-f",
+        "examples/webhook-token.yaml",
+        "-f",
+        references.to_str().unwrap(),
+        "--output-dir",
+        out.to_str().unwrap(),
+    ];
+    let output = render(root(), &args);
+    assert!(output.status.success(), "{}", text(output.stderr));
+    assert_eq!(output.stdout, b"");
+    let audit = out.join("etc/kubernetes/audit");
+    let token = audit.join("credentials/collector/token");
+    assert_eq!(fs::read_to_string(&token).unwrap(), "abc");
+    assert_eq!(fs::metadata(&token).unwrap().permissions().mode() & 0o777, 0o600);
+    let revision = fs::read_dir(audit.join("revisions")).unwrap().next().unwrap().unwrap().path();
+    let kubeconfig = fs::read_to_string(revision.join("webhook.kubeconfig")).unwrap();
+    assert!(kubeconfig.contains("server: \"https://10.96.0.77:8443/audit\""), "{kubeconfig}");
+    assert!(kubeconfig.contains("tls-server-name: \"audit-collector.logging.svc\""), "{kubeconfig}");
+    assert!(revision.join("policy.yaml").is_file());
+}
+
+#[test]
+fn what_a_setup_refers_to_may_come_from_standard_input_as_a_list() {
+    use std::io::Write;
+    use std::process::Stdio;
+    let setup = "apiVersion: audit-operator.io/v1alpha1\nkind: AuditSetup\nmetadata: {name: a}\nspec:\n  policy: {preset: metadata}\n  sinks:\n  - name: a\n    webhook: {url: 'https://a.example.com/', auth: {bearerTokenSecretRef: {name: t}}}\n---\n";
+    let list = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Secret\n  metadata: {name: t}\n  data: {token: c2VjcmV0\n    }\n";
+    let mut child = Command::new(env!("CARGO_BIN_EXE_audit-operator"))
+        .args(["render", "-f", "-", "--output", "json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(format!("{setup}{list}").as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["secretFiles"]["/etc/kubernetes/audit/credentials/a/token"], 6);
+    assert_eq!(report["flags"]["audit-webhook-mode"], "batch");
+    assert!(!text(output.stdout).contains("secret\""), "the token is not shown");
+}
