@@ -255,7 +255,6 @@ fn stage_revision(revision: &Revision, observed: &Observed, actions: &mut Vec<Ac
     }
     // The directory of the log is made by the kubelet (hostPath DirectoryOrCreate): the agent writes nowhere but in its two directories.
 }
-}
 
 /// What makes a file good where no confirmed Revision has one of that name.
 fn safe(name: &str, content: &str) -> String {
