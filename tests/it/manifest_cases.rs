@@ -1,0 +1,65 @@
+//! Edits of every manifest below `tests/cases/manifest`: `in.yaml` and either `want.yaml` or `want.err`.
+//!
+//! `UPDATE_CASES=1 cargo test` writes what came out. Beside its wanted text, each edit must be undone by `remove`, and change nothing the
+//! second time.
+
+use std::fs;
+use std::path::Path;
+
+use audit_operator::manifest::{self, Intent, Mount};
+use audit_operator::revision::RevisionId;
+use audit_operator::telemetry::chain;
+
+fn intent() -> Intent {
+    let mount = |name: &str, path: &str, read_only| Mount { name: name.into(), path: path.into(), read_only };
+    let flag = |name: &str, value: &str| (name.to_string(), value.to_string());
+    Intent {
+        revision: RevisionId::try_from("r-0123456789".to_string()).unwrap(),
+        flags: [
+            flag("audit-log-path", "/var/log/kubernetes/audit/audit.log"),
+            flag("audit-log-maxage", "30"),
+            flag("audit-policy-file", "/etc/kubernetes/audit/revisions/r-0123456789/policy.yaml"),
+        ]
+        .into(),
+        defaults: [flag("shutdown-watch-termination-grace-period", "3s")].into(),
+        mounts: vec![
+            mount("audit-operator-config", "/etc/kubernetes/audit", true),
+            mount("audit-operator-log", "/var/log/kubernetes/audit", false),
+        ],
+    }
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test writes its own files, and is told so by the environment")]
+fn every_manifest_is_edited_as_it_should_be() {
+    let is_update = std::env::var("UPDATE_CASES").is_ok();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/manifest");
+    let mut wrong = Vec::new();
+    for case in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = case.file_name().unwrap().to_string_lossy().into_owned();
+        let text = fs::read_to_string(case.join("in.yaml")).unwrap();
+        let (want, gone, have) = match manifest::edit(&text, &intent()) {
+            Ok(edited) => {
+                assert_eq!(manifest::edit(&edited.text, &intent()).unwrap().text, edited.text, "{name}: an edit twice is an edit once");
+                let removed = manifest::remove(&edited.text, &text).unwrap();
+                let meaning = |text: &str| manifest::read(text).map(|facts| (facts.revision, facts.flags)).unwrap();
+                let (back, there) = (meaning(&removed), meaning(&text));
+                // A default that was there stays; every other flag is as it was.
+                assert_eq!(back, there, "{name}: what was removed is as it was");
+                ("want.yaml", "want.err", edited.text)
+            }
+            Err(error) => ("want.err", "want.yaml", format!("{}: {}\n", error.reason(), chain(&error))),
+        };
+        if is_update {
+            fs::write(case.join(want), have).unwrap();
+            _ = fs::remove_file(case.join(gone));
+            continue;
+        }
+        let wanted = fs::read_to_string(case.join(want)).unwrap_or_else(|_| format!("(there is no {want})"));
+        if have != wanted {
+            let diff = similar::TextDiff::from_lines(&wanted, &have).unified_diff().header("want", "have").to_string();
+            wrong.push(format!("{name}\n{diff}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
