@@ -173,22 +173,20 @@ fn remove_item(place: &Place<'_>, list: &Node, item: &Node) -> Result<Splice, Er
     }
     let dash = dash(place, item)?;
     if items.len() == 1 {
-        // A key without items would be null, where a list is meant.
-        return Ok(Splice { start: dash, end: item.end, text: "[]".into() })
-            .and_then(|splice| empty_list(place, list, splice));
+        return emptied(place, list, dash, item.end, "[]");
     }
     Ok(Splice { start: line_start(place.text, dash), end: next_line(place.text, item.end), text: String::new() })
 }
 
-/// `[]` behind the key in place of the only item.
-fn empty_list(place: &Place<'_>, list: &Node, only: Splice) -> Result<Splice, Error> {
-    let before = place.text[..line_start(place.text, only.start)].trim_end_matches(['\n', '\r']);
+/// `[]` or `{}` behind the key in place of the only thing below it: a key with nothing would be null.
+fn emptied(place: &Place<'_>, parent: &Node, start: usize, end: usize, empty: &str) -> Result<Splice, Error> {
+    let before = place.text[..line_start(place.text, start)].trim_end_matches(['\n', '\r']);
     if !before.ends_with(':') {
-        return Err(layout(list, "its only item goes, and its key is not on the line before"));
+        return Err(layout(parent, "all that is below its key goes, and the key is not on the line before"));
     }
-    let rest = next_line(place.text, only.end);
-    let line_end = if rest > only.end { eol(place.text) } else { "" };
-    Ok(Splice { start: before.len(), end: rest, text: format!(" []{line_end}") })
+    let rest = next_line(place.text, end);
+    let line_end = if place.text[..rest].ends_with('\n') { eol(place.text) } else { "" };
+    Ok(Splice { start: before.len(), end: rest, text: format!(" {empty}{line_end}") })
 }
 
 fn remove_entry(place: &Place<'_>, parent: &Node, entry: &(Node, Node)) -> Result<Splice, Error> {
@@ -200,6 +198,9 @@ fn remove_entry(place: &Place<'_>, parent: &Node, entry: &(Node, Node)) -> Resul
     let start = line_start(place.text, entry.0.start);
     if !place.text[start..entry.0.start].trim().is_empty() {
         return Err(layout(&entry.0, "its key does not begin the line"));
+    }
+    if entries.len() == 1 {
+        return emptied(place, parent, start, entry.1.end, "{}");
     }
     Ok(Splice { start, end: next_line(place.text, entry.1.end), text: String::new() })
 }

@@ -40,8 +40,13 @@ fn every_manifest_is_edited_as_it_should_be() {
         let text = fs::read_to_string(case.join("in.yaml")).unwrap();
         let (want, gone, have) = match manifest::edit(&text, &intent()) {
             Ok(edited) => {
-                assert_eq!(manifest::edit(&edited.text, &intent()).unwrap().text, edited.text, "{name}: an edit twice is an edit once");
-                let removed = manifest::remove(&edited.text, &text).unwrap();
+                assert_eq!(
+                    manifest::edit(&edited.text, &intent()).unwrap().text,
+                    edited.text,
+                    "{name}: an edit twice is an edit once"
+                );
+                let removed = manifest::remove(&edited.text, &text)
+                    .unwrap_or_else(|error| panic!("{name}: {error}\n{}", edited.text));
                 let meaning = |text: &str| manifest::read(text).map(|facts| (facts.revision, facts.flags)).unwrap();
                 let (back, there) = (meaning(&removed), meaning(&text));
                 // A default that was there stays; every other flag is as it was.
