@@ -15,10 +15,10 @@ use prometheus_client::registry::Registry;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::outage::{self, Outage};
 use crate::{api, telemetry};
 use lease::{Election, Lost};
 use metrics::Metrics;
-use outage::Outage;
 use watch::{Watch, Watches};
 
 mod apply;
@@ -27,7 +27,6 @@ mod cover;
 mod fetch;
 mod lease;
 mod metrics;
-mod outage;
 mod reconcile;
 mod report;
 mod watch;
@@ -204,6 +203,6 @@ async fn lead(context: &Context) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the controller passes `now` to the pure parts")]
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp::now()
 }

@@ -15,6 +15,7 @@ pub mod controller;
 pub mod journal;
 pub mod manifest;
 pub mod node;
+mod outage;
 pub mod plan;
 pub mod policy;
 pub mod receiver;

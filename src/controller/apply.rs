@@ -11,11 +11,11 @@ use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 
 use super::fetch::NodeFacts;
-use super::outage::is_not_found;
 use super::{Context, Error};
 use crate::api::{
     AuditSetup, CredentialsRef, FIELD_MANAGER, FINALIZER, NodeAudit, NodeAuditSpec, SETUP_LABEL, SinkTarget,
 };
+use crate::outage::is_not_found;
 use crate::revision::Revision;
 use crate::rollout::Step;
 

@@ -15,7 +15,7 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::outage::{Outage, is_conflict, is_not_found};
+use crate::outage::{Outage, is_conflict, is_not_found};
 
 /// Name of the Lease.
 const NAME: &str = "audit-operator";

@@ -25,6 +25,7 @@ use super::state::{self, State};
 use super::{observe, process, stage};
 use crate::api::{CredentialsRef, NodeAudit, NodeAuditSpec, NodeAuditStatus, Reason};
 use crate::journal::{Cause, Journal, Stage};
+use crate::outage::{Outage, is_outage};
 use crate::plan::{self, Desired, GUARD_MANIFEST, Plan, Refusal};
 use crate::revision::{self, AUDIT_DIR, Content, Revision, RevisionId};
 
@@ -100,6 +101,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         reported: None,
         sinks: Sinks::default(),
         probed: None,
+        outage: Outage::new(),
         args,
     };
     agent.run(wanted, &stop).await;
@@ -149,6 +151,7 @@ struct Agent {
     sinks: Sinks,
     /// What the last probe of the sinks found, and when.
     probed: Option<(Found, std::time::Instant)>,
+    outage: Outage,
 }
 
 impl Agent {
@@ -158,7 +161,15 @@ impl Agent {
             let is_busy = match self.turn(node_audit.as_ref()).await {
                 Ok(is_busy) => is_busy,
                 Err(error) => {
-                    tracing::warn!(error = %crate::telemetry::chain(&error), "this turn failed and is taken again");
+                    match &error {
+                        Error::Fetch { source, .. } | Error::Report { source, .. } if is_outage(source) => {
+                            self.outage.failed(source)
+                        }
+                        _ => tracing::warn!(
+                            error = crate::telemetry::chain(&error),
+                            "this turn failed and is taken again"
+                        ),
+                    }
                     true
                 }
             };
@@ -368,6 +379,7 @@ impl Agent {
         let params = PatchParams::apply(&format!("audit-agent-{node}")).force();
         let patched = self.nodes.patch_status(node, &params, &Patch::Apply(&patch)).await;
         patched.map_err(|source| Error::Report { node: node.clone(), source })?;
+        self.outage.answered();
         if old.phase != status.phase {
             tracing::info!(phase = ?status.phase, message = status.message, "reported");
         }

@@ -176,7 +176,7 @@ impl Cluster {
     pub fn request_with_audit_id(&self, name: &str) -> String {
         let id = format!("e2e-{name}-{}", std::process::id());
         let script = format!(
-            "cd /etc/kubernetes/pki && curl -sf --cacert ca.crt --cert apiserver-kubelet-client.crt --key apiserver-kubelet-client.key \
+            "cd /etc/kubernetes/pki && curl -s --cacert ca.crt --cert apiserver-kubelet-client.crt --key apiserver-kubelet-client.key \
              -H 'Audit-ID: {id}' -o /dev/null https://172.30.0.11:6443/api/v1/namespaces/default/configmaps"
         );
         self.testbed(&["exec", "cp1", "sh", "-c", &script]);

@@ -11,7 +11,7 @@ use crate::telemetry;
 
 /// Whether the API answers, over all who ask.
 #[derive(Debug)]
-pub(super) struct Outage {
+pub(crate) struct Outage {
     state: Mutex<State>,
 }
 
@@ -23,29 +23,29 @@ struct State {
 }
 
 impl Outage {
-    pub(super) fn new() -> Self {
-        Self { state: Mutex::new(State { began: None, answers_since: super::now() }) }
+    pub(crate) fn new() -> Self {
+        Self { state: Mutex::new(State { began: None, answers_since: crate::controller::now() }) }
     }
 
     /// A request failed for a reason that is not in its content.
-    pub(super) fn failed(&self, error: &kube::Error) {
+    pub(crate) fn failed(&self, error: &kube::Error) {
         self.begin(|| tracing::info!(error = telemetry::chain(error), "the Kubernetes API does not answer; trying on"));
     }
 
     /// A request was given up.
-    pub(super) fn timed_out(&self) {
+    pub(crate) fn timed_out(&self) {
         self.begin(|| tracing::info!("the Kubernetes API does not answer in time; trying on"));
     }
 
-    pub(super) fn answered(&self) {
+    pub(crate) fn answered(&self) {
         let mut state = self.state.lock().expect("nobody panics with this lock");
         if let Some(began) = state.began.take() {
-            state.answers_since = super::now();
+            state.answers_since = crate::controller::now();
             tracing::info!(seconds = began.elapsed().as_secs(), "the Kubernetes API answers again");
         }
     }
 
-    pub(super) fn answers_since(&self) -> Timestamp {
+    pub(crate) fn answers_since(&self) -> Timestamp {
         self.state.lock().expect("nobody panics with this lock").answers_since
     }
 
@@ -59,7 +59,7 @@ impl Outage {
 }
 
 /// The API did not answer, or not as the API: nothing can be concluded about the request.
-pub(super) fn is_outage(error: &kube::Error) -> bool {
+pub(crate) fn is_outage(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) => is_outage_status(status),
         kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => true,
@@ -68,14 +68,14 @@ pub(super) fn is_outage(error: &kube::Error) -> bool {
 }
 
 /// Refused by something that stands before the API server, or by an API server that is busy or just starting.
-pub(super) fn is_outage_status(status: &Status) -> bool {
+pub(crate) fn is_outage_status(status: &Status) -> bool {
     matches!(status.code, 429 | 502..=504)
 }
 
-pub(super) fn is_conflict(error: &kube::Error) -> bool {
+pub(crate) fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.is_conflict() || status.is_already_exists())
 }
 
-pub(super) fn is_not_found(error: &kube::Error) -> bool {
+pub(crate) fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.is_not_found())
 }
