@@ -47,3 +47,6 @@ impl Iterator for Soon {
 impl kube::runtime::utils::Backoff for Soon {
     fn reset(&mut self) {}
 }
+
+#[cfg(test)]
+mod tests;

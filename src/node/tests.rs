@@ -1,0 +1,172 @@
+//! Observe, plan and stage on a directory that stands for a host.
+
+use super::files::Host;
+use super::*;
+use crate::api::{Reason, Rollout};
+use crate::journal::{Cause, Stage};
+use crate::plan::{self, Desired, Idle, Plan};
+use crate::revision::{Content, Revision};
+
+const KUBEADM: &str = include_str!("../../tests/cases/manifest/kubeadm-1.36/in.yaml");
+
+struct Node {
+    _directory: tempfile::TempDir,
+    host: Host,
+}
+
+impl Node {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let host = Host::new(directory.path());
+        host.make_directory(MANIFESTS_DIR, 0o700).unwrap();
+        host.replace(MANIFEST, KUBEADM.as_bytes(), 0o600).unwrap();
+        Self { _directory: directory, host }
+    }
+
+    fn manifest(&self) -> String {
+        String::from_utf8(self.host.read(MANIFEST).unwrap().unwrap()).unwrap()
+    }
+
+    fn plan(&self, desired: &Desired) -> Result<Plan, Refusal> {
+        let observed = observe(&self.host, desired.revision.as_ref().map(|revision| &revision.content))?;
+        Ok(plan::plan(desired, &observed))
+    }
+
+    /// Stages the plan, and does what the guard would: puts the new manifest in place, and ends the change.
+    fn carry_out(&self, desired: &Desired, stage_reached: Stage) {
+        let Plan::Change(steps) = self.plan(desired).unwrap() else { panic!("there is nothing to do") };
+        let locked = State::new(self.host.clone()).try_lock().unwrap().unwrap();
+        stage(&locked, &steps).unwrap();
+        assert_eq!(self.manifest(), steps.before, "staging leaves the manifest alone");
+        if stage_reached == Stage::Confirmed {
+            self.host.replace(MANIFEST, steps.after.as_bytes(), 0o600).unwrap();
+        }
+        let mut journal = locked.journal().unwrap();
+        assert_eq!(journal.unconfirmed(), Some(&steps.change), "after the record, the journal says so");
+        let cause = (stage_reached != Stage::Confirmed).then(|| Cause {
+            reason: Reason::CrashLoop,
+            message: "it exited".into(),
+            last_words: None,
+        });
+        journal.finish(stage_reached, cause, process::clock().wall);
+        locked.record(&journal).unwrap();
+    }
+}
+
+fn desired(policy: &str) -> Desired {
+    let content = Content {
+        files: [("policy.yaml".to_string(), policy.to_string())].into(),
+        flags: [("audit-log-path".to_string(), "/var/log/kubernetes/audit/audit.log".to_string())].into(),
+        log_directory: Some("/var/log/kubernetes/audit".into()),
+        log_bytes: 1024,
+        drain_watches_seconds: 3,
+    };
+    Desired { revision: Some(Revision::new(content)), setup_generation: 1, rollout: Rollout::default(), guard: None }
+}
+
+fn restored() -> Desired {
+    Desired { revision: None, ..desired("") }
+}
+
+#[test]
+fn after_a_change_there_is_nothing_to_do_and_restoring_gives_the_original_bytes() {
+    let node = Node::new();
+    assert_eq!(node.plan(&restored()).unwrap(), Plan::Nothing(Idle::AsDesired));
+    node.carry_out(&desired("a"), Stage::Confirmed);
+    assert_eq!(node.plan(&desired("a")).unwrap(), Plan::Nothing(Idle::AsDesired));
+    let after_a = node.manifest();
+    node.carry_out(&desired("b"), Stage::Confirmed);
+    node.carry_out(&desired("a"), Stage::Confirmed);
+    assert_eq!(node.manifest(), after_a, "the way does not matter");
+    node.carry_out(&restored(), Stage::Confirmed);
+    assert_eq!(node.manifest(), KUBEADM);
+}
+
+#[test]
+fn a_manifest_that_kubeadm_wrote_anew_is_the_new_original() {
+    let node = Node::new();
+    node.carry_out(&desired("a"), Stage::Confirmed);
+    let upgraded = KUBEADM.replace("v1.36.3", "v1.36.4");
+    node.host.replace(MANIFEST, upgraded.as_bytes(), 0o600).unwrap();
+    node.carry_out(&desired("a"), Stage::Confirmed);
+    assert!(node.manifest().contains("v1.36.4") && node.manifest().contains("--audit-policy-file="));
+    node.carry_out(&restored(), Stage::Confirmed);
+    assert_eq!(node.manifest(), upgraded);
+}
+
+#[test]
+fn a_foreign_change_beside_our_parts_survives_both_ways() {
+    let node = Node::new();
+    node.carry_out(&desired("a"), Stage::Confirmed);
+    let changed = node.manifest().replace("--secure-port=6443", "--secure-port=6443\n    - --v=3");
+    node.host.replace(MANIFEST, changed.as_bytes(), 0o600).unwrap();
+    assert_eq!(node.plan(&desired("a")).unwrap(), Plan::Nothing(Idle::AsDesired));
+    node.carry_out(&desired("b"), Stage::Confirmed);
+    assert!(node.manifest().contains("--v=3"));
+    let edited_again = node.manifest().replace("--v=3", "--v=4");
+    node.host.replace(MANIFEST, edited_again.as_bytes(), 0o600).unwrap();
+    node.carry_out(&restored(), Stage::Confirmed);
+    assert_eq!(node.manifest(), KUBEADM.replace("--secure-port=6443", "--secure-port=6443\n    - --v=4"));
+}
+
+#[test]
+fn what_failed_is_not_tried_again_until_the_setup_changes() {
+    let node = Node::new();
+    node.carry_out(&desired("bad"), Stage::RolledBack);
+    assert!(matches!(node.plan(&desired("bad")).unwrap(), Plan::Nothing(Idle::Quarantined(_))));
+    assert!(matches!(node.plan(&desired("good")).unwrap(), Plan::Change(_)));
+    let newer = Desired { setup_generation: 2, ..desired("bad") };
+    assert!(matches!(node.plan(&newer).unwrap(), Plan::Change(_)));
+    let paused = Desired { rollout: Rollout { paused: true, ..Rollout::default() }, ..desired("good") };
+    assert_eq!(node.plan(&paused).unwrap(), Plan::Nothing(Idle::Paused));
+}
+
+#[test]
+fn a_node_that_cannot_be_changed_says_why_and_keeps_its_bytes() {
+    type Spoil = fn(&Host);
+    let cases: Vec<(Reason, Spoil)> = vec![
+        (Reason::ManifestMissing, |host| host.remove(MANIFEST).unwrap()),
+        (Reason::DuplicatePod, |host| {
+            drop(host.replace("/etc/kubernetes/manifests/old.bak", KUBEADM.as_bytes(), 0o600).unwrap())
+        }),
+        (Reason::ManifestUnusable, |host| drop(host.replace(MANIFEST, b"kind: [", 0o600).unwrap())),
+        (Reason::LogPathUnusable, |host| host.make_directory("/var/log/kubernetes/audit/audit.log", 0o700).unwrap()),
+    ];
+    for (reason, spoil) in cases {
+        let node = Node::new();
+        spoil(&node.host);
+        let before = node.host.read(MANIFEST).unwrap();
+        let found = match node.plan(&desired("a")) {
+            Err(refusal) => refusal.reason(),
+            Ok(Plan::Refused(refusal)) => refusal.reason,
+            Ok(other) => panic!("{reason}: {other}"),
+        };
+        assert_eq!(found, reason);
+        assert_eq!(node.host.read(MANIFEST).unwrap(), before);
+    }
+    let node = Node::new();
+    let mut huge = desired("a");
+    huge.revision.as_mut().unwrap().content.log_bytes = u64::MAX / 2;
+    let Plan::Refused(refusal) = node.plan(&huge).unwrap() else { panic!("a log that cannot fit") };
+    assert_eq!(refusal.reason, Reason::DiskFull);
+}
+
+#[test]
+fn there_is_one_writer_at_a_time_and_a_newer_journal_is_not_guessed_at() {
+    let node = Node::new();
+    let state = State::new(node.host.clone());
+    let locked = state.try_lock().unwrap().unwrap();
+    assert!(state.try_lock().unwrap().is_none());
+    drop(locked);
+    assert!(state.try_lock().unwrap().is_some());
+    node.host.replace("/var/lib/audit-operator/journal.json", br#"{"version": 2, "shape": "unknown"}"#, 0o600).unwrap();
+    assert!(matches!(state.journal(), Err(state::Error::JournalTooNew(2))));
+}
+
+#[test]
+fn the_dry_run_names_every_file_and_the_way_back() {
+    let plan = Node::new().plan(&desired("a")).unwrap().to_string();
+    for part in ["policy.yaml", "keep original.yaml", "record the change in the journal", "take it back after 300 s"] {
+        assert!(plan.contains(part), "{part} is not in\n{plan}");
+    }
+}
