@@ -52,6 +52,8 @@ enum Command {
     Agent(agent::Args),
     /// A webhook target that writes a line an event.
     Receiver(receiver::Args),
+    /// Bring this node to what a Setup says, without a cluster; take it back if kube-apiserver does not come up.
+    Apply(apply::ApplyArgs),
     /// Give this node its original manifest back.
     Restore(apply::RestoreArgs),
     /// Show what this node runs and what became of the last change.
@@ -73,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Receiver(args) => {
             program(async |stop| receiver::run(args, |address| tracing::info!(%address, "listening"), stop).await)
         }
+        Command::Apply(args) => interruptible(async |stop| apply::apply(&args, stop).await),
         Command::Restore(args) => interruptible(async |stop| apply::restore(&args, stop).await),
         Command::Status(args) => status::run(&args),
         Command::Crds(args) => crds::run(&args),

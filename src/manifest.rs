@@ -55,6 +55,8 @@ pub struct Facts {
     pub argv: Vec<String>,
     /// Flags of `argv`, without leading dashes, `_` as `-`. Of a repeated one the last.
     pub flags: BTreeMap<String, String>,
+    /// Image of the container; empty where there is none.
+    pub image: String,
 }
 
 /// An edited manifest.
@@ -139,6 +141,7 @@ pub fn read(text: &str) -> Result<Facts, Error> {
         revision: text_at(&value["metadata"]["annotations"][REVISION_ANNOTATION]),
         argv,
         flags,
+        image: text_at(&container["image"]).unwrap_or_default(),
     })
 }
 

@@ -20,7 +20,8 @@ const HEADROOM_BYTES: u64 = 256 * 1024 * 1024;
 pub struct Desired {
     /// `None`: its original manifest.
     pub revision: Option<Revision>,
-    pub setup_generation: i64,
+    /// Generation of the Setup: what failed under it is not tried again. `None`: a person asks, and is not refused that.
+    pub setup_generation: Option<i64>,
     pub rollout: Rollout,
     /// The static pod of the guard, as YAML; `None` where the guard's loop runs in this process.
     pub guard: Option<String>,
@@ -136,7 +137,9 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
         Err(refusal) => Plan::Refused(refusal),
         Ok(Some(steps)) => {
             let target = desired.revision.as_ref().map(|revision| &revision.id);
-            if let Some(failure) = observed.journal.quarantine(target, desired.setup_generation) {
+            let failed =
+                desired.setup_generation.and_then(|generation| observed.journal.quarantine(target, generation));
+            if let Some(failure) = failed {
                 Plan::Nothing(Idle::Quarantined(failure.clone()))
             } else if desired.rollout.paused {
                 Plan::Nothing(Idle::Paused)
@@ -186,7 +189,8 @@ fn steps(desired: &Desired, observed: &Observed) -> Result<Option<Steps>, Refusa
     let change = Change {
         number: observed.journal.changes + 1,
         target: desired.revision.as_ref().map(|revision| revision.id.clone()),
-        setup_generation: desired.setup_generation,
+        // Generations begin at 1: a failure of this change keeps no Setup from trying.
+        setup_generation: desired.setup_generation.unwrap_or(0),
         before: Sha::of(observed.manifest.as_bytes()),
         after: Sha::of(after.as_bytes()),
         probe: endpoint(&facts_after),

@@ -8,11 +8,32 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
+use super::input::{Input, kubernetes_minor};
 use crate::api::Rollout;
 use crate::journal::{Change, Stage};
 use crate::node::files::Host;
 use crate::node::{self, State, guard};
 use crate::plan::{self, Desired, Plan};
+use crate::render::render;
+use crate::revision::{AUDIT_DIR, credentials_directory};
+use crate::validate::Capabilities;
+
+#[derive(clap::Args)]
+pub(super) struct ApplyArgs {
+    /// YAML with one AuditSetup and, as far as it refers to them, Secrets, ConfigMaps and Services; - is standard input. May
+    /// be given several times.
+    #[arg(short, long = "file", value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Root of the node's file system.
+    #[arg(long, value_name = "DIR")]
+    host_root: PathBuf,
+    /// Print what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Version of kube-apiserver, where the tag of its image does not tell.
+    #[arg(long, value_name = "VERSION", value_parser = kubernetes_minor)]
+    kubernetes_version: Option<u32>,
+}
 
 #[derive(clap::Args)]
 pub(super) struct RestoreArgs {
@@ -24,9 +45,39 @@ pub(super) struct RestoreArgs {
     dry_run: bool,
 }
 
+pub(super) async fn apply(args: &ApplyArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+    let host = Host::new(&args.host_root);
+    let input = Input::read(&args.files)?;
+    let minor = match args.kubernetes_version {
+        Some(minor) => minor,
+        None => minor_of(&node::observe(&host, None)?.manifest)?,
+    };
+    let rendered = render(&input.validate(Capabilities { minor })?);
+    if !args.dry_run {
+        // Credentials first: a kubeconfig that names a file which is not there stops kube-apiserver.
+        for (path, bytes) in &rendered.credentials {
+            let (sink, _) = path.split_once('/').context("a credential lies in the directory of its sink")?;
+            host.make_directory(&credentials_directory(sink), 0o700)?;
+            host.replace(&format!("{AUDIT_DIR}/credentials/{path}"), bytes, 0o600)?;
+        }
+    }
+    let rollout = input.setup.spec.rollout.clone();
+    let desired = Desired { revision: Some(rendered.revision), setup_generation: None, rollout, guard: None };
+    bring_about(&host, &desired, args.dry_run, stop).await
+}
+
+/// Minor version of the kube-apiserver that a manifest runs, by the tag of its image.
+fn minor_of(manifest: &str) -> anyhow::Result<u32> {
+    let image = crate::manifest::read(manifest)?.image;
+    let tag = image.split('@').next().and_then(|image| image.rsplit_once(':')).map_or("", |(_, tag)| tag);
+    kubernetes_minor(tag.trim_start_matches('v')).map_err(|_| {
+        anyhow::anyhow!("the image {image} does not tell the version of kube-apiserver: give --kubernetes-version")
+    })
+}
+
 pub(super) async fn restore(args: &RestoreArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let host = Host::new(&args.host_root);
-    let desired = Desired { revision: None, setup_generation: i64::MAX, rollout: Rollout::default(), guard: None };
+    let desired = Desired { revision: None, setup_generation: None, rollout: Rollout::default(), guard: None };
     bring_about(&host, &desired, args.dry_run, stop).await
 }
 

@@ -238,7 +238,7 @@ impl Agent {
         })?;
         let desired = Desired {
             revision: revision.clone(),
-            setup_generation: spec.setup_generation,
+            setup_generation: Some(spec.setup_generation),
             rollout: spec.rollout.clone(),
             guard: Some(GUARD_POD.replace("IMAGE", &serde_json::to_string(&self.args.guard_image).expect("a string"))),
         };

@@ -61,7 +61,12 @@ fn desired(policy: &str) -> Desired {
         log_bytes: 1024,
         drain_watches_seconds: 3,
     };
-    Desired { revision: Some(Revision::new(content)), setup_generation: 1, rollout: Rollout::default(), guard: None }
+    Desired {
+        revision: Some(Revision::new(content)),
+        setup_generation: Some(1),
+        rollout: Rollout::default(),
+        guard: None,
+    }
 }
 
 fn restored() -> Desired {
@@ -115,7 +120,7 @@ fn what_failed_is_not_tried_again_until_the_setup_changes() {
     node.carry_out(&desired("bad"), Stage::RolledBack);
     assert!(matches!(node.plan(&desired("bad")).unwrap(), Plan::Nothing(Idle::Quarantined(_))));
     assert!(matches!(node.plan(&desired("good")).unwrap(), Plan::Change(_)));
-    let newer = Desired { setup_generation: 2, ..desired("bad") };
+    let newer = Desired { setup_generation: Some(2), ..desired("bad") };
     assert!(matches!(node.plan(&newer).unwrap(), Plan::Change(_)));
     let paused = Desired { rollout: Rollout { paused: true, ..Rollout::default() }, ..desired("good") };
     assert_eq!(node.plan(&paused).unwrap(), Plan::Nothing(Idle::Paused));
@@ -127,9 +132,9 @@ fn a_node_that_cannot_be_changed_says_why_and_keeps_its_bytes() {
     let cases: Vec<(Reason, Spoil)> = vec![
         (Reason::ManifestMissing, |host| host.remove(MANIFEST).unwrap()),
         (Reason::DuplicatePod, |host| {
-            drop(host.replace("/etc/kubernetes/manifests/old.bak", KUBEADM.as_bytes(), 0o600).unwrap())
+            _ = host.replace("/etc/kubernetes/manifests/old.bak", KUBEADM.as_bytes(), 0o600).unwrap()
         }),
-        (Reason::ManifestUnusable, |host| drop(host.replace(MANIFEST, b"kind: [", 0o600).unwrap())),
+        (Reason::ManifestUnusable, |host| _ = host.replace(MANIFEST, b"kind: [", 0o600).unwrap()),
         (Reason::LogPathUnusable, |host| host.make_directory("/var/log/kubernetes/audit/audit.log", 0o700).unwrap()),
     ];
     for (reason, spoil) in cases {

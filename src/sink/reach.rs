@@ -30,9 +30,7 @@ pub async fn reach(target: &WebhookTarget, host_root: &Path, timeout: Duration, 
 
 async fn connect(target: &WebhookTarget, name: &str, host_root: &Path, now: Timestamp) -> Result<Finding, Finding> {
     let bare = target.host.trim_start_matches('[').trim_end_matches(']');
-    let port =
-        u16::try_from(target.port).map_err(|_| no(Reason::ConnectFailed, format!("{} is not a port", target.port)))?;
-    let addresses = tokio::net::lookup_host((bare, port)).await;
+    let addresses = tokio::net::lookup_host((bare, target.port)).await;
     let addresses: Vec<_> = addresses
         .map_err(|error| no(Reason::ResolveFailed, format!("{} has no address for this node: {error}", target.host)))?
         .collect();
