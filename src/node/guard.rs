@@ -119,6 +119,8 @@ async fn gather(state: &State, change: &Change, memory: &mut Memory) -> Result<E
             _ => InPlace::Foreign,
         },
     };
+    // Before the processes: a container that has written and is not among them has ended.
+    let (starts, last_words) = newest_pod(&state.host, change)?;
     let is_serving = probe::is_serving(&change.probe).await;
     let now_ms = process::clock().since_boot_ms;
     let process = process::called("kube-apiserver").pop();
@@ -141,7 +143,6 @@ async fn gather(state: &State, change: &Change, memory: &mut Memory) -> Result<E
             memory.gone_since_ms.get_or_insert(now_ms);
         }
     }
-    let (starts, last_words) = newest_pod(&state.host, change)?;
     Ok(Evidence {
         in_place,
         process: process.map(|process| Process {
@@ -171,7 +172,7 @@ fn runs(change: &Change, argv: &[String]) -> Runs {
 }
 
 /// Starts of the container in the newest pod of this change, and its last words. The kubelet names a container's log after its
-/// number of restarts and keeps the newest.
+/// number of restarts and keeps the newest ones. A log is there before its process: a start counts once something was written.
 fn newest_pod(host: &Host, change: &Change) -> Result<(u32, Option<String>), files::Error> {
     let mut newest = (0, None);
     for pod in observe::pods(host, "kube-apiserver")? {
@@ -179,12 +180,16 @@ fn newest_pod(host: &Host, change: &Change) -> Result<(u32, Option<String>), fil
             continue;
         }
         let directory = format!("{POD_LOGS_DIR}/{pod}/kube-apiserver");
-        let restarts =
-            host.list(&directory)?.iter().filter_map(|name| name.strip_suffix(".log")?.parse::<u32>().ok()).max();
-        if let Some(restarts) = restarts
-            && restarts + 1 > newest.0
-        {
-            newest = (restarts + 1, last_line(host, &format!("{directory}/{restarts}.log")));
+        let names = host.list(&directory)?;
+        for restarts in names.iter().filter_map(|name| name.strip_suffix(".log")?.parse::<u32>().ok()) {
+            if restarts + 1 <= newest.0 {
+                continue;
+            }
+            match last_line(host, &format!("{directory}/{restarts}.log")) {
+                Some(words) => newest = (restarts + 1, Some(words)),
+                // What came before it was started, and has ended.
+                None => newest.0 = newest.0.max(restarts),
+            }
         }
     }
     Ok(newest)
