@@ -182,7 +182,7 @@ fn newest_pod(host: &Host, change: &Change) -> Result<(u32, Option<String>), fil
         let directory = format!("{POD_LOGS_DIR}/{pod}/kube-apiserver");
         let names = host.list(&directory)?;
         for restarts in names.iter().filter_map(|name| name.strip_suffix(".log")?.parse::<u32>().ok()) {
-            if restarts + 1 <= newest.0 {
+            if restarts < newest.0 {
                 continue;
             }
             match last_line(host, &format!("{directory}/{restarts}.log")) {
