@@ -118,8 +118,12 @@ impl Error {
 
 /// Reads a manifest and refuses one that cannot be edited safely.
 pub fn read(text: &str) -> Result<Facts, Error> {
-    let value = meaning::parse(text)?;
+    if text.len() > MAX_BYTES {
+        return Err(Error::TooLarge);
+    }
+    // The tree first: it tells a second document, an anchor and their lines.
     let tree = tree::parse(text)?;
+    let value = meaning::parse(text)?;
     let container = api_server(&value)?;
     splice::check_flags(&tree, container)?;
     let container = &value["spec"]["containers"][container];

@@ -2,15 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Error, Intent, MAX_BYTES, Mount, OUR_VOLUMES, flag};
+use super::{Error, Intent, Mount, OUR_VOLUMES, flag};
 use crate::api::REVISION_ANNOTATION;
 use crate::render::DRAIN_FLAG;
 
 /// Reads a manifest as the kubelet does: YAML 1.1 scalars, no duplicate keys.
 pub(super) fn parse(text: &str) -> Result<Value, Error> {
-    if text.len() > MAX_BYTES {
-        return Err(Error::TooLarge);
-    }
     serde_saphyr::from_str(text).map_err(|error| Error::NotYaml { message: error.to_string() })
 }
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::tree::{self, Kind, Node};
 use super::{Error, flag, is_boolean, meaning};
+use crate::render::DRAIN_FLAG;
 
 /// More places than any edit changes: a splice that leads nowhere must end.
 const MAX_SPLICES: usize = 1000;
@@ -43,7 +44,9 @@ pub(super) fn check_flags(tree: &Node, container: usize) -> Result<(), Error> {
     let mut seen: Vec<(String, usize)> = Vec::new();
     for list in ["command", "args"] {
         for item in container.get(list).map_or(&[][..], Node::items) {
-            let Some((name, value)) = item.text().and_then(flag).filter(|(name, _)| name.starts_with("audit-")) else {
+            let Some((name, value)) =
+                item.text().and_then(flag).filter(|(name, _)| name.starts_with("audit-") || name == DRAIN_FLAG)
+            else {
                 continue;
             };
             if let Some((_, first)) = seen.iter().find(|(seen, _)| *seen == name) {

@@ -105,6 +105,8 @@ struct Memory {
     /// Since when an API server has been seen to serve, and the kubelet that ran then.
     kubelet_with_api: Option<(i32, u64)>,
     gone_since_ms: Option<u64>,
+    /// Starts and last words at the last look.
+    written: Option<(u32, Option<String>)>,
     kubelet: Option<process::Process>,
     /// Process of kube-apiserver that was serving: another one has to earn its time anew.
     serving_pid: Option<i32>,
@@ -120,7 +122,7 @@ async fn gather(state: &State, change: &Change, memory: &mut Memory) -> Result<E
         },
     };
     // Before the processes: a container that has written and is not among them has ended.
-    let (starts, last_words) = newest_pod(&state.host, change)?;
+    let written = newest_pod(&state.host, change)?;
     let is_serving = probe::is_serving(&change.probe).await;
     let now_ms = process::clock().since_boot_ms;
     let process = process::called("kube-apiserver").pop();
@@ -143,6 +145,10 @@ async fn gather(state: &State, change: &Change, memory: &mut Memory) -> Result<E
             memory.gone_since_ms.get_or_insert(now_ms);
         }
     }
+    // What a container wrote last reaches its log a moment after it ended: its end counts once nothing more comes.
+    let is_settled = process.is_some() || memory.written.as_ref() == Some(&written);
+    let (starts, last_words) = memory.written.insert(written).clone();
+    let starts = if is_settled { starts } else { starts.saturating_sub(1) };
     Ok(Evidence {
         in_place,
         process: process.map(|process| Process {
