@@ -72,7 +72,7 @@ generated: generate
 .PHONY: deny
 deny: $(DENY) ## Licences, banned and yanked crates, advisories
 	$(DENY) --log-level error check bans licenses sources
-	@if ! $(DENY) check advisories > target/advisories.log 2>&1; then \
+	@mkdir -p target; if ! $(DENY) check advisories > target/advisories.log 2>&1; then \
 	  grep -q 'failed to fetch advisory database' target/advisories.log || { cat target/advisories.log >&2; exit 1; }; \
 	  echo 'NOT CHECKED: advisories. The advisory database cannot be fetched from here.' >&2; fi
 $(DENY):
