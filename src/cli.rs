@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::controller;
@@ -75,8 +75,8 @@ pub fn main() -> ExitCode {
         Command::Receiver(args) => {
             program(async |stop| receiver::run(args, |address| tracing::info!(%address, "listening"), stop).await)
         }
-        Command::Apply(args) => interruptible(async |stop| apply::apply(&args, stop).await),
-        Command::Restore(args) => interruptible(async |stop| apply::restore(&args, stop).await),
+        Command::Apply(args) => tenacious(async |stop| apply::apply(&args, stop).await),
+        Command::Restore(args) => tenacious(async |stop| apply::restore(&args, stop).await),
         Command::Status(args) => status::run(&args),
         Command::Crds(args) => crds::run(&args),
         Command::Render(args) => render::run(&args),
@@ -84,7 +84,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("audit-operator: {error:#}");
+            say(&format!("audit-operator: {error:#}"));
             ExitCode::from(2)
         }
     }
@@ -102,33 +102,87 @@ where
     })
 }
 
-/// Runs with a token that SIGTERM and SIGINT cancel.
+/// Runs with a token that SIGTERM or SIGINT cancels.
 fn interruptible<F>(run: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<ExitCode>
 where
     F: Future<Output = anyhow::Result<ExitCode>>,
+{
+    with_signals(run, async |mut interrupts, stop| {
+        interrupts.next().await;
+        stop.cancel();
+    })
+}
+
+/// Runs with a token that only the second SIGTERM or SIGINT cancels; SIGHUP does nothing. A change that is under way is watched by
+/// this process and by nobody else: the end of a terminal must not leave a node with what nobody takes back.
+fn tenacious<F>(run: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<ExitCode>
+where
+    F: Future<Output = anyhow::Result<ExitCode>>,
+{
+    with_signals(run, async |mut interrupts, stop| {
+        // Holds the signal for as long as the process lives.
+        let _hangup = signal(SignalKind::hangup());
+        interrupts.next().await;
+        say(
+            "A change that has begun is watched until it is confirmed or taken back. Interrupt again to leave it unwatched.",
+        );
+        interrupts.next().await;
+        stop.cancel();
+        std::future::pending::<()>().await;
+    })
+}
+
+/// SIGTERM and SIGINT.
+struct Interrupts {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Interrupts {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn with_signals<F, G>(
+    run: impl FnOnce(CancellationToken) -> F,
+    listen: impl FnOnce(Interrupts, CancellationToken) -> G,
+) -> anyhow::Result<ExitCode>
+where
+    F: Future<Output = anyhow::Result<ExitCode>>,
+    G: Future<Output = ()>,
 {
     // One thread is plenty for every program of ours, and keeps the memory small.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
         let stop = CancellationToken::new();
-        let mut terminate = signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to SIGINT")?;
-        let stopper = stop.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            stopper.cancel();
-        });
-        run(stop).await
+        let interrupts = Interrupts {
+            terminate: signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot listen to SIGINT")?,
+        };
+        let (listening, running) = (listen(interrupts, stop.clone()), run(stop));
+        tokio::pin!(listening, running);
+        tokio::select! {
+            biased;
+            () = &mut listening => running.await,
+            done = &mut running => done,
+        }
     })
+}
+
+/// Tells a person something, on standard error. A terminal that has gone away ends nothing.
+fn say(text: &str) {
+    drop(writeln!(std::io::stderr(), "{text}"));
 }
 
 /// Writes a result to standard output. A reader that has gone away has what it wanted.
 fn print(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        // EIO: the terminal is gone.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe || error.raw_os_error() == Some(5) => Ok(()),
         done => done.context("cannot write to standard output"),
     }
 }

@@ -16,7 +16,7 @@ mod stage;
 mod state;
 
 pub use observe::{Refusal, observe};
-pub use stage::stage;
+pub use stage::{remove_unused, stage};
 pub use state::{LockedState, State};
 
 /// The manifest of kube-apiserver: the only foreign file that is changed.

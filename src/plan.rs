@@ -15,6 +15,10 @@ use crate::revision::{self, KUBECONFIG_FILE, POLICY_FILE, Revision, RevisionId};
 /// Disk space that stays free beside what the log may take.
 const HEADROOM_BYTES: u64 = 256 * 1024 * 1024;
 
+/// How long manifests must have been left alone before a change of ours begins. A kubeadm upgrade writes the next one when the component of
+/// the last one is back, which takes it some 10 to 40 s.
+const SETTLE_SECONDS: u64 = 45;
+
 /// What a node shall have.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Desired {
@@ -23,7 +27,7 @@ pub struct Desired {
     /// Generation of the Setup: what failed under it is not tried again. `None`: a person asks, and is not refused that.
     pub setup_generation: Option<i64>,
     pub rollout: Rollout,
-    /// The static pod of the guard, as YAML; `None` where the guard's loop runs in this process.
+    /// The static pod of the guard, as YAML with [`GUARD_CHANGE`] in its name; `None` where the guard's loop runs in this process.
     pub guard: Option<String>,
 }
 
@@ -42,6 +46,8 @@ pub struct Observed {
     /// Bytes that are free where the log goes, and those that the log takes already.
     pub log_free_bytes: u64,
     pub log_used_bytes: u64,
+    /// Milliseconds since a manifest of the control plane was last changed, by anybody; `None` where the clock went back since.
+    pub changed_ms_ago: Option<u64>,
     /// Whether the path of the log is a directory, or lies below something that is not one.
     pub log_path_blocked: Option<String>,
     pub now: Clock,
@@ -64,6 +70,10 @@ pub enum Idle {
     /// A change is under way.
     Changing,
     Paused,
+    /// Something else has just changed the manifests, and may be at it still: kubeadm writes one after the other.
+    Settling {
+        changed_seconds_ago: u64,
+    },
     /// The Revision failed here before, under this generation of the Setup.
     Quarantined(Failure),
 }
@@ -121,6 +131,8 @@ pub const AFTER: &str = "change/after.yaml";
 pub const REPAIR_DIR: &str = "change/repair";
 /// The guard's static pod.
 pub const GUARD_MANIFEST: &str = "/etc/kubernetes/manifests/audit-operator-guard.yaml";
+/// Stands for the number of the change in [`Desired::guard`].
+pub const GUARD_CHANGE: &str = "CHANGE";
 
 /// Audits nothing: a kube-apiserver that must come up, whatever it shall record, comes up with this.
 const SAFE_POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: None\n";
@@ -143,11 +155,27 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
                 Plan::Nothing(Idle::Quarantined(failure.clone()))
             } else if desired.rollout.paused {
                 Plan::Nothing(Idle::Paused)
+            } else if let Some(changed_seconds_ago) = settling(desired, observed) {
+                Plan::Nothing(Idle::Settling { changed_seconds_ago })
             } else {
                 Plan::Change(Box::new(steps))
             }
         }
     }
+}
+
+/// Seconds since something else changed a manifest, while that is too fresh. What we wrote ourselves needs no time, nor what a
+/// person asks for.
+fn settling(desired: &Desired, observed: &Observed) -> Option<u64> {
+    let left = observed.journal.change.as_ref().map(|change| match change.stage {
+        Stage::Confirmed => &change.after,
+        _ => &change.before,
+    });
+    let is_ours = left == Some(&Sha::of(observed.manifest.as_bytes()));
+    if is_ours || desired.setup_generation.is_none() {
+        return None;
+    }
+    observed.changed_ms_ago.map(|ms| ms / 1000).filter(|seconds| *seconds < SETTLE_SECONDS)
 }
 
 fn steps(desired: &Desired, observed: &Observed) -> Result<Option<Steps>, Refusal> {
@@ -217,7 +245,7 @@ fn steps(desired: &Desired, observed: &Observed) -> Result<Option<Steps>, Refusa
     // The order is the safety: everything that the guard reads lies there before the record that makes it read.
     actions.push(Action::Record);
     if let Some(guard) = &desired.guard {
-        actions.push(Action::StartGuard { manifest: guard.clone() });
+        actions.push(Action::StartGuard { manifest: guard.replace(GUARD_CHANGE, &change.number.to_string()) });
     }
     Ok(Some(Steps { actions, change, before: observed.manifest.clone(), after, taken_over }))
 }
@@ -250,7 +278,7 @@ fn check_log(revision: &Revision, observed: &Observed) -> Result<(), Refusal> {
 
 fn stage_revision(revision: &Revision, observed: &Observed, actions: &mut Vec<Action>) {
     let directory = revision.directory();
-    actions.push(Action::MakeDirectory { path: format!("{}/revisions", revision::AUDIT_DIR), mode: 0o700 });
+    actions.push(Action::MakeDirectory { path: revision::REVISIONS_DIR.into(), mode: 0o700 });
     actions.push(Action::MakeDirectory { path: directory.clone(), mode: 0o700 });
     for (name, content) in &revision.content.files {
         actions.push(Action::WriteFile { path: format!("{directory}/{name}"), mode: 0o600, content: content.clone() });
@@ -292,19 +320,27 @@ pub fn name(target: Option<&RevisionId>) -> String {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Plan::Nothing(Idle::AsDesired) => writeln!(f, "Nothing to do: the node has what it shall have."),
-            Plan::Nothing(Idle::Changing) => writeln!(f, "Nothing to do now: a change is under way."),
-            Plan::Nothing(Idle::Paused) => writeln!(f, "Nothing is done: the rollout is paused."),
-            Plan::Nothing(Idle::Quarantined(failure)) => {
-                writeln!(
-                    f,
-                    "Nothing is done: {} failed here before: {}",
-                    name(failure.target.as_ref()),
-                    failure.cause.message
-                )
-            }
+            Plan::Nothing(idle @ Idle::AsDesired) => writeln!(f, "Nothing to do: {idle}."),
+            Plan::Nothing(idle) => writeln!(f, "Nothing is done: {idle}."),
             Plan::Refused(refusal) => writeln!(f, "Refused ({}): {}", refusal.reason, refusal.message),
             Plan::Change(steps) => steps.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Idle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Idle::AsDesired => write!(f, "the node has what it shall have"),
+            Idle::Changing => write!(f, "a change is under way"),
+            Idle::Paused => write!(f, "the rollout is paused"),
+            Idle::Settling { changed_seconds_ago } => write!(
+                f,
+                "something else changed the manifests {changed_seconds_ago} s ago, and ours follows when they were left alone for {SETTLE_SECONDS} s"
+            ),
+            Idle::Quarantined(failure) => {
+                write!(f, "{} failed here before: {}", name(failure.target.as_ref()), failure.cause.message)
+            }
         }
     }
 }

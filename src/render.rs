@@ -26,7 +26,8 @@ pub const DRAIN_FLAG: &str = "shutdown-watch-termination-grace-period";
 #[derive(Clone)]
 pub struct Rendered {
     pub revision: Revision,
-    /// Files below `/etc/kubernetes/audit/credentials`, by `<sink>/<file>`; replaced in place on the node.
+    /// Files below `/etc/kubernetes/audit/credentials`, by `<directory>/<file>`, a directory for each sink and host;
+    /// replaced in place on the node.
     pub credentials: BTreeMap<String, Vec<u8>>,
     /// What the agents probe.
     pub sinks: Vec<SinkTarget>,
@@ -138,7 +139,7 @@ fn targets(setup: &ValidSetup, revision: &Revision) -> Vec<SinkTarget> {
             port: webhook.url.port,
             tls: webhook.tls.as_ref().map(|tls| TlsTarget {
                 server_name: tls.server_name.clone().unwrap_or_else(|| webhook.url.host.clone()),
-                ca_file: tls.ca.as_ref().map(|_| ca_file(kubeconfig::ca(&webhook.name, setup.capabilities))),
+                ca_file: tls.ca.as_ref().map(|_| ca_file(kubeconfig::ca(webhook, setup.capabilities))),
                 insecure_skip_verify: tls.insecure_skip_verify,
             }),
             max_wait_seconds: wait(webhook.delivery.mode, webhook.delivery.batch.as_ref(), 30),

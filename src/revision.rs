@@ -11,6 +11,10 @@ use sha2::{Digest, Sha256};
 
 /// Our directory on a node, mounted read-only into kube-apiserver at the same path.
 pub const AUDIT_DIR: &str = "/etc/kubernetes/audit";
+/// Where Revisions lie on the node.
+pub const REVISIONS_DIR: &str = "/etc/kubernetes/audit/revisions";
+/// Where credentials lie on the node.
+pub const CREDENTIALS_DIR: &str = "/etc/kubernetes/audit/credentials";
 /// The policy within a Revision's directory.
 pub const POLICY_FILE: &str = "policy.yaml";
 /// The kubeconfig of the webhook within a Revision's directory.
@@ -109,10 +113,10 @@ impl Revision {
 
 /// The directory of a Revision on the node.
 pub fn directory(id: &RevisionId) -> String {
-    format!("{AUDIT_DIR}/revisions/{id}")
+    format!("{REVISIONS_DIR}/{id}")
 }
 
-/// The directory of a sink's credentials on the node.
-pub fn credentials_directory(sink: &str) -> String {
-    format!("{AUDIT_DIR}/credentials/{sink}")
+/// A directory of credentials on the node, by its name.
+pub fn credentials_directory(name: &str) -> String {
+    format!("{CREDENTIALS_DIR}/{name}")
 }

@@ -9,13 +9,14 @@ use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
 use super::input::{Input, kubernetes_minor};
+use super::{print, say};
 use crate::api::Rollout;
 use crate::journal::{Change, Stage};
 use crate::node::files::Host;
 use crate::node::{self, State, guard};
 use crate::plan::{self, Desired, Plan};
 use crate::render::render;
-use crate::revision::{AUDIT_DIR, credentials_directory};
+use crate::revision::{CREDENTIALS_DIR, credentials_directory};
 use crate::validate::Capabilities;
 
 #[derive(clap::Args)]
@@ -27,7 +28,7 @@ pub(super) struct ApplyArgs {
     /// Root of the node's file system.
     #[arg(long, value_name = "DIR")]
     host_root: PathBuf,
-    /// Print what would be done, and do nothing.
+    /// Print what would be done, and do nothing; exit with 1 if there is something.
     #[arg(long)]
     dry_run: bool,
     /// Version of kube-apiserver, where the tag of its image does not tell.
@@ -40,7 +41,7 @@ pub(super) struct RestoreArgs {
     /// Root of the node's file system.
     #[arg(long, value_name = "DIR")]
     host_root: PathBuf,
-    /// Print what would be done, and do nothing.
+    /// Print what would be done, and do nothing; exit with 1 if there is something.
     #[arg(long)]
     dry_run: bool,
 }
@@ -56,9 +57,9 @@ pub(super) async fn apply(args: &ApplyArgs, stop: CancellationToken) -> anyhow::
     if !args.dry_run {
         // Credentials first: a kubeconfig that names a file which is not there stops kube-apiserver.
         for (path, bytes) in &rendered.credentials {
-            let (sink, _) = path.split_once('/').context("a credential lies in the directory of its sink")?;
-            host.make_directory(&credentials_directory(sink), 0o700)?;
-            host.replace(&format!("{AUDIT_DIR}/credentials/{path}"), bytes, 0o600)?;
+            let (name, _) = path.split_once('/').context("a credential lies in a directory")?;
+            host.make_directory(&credentials_directory(name), 0o700)?;
+            host.replace(&format!("{CREDENTIALS_DIR}/{path}"), bytes, 0o600)?;
         }
     }
     let rollout = input.setup.spec.rollout.clone();
@@ -91,50 +92,49 @@ async fn bring_about(
     let state = State::new(host.clone());
     let content = desired.revision.as_ref().map(|revision| &revision.content);
     if dry_run {
-        return Ok(show(&plan::plan(desired, &node::observe(host, content)?)));
+        return show(&plan::plan(desired, &node::observe(host, content)?));
     }
     let Some(locked) = state.try_lock()? else {
         bail!("somebody else is changing this node: a guard, or another call of this command");
     };
     if let Some(change) = locked.journal()?.unconfirmed() {
-        eprintln!("Taking up the change to {} that was not finished.", plan::name(change.target.as_ref()));
+        say(&format!("Taking up the change to {} that was not finished.", plan::name(change.target.as_ref())));
     } else {
         let plan = plan::plan(desired, &node::observe(host, content)?);
-        let code = show(&plan);
+        let code = show(&plan)?;
         let Plan::Change(steps) = plan else { return Ok(code) };
         node::stage(&locked, &steps)?;
     }
-    eprintln!("Waiting for kube-apiserver …");
+    say("Waiting for kube-apiserver …");
     let change = guard::watch(&locked, &stop).await?;
     let change = change.context("stopped before the change was confirmed; call again to take it up")?;
-    Ok(tell(&change))
-}
-
-/// Prints a plan. Exit status 1 where it is not clean.
-fn show(plan: &Plan) -> ExitCode {
-    print!("{plan}");
-    match plan {
-        Plan::Change(_) | Plan::Nothing(plan::Idle::AsDesired | plan::Idle::Changing | plan::Idle::Paused) => {
-            ExitCode::SUCCESS
-        }
-        Plan::Nothing(plan::Idle::Quarantined(_)) | Plan::Refused(_) => ExitCode::from(1),
+    if change.stage == Stage::Confirmed {
+        let confirmed = locked.journal()?.confirmed.map(|confirmed| confirmed.revision);
+        node::remove_unused(&locked, desired.revision.as_ref(), confirmed.as_ref())?;
     }
+    tell(&change)
 }
 
-fn tell(change: &Change) -> ExitCode {
+/// Prints a plan. Exit status 1 where the node does not have what it shall have.
+fn show(plan: &Plan) -> anyhow::Result<ExitCode> {
+    print(&plan.to_string())?;
+    Ok(ExitCode::from(u8::from(*plan != Plan::Nothing(plan::Idle::AsDesired))))
+}
+
+fn tell(change: &Change) -> anyhow::Result<ExitCode> {
     let target = plan::name(change.target.as_ref());
     if change.stage == Stage::Confirmed {
-        println!("Confirmed: kube-apiserver runs with {target}.");
-        return ExitCode::SUCCESS;
+        print(&format!("Confirmed: kube-apiserver runs with {target}.\n"))?;
+        return Ok(ExitCode::SUCCESS);
     }
     let cause = change.cause.as_ref();
-    println!(
-        "{}: {target}: {}",
+    print(&format!(
+        "{}: {target}: {}\n",
         if change.stage == Stage::RolledBack { "Taken back" } else { "Given up" },
         cause.map_or("", |cause| &cause.message)
-    );
+    ))?;
     if let Some(words) = cause.and_then(|cause| cause.last_words.as_ref()) {
-        println!("Last words of kube-apiserver: {words}");
+        print(&format!("Last words of kube-apiserver: {words}\n"))?;
     }
-    ExitCode::from(1)
+    Ok(ExitCode::from(1))
 }

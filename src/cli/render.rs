@@ -15,7 +15,7 @@ use similar::TextDiff;
 use super::input::{Input, below, kubernetes_minor};
 use crate::manifest;
 use crate::render::{Rendered, intent, render};
-use crate::revision::{AUDIT_DIR, KUBECONFIG_FILE};
+use crate::revision::{CREDENTIALS_DIR, KUBECONFIG_FILE};
 use crate::validate::Capabilities;
 
 /// Where kubeadm keeps the manifest.
@@ -119,7 +119,7 @@ fn files(rendered: &Rendered) -> impl Iterator<Item = (String, &[u8], bool)> {
     let credentials = rendered.credentials.iter().map(|(name, content)| {
         // Certificates are public.
         let is_secret = !name.ends_with(".crt");
-        (format!("{AUDIT_DIR}/credentials/{name}"), content.as_slice(), is_secret)
+        (format!("{CREDENTIALS_DIR}/{name}"), content.as_slice(), is_secret)
     });
     revision.chain(credentials)
 }

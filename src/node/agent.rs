@@ -22,12 +22,12 @@ use super::files::{self, Host};
 use super::report::{Known, differs, report};
 use super::sinks::{Found, Sinks};
 use super::state::{self, State};
-use super::{observe, process, stage};
+use super::{observe, process, remove_unused, stage};
 use crate::api::{CredentialsRef, NodeAudit, NodeAuditSpec, NodeAuditStatus, Reason};
 use crate::journal::{Cause, Journal, Stage};
 use crate::outage::{Outage, is_outage};
 use crate::plan::{self, Desired, GUARD_MANIFEST, Plan, Refusal};
-use crate::revision::{self, AUDIT_DIR, Content, Revision, RevisionId};
+use crate::revision::{self, Content, Revision};
 
 /// Between turns while a change is under way.
 const BUSY: Duration = Duration::from_secs(1);
@@ -181,7 +181,7 @@ impl Agent {
         }
     }
 
-    /// One turn. Returns whether a change is under way.
+    /// One turn. Returns whether the next one is due soon.
     async fn turn(&mut self, node_audit: Option<&NodeAudit>) -> Result<bool, Error> {
         self.settle()?;
         let Some(node_audit) = node_audit else { return Ok(self.state.journal()?.unconfirmed().is_some()) };
@@ -216,8 +216,9 @@ impl Agent {
             .cloned()
             .unwrap_or_default();
         let status = report(&known, &old, process::clock().wall);
+        let is_settling = matches!(known.plan, Ok(Plan::Nothing(plan::Idle::Settling { .. })));
         self.write(&old, status).await?;
-        Ok(is_busy)
+        Ok(is_busy || is_settling)
     }
 
     /// Brings the node nearer to what it shall have, and says what there was to do.
@@ -281,7 +282,7 @@ impl Agent {
         Ok(revision)
     }
 
-    /// Puts the credentials of the sinks where kube-apiserver reads them, and removes those that are no longer named.
+    /// Puts the credentials of the sinks where kube-apiserver reads them. Others stay: the Revision that runs may need them.
     async fn place_credentials(&mut self, spec: &NodeAuditSpec) -> Result<(), Failed> {
         let Some(wanted) = &spec.credentials else { return Ok(()) };
         if self.credentials.as_ref() == Some(wanted) {
@@ -291,15 +292,15 @@ impl Agent {
         let secret = self.secrets.get(&wanted.name).await.map_err(|source| Error::Fetch { what, source })?;
         let data: BTreeMap<String, ByteString> = secret.data.unwrap_or_default();
         for (key, ByteString(bytes)) in &data {
-            // `<sink>.<file>`: a sink's name has no dot. Both are path segments and nothing else.
-            let Some((sink, file)) = key.split_once('.').filter(|(sink, file)| is_segment(sink) && is_segment(file))
+            // `<directory>.<file>`: the name of a directory has no dot. Both are path segments and nothing else.
+            let Some((name, file)) = key.split_once('.').filter(|(name, file)| is_segment(name) && is_segment(file))
             else {
                 continue;
             };
-            let directory = revision::credentials_directory(sink);
+            let directory = revision::credentials_directory(name);
             self.state.host.make_directory(&directory, 0o700).map_err(Error::File)?;
             if self.state.host.replace(&format!("{directory}/{file}"), bytes, 0o600).map_err(Error::File)? {
-                tracing::info!(sink, file, "credential replaced");
+                tracing::info!(name, file, "credential replaced");
             }
         }
         self.credentials = Some(wanted.clone());
@@ -320,8 +321,10 @@ impl Agent {
         let Some(locked) = self.state.try_lock()? else { return Ok(()) };
         let mut journal = locked.journal()?;
         if never_began && journal.unconfirmed().is_some_and(|change| change.stage == Stage::Staged) {
-            let message =
-                "the guard's container did not start; see the pod audit-operator-guard in kube-system".to_string();
+            let number = journal.changes;
+            let message = format!(
+                "the guard's container did not start; see the pod audit-operator-guard-{number} in kube-system"
+            );
             let cause = Cause { reason: Reason::GuardDidNotStart, message, last_words: None };
             journal.finish(Stage::Abandoned, Some(cause), process::clock().wall);
             locked.record(&journal)?;
@@ -329,23 +332,12 @@ impl Agent {
         Ok(locked.host.remove(GUARD_MANIFEST)?)
     }
 
-    /// Removes Revisions that neither run nor are wanted, and credentials once nothing of ours is left.
+    /// Removes what neither runs nor is wanted.
     fn remove_unused(&self, wanted: Option<&Revision>) -> Result<(), Failed> {
         let Some(locked) = self.state.try_lock().map_err(Error::State)? else { return Ok(()) };
         let confirmed = locked.journal().map_err(Error::State)?.confirmed;
-        let directory = format!("{AUDIT_DIR}/revisions");
-        for name in locked.host.list(&directory).map_err(Error::File)? {
-            let Ok(id) = RevisionId::try_from(name.clone()) else { continue };
-            let is_needed = confirmed.as_ref().is_some_and(|confirmed| confirmed.revision == id)
-                || wanted.is_some_and(|wanted| wanted.id == id);
-            if !is_needed {
-                locked.host.remove_directory(&format!("{directory}/{name}")).map_err(Error::File)?;
-            }
-        }
-        if confirmed.is_none() && wanted.is_none() {
-            locked.host.remove_directory(AUDIT_DIR).map_err(Error::File)?;
-        }
-        Ok(())
+        let confirmed = confirmed.map(|confirmed| confirmed.revision);
+        Ok(remove_unused(&locked, wanted, confirmed.as_ref()).map_err(Error::File)?)
     }
 
     /// Probes the sinks, once an interval. Only a node that runs the wanted Revision can be asked whether it delivers.

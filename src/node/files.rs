@@ -133,6 +133,17 @@ impl Host {
         }
     }
 
+    /// Removes a directory that has nothing in it. One that has is left alone; it may be gone already.
+    pub fn remove_empty_directory(&self, path: &str) -> Result<(), Error> {
+        let path = self.at(path);
+        match std::fs::remove_dir(&path) {
+            Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+                Err(failed("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Makes a directory and its parents, each synced into its own parent.
     pub fn make_directory(&self, path: &str, mode: u32) -> Result<(), Error> {
         let path = self.at(path);

@@ -80,19 +80,23 @@ fn phase(known: &Known<'_>) -> (Phase, Reason, String) {
         },
         Ok(Plan::Nothing(Idle::Paused)) => idle(known, Reason::Paused, "a change waits: the rollout is paused"),
         Ok(Plan::Nothing(Idle::Changing)) => idle(known, Reason::Pending, "a change has just ended"),
+        Ok(Plan::Nothing(settling @ Idle::Settling { .. })) if has_drifted(known) => {
+            (Phase::Drifted, Reason::Drifted, settling.to_string())
+        }
+        Ok(Plan::Nothing(settling @ Idle::Settling { .. })) => idle(known, Reason::Pending, &settling.to_string()),
+        Ok(Plan::Change(_)) if has_drifted(known) => {
+            (Phase::Drifted, Reason::Drifted, "something else changed the manifest; our part is put back".into())
+        }
         Ok(Plan::Change(steps)) => {
-            let drifted = known
-                .journal
-                .confirmed
-                .as_ref()
-                .is_some_and(|c| Some(c.revision.as_str()) == known.spec.revision.as_deref());
-            if drifted {
-                (Phase::Drifted, Reason::Drifted, "something else changed the manifest; our part is put back".into())
-            } else {
-                idle(known, Reason::Pending, &format!("going to {}", plan::name(steps.change.target.as_ref())))
-            }
+            idle(known, Reason::Pending, &format!("going to {}", plan::name(steps.change.target.as_ref())))
         }
     }
+}
+
+/// Whether the node had what it shall have, and something else changed it.
+fn has_drifted(known: &Known<'_>) -> bool {
+    let confirmed = known.journal.confirmed.as_ref().map(|confirmed| confirmed.revision.as_str());
+    confirmed.is_some() && confirmed == known.spec.revision.as_deref()
 }
 
 fn under_way(change: &Change) -> (Phase, Reason, String) {

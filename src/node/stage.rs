@@ -1,4 +1,4 @@
-//! Carries out the agent's part of a plan: files first, the record last.
+//! Carries out the agent's part of a plan: files first, the record last. And removes what a change has left without use.
 //!
 //! *Flow.* Each action in its order; the journal's record makes the change begin, the guard's manifest follows it.
 //! *Guarantees.* Until the record is durable nothing has changed for kube-apiserver; a stop before it leaves files that the next
@@ -8,6 +8,9 @@ use super::files;
 use super::state::{self, LockedState};
 use crate::journal::Sha;
 use crate::plan::{Action, ORIGINAL, Steps};
+use crate::revision::{
+    AUDIT_DIR, CREDENTIALS_DIR, REVISIONS_DIR, Revision, RevisionId, credentials_directory, directory,
+};
 
 /// Stages a change.
 pub fn stage(state: &LockedState, steps: &Steps) -> Result<(), state::Error> {
@@ -39,4 +42,33 @@ fn carry_out(state: &LockedState, action: &Action, steps: &Steps) -> Result<(), 
 
 fn write(state: &LockedState, path: &str, content: &str, mode: u32) -> Result<(), files::Error> {
     state.host.replace(path, content.as_bytes(), mode).map(|_| ())
+}
+
+/// Removes Revisions that are neither `wanted` nor `confirmed`, and credentials that the wanted one does not name. Only to be called on
+/// a node that has what it shall have. Never removes what is not ours: people keep their own policies in [`AUDIT_DIR`] too.
+pub fn remove_unused(
+    state: &LockedState,
+    wanted: Option<&Revision>,
+    confirmed: Option<&RevisionId>,
+) -> Result<(), files::Error> {
+    let host = &state.host;
+    for name in host.list(REVISIONS_DIR)? {
+        let Ok(id) = RevisionId::try_from(name) else { continue };
+        if confirmed != Some(&id) && wanted.is_none_or(|wanted| wanted.id != id) {
+            host.remove_directory(&directory(&id))?;
+        }
+    }
+    for name in host.list(CREDENTIALS_DIR)? {
+        let directory = credentials_directory(&name);
+        let is_named = |text: &String| text.contains(&format!("{directory}/"));
+        if !wanted.is_some_and(|wanted| wanted.content.files.values().any(is_named)) {
+            host.remove_directory(&directory)?;
+        }
+    }
+    if wanted.is_none() && confirmed.is_none() {
+        for directory in [REVISIONS_DIR, CREDENTIALS_DIR, AUDIT_DIR] {
+            host.remove_empty_directory(directory)?;
+        }
+    }
+    Ok(())
 }

@@ -27,8 +27,10 @@ impl Node {
         String::from_utf8(self.host.read(MANIFEST).unwrap().unwrap()).unwrap()
     }
 
+    /// The plan, where the manifests have been left alone for an hour.
     fn plan(&self, desired: &Desired) -> Result<Plan, Refusal> {
-        let observed = observe(&self.host, desired.revision.as_ref().map(|revision| &revision.content))?;
+        let mut observed = observe(&self.host, desired.revision.as_ref().map(|revision| &revision.content))?;
+        observed.changed_ms_ago = Some(3_600_000);
         Ok(plan::plan(desired, &observed))
     }
 
@@ -112,6 +114,56 @@ fn a_foreign_change_beside_our_parts_survives_both_ways() {
     node.host.replace(MANIFEST, edited_again.as_bytes(), 0o600).unwrap();
     node.carry_out(&restored(), Stage::Confirmed);
     assert_eq!(node.manifest(), KUBEADM.replace("--secure-port=6443", "--secure-port=6443\n    - --v=4"));
+}
+
+#[test]
+fn what_something_else_has_just_written_is_left_alone_for_a_while() {
+    let node = Node::new();
+    let content = desired("a").revision.unwrap().content;
+    let now = |desired: &Desired| plan::plan(desired, &observe(&node.host, Some(&content)).unwrap());
+    let is_settling = |plan: &Plan| matches!(plan, Plan::Nothing(Idle::Settling { changed_seconds_ago: 0..5 }));
+    assert!(is_settling(&now(&desired("a"))), "the manifest was written just now");
+    let person = Desired { setup_generation: None, ..desired("a") };
+    assert!(matches!(now(&person), Plan::Change(_)), "a person who asks need not wait");
+    node.carry_out(&desired("a"), Stage::Confirmed);
+    assert!(matches!(now(&desired("b")), Plan::Change(_)), "our own change needs no time");
+    node.host.replace(MANIFEST, KUBEADM.as_bytes(), 0o600).unwrap();
+    node.host.replace("/etc/kubernetes/manifests/etcd.yaml", b"kind: Pod\n", 0o600).unwrap();
+    let upgraded = now(&desired("a"));
+    assert!(is_settling(&upgraded), "{upgraded}");
+    assert_eq!(node.manifest(), KUBEADM);
+}
+
+#[test]
+fn what_is_of_no_use_any_more_goes_and_what_is_not_ours_stays() {
+    let node = Node::new();
+    let kubeconfig = |directory: &str| format!("tokenFile: /etc/kubernetes/audit/credentials/{directory}/token\n");
+    let with_hook = |directory: &str| {
+        let mut content = desired("a").revision.unwrap().content;
+        content.files.insert("webhook.kubeconfig".into(), kubeconfig(directory));
+        Desired { revision: Some(Revision::new(content)), ..desired("") }
+    };
+    let own = "/etc/kubernetes/audit/mine.yaml";
+    for path in ["credentials/old-1/token", "credentials/hook-2/token", "revisions/notes.txt", "mine.yaml"] {
+        let path = format!("/etc/kubernetes/audit/{path}");
+        node.host.make_directory(path.rsplit_once('/').unwrap().0, 0o700).unwrap();
+        node.host.replace(&path, b"x", 0o600).unwrap();
+    }
+    let settle = |desired: &Desired| {
+        let locked = State::new(node.host.clone()).try_lock().unwrap().unwrap();
+        let confirmed = locked.journal().unwrap().confirmed.map(|confirmed| confirmed.revision);
+        remove_unused(&locked, desired.revision.as_ref(), confirmed.as_ref()).unwrap();
+    };
+    node.carry_out(&with_hook("old-1"), Stage::Confirmed);
+    node.carry_out(&with_hook("hook-2"), Stage::Confirmed);
+    settle(&with_hook("hook-2"));
+    assert_eq!(node.host.list("/etc/kubernetes/audit/credentials").unwrap(), ["hook-2"]);
+    assert_eq!(node.host.list("/etc/kubernetes/audit/revisions").unwrap().len(), 2, "the one that runs, and a note");
+    node.carry_out(&restored(), Stage::Confirmed);
+    settle(&restored());
+    assert_eq!(node.host.list("/etc/kubernetes/audit").unwrap(), ["mine.yaml", "revisions"]);
+    assert_eq!(node.host.read(own).unwrap().unwrap(), b"x");
+    assert_eq!(node.host.list("/etc/kubernetes/audit/revisions").unwrap(), ["notes.txt"]);
 }
 
 #[test]

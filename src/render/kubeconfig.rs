@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use sha2::{Digest, Sha256};
+
 use crate::policy::quoted;
 use crate::revision::credentials_directory;
 use crate::validate::{Auth, Capabilities, ValidWebhook};
@@ -14,7 +16,7 @@ pub(super) struct Kubeconfig {
     pub text: String,
     /// Further files of the Revision.
     pub files: BTreeMap<String, String>,
-    /// By `<sink>/<file>`.
+    /// By `<directory>/<file>` below the credentials.
     pub credentials: BTreeMap<String, Vec<u8>>,
     /// Whether `text` holds a secret.
     pub is_secret: bool,
@@ -31,20 +33,29 @@ pub(super) enum Ca {
 const CA_FILE: &str = "ca.crt";
 
 /// kube-apiserver re-reads a CA from 1.36 on (the gate ClientsAllowCARotation of client-go).
-pub(super) fn ca(sink: &str, capabilities: Capabilities) -> Ca {
+pub(super) fn ca(webhook: &ValidWebhook, capabilities: Capabilities) -> Ca {
     if capabilities.minor >= 36 {
-        Ca::Credential(format!("{}/{CA_FILE}", credentials_directory(sink)))
+        Ca::Credential(format!("{}/{CA_FILE}", credentials_directory(&credentials_name(webhook))))
     } else {
         Ca::InRevision(CA_FILE)
     }
 }
 
+/// Name of the directory of a webhook's credentials. It carries where they are sent to: a new host and a new token of the same
+/// sink, changed together, must not send the new token to the old host, which a node uses until its turn comes.
+fn credentials_name(webhook: &ValidWebhook) -> String {
+    let hash = Sha256::digest(format!("{}:{}", webhook.url.host, webhook.url.port));
+    let hex: String = hash.iter().take(4).map(|b| format!("{b:02x}")).collect();
+    format!("{}-{hex}", webhook.name)
+}
+
 pub(super) fn kubeconfig(webhook: &ValidWebhook, capabilities: Capabilities) -> Kubeconfig {
     let mut files = BTreeMap::new();
     let mut credentials = BTreeMap::new();
-    let directory = credentials_directory(&webhook.name);
+    let name = credentials_name(webhook);
+    let directory = credentials_directory(&name);
     let mut credential = |file: &str, content: &[u8]| {
-        credentials.insert(format!("{}/{file}", webhook.name), content.to_vec());
+        credentials.insert(format!("{name}/{file}"), content.to_vec());
         format!("{directory}/{file}")
     };
 
@@ -52,7 +63,7 @@ pub(super) fn kubeconfig(webhook: &ValidWebhook, capabilities: Capabilities) -> 
     if let Some(tls) = &webhook.tls {
         cluster.extend(tls.server_name.as_ref().map(|name| ("tls-server-name", quoted(name))));
         if let Some(pem) = &tls.ca {
-            let path = match ca(&webhook.name, capabilities) {
+            let path = match ca(webhook, capabilities) {
                 Ca::Credential(_) => credential(CA_FILE, pem.as_bytes()),
                 // Taken relative to the kubeconfig, so that the id of the Revision is not in its content.
                 Ca::InRevision(name) => {

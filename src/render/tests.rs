@@ -81,11 +81,11 @@ fn credentials_that_are_read_again_make_no_new_revision() {
         world.secret("token", "token", b"def\n");
         let token = world.render(WEBHOOK);
         assert_eq!(token.revision, before.revision);
-        assert_eq!(token.credentials["w/token"], b"def");
+        assert_eq!(token.credentials["w-2cdc7443/token"], b"def");
         world.secret("ca", "ca.crt", &pem());
         let ca = world.render(WEBHOOK);
         assert_eq!(ca.revision == before.revision, ca_is_read_again, "1.{minor}");
-        assert_eq!(ca.credentials.contains_key("w/ca.crt"), ca_is_read_again);
+        assert_eq!(ca.credentials.contains_key("w-2cdc7443/ca.crt"), ca_is_read_again);
         assert_eq!(ca.revision.content.files.contains_key("ca.crt"), !ca_is_read_again);
         // The agent verifies with the file that kube-apiserver reads.
         let target = ca.sinks[0].webhook.clone().unwrap();
@@ -93,7 +93,7 @@ fn credentials_that_are_read_again_make_no_new_revision() {
         let tls = target.tls.unwrap();
         assert_eq!(tls.server_name, "sink.ns.svc");
         let want = if ca_is_read_again {
-            "/etc/kubernetes/audit/credentials/w/ca.crt".to_string()
+            "/etc/kubernetes/audit/credentials/w-2cdc7443/ca.crt".to_string()
         } else {
             format!("{}/ca.crt", ca.revision.directory())
         };
@@ -145,7 +145,24 @@ fn the_kubeconfig_is_one_that_a_client_reads() {
     assert_eq!(cluster.server.as_deref(), Some("https://10.96.0.7:8443/"));
     assert_eq!(cluster.tls_server_name.as_deref(), Some("sink.ns.svc"));
     let user = config.auth_infos[0].auth_info.as_ref().unwrap();
-    assert_eq!(user.token_file.as_deref(), Some("/etc/kubernetes/audit/credentials/w/token"));
+    assert_eq!(user.token_file.as_deref(), Some("/etc/kubernetes/audit/credentials/w-2cdc7443/token"));
+}
+
+#[test]
+fn a_new_host_has_a_place_of_its_own_for_its_credentials() {
+    let mut world = World::new(36);
+    let old = world.render(WEBHOOK);
+    world.secret("token", "token", b"for-the-new-host");
+    let moved: Service = serde_saphyr::from_str("{spec: {clusterIP: 10.96.0.8, ports: [{port: 8443}]}}").unwrap();
+    world.references.services.insert(("ns".into(), "sink".into()), moved);
+    let new = world.render(WEBHOOK);
+    let place =
+        |rendered: &Rendered| rendered.credentials.keys().next().unwrap().split_once('/').unwrap().0.to_string();
+    assert_ne!(
+        place(&old),
+        place(&new),
+        "a node that still runs the old Revision must not send the new token to the old host"
+    );
 }
 
 #[test]

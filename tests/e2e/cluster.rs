@@ -147,6 +147,14 @@ impl Cluster {
         std::fs::read_to_string(self.disk.join(path.trim_start_matches('/'))).ok()
     }
 
+    /// The token of the sink `receiver` on the node.
+    pub fn token(&self) -> Option<String> {
+        let directories = std::fs::read_dir(self.disk.join("etc/kubernetes/audit/credentials")).ok()?;
+        let mut directories = directories.map(|entry| entry.unwrap().path());
+        let own = directories.find(|path| path.file_name().unwrap().to_string_lossy().starts_with("receiver-"))?;
+        std::fs::read_to_string(own.join("token")).ok()
+    }
+
     pub fn manifest(&self) -> String {
         self.node_file(MANIFEST).unwrap_or_default()
     }
