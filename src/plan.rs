@@ -124,7 +124,9 @@ pub enum Action {
 
 /// Name of the original manifest in our state.
 pub const ORIGINAL: &str = "original.yaml";
-/// Names of the manifests of the change that is under way.
+/// What a change is made of, in our state, while it is under way.
+pub const CHANGE_DIR: &str = "change";
+/// Names of its manifests.
 pub const BEFORE: &str = "change/before.yaml";
 pub const AFTER: &str = "change/after.yaml";
 /// Files that make a broken Revision good, by the name that they have in it.

@@ -8,6 +8,8 @@
 //! kubernetes@v1.36.3 pkg/kubelet/pod_workers.go, allowPodStart and pkg/kubelet/kubelet.go, HandlePodCleanups). Then the manifest must
 //! stay as that kubelet first saw it, and what it mounts is made good.
 
+use std::fmt;
+
 use crate::api::{Method, Reason, RestartKubelet};
 use crate::journal::{Cause, Change, Clock, Stage, Way};
 
@@ -101,6 +103,33 @@ pub enum Step {
         stage: Stage,
         cause: Option<Cause>,
     },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Wait => f.write_str("looking again"),
+            Step::BeginTakeOut => f.write_str("about to take the manifest out"),
+            Step::TakeOut => f.write_str("the manifest is taken out; kube-apiserver ends"),
+            Step::BeginPutIn => f.write_str("about to put the new manifest in place"),
+            Step::PutIn => {
+                f.write_str("the new manifest is in place; waiting for the kubelet to start kube-apiserver with it")
+            }
+            Step::RollBack { way: Way::Manifest, cause } => write!(f, "taking it back: {}", cause.message),
+            Step::RollBack { way: Way::Files, cause } => {
+                write!(f, "taking it back by its files, for the kubelet ignores manifests now: {}", cause.message)
+            }
+            Step::RollBack { way: Way::Kubelet, cause } => {
+                write!(f, "taking it back, and the kubelet has to be ended for it: {}", cause.message)
+            }
+            Step::PutBack => f.write_str("the old manifest is put back"),
+            Step::RepairFiles => f.write_str("the files that the new manifest mounts are made good"),
+            Step::EndKubelet => f.write_str("ending the kubelet once, so that its service manager starts it anew"),
+            Step::Finish { stage: Stage::Confirmed, .. } => f.write_str("confirmed"),
+            Step::Finish { stage: Stage::RolledBack, .. } => f.write_str("taken back; kube-apiserver serves as before"),
+            Step::Finish { .. } => f.write_str("given up"),
+        }
+    }
 }
 
 /// Decides the next step.

@@ -16,7 +16,7 @@ use super::files::{self, Host};
 use super::state::{self, LockedState, State};
 use super::{MANIFEST, POD_LOGS_DIR, observe, probe, process};
 use crate::journal::{Change, Clock, Journal, Rollback, Sha, Stage};
-use crate::plan::{AFTER, BEFORE, GUARD_MANIFEST, ORIGINAL, REPAIR_DIR};
+use crate::plan::{AFTER, BEFORE, CHANGE_DIR, GUARD_MANIFEST, ORIGINAL, REPAIR_DIR};
 use crate::revision;
 use crate::verdict::{self, Evidence, InPlace, Kubelet, Process, Runs, Step};
 
@@ -225,7 +225,7 @@ fn carry_out(
     memory: &Memory,
 ) -> Result<(), Error> {
     if !matches!(step, Step::RepairFiles) {
-        tracing::info!(?step, in_place = ?evidence.in_place, starts = evidence.starts, "guard");
+        tracing::info!(in_place = ?evidence.in_place, starts = evidence.starts, "{step}");
     }
     let change = journal.change.as_mut().expect("the guard only acts on a recorded change");
     match step {
@@ -240,7 +240,7 @@ fn carry_out(
             change.rollback = Some(Rollback { way: *way, begun: now.clone(), starts: evidence.starts, kubelet_ended });
             change.cause = Some(cause.clone());
             change.stage = Stage::RollingBack;
-            tracing::warn!(reason = %cause.reason, message = cause.message, last_words = cause.last_words, ?way, "taking the change back");
+            tracing::warn!(reason = %cause.reason, last_words = cause.last_words, "it is taken back");
             state.record(journal)?;
         }
         Step::RepairFiles => repair(state, change)?,
@@ -312,5 +312,7 @@ fn finish(
     if is_restored {
         state.forget(ORIGINAL)?;
     }
+    // The verdict is durable. What the change was made of may hold a password, and is of no use any more.
+    state.host.remove_directory(&state::path(CHANGE_DIR))?;
     Ok(state.host.remove(TAKEN_OUT)?)
 }

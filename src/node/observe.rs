@@ -24,7 +24,7 @@ pub enum Refusal {
     State(#[from] state::Error),
     #[error(transparent)]
     File(#[from] files::Error),
-    #[error(transparent)]
+    #[error("{MANIFEST} cannot be used")]
     Manifest(#[from] manifest::Error),
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use audit_operator::node::files::Host;
 use serde_json::Value;
 
 const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
@@ -75,11 +76,62 @@ impl Cluster {
         });
     }
 
+    /// What the API server says to an object that it does not take.
+    pub fn try_refused(&self, object: &Value) -> Option<String> {
+        let output = self.with_object(object, &["apply", "--dry-run=server", "-f", "-"]);
+        (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
     /// Applies what must not be taken, and returns the answer.
     pub fn refused(&self, object: &Value) -> String {
-        let output = self.with_object(object, &["apply", "--dry-run=server", "-f", "-"]);
-        assert!(!output.status.success(), "this was taken: {object}");
-        String::from_utf8_lossy(&output.stderr).into_owned()
+        self.try_refused(object).unwrap_or_else(|| panic!("this was taken: {object}"))
+    }
+
+    /// Runs our program on the node. Its exit status, and all that it said.
+    pub fn program(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.node_command().args(arguments).output().unwrap();
+        let said = format!("{}{}", text(&output), String::from_utf8_lossy(&output.stderr));
+        (output.status.code().unwrap_or(-1), said)
+    }
+
+    fn node_command(&self) -> Command {
+        let copy = self.disk.join("opt/audit-operator");
+        if !copy.exists() {
+            let built =
+                Path::new(env!("CARGO_MANIFEST_DIR")).join("target/x86_64-unknown-linux-gnu/release/audit-operator");
+            std::fs::copy(built, copy).unwrap();
+        }
+        let mut command = Command::new(&self.testbed);
+        command.args(["exec", "cp1", "/opt/audit-operator"]);
+        command
+    }
+
+    /// Runs our program on the node, and sends it a hang-up and an interrupt in the middle of its change.
+    pub fn hang_up_during(&self, arguments: &[&str]) -> String {
+        let before = self.manifest();
+        let child = self.node_command().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        self.wait("the manifest replaced", Duration::from_secs(30), || (self.manifest() != before).then_some(()));
+        for signal in ["HUP", "INT"] {
+            self.testbed(&["exec", "cp1", "pkill", &format!("-{signal}"), "-f", "^/opt/audit-operator"]);
+        }
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        text(&output)
+    }
+
+    /// Nobody on the node reads the manifests meanwhile.
+    pub fn with_kubelet_stopped(&self, act: impl FnOnce()) {
+        self.testbed(&["exec", "cp1", "pkill", "-STOP", "-x", "kubelet"]);
+        act();
+        self.testbed(&["exec", "cp1", "pkill", "-CONT", "-x", "kubelet"]);
+    }
+
+    pub fn node_audit(&self) -> Option<Value> {
+        serde_json::from_str(&self.try_kubectl(&["get", "nodeaudit", "cp1", "-o", "json"])?).ok()
+    }
+
+    pub fn write_node_file(&self, path: &str, content: &str) {
+        Host::new(&self.disk).replace(path, content.as_bytes(), 0o644).unwrap();
     }
 
     pub fn wait<T>(&self, what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {

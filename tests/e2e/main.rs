@@ -21,9 +21,11 @@ fn quickstart() -> Value {
 #[test]
 fn one_setup_makes_a_real_api_server_audit_and_going_away_leaves_no_trace() {
     let cluster = Cluster::connect();
-    cluster.install_chart();
     let pristine = cluster.manifest();
     assert!(!pristine.contains("audit"), "the testbed starts with a manifest that kubeadm wrote");
+    one_node_from_a_shell(&cluster);
+    assert_eq!(cluster.manifest(), pristine);
+    cluster.install_chart();
 
     applies_and_delivers(&cluster);
     a_changed_policy_restarts_once_and_the_same_again_not_at_all(&cluster);
@@ -31,6 +33,8 @@ fn one_setup_makes_a_real_api_server_audit_and_going_away_leaves_no_trace() {
     a_stopped_receiver_and_a_deleted_log_are_noticed(&cluster);
     what_cannot_work_is_not_rolled_out(&cluster);
     bad_input_is_refused_by_the_api_server(&cluster);
+    bad_input_is_refused_by_the_controller(&cluster);
+    a_node_that_cannot_be_changed_says_so(&cluster);
     a_revision_that_kills_the_api_server_is_taken_back(&cluster);
     power_cut_after_the_replacement_is_survived(&cluster);
 
@@ -38,6 +42,64 @@ fn one_setup_makes_a_real_api_server_audit_and_going_away_leaves_no_trace() {
     assert_eq!(cluster.manifest(), pristine, "the manifest is byte for byte what kubeadm wrote");
     assert!(!cluster.api_server_command().contains("audit"), "the API server has no audit flag");
     cluster.saw("deleted: the original manifest is back");
+}
+
+/// `audit-operator apply`, `status` and `restore` on the node itself, without an operator in the cluster.
+fn one_node_from_a_shell(cluster: &Cluster) {
+    let (setup, swift) = ("/root/log-only.yaml", "/root/swift.yaml");
+    let log_only = include_str!("../../examples/log-only.yaml");
+    cluster.write_node_file(setup, log_only);
+    cluster.write_node_file(
+        swift,
+        &format!("{log_only}  rollout: {{method: Swift}}\n").replace("preset: metadata", "preset: gce"),
+    );
+    let (code, dry) = cluster.program(&["apply", "-f", setup, "--host-root", "/", "--dry-run"]);
+    assert!(code == 1 && dry.contains("guard: Replace the manifest"), "{code}: {dry}");
+    for (file, what) in [(setup, "Replace"), (swift, "Swift")] {
+        let begin = Instant::now();
+        let (code, answer) = cluster.program(&["apply", "-f", file, "--host-root", "/"]);
+        assert!(code == 0 && answer.contains("Confirmed: kube-apiserver runs with revision"), "{code}: {answer}");
+        cluster.saw(&format!("apply from a shell, {what}: confirmed after {} s", begin.elapsed().as_secs()));
+    }
+    let (code, again) = cluster.program(&["apply", "-f", swift, "--host-root", "/"]);
+    assert!(code == 0 && again.contains("Nothing to do"), "{code}: {again}");
+    let (code, status) = cluster.program(&["status", "--host-root", "/"]);
+    assert!(code == 0 && status.contains("Confirmed:  revision"), "{code}: {status}");
+    let audit_id = cluster.request_with_audit_id("from-a-shell");
+    cluster.wait("the event in the log file", MINUTE, || cluster.log().contains(&audit_id).then_some(()));
+
+    let hung_up = cluster.hang_up_during(&["restore", "--host-root", "/"]);
+    assert!(hung_up.contains("Confirmed: kube-apiserver runs with the original manifest"), "{hung_up}");
+    assert!(
+        cluster.node_file("/etc/kubernetes/audit").is_none() && !cluster.disk().join("etc/kubernetes/audit").exists()
+    );
+    cluster.saw("restore from a shell, whose terminal went away meanwhile: the original manifest is back");
+}
+
+/// A second manifest of the same pod: said in status, nothing changed, and gone on with when it is gone.
+fn a_node_that_cannot_be_changed_says_so(cluster: &Cluster) {
+    let (manifest, process) = (cluster.manifest(), cluster.api_server_pid());
+    let wanted =
+        edited("/spec/policy", json!({"preset": "metadata", "append": [{"level": "Metadata", "users": ["x"]}]}));
+    let twin = "/etc/kubernetes/manifests/old.bak";
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: kube-apiserver, namespace: kube-system}\n";
+    // Or the kubelet would run the second file in place of the first.
+    cluster.with_kubelet_stopped(|| {
+        cluster.write_node_file(twin, pod);
+        cluster.apply(&wanted);
+        let message = cluster.wait("a node that names the second file", MINUTE, || {
+            let node = cluster.node_audit()?;
+            (node["status"]["reason"] == "DuplicatePod").then(|| node["status"]["message"].to_string())
+        });
+        assert!(message.contains("old.bak"), "{message}");
+        std::fs::remove_file(cluster.disk().join(&twin[1..])).unwrap();
+        assert_eq!((cluster.manifest(), cluster.api_server_pid()), (manifest.clone(), process.clone()));
+    });
+    cluster.wait_condition("Ready", "True", 4 * MINUTE);
+    cluster.saw("a second manifest of the same pod stops the change, and its removal lets it go on");
+    cluster.apply(&quickstart());
+    cluster.wait_generation();
+    cluster.wait_condition("Ready", "True", 3 * MINUTE);
 }
 
 fn applies_and_delivers(cluster: &Cluster) {
@@ -161,20 +223,95 @@ fn bad_input_is_refused_by_the_api_server(cluster: &Cluster) {
             "without user, query and fragment",
         ),
         ("no scheme", "/spec/sinks", webhook("url", json!("example.test:8443")), "https://host"),
+        ("zero rules", "/spec/policy", json!({"rules": []}), "rules"),
+        ("no policy", "/spec/policy", json!({}), "exactly one of"),
+        (
+            "two webhook sinks",
+            "/spec/sinks",
+            json!([webhook("url", json!("https://a.test/"))[0], {"name": "v", "webhook": {"url": "https://b.test/"}}]),
+            "at most one webhook sink",
+        ),
+        ("no sinks", "/spec/sinks", json!([]), "sinks"),
     ];
     for (name, pointer, value, expected) in cases {
-        let mut setup = quickstart();
-        match setup.pointer_mut(pointer) {
-            Some(place) => *place = value,
-            None => {
-                let (parent, key) = pointer.rsplit_once('/').unwrap();
-                setup.pointer_mut(parent).unwrap()[key] = value;
-            }
-        }
+        let setup = edited(pointer, value);
         let answer = cluster.refused(&setup);
         assert!(answer.contains(expected), "{name}: {answer}");
     }
     cluster.saw("bad input is refused by kubectl apply");
+}
+
+/// What only the controller can judge: told in status, and no node is touched.
+fn bad_input_is_refused_by_the_controller(cluster: &Cluster) {
+    let (manifest, process) = (cluster.manifest(), cluster.api_server_pid());
+    for object in [
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "headless", "namespace": "audit-system"},
+            "spec": {"clusterIP": "None", "selector": {"a": "b"}, "ports": [{"port": 443}]}}),
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "external", "namespace": "audit-system"},
+            "spec": {"type": "ExternalName", "externalName": "example.test", "ports": [{"port": 443}]}}),
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "policies", "namespace": "audit-system"},
+            "data": {"broken.yaml": "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: Metadata\n  verb: [get]\n"}}),
+    ] {
+        cluster.apply(&object);
+    }
+    let service = "/spec/sinks/1/webhook/service";
+    let webhook = "/spec/sinks/1/webhook";
+    let cases: Vec<(&str, Value, &str)> = vec![
+        (service, json!({"namespace": "audit-system", "name": "headless", "port": 443}), "headless"),
+        (service, json!({"namespace": "audit-system", "name": "external", "port": 443}), "ExternalName"),
+        (service, json!({"namespace": "audit-system", "name": "audit-receiver", "port": 4444}), "has no TCP port 4444"),
+        (service, json!({"namespace": "audit-system", "name": "nobody", "port": 443}), "there is no Service"),
+        (
+            webhook,
+            json!({"url": "http://10.0.0.1/", "auth": {"bearerTokenSecretRef": {"name": "audit-receiver-token"}}}),
+            "http",
+        ),
+        (
+            webhook,
+            json!({"url": "https://10.0.0.1/", "delivery": {"truncate": {"maxEventBytes": 2000, "maxBatchBytes": 1000}}}),
+            "maxBatchBytes",
+        ),
+        ("/spec/policy", json!({"configMapRef": {"name": "nowhere", "key": "policy.yaml"}}), "there is no ConfigMap"),
+        ("/spec/policy", json!({"configMapRef": {"name": "policies", "key": "missing.yaml"}}), "missing.yaml"),
+        (
+            "/spec/policy",
+            json!({"configMapRef": {"name": "policies", "key": "broken.yaml"}}),
+            "line 5, column 3: unknown field `verb`",
+        ),
+        ("/spec/sinks/0/log/path", json!("/etc/kubernetes/manifests/audit.log"), "manifests"),
+    ];
+    for (pointer, value, expected) in cases {
+        let setup = edited(pointer, value);
+        let answer = match cluster.try_refused(&setup) {
+            Some(answer) => answer,
+            None => {
+                cluster.apply(&setup);
+                cluster.wait(&format!("a refusal that names {expected}"), MINUTE, || {
+                    let stalled = cluster.condition("Stalled")?;
+                    (stalled["status"] == "True").then(|| stalled["message"].to_string())
+                })
+            }
+        };
+        assert!(answer.contains(expected), "{pointer}: want {expected}: {answer}");
+    }
+    cluster.apply(&quickstart());
+    cluster.wait_generation();
+    cluster.wait_condition("Ready", "True", MINUTE);
+    assert_eq!((cluster.manifest(), cluster.api_server_pid()), (manifest, process), "nothing was changed on the node");
+    cluster.saw("what only the controller can judge is refused in status, and no node is touched");
+}
+
+/// The quickstart with another value at one place.
+fn edited(pointer: &str, value: Value) -> Value {
+    let mut setup = quickstart();
+    match setup.pointer_mut(pointer) {
+        Some(place) => *place = value,
+        None => {
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            setup.pointer_mut(parent).unwrap()[key] = value;
+        }
+    }
+    setup
 }
 
 fn a_revision_that_kills_the_api_server_is_taken_back(cluster: &Cluster) {

@@ -2,5 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
+mod apply_cases;
 mod manifest_cases;
 mod render_cases;
