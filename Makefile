@@ -34,6 +34,11 @@ test-e2e: image ## The whole chain on the real control plane; takes it down at t
 	trap '$(TESTBED) down' EXIT; $(TESTBED) up && $(TESTBED) load-image target/image.tar && \
 	  cargo test --features e2e --test e2e -- --test-threads=1 --nocapture
 
+.PHONY: bench
+bench: image ## What a change costs, by the operator and by hand, on one real control plane (half an hour)
+	$(TESTBED) down
+	trap '$(TESTBED) down' EXIT; $(TESTBED) up && $(TESTBED) load-image target/image.tar && tests/bench/restart
+
 .PHONY: testbed
 testbed: ## Bring the testbed up (NODES=1 to 3)
 	$(TESTBED) up --nodes $(NODES)
