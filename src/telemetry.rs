@@ -36,18 +36,24 @@ pub async fn serve(address: SocketAddr, registry: Registry, stop: CancellationTo
     let registry = Arc::new(registry);
     let metrics = move || {
         let registry = registry.clone();
-        async move {
-            let mut text = String::new();
-            let written = prometheus_client::encoding::text::encode(&mut text, &registry);
-            written.expect("a String takes what is written");
-            ([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
-        }
+        async move { ([("content-type", EXPOSITION_TYPE)], exposition(&registry)) }
     };
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(|| async { "ok" }));
     axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await
+}
+
+/// Content type of [`exposition`].
+pub const EXPOSITION_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All metrics, as OpenMetrics text.
+pub fn exposition(registry: &Registry) -> String {
+    let mut text = String::new();
+    let written = prometheus_client::encoding::text::encode(&mut text, registry);
+    written.expect("a String takes what is written");
+    text
 }
 
 /// Prints an error with its sources: `a: b: c`.

@@ -1,0 +1,69 @@
+//! The receiver's certificate, taken up anew when its files change.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::Error;
+
+/// Content of both files.
+type Files = (Vec<u8>, Vec<u8>);
+
+pub(super) struct Certificate {
+    chain: PathBuf,
+    key: PathBuf,
+    state: Mutex<State>,
+}
+
+struct State {
+    config: Arc<ServerConfig>,
+    /// What was tried last, whether it was good or not: a pair that does not fit is told of once.
+    tried: Files,
+}
+
+impl Certificate {
+    /// A mistake in the files is told here, not at the first connection.
+    pub(super) fn read(chain: &Path, key: &Path) -> Result<Self, Error> {
+        let tried = files(chain, key)?;
+        let config = Arc::new(config(chain, key, &tried)?);
+        Ok(Self { chain: chain.into(), key: key.into(), state: Mutex::new(State { config, tried }) })
+    }
+
+    /// The configuration for one connection. While the files do not fit together, as in the middle of their replacement, the last good
+    /// pair serves.
+    pub(super) fn current(&self) -> Arc<ServerConfig> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match files(&self.chain, &self.key) {
+            Ok(files) if files == state.tried => {}
+            Ok(files) => {
+                match config(&self.chain, &self.key, &files) {
+                    Ok(config) => {
+                        state.config = Arc::new(config);
+                        tracing::info!("the certificate was replaced");
+                    }
+                    Err(error) => {
+                        tracing::error!(error = crate::telemetry::chain(&error), "the last good certificate stays");
+                    }
+                }
+                state.tried = files;
+            }
+            Err(error) => tracing::warn!(error = crate::telemetry::chain(&error), "the last good certificate stays"),
+        }
+        state.config.clone()
+    }
+}
+
+fn files(chain: &Path, key: &Path) -> Result<Files, Error> {
+    let read = |path: &Path| std::fs::read(path).map_err(|error| Error::Read(path.into(), error));
+    Ok((read(chain)?, read(key)?))
+}
+
+fn config(chain: &Path, key: &Path, (chain_pem, key_pem): &Files) -> Result<ServerConfig, Error> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain_pem).collect();
+    let certificates = certificates.map_err(|error| Error::Pem(chain.into(), error))?;
+    let private = PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| Error::Pem(key.into(), error))?;
+    ServerConfig::builder().with_no_client_auth().with_single_cert(certificates, private).map_err(Error::Tls)
+}
