@@ -49,4 +49,6 @@ impl kube::runtime::utils::Backoff for Soon {
 }
 
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod tests;

@@ -244,6 +244,11 @@ fn roll_back(change: &Change, evidence: &Evidence, now: &Clock) -> Step {
             _ => Step::RollBack { way: Way::Kubelet, cause },
         };
     }
+    // The node was rebooted between the decision and the deed: this kubelet has seen the new manifest first.
+    let is_late = rollback.way == Way::Manifest && evidence.in_place == InPlace::After;
+    if is_late && first_way(change, evidence, now) == Way::Files {
+        return Step::RollBack { way: Way::Files, cause };
+    }
     if evidence.in_place != InPlace::Before {
         return Step::PutBack;
     }

@@ -47,11 +47,28 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
 #[derive(Clone, Debug)]
 pub struct Host {
     root: PathBuf,
+    /// The fault points; nothing happens at them outside of tests.
+    #[cfg(test)]
+    pub(super) faults: super::faults::Faults,
 }
 
 impl Host {
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self {
+            root: root.into(),
+            #[cfg(test)]
+            faults: super::faults::Faults::default(),
+        }
+    }
+
+    /// A moment between two file operations at which a machine may stop, or an operation fail. `what` is about to be done to `path`.
+    #[cfg_attr(not(test), expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "it is the tests' hook"))]
+    fn point(&self, what: &'static str, path: &Path) -> Result<(), Error> {
+        #[cfg(test)]
+        self.faults.reached(what, path).map_err(failed(what, path))?;
+        #[cfg(not(test))]
+        let _ = (what, path);
+        Ok(())
     }
 
     /// Where a path of the host lies for this process.
@@ -96,14 +113,18 @@ impl Host {
             Err(error) => return Err(failed("look at", &target)(error)),
         };
         // A temporary file that an earlier run left is ours and of no use.
+        self.point("create", &temporary)?;
         remove_if_there(&temporary)?;
-        let written = write_temporary(&temporary, &target, old.as_ref(), bytes, mode);
-        if written.is_err() {
+        let replaced = self
+            .write_temporary(&temporary, &target, old.as_ref(), bytes, mode)
+            .and_then(|()| self.point("replace", &target))
+            .and_then(|()| std::fs::rename(&temporary, &target).map_err(failed("replace", &target)));
+        if replaced.is_err() {
             // The first error counts; a temporary file that cannot be removed is removed by the next run.
             drop(std::fs::remove_file(&temporary));
         }
-        written?;
-        std::fs::rename(&temporary, &target).map_err(failed("replace", &target))?;
+        replaced?;
+        self.point("sync", directory)?;
         sync_directory(directory)?;
         Ok(true)
     }
@@ -111,14 +132,18 @@ impl Host {
     /// Moves a file to another name in its directory.
     pub fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
         let (from, to) = (self.at(from), self.at(to));
+        self.point("rename", &from)?;
         std::fs::rename(&from, &to).map_err(failed("rename", &from))?;
+        self.point("sync", &to)?;
         sync_directory(from.parent().expect("a file has a directory"))
     }
 
     /// Removes a file. It may be gone already.
     pub fn remove(&self, path: &str) -> Result<(), Error> {
         let path = self.at(path);
+        self.point("remove", &path)?;
         if remove_if_there(&path)? {
+            self.point("sync", &path)?;
             sync_directory(path.parent().expect("a file has a directory"))?;
         }
         Ok(())
@@ -127,6 +152,7 @@ impl Host {
     /// Removes a directory of ours with everything in it. It may be gone already.
     pub fn remove_directory(&self, path: &str) -> Result<(), Error> {
         let path = self.at(path);
+        self.point("remove", &path)?;
         match std::fs::remove_dir_all(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path)(error)),
             _ => Ok(()),
@@ -155,6 +181,7 @@ impl Host {
             let parent_on_host = parent.strip_prefix(&self.root).expect("a path of the host lies below its root");
             self.make_directory(&parent_on_host.to_string_lossy(), mode)?;
         }
+        self.point("make directory", &path)?;
         match std::fs::create_dir(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(failed("make directory", &path)(error));
@@ -189,6 +216,33 @@ impl Host {
         let stat = rustix::fs::statvfs(&path).map_err(|error| failed("ask the free space of", &path)(error.into()))?;
         Ok(stat.f_bfree * stat.f_frsize)
     }
+
+    fn write_temporary(
+        &self,
+        temporary: &Path,
+        target: &Path,
+        old: Option<&std::fs::Metadata>,
+        bytes: &[u8],
+        mode: u32,
+    ) -> Result<(), Error> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(temporary)
+            .map_err(failed("create", temporary))?;
+        self.point("write", temporary)?;
+        file.write_all(bytes).map_err(failed("write", temporary))?;
+        if let Some(old) = old {
+            std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()))
+                .map_err(failed("set the owner of", temporary))?;
+            copy_attributes(target, &file).map_err(failed("copy the attributes to", temporary))?;
+        }
+        let mode = old.map_or(mode, |old| old.mode() & 0o7777);
+        file.set_permissions(Permissions::from_mode(mode)).map_err(failed("set the mode of", temporary))?;
+        self.point("sync", temporary)?;
+        file.sync_all().map_err(failed("sync", temporary))
+    }
 }
 
 /// The directory of a file, and the dot file beside it.
@@ -196,30 +250,6 @@ fn beside(target: &Path) -> (&Path, PathBuf) {
     let directory = target.parent().expect("a file has a directory");
     let name = target.file_name().expect("a file has a name").to_string_lossy();
     (directory, directory.join(format!(".{name}.audit-operator")))
-}
-
-fn write_temporary(
-    temporary: &Path,
-    target: &Path,
-    old: Option<&std::fs::Metadata>,
-    bytes: &[u8],
-    mode: u32,
-) -> Result<(), Error> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(temporary)
-        .map_err(failed("create", temporary))?;
-    file.write_all(bytes).map_err(failed("write", temporary))?;
-    if let Some(old) = old {
-        std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()))
-            .map_err(failed("set the owner of", temporary))?;
-        copy_attributes(target, &file).map_err(failed("copy the attributes to", temporary))?;
-    }
-    let mode = old.map_or(mode, |old| old.mode() & 0o7777);
-    file.set_permissions(Permissions::from_mode(mode)).map_err(failed("set the mode of", temporary))?;
-    file.sync_all().map_err(failed("sync", temporary))
 }
 
 /// Extended attributes, where the file system has them. Losing a label that it has would change who may read the file.

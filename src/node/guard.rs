@@ -113,14 +113,7 @@ struct Memory {
 }
 
 async fn gather(state: &State, change: &Change, memory: &mut Memory) -> Result<Evidence, Error> {
-    let in_place = match state.manifest()? {
-        None => InPlace::Missing,
-        Some(bytes) => match Sha::of(&bytes) {
-            sha if sha == change.after => InPlace::After,
-            sha if sha == change.before => InPlace::Before,
-            _ => InPlace::Foreign,
-        },
-    };
+    let in_place = in_place(state, change)?;
     // Before the processes: a container that has written and is not among them has ended.
     let written = newest_pod(&state.host, change)?;
     let is_serving = probe::is_serving(&change.probe).await;
@@ -165,6 +158,15 @@ async fn gather(state: &State, change: &Change, memory: &mut Memory) -> Result<E
             started_since_boot_ms: kubelet.started_since_boot_ms,
             has_seen_api: memory.kubelet_with_api == Some((kubelet.pid, kubelet.started_since_boot_ms)),
         }),
+    })
+}
+
+fn in_place(state: &State, change: &Change) -> Result<InPlace, Error> {
+    let Some(bytes) = state.manifest()? else { return Ok(InPlace::Missing) };
+    Ok(match Sha::of(&bytes) {
+        sha if sha == change.after => InPlace::After,
+        sha if sha == change.before => InPlace::Before,
+        _ => InPlace::Foreign,
     })
 }
 
@@ -316,3 +318,6 @@ fn finish(
     state.host.remove_directory(&state::path(CHANGE_DIR))?;
     Ok(state.host.remove(TAKEN_OUT)?)
 }
+
+#[cfg(test)]
+mod tests;

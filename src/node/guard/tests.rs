@@ -1,0 +1,567 @@
+//! The guard on a host directory whose kubelet and kube-apiserver are played, stopped and failed at every fault point in turn, and at
+//! random ones.
+//!
+//! The files, the journal and every step are real. What is played is what was measured of the kubelet of 1.36.3: a pod that waits for
+//! its predecessor, the back-off of a crash loop, and a kubelet that ignores changed manifests until it has seen an API server.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::*;
+use crate::api::{Method, RestartKubelet, Rollout};
+use crate::journal::Cause;
+use crate::node::faults::{Fault, Killed};
+use crate::node::{MANIFESTS_DIR, observe as observe_host, stage};
+use crate::plan::{self, Desired, Plan};
+use crate::revision::{Content, Revision};
+
+const KUBEADM: &str = include_str!("../../../tests/cases/manifest/kubeadm-1.36/in.yaml");
+const TICK_MS: u64 = 200;
+/// More than the deadline, the way back by files, and a kubelet's slowest window take together.
+const LIMIT_MS: u64 = 40 * 60 * 1000;
+
+/// What is wrong with the new Revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Good,
+    BadPolicy,
+    BadFlag,
+    NeverReady,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Scenario {
+    fate: Fate,
+    method: Method,
+    /// Whether a node that was confirmed before changes, or a pristine one.
+    is_second: bool,
+    restart_kubelet: RestartKubelet,
+}
+
+/// A node without its processes.
+struct World {
+    directory: tempfile::TempDir,
+    state: State,
+    scenario: Scenario,
+    now_ms: u64,
+    boot: u32,
+    kubelet: PlayedKubelet,
+    server: Option<Server>,
+    /// Starts of a container of the new pod.
+    starts: u32,
+    memory: Memory,
+    /// The guard's container is not running before this moment.
+    guard_not_before_ms: u64,
+    random: Random,
+    /// What lies on the disk, as it was after the guard's last step: nobody else writes.
+    change: Change,
+    in_place: InPlace,
+}
+
+/// What is known of the kubelet's dealings with the one static pod.
+#[derive(Clone, Debug)]
+struct PlayedKubelet {
+    /// Not running before this moment.
+    started_ms: u64,
+    /// It has not read the manifests yet.
+    is_new: bool,
+    has_seen_api: bool,
+    /// The manifest that this kubelet runs.
+    runs: Option<Text>,
+    /// When the next container may be started.
+    not_before_ms: u64,
+    exits: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Text {
+    Before,
+    After,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Server {
+    of: Text,
+    started_ms: u64,
+    ready_ms: Option<u64>,
+    ends_ms: Option<u64>,
+}
+
+/// SplitMix64: the same seed gives the same run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self, below: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % below
+    }
+}
+
+fn desired(policy: &str, scenario: Scenario) -> Desired {
+    let content = Content {
+        files: [("policy.yaml".to_string(), policy.to_string())].into(),
+        flags: [("audit-log-path".to_string(), "-".to_string())].into(),
+        log_directory: None,
+        log_bytes: 0,
+        drain_watches_seconds: 3,
+    };
+    Desired {
+        revision: Some(Revision::new(content)),
+        setup_generation: None,
+        rollout: Rollout {
+            method: scenario.method,
+            restart_kubelet: scenario.restart_kubelet,
+            confirm_timeout_seconds: 120,
+            ..Rollout::default()
+        },
+        guard: Some("kind: Pod\n".into()),
+    }
+}
+
+fn clock(boot: u32, since_boot_ms: u64) -> Clock {
+    let wall = k8s_openapi::jiff::Timestamp::from_second(1_800_000_000).unwrap();
+    Clock { wall, boot_id: boot.to_string(), since_boot_ms }
+}
+
+/// Stages a change as the agent does.
+fn stage_policy(state: &State, scenario: Scenario, policy: &str) {
+    let desired = desired(policy, scenario);
+    let observed = observe_host(&state.host, desired.revision.as_ref().map(|revision| &revision.content)).unwrap();
+    let Plan::Change(mut steps) = plan::plan(&desired, &observed) else { panic!("there is something to do") };
+    steps.change.staged = clock(1, 1_000_000);
+    stage(&state.try_lock().unwrap().unwrap(), &steps).unwrap();
+}
+
+/// A host on which a change is staged, to be copied for each run: staging proves the edit, which takes its time.
+struct Template {
+    scenario: Scenario,
+    directory: tempfile::TempDir,
+}
+
+/// In memory: a sync of a disk takes longer than all the rest.
+fn directory() -> tempfile::TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+impl Template {
+    fn new(scenario: Scenario) -> Self {
+        let directory = directory();
+        let host = Host::new(directory.path());
+        host.make_directory(MANIFESTS_DIR, 0o700).unwrap();
+        host.replace(MANIFEST, KUBEADM.as_bytes(), 0o600).unwrap();
+        let state = State::new(host);
+        if scenario.is_second {
+            stage_policy(&state, scenario, "the first policy");
+            let locked = state.try_lock().unwrap().unwrap();
+            put(&locked, AFTER).unwrap();
+            let mut journal = locked.journal().unwrap();
+            finish(&locked, &mut journal, Stage::Confirmed, None, &clock(1, 0)).unwrap();
+        }
+        stage_policy(&state, scenario, "the new policy");
+        Self { scenario, directory }
+    }
+
+    fn all() -> Vec<Self> {
+        scenarios().map(Self::new).collect()
+    }
+
+    fn world(&self, seed: u64) -> World {
+        let directory = directory();
+        copy(self.directory.path(), directory.path());
+        let state = State::new(Host::new(directory.path()));
+        let change = state.journal().unwrap().change.unwrap();
+        let mut world = World {
+            directory,
+            state,
+            scenario: self.scenario,
+            now_ms: 1_000_000,
+            boot: 1,
+            kubelet: PlayedKubelet {
+                started_ms: 5_000,
+                is_new: false,
+                has_seen_api: true,
+                runs: Some(Text::Before),
+                not_before_ms: 0,
+                exits: 0,
+            },
+            server: Some(Server { of: Text::Before, started_ms: 10_000, ready_ms: Some(14_000), ends_ms: None }),
+            starts: 0,
+            memory: Memory::default(),
+            guard_not_before_ms: 0,
+            random: Random(seed),
+            change,
+            in_place: InPlace::Before,
+        };
+        world.refresh();
+        world
+    }
+}
+
+impl World {
+    /// Reads the disk again.
+    fn refresh(&mut self) {
+        self.change = self.state.journal().unwrap().change.unwrap();
+        self.in_place = in_place(&self.state, &self.change).unwrap();
+        assert_ne!(self.in_place, InPlace::Foreign, "nobody else writes here, so this is half a manifest: {self:?}");
+    }
+
+    fn clock(&self) -> Clock {
+        clock(self.boot, self.now_ms)
+    }
+
+    fn there(&self) -> Option<Text> {
+        match self.in_place {
+            InPlace::Before => Some(Text::Before),
+            InPlace::After => Some(Text::After),
+            InPlace::Missing | InPlace::Foreign => None,
+        }
+    }
+
+    /// Lets time pass for the kubelet and kube-apiserver.
+    fn tick(&mut self) {
+        self.now_ms += TICK_MS;
+        let now = self.now_ms;
+        if let Some(server) = &mut self.server
+            && server.ends_ms.is_some_and(|end| end <= now)
+        {
+            if self.kubelet.runs == Some(server.of) {
+                self.kubelet.exits += 1;
+                // 10, 20, 40, 80, 160, 300 s.
+                self.kubelet.not_before_ms = now + (5_000 << self.kubelet.exits.min(6)).min(300_000);
+            }
+            self.server = None;
+        }
+        if now < self.kubelet.started_ms {
+            return;
+        }
+        if self.is_serving() {
+            self.kubelet.has_seen_api = true;
+        }
+        let there = self.there();
+        if std::mem::take(&mut self.kubelet.is_new) && self.server.is_none_or(|server| Some(server.of) == there) {
+            // What it sees first it takes, with the container that may be running.
+            self.kubelet.runs = there;
+        }
+        if self.kubelet.runs != there {
+            let may_follow = self.kubelet.has_seen_api || self.kubelet.runs.is_none();
+            if !may_follow {
+                // It lets go of nothing, and starts nothing either.
+                return;
+            }
+            let was_missing = self.kubelet.runs.is_none();
+            self.kubelet.runs = there;
+            self.kubelet.exits = 0;
+            let wait = if was_missing && self.server.is_none() { 600 } else { 12_000 };
+            self.kubelet.not_before_ms = now + wait;
+            if let Some(server) = &mut self.server
+                && Some(server.of) != there
+            {
+                let grace = if self.scenario.is_second { 1_200 } else { 30_000 };
+                server.ready_ms = None;
+                server.ends_ms = Some(server.ends_ms.unwrap_or(u64::MAX).min(now + grace));
+            }
+        }
+        let Some(wanted) = self.kubelet.runs else { return };
+        if self.server.is_none() && now >= self.kubelet.not_before_ms {
+            self.start(wanted);
+        }
+    }
+
+    fn start(&mut self, of: Text) {
+        if of == Text::After {
+            self.starts += 1;
+        }
+        let policy = self.change.target.as_ref().map(|target| format!("{}/policy.yaml", revision::directory(target)));
+        let policy = policy.and_then(|path| self.state.host.read(&path).unwrap());
+        let is_bad = of == Text::After
+            && match self.scenario.fate {
+                Fate::Good | Fate::NeverReady => false,
+                Fate::BadFlag => true,
+                Fate::BadPolicy => policy.as_deref() == Some(b"the new policy"),
+            };
+        // A file that is named and not there ends it too.
+        let is_missing = of == Text::After && policy.is_none();
+        let is_ready = of == Text::Before || self.scenario.fate != Fate::NeverReady;
+        let now = self.now_ms;
+        self.server = Some(if is_bad || is_missing {
+            Server { of, started_ms: now, ready_ms: None, ends_ms: Some(now + 200) }
+        } else {
+            Server { of, started_ms: now, ready_ms: is_ready.then_some(now + 3_000), ends_ms: None }
+        });
+    }
+
+    fn is_serving(&self) -> bool {
+        self.server.is_some_and(|server| server.ready_ms.is_some_and(|ready| ready <= self.now_ms))
+    }
+
+    /// The evidence, as `gather` would find it.
+    fn gather(&mut self) -> Evidence {
+        let memory = &mut self.memory;
+        let is_serving = self.server.is_some_and(|server| server.ready_ms.is_some_and(|ready| ready <= self.now_ms));
+        let pid = self.server.map(|server| i32::try_from(server.started_ms).unwrap());
+        if !is_serving || memory.serving_pid != pid {
+            memory.serving_since_ms = None;
+        }
+        if is_serving {
+            memory.serving_since_ms.get_or_insert(self.now_ms);
+        }
+        memory.serving_pid = pid;
+        let kubelet = (self.now_ms >= self.kubelet.started_ms).then_some(self.kubelet.started_ms);
+        if let (true, Some(started)) = (is_serving, kubelet) {
+            memory.kubelet_with_api = Some((1, started));
+        }
+        match pid {
+            Some(_) => memory.gone_since_ms = None,
+            None => _ = memory.gone_since_ms.get_or_insert(self.now_ms),
+        }
+        Evidence {
+            in_place: self.in_place,
+            process: self.server.map(|server| Process {
+                runs: match server.of {
+                    Text::Before => Runs::Before,
+                    Text::After => Runs::After,
+                },
+                started_since_boot_ms: server.started_ms,
+            }),
+            released: memory.gone_since_ms.is_some_and(|gone| self.now_ms - gone >= 1_500),
+            serving_ms: memory.serving_since_ms.map(|since| self.now_ms - since),
+            starts: self.starts,
+            last_words: (self.starts > 0).then(|| "boom".to_string()),
+            kubelet: kubelet.map(|started| Kubelet {
+                started_since_boot_ms: started,
+                has_seen_api: memory.kubelet_with_api == Some((1, started)),
+            }),
+        }
+    }
+
+    /// One look of the guard, and one step; false where there was none to take.
+    fn look(&mut self) -> Result<bool, Error> {
+        let evidence = self.gather();
+        let now = self.clock();
+        let step = verdict::next(&self.change, &evidence, &now);
+        // Repairing is repeated; now and then is enough here.
+        if step == Step::Wait || step == Step::RepairFiles && !self.now_ms.is_multiple_of(5_000) {
+            return Ok(false);
+        }
+        let locked = self.state.try_lock()?.expect("one guard at a time");
+        carry_out(&locked, &mut locked.journal()?, &step, &evidence, &now, &self.memory)?;
+        if step == Step::EndKubelet {
+            self.restart_kubelet(10_000);
+        }
+        Ok(true)
+    }
+
+    /// The kubelet is gone, and its service manager brings it back. Containers stay.
+    fn restart_kubelet(&mut self, after_ms: u64) {
+        self.kubelet = PlayedKubelet {
+            started_ms: self.now_ms + after_ms,
+            is_new: true,
+            has_seen_api: false,
+            runs: None,
+            not_before_ms: self.now_ms + after_ms,
+            exits: 0,
+        };
+    }
+
+    fn restart_guard(&mut self) {
+        self.memory = Memory::default();
+        // It is a static pod: there is none without a kubelet.
+        self.guard_not_before_ms = self.now_ms.max(self.kubelet.started_ms) + 3_000;
+    }
+
+    /// Power off and on.
+    fn reboot(&mut self) {
+        self.boot += 1;
+        self.now_ms = 5_000;
+        self.server = None;
+        self.restart_kubelet(5_000);
+        self.restart_guard();
+    }
+
+    /// Runs the guard until the change is over, with what `happen` does before each look; then lets the node settle.
+    fn run(&mut self, mut happen: impl FnMut(&mut World)) {
+        let mut passed = 0;
+        while !self.change.stage.is_final() {
+            passed += TICK_MS;
+            assert!(passed < LIMIT_MS, "{self:?} does not come to an end");
+            self.tick();
+            happen(self);
+            if self.now_ms < self.guard_not_before_ms {
+                continue;
+            }
+            match catch_unwind(AssertUnwindSafe(|| self.look())) {
+                Ok(Ok(false)) => continue,
+                Ok(Ok(true)) => {}
+                // The guard ends, and the kubelet starts it anew.
+                Ok(Err(_)) => self.restart_guard(),
+                Err(panic) if panic.is::<Killed>() => self.restart_guard(),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+            self.refresh();
+            self.check_manifest();
+        }
+        for _ in 0..LIMIT_MS / TICK_MS {
+            self.tick();
+            if self.is_serving() {
+                break;
+            }
+        }
+    }
+
+    /// At any moment: a whole manifest, or none while it is taken out; and a journal that can be read.
+    fn check_manifest(&self) {
+        if self.in_place == InPlace::Missing {
+            assert_eq!(self.scenario.method, Method::Swift, "{self:?}: the manifest is gone");
+            assert!(!self.change.stage.is_final(), "{self:?}: it ended without a manifest");
+        }
+    }
+
+    /// At the end: the API server serves, with what the journal says.
+    fn check_end(&self) {
+        let change = &self.change;
+        assert!(self.is_serving(), "{self:?}: the API server stays down");
+        let there = self.there();
+        let journal = self.state.journal().unwrap();
+        match change.stage {
+            Stage::Confirmed => {
+                assert_eq!((there, self.scenario.fate), (Some(Text::After), Fate::Good), "{self:?}");
+                assert_eq!(journal.confirmed.unwrap().manifest, change.after);
+            }
+            Stage::RolledBack | Stage::Abandoned => {
+                assert_eq!(there, Some(Text::Before), "{self:?}");
+                let failure = journal.failures.last().map(|failure| &failure.target);
+                assert_eq!(failure == Some(&change.target), change.stage == Stage::RolledBack, "{self:?}");
+            }
+            other => panic!("{other:?} is no end"),
+        }
+        let server = self.server.unwrap();
+        assert_eq!(Some(server.of), there, "{self:?}: what runs is what lies there");
+        let left: Vec<String> = self.state.host.list(MANIFESTS_DIR).unwrap();
+        let ours = |name: &String| name.starts_with('.');
+        assert!(!left.iter().any(ours), "{self:?}: left behind: {left:?}");
+    }
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let change = &self.change;
+        let cause = change.cause.as_ref().map(|Cause { reason, .. }| reason);
+        write!(
+            f,
+            "{:?} at {} ms of boot {}, stage {:?}, cause {cause:?}, way {:?}, {:?}, server {:?}, fault at {:?}, in {}",
+            self.scenario,
+            self.now_ms,
+            self.boot,
+            change.stage,
+            change.rollback.as_ref().map(|rollback| rollback.way),
+            self.kubelet,
+            self.server,
+            self.state.host.faults.happened(),
+            self.directory.path().display()
+        )
+    }
+}
+
+/// A wrong flag on a node that may not end its kubelet is left out: after a reboot it waits for a person, as was asked for.
+fn scenarios() -> impl Iterator<Item = Scenario> {
+    let fates = [
+        (Fate::Good, RestartKubelet::WhenStuck),
+        (Fate::BadPolicy, RestartKubelet::WhenStuck),
+        (Fate::BadPolicy, RestartKubelet::Never),
+        (Fate::BadFlag, RestartKubelet::WhenStuck),
+        (Fate::NeverReady, RestartKubelet::WhenStuck),
+    ];
+    fates.into_iter().flat_map(|(fate, restart_kubelet)| {
+        [Method::Replace, Method::Swift].into_iter().flat_map(move |method| {
+            [false, true].into_iter().map(move |is_second| Scenario { fate, method, is_second, restart_kubelet })
+        })
+    })
+}
+
+#[test]
+fn without_a_fault_what_is_good_is_confirmed_and_what_is_bad_is_taken_back() {
+    for template in Template::all() {
+        let mut world = template.world(1);
+        world.run(|_| ());
+        world.check_end();
+        let want = if template.scenario.fate == Fate::Good { Stage::Confirmed } else { Stage::RolledBack };
+        assert_eq!(world.change.stage, want, "{world:?}");
+    }
+}
+
+#[test]
+fn a_stop_or_a_failure_at_any_file_operation_leaves_a_node_that_serves() {
+    for template in Template::all() {
+        let points = {
+            let mut world = template.world(1);
+            let before = world.state.host.faults.reached_so_far();
+            world.run(|_| ());
+            world.state.host.faults.reached_so_far() - before
+        };
+        assert!(points > 10, "{:?} passes {points} fault points", template.scenario);
+        for point in 0..points {
+            // The process is killed, the machine stops, the operation fails.
+            for (fault, reboots) in
+                [(Fault::Kill, false), (Fault::Kill, true), (Fault::Fail(std::io::ErrorKind::StorageFull), false)]
+            {
+                let mut world = template.world(1);
+                world.state.host.faults.arm(point, fault);
+                let mut has_rebooted = !reboots;
+                world.run(|world| {
+                    if !has_rebooted && world.state.host.faults.happened().is_some() {
+                        has_rebooted = true;
+                        world.reboot();
+                    }
+                });
+                assert!(world.state.host.faults.happened().is_some(), "{world:?}: point {point} was not reached");
+                world.check_end();
+            }
+        }
+    }
+}
+
+/// Runs of random faults at random moments: `TORTURE_RUNS` (default 400) from `TORTURE_SEED` (default 1) on.
+#[test]
+fn random_faults_at_random_moments_leave_a_node_that_serves() {
+    #[expect(clippy::disallowed_methods, reason = "a test is asked for more runs")]
+    let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().unwrap());
+    let first = number("TORTURE_SEED", 1);
+    let all = Template::all();
+    for seed in first..first + number("TORTURE_RUNS", 400) {
+        let mut world = all[usize::try_from(seed).unwrap() % all.len()].world(seed);
+        let mut faults = 1 + world.random.next(4);
+        world.run(|world| {
+            // On average one in 20 s.
+            if faults == 0 || world.random.next(200) != 0 {
+                return;
+            }
+            faults -= 1;
+            match world.random.next(5) {
+                0 => world.reboot(),
+                1 => world.restart_kubelet(10_000),
+                2 => world.memory = Memory::default(),
+                3 => world.state.host.faults.arm(world.random.next(6), Fault::Fail(std::io::ErrorKind::Other)),
+                _ => {
+                    let at = world.random.next(6);
+                    world.state.host.faults.arm(at, Fault::Kill);
+                }
+            }
+        });
+        world.check_end();
+    }
+}
