@@ -8,6 +8,8 @@ python=/usr/bin/python3
 cache=${AUDIT_OPERATOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/audit-operator}
 key=$(cd "$here" && { echo "$KUBERNETES"; cat build programs/*/go.mod programs/*/go.sum; } | sha256sum | cut -c1-12)
 bin=$cache/testbed/$key/bin
+# What the nodes start from also depends on how it is put together.
+template_key=$key-$(cd "$here" && cat template image.py systemctl nodeinit.py | sha256sum | cut -c1-12)
 # Images, node disks and pids of the one cluster.
 state=${AUDIT_OPERATOR_TESTBED:-${TMPDIR:-/tmp}/audit-operator-testbed}
 run=$state/run
@@ -44,4 +46,12 @@ in_node() { # in_node NODE COMMAND…
   nsenter -t "$pid" -m -u -i -n -p -- /usr/bin/env -i HOME=/root TERM=dumb KUBECONFIG=/etc/kubernetes/admin.conf \
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin "$@"
 }
-kubectl() { in_node cp1 kubectl "$@"; }
+# kubectl and helm are the machine's, with its files, and the network of cp1.
+on_cp1() { # on_cp1 PROGRAM [ARG…]
+  local config=$run/admin.conf new=$run/admin.conf.$$.$RANDOM pid
+  pid=$(pid_of cp1) || fail "node cp1 is not running"
+  (umask 077; sed "s|https://$ENDPOINT|https://$(ip_of cp1):6443|" "$(disk_of cp1)/etc/kubernetes/admin.conf" > "$new" && mv "$new" "$config") || fail "cp1 has no cluster yet"
+  nsenter -t "$pid" -n -- env KUBECONFIG="$config" HELM_CACHE_HOME="$state/helm" HELM_CONFIG_HOME="$state/helm" HELM_DATA_HOME="$state/helm" "$bin/$1" "${@:2}"
+}
+kubectl() { on_cp1 kubectl "$@"; }
+known() { case " $nodes " in *" ${1:-} "*) ;; *) cannot "there is no node ${1:-without a name}: one of $nodes" ;; esac; }
