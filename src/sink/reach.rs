@@ -1,187 +1,190 @@
 //! Can a webhook be reached from this node? Resolves, connects and verifies as kube-apiserver would; never sends a request, since for some
 //! receivers any request is an event.
+//!
+//! *Caveats.* No client certificate is shown. A server that asks for one has shown its own by then, and that is all that is
+//! asked here; whether it takes the one of kube-apiserver is told by what is delivered.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
+use rustls::time_provider::TimeProvider;
+use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
 
-use super::{no, yes};
+use super::dial::{Dialed, Failure, dial};
+use super::{certificate, no, yes};
 use crate::api::{Finding, Reason, TlsTarget, WebhookTarget};
 use crate::tls::AnyCertificate;
 
-/// A certificate that ends sooner is told of while it still holds.
-const EXPIRES_SOON_DAYS: i64 = 14;
-
-/// Connects to a webhook. `host_root` is where the files of the node lie.
+/// Connects to a webhook. `host_root` is where the files of the node lie. `timeout` is for the connection, the resolving of
+/// its name included, and once more for the TLS handshake: Go counts them apart too.
 pub async fn reach(target: &WebhookTarget, host_root: &Path, timeout: Duration, now: Timestamp) -> Finding {
-    let name = format!("{}:{}", target.host, target.port);
-    match tokio::time::timeout(timeout, connect(target, &name, host_root, now)).await {
-        Ok(Ok(finding) | Err(finding)) => finding,
-        Err(_) => no(Reason::ConnectFailed, format!("{name} does not answer within {} s", timeout.as_secs())),
-    }
+    let deadline = Instant::now() + timeout;
+    let bare = target.host.trim_start_matches('[').trim_end_matches(']');
+    let why = match timeout_at(deadline, tokio::net::lookup_host((bare, target.port))).await {
+        Ok(Ok(addresses)) => {
+            let addresses: Vec<_> = addresses.collect();
+            return reach_one_of(&addresses, target, host_root, deadline, timeout, now).await;
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {} s", timeout.as_secs()),
+    };
+    no(Reason::ResolveFailed, format!("{} has no address for this node: {why}", target.host))
 }
 
-async fn connect(target: &WebhookTarget, name: &str, host_root: &Path, now: Timestamp) -> Result<Finding, Finding> {
-    let bare = target.host.trim_start_matches('[').trim_end_matches(']');
-    let addresses = tokio::net::lookup_host((bare, target.port)).await;
-    let addresses: Vec<_> = addresses
-        .map_err(|error| no(Reason::ResolveFailed, format!("{} has no address for this node: {error}", target.host)))?
-        .collect();
-    let stream = TcpStream::connect(&addresses[..])
-        .await
-        .map_err(|error| no(Reason::ConnectFailed, format!("{name}: {}", plain(&error))))?;
-    let Some(tls) = &target.tls else { return Ok(yes(Reason::Reachable, "")) };
-    let config = config(tls, host_root)?;
+/// As [`reach`], with the addresses that the name was resolved to.
+async fn reach_one_of(
+    addresses: &[SocketAddr],
+    target: &WebhookTarget,
+    host_root: &Path,
+    deadline: Instant,
+    timeout: Duration,
+    now: Timestamp,
+) -> Finding {
+    let name = format!("{}:{}", target.host, target.port);
+    let Dialed { stream, failed } = match dial(addresses, deadline).await {
+        Ok(dialed) => dialed,
+        Err(failed) => return no(Reason::ConnectFailed, format!("{name}: {}", list(&failed, target))),
+    };
+    let mut finding = match &target.tls {
+        None => yes(Reason::Reachable, ""),
+        Some(tls) => match tokio::time::timeout(timeout, shake_hands(stream, tls, host_root, now)).await {
+            Ok(Ok(finding)) => finding,
+            Ok(Err(finding)) => Finding { message: format!("{name}: {}", finding.message), ..finding },
+            Err(_) => no(
+                Reason::TlsFailed,
+                format!("{name} takes the connection, and then says nothing within {} s", timeout.as_secs()),
+            ),
+        },
+    };
+    // kube-apiserver loses time at such an address whenever it connects.
+    if !failed.is_empty() {
+        let gap = if finding.message.is_empty() { "" } else { "; " };
+        finding.message =
+            format!("{}{gap}not every address of {name} answers: {}", finding.message, list(&failed, target));
+    }
+    finding
+}
+
+/// The addresses that failed, each with its reason.
+fn list(failed: &[Failure], target: &WebhookTarget) -> String {
+    let one = |failure: &Failure| {
+        let ip = failure.address.ip().to_string();
+        if target.host.trim_matches(['[', ']']) == ip {
+            failure.why.to_string()
+        } else {
+            format!("{ip}: {}", failure.why)
+        }
+    };
+    failed.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// Verifies the server as kube-apiserver does, and says goodbye.
+async fn shake_hands(stream: TcpStream, tls: &TlsTarget, host_root: &Path, now: Timestamp) -> Result<Finding, Finding> {
     let server_name = ServerName::try_from(tls.server_name.clone()).map_err(|_| {
         no(Reason::CertificateInvalid, format!("{:?} is not a name that a certificate can carry", tls.server_name))
     })?;
-    let connected = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(server_name, stream).await;
-    let stream = connected.map_err(|error| handshake(name, &error, tls))?;
-    let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    Ok(leaf.map_or_else(|| yes(Reason::Reachable, ""), |leaf| expiry(leaf, now)))
+    let asked = Arc::new(Asked::default());
+    let config = config(tls, host_root, asked.clone(), now)?;
+    let stream = match TlsConnector::from(Arc::new(config)).connect(server_name, stream).await {
+        Ok(stream) => stream,
+        Err(error) => return judge_failure(&error, tls, &asked, now),
+    };
+    // With insecureSkipVerify nobody looks at the dates.
+    let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).filter(|_| !tls.insecure_skip_verify);
+    let not_after = leaf.and_then(|leaf| {
+        let (_, certificate) = x509_parser::parse_x509_certificate(leaf).ok()?;
+        Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
+    });
+    Ok(not_after.map_or_else(|| yes(Reason::Reachable, ""), |not_after| certificate::accepted(not_after, now)))
 }
 
-fn config(tls: &TlsTarget, host_root: &Path) -> Result<ClientConfig, Finding> {
-    let builder = ClientConfig::builder();
+fn config(tls: &TlsTarget, host_root: &Path, asked: Arc<Asked>, now: Timestamp) -> Result<ClientConfig, Finding> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_details(provider, Arc::new(At(now)))
+        .with_safe_default_protocol_versions()
+        .expect("ring knows the versions of TLS");
     if tls.insecure_skip_verify {
         return Ok(builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyCertificate))
-            .with_no_client_auth());
+            .with_client_cert_resolver(asked));
     }
     let mut roots = RootCertStore::empty();
     match &tls.ca_file {
         Some(file) => {
-            let unreadable = |why: String| no(Reason::CertificateInvalid, format!("the authorities in {file}: {why}"));
+            let unusable = |why: String| no(Reason::CertificateInvalid, format!("the authorities in {file}: {why}"));
             let path = host_root.join(file.trim_start_matches('/'));
-            let pem = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+            let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
             for certificate in CertificateDer::pem_slice_iter(&pem) {
-                let certificate = certificate.map_err(|error| unreadable(error.to_string()))?;
-                roots.add(certificate).map_err(|error| unreadable(error.to_string()))?;
+                let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
+                roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
+            }
+            if roots.is_empty() {
+                return Err(unusable("there is no certificate".into()));
             }
         }
         // kube-apiserver has the roots of its own image; the node's are the nearest that can be seen from here.
         None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
     }
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    Ok(builder.with_root_certificates(roots).with_client_cert_resolver(asked))
 }
 
-fn handshake(name: &str, error: &io::Error, tls: &TlsTarget) -> Finding {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match inner {
+fn judge_failure(error: &io::Error, tls: &TlsTarget, asked: &Asked, now: Timestamp) -> Result<Finding, Finding> {
+    let message = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(why)) => {
-            let from = tls.ca_file.as_ref().map_or(
-                "the authorities of this node (kube-apiserver has those of its image)",
-                |_| "the authorities of the Setup",
-            );
-            no(
-                Reason::CertificateInvalid,
-                format!("{name}: the certificate does not hold for {} by {from}: {why}", tls.server_name),
-            )
+            return Err(no(Reason::CertificateInvalid, certificate::refused(why, tls, now)));
         }
-        _ => no(Reason::TlsFailed, format!("{name}: no TLS connection: {error}")),
+        // Before TLS 1.3 a server that wants a client certificate ends the handshake where there is none; its own was verified by then.
+        Some(rustls::Error::AlertReceived(_)) if asked.0.load(Ordering::Relaxed) => {
+            return Ok(yes(Reason::Reachable, ""));
+        }
+        Some(rustls::Error::AlertReceived(alert)) => format!("the server refuses the TLS handshake: {alert:?}"),
+        Some(rustls::Error::InvalidMessage(_)) => "what answers there does not speak TLS".into(),
+        _ if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "the server ends the connection instead of a TLS handshake".into()
+        }
+        _ => format!("no TLS connection: {error}"),
+    };
+    Err(no(Reason::TlsFailed, message))
+}
+
+/// Shows no client certificate, and remembers that one was asked for.
+#[derive(Debug, Default)]
+struct Asked(AtomicBool);
+
+impl ResolvesClientCert for Asked {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.store(true, Ordering::Relaxed);
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
     }
 }
 
-fn expiry(leaf: &CertificateDer<'_>, now: Timestamp) -> Finding {
-    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(leaf) else { return yes(Reason::Reachable, "") };
-    let days = (certificate.validity().not_after.timestamp() - now.as_second()) / 86_400;
-    match days {
-        days if days < 0 => no(Reason::CertificateInvalid, format!("the certificate ended {} days ago", -days)),
-        days if days < EXPIRES_SOON_DAYS => yes(Reason::Reachable, format!("the certificate ends in {days} days")),
-        _ => yes(Reason::Reachable, ""),
-    }
-}
+/// A clock that stands: certificates are judged at the `now` that was passed in.
+#[derive(Debug)]
+struct At(Timestamp);
 
-fn plain(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "nothing listens there (connection refused)".into(),
-        _ => error.to_string(),
+impl TimeProvider for At {
+    fn current_time(&self) -> Option<UnixTime> {
+        let seconds = u64::try_from(self.0.as_second()).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::net::TcpListener;
-
-    use super::*;
-    use crate::api::Truth;
-
-    const TIMEOUT: Duration = Duration::from_secs(5);
-
-    fn now() -> Timestamp {
-        #[expect(clippy::disallowed_methods, reason = "the certificates of the test are made now")]
-        Timestamp::now()
-    }
-
-    fn target(port: u16, tls: Option<TlsTarget>) -> WebhookTarget {
-        WebhookTarget { host: "127.0.0.1".into(), port, tls, max_wait_seconds: 30 }
-    }
-
-    fn tls(server_name: &str) -> Option<TlsTarget> {
-        Some(TlsTarget {
-            server_name: server_name.into(),
-            ca_file: Some("/ca.crt".into()),
-            insecure_skip_verify: false,
-        })
-    }
-
-    /// A TLS server for `sink.test` on loopback, and a root with the authority that it comes from.
-    async fn server() -> (u16, tempfile::TempDir) {
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let key = rcgen::generate_simple_self_signed(vec!["sink.test".to_string()]).unwrap();
-        let root = tempfile::tempdir().unwrap();
-        crate::node::files::Host::new(root.path()).replace("/ca.crt", key.cert.pem().as_bytes(), 0o600).unwrap();
-        let certificates = vec![key.cert.der().clone()];
-        let private = rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
-        let config =
-            rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(certificates, private).unwrap();
-        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                drop(acceptor.accept(stream).await);
-            }
-        });
-        (port, root)
-    }
-
-    #[tokio::test]
-    async fn a_server_that_holds_is_reachable_and_a_wrong_name_or_authority_is_not() {
-        let (port, root) = server().await;
-        let (_, other_root) = server().await;
-        let good = reach(&target(port, tls("sink.test")), root.path(), TIMEOUT, now()).await;
-        assert_eq!(good.status, Truth::True, "{good:?}");
-        let wrong_name = reach(&target(port, tls("other.test")), root.path(), TIMEOUT, now()).await;
-        assert_eq!(
-            (wrong_name.status, wrong_name.reason),
-            (Truth::False, Reason::CertificateInvalid),
-            "{wrong_name:?}"
-        );
-        let untrusted = reach(&target(port, tls("sink.test")), other_root.path(), TIMEOUT, now()).await;
-        assert_eq!((untrusted.status, untrusted.reason), (Truth::False, Reason::CertificateInvalid), "{untrusted:?}");
-        let blind = Some(TlsTarget { insecure_skip_verify: true, ..tls("other.test").unwrap() });
-        assert_eq!(reach(&target(port, blind), root.path(), TIMEOUT, now()).await.status, Truth::True);
-    }
-
-    #[tokio::test]
-    async fn a_closed_port_and_a_name_without_address_are_told_apart() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let plain = reach(&target(port, None), Path::new("/"), TIMEOUT, now()).await;
-        assert_eq!(plain.status, Truth::True);
-        drop(listener);
-        let closed = reach(&target(port, None), Path::new("/"), TIMEOUT, now()).await;
-        assert_eq!(closed.reason, Reason::ConnectFailed);
-        let nowhere = WebhookTarget { host: "no-such-host.invalid".into(), ..target(port, None) };
-        assert_eq!(reach(&nowhere, Path::new("/"), TIMEOUT, now()).await.reason, Reason::ResolveFailed);
-    }
-}
+mod tests;
