@@ -19,7 +19,7 @@ struct ByOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByPhase {
     setup: String,
-    phase: String,
+    phase: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -70,7 +70,7 @@ impl Metrics {
 
     pub(super) fn observe(&self, setup: &str, status: &AuditSetupStatus) {
         for node in &status.nodes {
-            let labels = ByPhase { setup: setup.into(), phase: format!("{:?}", node.phase) };
+            let labels = ByPhase { setup: setup.into(), phase: node.phase.as_str() };
             self.nodes.get_or_create(&labels).inc();
         }
         for sink in &status.sinks {
