@@ -45,12 +45,7 @@ pub fn fit(mut document: Value) -> Fit {
     // The API server knows these without being told.
     schema["properties"]["apiVersion"] = json!({"type": "string"});
     schema["properties"]["kind"] = json!({"type": "string"});
-    let words = json!({"type": "object", "additionalProperties": {"type": "string"}});
-    schema["properties"]["metadata"] = json!({
-        "type": "object",
-        "x-kubernetes-preserve-unknown-fields": true,
-        "properties": {"name": {"type": "string"}, "labels": words, "annotations": words},
-    });
+    schema["properties"]["metadata"] = metadata_schema();
     schema["required"] = json!(["apiVersion", "kind", "metadata", "spec"]);
     if let Some(fields) = document.as_object_mut() {
         // Not the user's.
@@ -71,6 +66,30 @@ pub fn fit(mut document: Value) -> Fit {
     Fit { setup, problems, taken_out }
 }
 
+/// ObjectMeta. What a user does not write is not looked into.
+fn metadata_schema() -> Value {
+    let text = json!({"type": "string"});
+    let words = json!({"type": "object", "additionalProperties": text, "nullable": true});
+    let mut schema = json!({"type": "object", "properties": {
+        "name": text, "generateName": text, "namespace": text, "labels": words, "annotations": words,
+        "generation": {"type": "integer", "nullable": true},
+    }});
+    for written_by_others in [
+        "creationTimestamp",
+        "deletionGracePeriodSeconds",
+        "deletionTimestamp",
+        "finalizers",
+        "managedFields",
+        "ownerReferences",
+        "resourceVersion",
+        "selfLink",
+        "uid",
+    ] {
+        schema["properties"][written_by_others] = json!({});
+    }
+    schema
+}
+
 #[derive(Default)]
 struct Found {
     problems: Vec<Problem>,
@@ -83,6 +102,7 @@ impl Found {
         let wanted = schema["type"].as_str().unwrap_or_default();
         match (wanted, &mut *value) {
             (_, Value::Null) if schema["nullable"] == true => true,
+            ("", _) => true,
             ("object", Value::Object(_)) => self.fit_object(schema, value, path),
             ("array", Value::Array(items)) => {
                 let mut fits = true;
@@ -118,7 +138,6 @@ impl Found {
                 None if schema["additionalProperties"].is_object() => {
                     self.fit(&schema["additionalProperties"], value, &below)
                 }
-                None if schema["x-kubernetes-preserve-unknown-fields"] == true => true,
                 None => {
                     let known: Vec<_> = known.iter().flat_map(|known| known.keys()).map(String::as_str).collect();
                     self.bad(&below, format!("there is no such field; there are: {}", known.join(", ")))
@@ -171,7 +190,7 @@ fn mismatch(wanted: &str, value: &Value) -> String {
         _ => false,
     };
     let (is, what_to_do) = match value {
-        Value::Null => ("null".to_string(), ": leave the field out"),
+        Value::Null => ("null".to_string(), ""),
         Value::Bool(value) if wanted == "string" => (format!("the boolean {value} to YAML"), ": put it in quotes"),
         Value::Bool(value) => (format!("the boolean {value}"), ""),
         Value::Number(number) if wanted == "string" => (format!("the number {number}"), ": put it in quotes"),
@@ -253,7 +272,7 @@ mod tests {
         json!({
             "apiVersion": "audit-operator.io/v1alpha1",
             "kind": "AuditSetup",
-            "metadata": {"name": "a", "generation": 3},
+            "metadata": {"name": "a", "generation": 3, "labels": null, "finalizers": ["a/b"], "uid": "1-2"},
             "spec": serde_json::from_str::<Value>(spec).unwrap_or_else(|error| panic!("{spec}: {error}")),
             "status": {"anything": "goes"},
         })
@@ -307,10 +326,7 @@ mod tests {
                 log(r#"{"maxAge":3}"#),
                 "spec.sinks[0].log.maxAge: there is no such field; there are: compress, delivery, format, maxAgeDays, maxBackups, maxSizeMegabytes, path",
             ),
-            (
-                policy(r#"{"prepend":null,"preset":"gce"}"#),
-                "spec.policy.prepend: is null, and must be a list: leave the field out",
-            ),
+            (policy(r#"{"prepend":null,"preset":"gce"}"#), "spec.policy.prepend: is null, and must be a list"),
             (policy(r#"{"rules":[{"level":"None"},{"verbs":["get"]}]}"#), "spec.policy.rules[1].level: is missing"),
             (
                 policy(r#"{"rules":[{"level":"None","users":"me"}]}"#),
@@ -330,6 +346,10 @@ mod tests {
     fn the_head_of_a_document_fits_too() {
         for (document, want) in [
             (json!([]), ": is a list, and must be a mapping"),
+            (
+                json!({"apiVersion": "v", "kind": "k", "metadata": {"nam": "a", "name": 1}, "spec": null}),
+                "metadata.nam: there is no such field; there are: annotations, creationTimestamp, deletionGracePeriodSeconds, deletionTimestamp, finalizers, generateName, generation, labels, managedFields, name, namespace, ownerReferences, resourceVersion, selfLink, uid\nmetadata.name: is the number 1, and must be a text: put it in quotes\nspec: is null, and must be a mapping",
+            ),
             (
                 json!({"metadata": {"labels": {"a": 1}}}),
                 "metadata.labels.a: is the number 1, and must be a text: put it in quotes\napiVersion: is missing\nkind: is missing\nspec: is missing",

@@ -14,11 +14,15 @@ pub(super) type Place = (u64, u64);
 /// Deeper is no object of Kubernetes.
 const MAX_DEPTH: usize = 100;
 
+/// Below it every whole number is one of a float64: 2^53.
+const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
+
 /// A document that is YAML.
 #[derive(Debug)]
 pub(super) struct Tree {
     pub(super) value: Value,
-    /// Fields that are there twice, with the place of the second. The first counts here; kubectl takes neither.
+    /// Fields that are there twice, with the place of the second. The first counts here; kubectl would
+    /// quietly take the last.
     pub(super) twice: Vec<(String, Place)>,
 }
 
@@ -58,6 +62,9 @@ impl<'a> Reader<'a> {
                     Some(tag) if tag.is_yaml_core_schema_tag("str") => false,
                     Some(_) => return None,
                 };
+                if is_plain && is_beyond_json(&text) {
+                    return None;
+                }
                 (if is_plain { plain(&text) } else { Value::String(text.into_owned()) }, anchor)
             }
             Event::SequenceStart(_, anchor, None) => {
@@ -145,6 +152,12 @@ fn plain(text: &str) -> Value {
     number.map_or_else(|| Value::String(text.to_string()), Value::Number)
 }
 
+/// Infinite, or no number.
+fn is_beyond_json(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    matches!(unsigned, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN")
+}
+
 /// Go's `strconv.ParseInt(text, 0, 64)`, and `0b` with a sign before it.
 fn integer(text: &str) -> Option<Number> {
     let (sign, unsigned) = match text.as_bytes().first()? {
@@ -172,7 +185,13 @@ fn float(text: &str) -> Option<Number> {
     if !is_number || !text.contains(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    text.parse().ok().and_then(Number::from_f64)
+    let value: f64 = text.parse().ok()?;
+    // Written as JSON, 3.0 is 3.
+    #[expect(clippy::cast_possible_truncation, reason = "it is whole and in range")]
+    if value.fract() == 0.0 && value.abs() < MAX_WHOLE {
+        return Some(Number::from(value as i64));
+    }
+    Number::from_f64(value)
 }
 
 fn place(span: &Span) -> Place {
@@ -267,10 +286,12 @@ mod tests {
             ("017", json!(15)),
             ("0o17", json!(15)),
             ("1_000", json!(1000)),
-            ("08", json!(8.0)),
+            ("08", json!(8)),
             ("1.5", json!(1.5)),
             (".5", json!(0.5)),
-            ("1e3", json!(1000.0)),
+            ("1e3", json!(1000)),
+            ("3.0", json!(3)),
+            ("1e30", json!(1e30)),
             ("18446744073709551615", json!(u64::MAX)),
             ("on", json!(true)),
             ("'on'", json!("on")),
@@ -282,7 +303,6 @@ mod tests {
             ("12:30", json!("12:30")),
             ("0x", json!("0x")),
             ("2001-01-01", json!("2001-01-01")),
-            (".inf", json!(".inf")),
             ("|\n  3\n", json!("3\n")),
         ] {
             assert_eq!(read(&format!("a: {text}\n")).map(|tree| tree.value["a"].clone()), Some(want), "{text}");
@@ -302,9 +322,14 @@ mod tests {
             let tree = read(text).unwrap_or_else(|| panic!("{text}"));
             assert_eq!((tree.value, tree.twice), (want, vec![]), "{text}");
         }
-        for text in
-            ["a: [1", "? [a]\n: b\n", "a: !odd b\n", "a: *x\n", &format!("{}1{}", "[".repeat(200), "]".repeat(200))]
-        {
+        for text in [
+            "a: [1",
+            "? [a]\n: b\n",
+            "a: !odd b\n",
+            "a: *x\n",
+            "a: -.inf\n",
+            &format!("{}1{}", "[".repeat(200), "]".repeat(200)),
+        ] {
             assert!(read(text).is_none(), "{text}");
         }
     }
