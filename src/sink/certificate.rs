@@ -40,7 +40,7 @@ pub(super) fn refused(why: &CertificateError, tls: &TlsTarget, now: Timestamp) -
             };
             let names: Vec<_> = presented.iter().map(bare).collect();
             let names = if names.is_empty() { "no name at all".to_string() } else { names.join(", ") };
-            format!("the certificate is for {names}, and not for {}", tls.server_name)
+            format!("the certificate is for {names}, and not for {}; see tls.serverName", tls.server_name)
         }
         CertificateError::UnknownIssuer => {
             format!("the certificate does not come from one of the authorities of {}", whose(tls))
@@ -56,7 +56,7 @@ pub(super) fn refused(why: &CertificateError, tls: &TlsTarget, now: Timestamp) -
 
 fn whose(tls: &TlsTarget) -> &'static str {
     match tls.ca_file {
-        Some(_) => "the Setup",
+        Some(_) => "the Setup (tls.caSecretRef)",
         None => "this node (kube-apiserver has those of its image)",
     }
 }
@@ -139,13 +139,13 @@ mod tests {
             (
                 names(&["DnsName(\"a.test\")", "IpAddress(10.0.0.1)"]),
                 &own,
-                "the certificate is for a.test, 10.0.0.1, and not for sink.test",
+                "the certificate is for a.test, 10.0.0.1, and not for sink.test; see tls.serverName",
             ),
-            (names(&[]), &own, "the certificate is for no name at all, and not for sink.test"),
+            (names(&[]), &own, "the certificate is for no name at all, and not for sink.test; see tls.serverName"),
             (
                 CertificateError::UnknownIssuer,
                 &own,
-                "the certificate does not come from one of the authorities of the Setup",
+                "the certificate does not come from one of the authorities of the Setup (tls.caSecretRef)",
             ),
             (
                 CertificateError::UnknownIssuer,
@@ -155,7 +155,7 @@ mod tests {
             (
                 CertificateError::BadSignature,
                 &own,
-                "the certificate is not signed by the authority of that name among those of the Setup: was it made anew?",
+                "the certificate is not signed by the authority of that name among those of the Setup (tls.caSecretRef): was it made anew?",
             ),
             (CertificateError::Revoked, &own, "the certificate does not hold for sink.test: Revoked"),
         ] {

@@ -132,7 +132,7 @@ async fn a_certificate_is_judged_by_its_dates_its_names_and_its_authority() {
             tls("other.test"),
             "2026-06-01T00:00:00Z",
             CertificateInvalid,
-            format!("{address}: the certificate is for sink.test, and not for other.test"),
+            format!("{address}: the certificate is for sink.test, and not for other.test; see tls.serverName"),
         ),
         (
             tls("no name"),
@@ -156,7 +156,7 @@ async fn an_authority_that_did_not_sign_is_told_and_so_is_a_file_without_one() {
     assert_eq!(found.reason, Reason::CertificateInvalid);
     assert_eq!(
         found.message,
-        format!("{address}: the certificate does not come from one of the authorities of the Setup")
+        format!("{address}: the certificate does not come from one of the authorities of the Setup (tls.caSecretRef)")
     );
     let found = Authority::new("one").reach(address, tls("sink.test"), mid_2026()).await;
     assert_eq!(found.reason, Reason::CertificateInvalid);
