@@ -1,6 +1,6 @@
 //! A YAML document as kubectl sends it, and where its fields stand.
 //!
-//! kubectl reads YAML 1.1 into JSON before anything else (sigs.k8s.io/yaml@v1.6.0 yaml.go#L190-L280): `on` is a boolean and
+//! kubectl reads YAML 1.1 into JSON before anything else (sigs.k8s.io/yaml@v1.6.0 yaml.go#L181-L358): `on` is a boolean and
 //! `0x10` a number, and what is quoted is a text whatever it looks like.
 
 use std::collections::BTreeMap;
@@ -135,7 +135,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What a scalar without quotes is (go.yaml.in/yaml/v2@v2.4.2 resolve.go#L20-L50 and L140-L230).
+/// What a scalar without quotes is (go.yaml.in/yaml/v2@v2.4.3 resolve.go#L32-L50 and L86-L197).
 fn plain(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
@@ -158,7 +158,7 @@ fn is_beyond_json(text: &str) -> bool {
     matches!(unsigned, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN")
 }
 
-/// Go's `strconv.ParseInt(text, 0, 64)`, and `0b` with a sign before it.
+/// Go's `strconv.ParseInt(text, 0, 64)` and `ParseUint`.
 fn integer(text: &str) -> Option<Number> {
     let (sign, unsigned) = match text.as_bytes().first()? {
         b'-' => ("-", &text[1..]),
