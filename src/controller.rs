@@ -15,8 +15,9 @@ use prometheus_client::registry::Registry;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::outage::{self, Outage};
-use crate::{api, telemetry};
+use crate::api;
+use crate::outage::{self, Clients, Outage, clients};
+use crate::telemetry::{self, Health};
 use lease::{Election, Lost};
 use metrics::Metrics;
 use watch::{Watch, Watches};
@@ -47,7 +48,7 @@ pub struct Args {
     /// Name of this controller among those of the cluster: the name of its pod. No two may share one.
     #[arg(long, env = "POD_NAME")]
     pub identity: String,
-    /// Address for metrics and health.
+    /// Address for /metrics, /healthz and /readyz.
     #[arg(long, value_name = "ADDRESS", default_value = "[::]:8080")]
     pub metrics_listen: std::net::SocketAddr,
     /// Obey the annotations `test.audit-operator.io/*` of a Setup. For tests of the operator: they can break a cluster.
@@ -59,12 +60,8 @@ pub struct Args {
 pub enum Error {
     #[error("cannot set up the client of the Kubernetes API")]
     Client(#[source] Box<kube::Error>),
-    #[error("cannot serve metrics on {address}")]
-    Serve {
-        address: std::net::SocketAddr,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Serve(#[from] telemetry::ServeError),
     /// A request that failed, and what it was about.
     #[error("cannot {step} {object}")]
     Request {
@@ -106,32 +103,36 @@ impl Error {
 /// What every step of a pass has at hand.
 struct Context {
     client: Client,
+    /// The client that watches wait with.
+    watches: Client,
     namespace: String,
     obeys_test_hooks: bool,
     recorder: Recorder,
     outage: Outage,
     metrics: Metrics,
+    health: Health,
 }
 
 /// Runs until it is stopped.
 pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
-    let client = Client::try_default().await.map_err(|error| Error::Client(Box::new(error)))?;
+    let Clients { requests: client, watches } = clients().await.map_err(|error| Error::Client(Box::new(error)))?;
     let reporter = Reporter { controller: api::FIELD_MANAGER.into(), instance: Some(args.identity.clone()) };
     let mut election = Election::new(client.clone(), &args.namespace, args.identity);
     let mut registry = Registry::default();
     let context = Context {
         recorder: Recorder::new(client.clone(), reporter),
         client,
+        watches,
         namespace: args.namespace,
         obeys_test_hooks: args.test_hooks,
         outage: Outage::new(),
         metrics: Metrics::new(&mut registry),
+        health: Health::begin(),
     };
 
-    let metrics = telemetry::serve(args.metrics_listen, registry, stop.clone());
-    let address = args.metrics_listen;
-    // Both end with `stop`; only the metrics can end otherwise, with an error at the start.
-    tokio::try_join!(async { metrics.await.map_err(|source| Error::Serve { address, source }) }, async {
+    let served = telemetry::serve(args.metrics_listen, registry, context.health.clone(), stop.clone());
+    // Both end with `stop`; only the server can end otherwise, with an error at the start.
+    tokio::try_join!(served, async {
         campaign(&context, &mut election, &stop).await;
         Ok(())
     })?;
@@ -144,7 +145,7 @@ async fn campaign(context: &Context, election: &mut Election, stop: &Cancellatio
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            () = election.win(&context.outage) => {}
+            () = election.win(&context.outage, &context.health) => {}
         }
         tracing::info!("leading");
         context.metrics.leads(true);
@@ -165,14 +166,17 @@ async fn campaign(context: &Context, election: &mut Election, stop: &Cancellatio
 
 /// Makes pass after pass. Ends only by being dropped.
 async fn lead(context: &Context) {
-    let mut watches = Watches::new(context.client.clone(), &context.namespace);
+    let mut watches = Watches::new(context.watches.clone(), &context.namespace);
     watches.keep([Watch::Setups, Watch::NodeAudits, Watch::Secrets, Watch::ConfigMaps].into());
     let mut retry = RETRY_MIN;
     let mut last_error = None;
     loop {
-        match reconcile::pass(context).await {
+        let made = reconcile::pass(context).await;
+        context.health.turned();
+        match made {
             Ok(pass) => {
                 context.outage.answered();
+                context.health.ready();
                 context.metrics.reconciled("ok");
                 (retry, last_error) = (RETRY_MIN, None);
                 watches.keep(pass.watches);

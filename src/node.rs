@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod files;
 pub mod guard;
+mod metrics;
 mod observe;
 mod probe;
 mod process;

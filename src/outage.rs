@@ -2,12 +2,33 @@
 //! make. One line in the log when it begins, one when it ends.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
+use kube::Client;
 use kube::core::Status;
 use tokio::time::Instant;
 
 use crate::telemetry;
+
+/// A request that is not answered for so long never will be: the machine of an API server may go without a word.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Likewise for a watch, which the API server ends itself after 290 s.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(320);
+
+/// Clients of the Kubernetes API. None waits for ever.
+pub(crate) struct Clients {
+    pub(crate) requests: Client,
+    pub(crate) watches: Client,
+}
+
+pub(crate) async fn clients() -> Result<Clients, kube::Error> {
+    let mut config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
+    config.read_timeout = Some(WATCH_TIMEOUT);
+    let watches = Client::try_from(config.clone())?;
+    config.read_timeout = Some(REQUEST_TIMEOUT);
+    Ok(Clients { requests: Client::try_from(config)?, watches })
+}
 
 /// Whether the API answers, over all who ask.
 #[derive(Debug)]

@@ -1,10 +1,12 @@
 //! Is a sink alive? Three separate facts: it can be reached, it takes what is sent, nothing was lost.
 //!
-//! [`reach`] connects and verifies, and never sends a request. [`canary`] looks for an event that was caused on purpose.
+//! [`reach`] connects ([`dial`]) and verifies ([`certificate`]), and never sends a request. [`canary`] looks for an event that was caused on purpose.
 //! [`metrics`] reads what the API server itself counts. [`deliver`] judges from those, purely. The agent calls all of them.
 
 pub mod canary;
+mod certificate;
 pub mod deliver;
+mod dial;
 pub mod metrics;
 pub mod reach;
 

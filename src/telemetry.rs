@@ -1,12 +1,17 @@
-//! Logs, and the small HTTP server for metrics and health.
+//! Logs, and the small HTTP server for metrics and health that the controller and the agent have in common.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::http::StatusCode;
 use axum::routing::get;
 use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -30,19 +35,90 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), tracing_subscriber::f
     Ok(())
 }
 
+/// A loop that has not come round for so long hangs: a turn is taken every minute at least, and what it waits for is mostly a
+/// request to the Kubernetes API, which kube gives no time limit.
+const HANGS_AFTER: Duration = Duration::from_secs(5 * 60);
+
+/// What /healthz and /readyz say of a program. The program is its loop: what the loop does not tell is not known.
+#[derive(Clone, Debug)]
+pub struct Health(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    /// When the loop last came round; at first, when it began.
+    turned: Mutex<Instant>,
+    is_ready: AtomicBool,
+}
+
+impl Health {
+    /// The loop begins now, and has that long for its first turn.
+    pub fn begin() -> Self {
+        Self(Arc::new(State { turned: Mutex::new(Instant::now()), is_ready: AtomicBool::new(false) }))
+    }
+
+    /// The loop came round, whether its turn failed or not.
+    pub fn turned(&self) {
+        *self.0.turned.lock().expect("nobody panics with this lock") = Instant::now();
+    }
+
+    /// The program does what it is there for. It stays ready: what fails later is told by status and metrics, and an API that
+    /// is away must not make its own operator look broken.
+    pub fn ready(&self) {
+        self.0.is_ready.store(true, Ordering::Relaxed);
+    }
+
+    fn healthz(&self, now: Instant) -> Answer {
+        let turned = *self.0.turned.lock().expect("nobody panics with this lock");
+        match now.saturating_duration_since(turned) {
+            since if since <= HANGS_AFTER => (StatusCode::OK, "ok\n".into()),
+            since => (StatusCode::SERVICE_UNAVAILABLE, format!("no turn was taken for {} s\n", since.as_secs())),
+        }
+    }
+
+    fn readyz(&self) -> Answer {
+        if self.0.is_ready.load(Ordering::Relaxed) {
+            (StatusCode::OK, "ok\n".into())
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "no turn was completed yet\n".into())
+        }
+    }
+}
+
+type Answer = (StatusCode, String);
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot serve metrics and health on {address}")]
+pub struct ServeError {
+    address: SocketAddr,
+    #[source]
+    source: io::Error,
+}
+
 /// Serves /metrics, /healthz and /readyz until `stop`.
-pub async fn serve(address: SocketAddr, registry: Registry, stop: CancellationToken) -> std::io::Result<()> {
-    let listener = tokio::net::TcpListener::bind(address).await?;
+pub async fn serve(
+    address: SocketAddr,
+    registry: Registry,
+    health: Health,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
+    let served = async {
+        let listener = TcpListener::bind(address).await?;
+        axum::serve(listener, router(registry, health)).with_graceful_shutdown(stop.cancelled_owned()).await
+    };
+    served.await.map_err(|source| ServeError { address, source })
+}
+
+fn router(registry: Registry, health: Health) -> Router {
     let registry = Arc::new(registry);
     let metrics = move || {
         let registry = registry.clone();
         async move { ([("content-type", EXPOSITION_TYPE)], exposition(&registry)) }
     };
-    let router = Router::new()
+    let for_healthz = health.clone();
+    Router::new()
         .route("/metrics", get(metrics))
-        .route("/healthz", get(|| async { "ok" }))
-        .route("/readyz", get(|| async { "ok" }));
-    axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await
+        .route("/healthz", get(async move || for_healthz.healthz(Instant::now())))
+        .route("/readyz", get(async move || health.readyz()))
 }
 
 /// Content type of [`exposition`].
@@ -71,4 +147,58 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         }
     }
     Chain(error).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn a_loop_that_does_not_come_round_is_not_healthy() {
+        let health = Health::begin();
+        let now = Instant::now();
+        assert_eq!(health.healthz(now).0, StatusCode::OK);
+        let (status, text) = health.healthz(now + Duration::from_secs(301));
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(text.starts_with("no turn was taken for 30"), "{text}");
+        *health.0.turned.lock().unwrap() = now + Duration::from_secs(200);
+        assert_eq!(health.healthz(now + Duration::from_secs(301)).0, StatusCode::OK);
+    }
+
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_program_is_ready_when_it_says_so_and_its_metrics_are_served_before() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut registry = Registry::default();
+        registry.register("answer", "A number", prometheus_client::metrics::gauge::ConstGauge::new(42_i64));
+        let health = Health::begin();
+        let server = tokio::spawn(axum::serve(listener, router(registry, health.clone())).into_future());
+        assert!(get(address, "/metrics").await.contains("\nanswer 42\n"));
+        assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+        let answer = get(address, "/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("no turn was completed"), "{answer}");
+        health.ready();
+        assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_taken_is_named() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap();
+        let error = serve(address, Registry::default(), Health::begin(), CancellationToken::new()).await.unwrap_err();
+        assert!(chain(&error).starts_with(&format!("cannot serve metrics and health on {address}: ")), "{error:?}");
+    }
 }

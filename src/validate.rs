@@ -20,6 +20,8 @@ mod schema;
 mod url;
 mod webhook;
 
+pub use schema::{Fit, fit};
+
 #[cfg(test)]
 mod tests;
 

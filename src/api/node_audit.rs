@@ -121,6 +121,20 @@ pub enum Phase {
     Unsupported,
 }
 
+impl Phase {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Unmanaged => "Unmanaged",
+            Phase::Staged => "Staged",
+            Phase::Verifying => "Verifying",
+            Phase::Confirmed => "Confirmed",
+            Phase::RolledBack => "RolledBack",
+            Phase::Drifted => "Drifted",
+            Phase::Unsupported => "Unsupported",
+        }
+    }
+}
+
 /// A change that was taken back.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]

@@ -10,22 +10,50 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use base64::Engine;
-use granit_parser::{Event, Parser};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
 
-use crate::api::{AuditSetup, AuditSetupSpec, Reason};
+use crate::api::{AuditSetup, Reason};
 use crate::policy::message_of;
-use crate::validate::{Capabilities, Problem, References, ValidSetup, needs, validate};
+use crate::validate::{Capabilities, Fit, Problem, References, ValidSetup, fit, needs, validate};
+use yaml::{Place, Places};
+
+mod yaml;
 
 /// The objects of all files.
 pub(super) struct Input {
+    /// Only what is fit to be judged; [`Input::validate`] tells the rest.
     pub setup: AuditSetup,
     pub references: References,
+    unread: Unread,
     /// Where the Setup stands.
     source: Document,
+}
+
+/// What could not be read of a Setup.
+struct Unread {
+    name: String,
+    fit: Fit,
+    /// Fields that are there twice, with the place of the second.
+    twice: Vec<(String, Place)>,
+}
+
+impl Unread {
+    fn is_empty(&self) -> bool {
+        self.fit.problems.is_empty() && self.twice.is_empty()
+    }
+
+    /// Each with its place, as far as it has one of its own.
+    fn problems(&self) -> impl Iterator<Item = (Option<Place>, Problem)> {
+        let twice = self.twice.iter().map(|(field, place)| {
+            let message = "is there a second time".to_string();
+            (Some(*place), Problem { field: field.clone(), reason: Reason::InvalidSetup, message })
+        });
+        twice.chain(self.fit.problems.iter().map(|problem| (None, problem.clone())))
+    }
 }
 
 impl Input {
@@ -46,33 +74,32 @@ impl Input {
             }
         }
         let Objects { setup, references, passed_over } = objects;
-        let (setup, source) = setup.ok_or_else(|| {
+        let (mut unread, source) = setup.ok_or_else(|| {
             let found =
                 if passed_over.is_empty() { String::new() } else { format!("; found: {}", passed_over.join(", ")) };
             anyhow!("there is no AuditSetup in what was given with -f{found}")
         })?;
-        Ok(Self { setup, references, source })
-    }
-
-    /// Judges the Setup; the error holds every problem with its place.
-    pub(super) fn validate(&self, capabilities: Capabilities) -> anyhow::Result<ValidSetup> {
-        validate(&self.setup, &self.references, capabilities).map_err(|problems| anyhow!(self.explain(&problems)))
-    }
-
-    fn explain(&self, problems: &[Problem]) -> String {
-        let places = Places::of(&self.source.text);
-        let mut out =
-            format!("AuditSetup/{} cannot be rendered", self.setup.metadata.name.as_deref().unwrap_or_default());
-        for problem in problems {
-            let place =
-                places.of_field(&problem.field).map(|(line, column)| format!(":{line}:{column}")).unwrap_or_default();
-            write!(out, "\n{}{place}: {problem} ({})", self.source.file, problem.reason)
-                .expect("a String takes everything");
+        match unread.fit.setup.take() {
+            Some(setup) => Ok(Self { setup, references, unread, source }),
+            None => Err(anyhow!(explain(&unread.name, &source, unread.problems()))),
         }
-        if problems.iter().any(|problem| problem.reason == Reason::ReferenceNotFound) {
+    }
+
+    /// Judges the Setup; the error holds every problem with its place, those of the reading too.
+    pub(super) fn validate(&self, capabilities: Capabilities) -> anyhow::Result<ValidSetup> {
+        let judged = match validate(&self.setup, &self.references, capabilities) {
+            Ok(valid) if self.unread.is_empty() => return Ok(valid),
+            Ok(_) => Vec::new(),
+            Err(problems) => problems,
+        };
+        let is_missing = judged.iter().any(|problem| problem.reason == Reason::ReferenceNotFound);
+        let judged = judged.into_iter().filter(|problem| !self.unread.fit.may_have_caused(problem));
+        let problems = self.unread.problems().chain(judged.map(|problem| (None, problem)));
+        let mut out = explain(&self.unread.name, &self.source, problems);
+        if is_missing {
             out.push_str(&self.how_to_add());
         }
-        out
+        Err(anyhow!(out))
     }
 
     /// The command that brings what the Setup refers to and was not given.
@@ -104,11 +131,33 @@ impl Input {
     }
 }
 
+/// All problems of a Setup, in the order in which they stand in the file.
+fn explain(name: &str, source: &Document, problems: impl Iterator<Item = (Option<Place>, Problem)>) -> String {
+    let places = Places::of(&source.text);
+    let mut found: Vec<_> =
+        problems.map(|(place, problem)| (place.or_else(|| places.of_field(&problem.field)), problem)).collect();
+    found.sort_by(|(a, one), (b, other)| (a, &one.field).cmp(&(b, &other.field)));
+    let mut out = format!("AuditSetup/{name} cannot be rendered");
+    for (place, problem) in found {
+        let place = place.map(|(line, column)| format!(":{line}:{column}")).unwrap_or_default();
+        write!(out, "\n{}{place}: {problem} ({})", source.file, problem.reason).expect("a String takes everything");
+    }
+    out
+}
+
 /// One YAML document. Its text is padded with empty lines in front, so that the parser counts lines as the file does.
 #[derive(Clone)]
 struct Document {
     file: String,
     text: String,
+}
+
+impl Document {
+    /// Whether lines may be shown of what is no YAML, and so has no kind that could be asked.
+    fn snippet_of_unknown(&self) -> Snippet {
+        let may_be_secret = |line: &str| line.contains("kind") && (line.contains("Secret") || line.contains("List"));
+        if self.text.lines().any(may_be_secret) { Snippet::Hidden } else { Snippet::Shown }
+    }
 }
 
 /// Cuts a file at its `---` lines, which are nothing else in YAML, not even in a block scalar.
@@ -127,31 +176,9 @@ fn documents(file: &str, text: &str) -> Vec<Document> {
 
 #[derive(Default)]
 struct Objects {
-    setup: Option<(AuditSetup, Document)>,
+    setup: Option<(Unread, Document)>,
     references: References,
     passed_over: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct TypeMeta {
-    #[serde(default)]
-    api_version: String,
-    #[serde(default)]
-    kind: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct SetupDocument {
-    #[serde(rename = "apiVersion")]
-    _api_version: IgnoredAny,
-    #[serde(rename = "kind")]
-    _kind: IgnoredAny,
-    metadata: ObjectMeta,
-    spec: AuditSetupSpec,
-    #[serde(default, rename = "status")]
-    _status: IgnoredAny,
 }
 
 /// Both kinds have the same shape. Binary data of a ConfigMap is no policy.
@@ -165,18 +192,18 @@ struct KeysDocument {
     string_data: Option<BTreeMap<String, String>>,
 }
 
-/// `kubectl get` of several objects.
-#[derive(Deserialize)]
-struct ListDocument {
-    items: Vec<serde_json::Value>,
-}
-
 impl Objects {
     fn add(&mut self, document: Document) -> anyhow::Result<()> {
-        let head: TypeMeta = parse(&document, Snippet::Shown)?;
-        match (head.api_version.as_str(), head.kind.as_str()) {
+        let tree = match yaml::read(&document.text) {
+            Some(tree) => tree,
+            // It is no YAML, which the other parser explains well; or it is some that kubectl would not take.
+            None => {
+                let _: IgnoredAny = parse(&document, document.snippet_of_unknown())?;
+                bail!("{}: this YAML cannot be written as JSON", document.file);
+            }
+        };
+        match (text_at(&tree.value, "/apiVersion"), text_at(&tree.value, "/kind")) {
             ("audit-operator.io/v1alpha1", "AuditSetup") => {
-                let SetupDocument { metadata, spec, .. } = parse(&document, Snippet::Shown)?;
                 if let Some((_, first)) = &self.setup {
                     bail!(
                         "{}: a second AuditSetup (the first is in {}): give one at a time",
@@ -184,7 +211,8 @@ impl Objects {
                         first.file
                     );
                 }
-                self.setup = Some((AuditSetup { metadata, spec, status: None }, document));
+                let name = text_at(&tree.value, "/metadata/name").to_string();
+                self.setup = Some((Unread { name, fit: fit(tree.value), twice: tree.twice }, document));
             }
             (version, "AuditSetup") => {
                 bail!("{}: apiVersion is {version:?}, and must be audit-operator.io/v1alpha1", document.file)
@@ -221,11 +249,12 @@ impl Objects {
                 let namespace = object.metadata.namespace.clone().unwrap_or_else(|| "default".into());
                 self.references.services.insert((namespace, name), object);
             }
+            // `kubectl get` of several objects.
             ("v1", "List") => {
-                let list: ListDocument = parse(&document, Snippet::Hidden)?;
-                for (i, item) in list.items.iter().enumerate() {
-                    let text = serde_json::to_string(item).expect("JSON was read");
-                    self.add(Document { file: format!("{} items[{i}]", document.file), text })?;
+                let items = tree.value["items"].as_array();
+                let items = items.with_context(|| format!("{}: a List without items", document.file))?;
+                for (i, item) in items.iter().enumerate() {
+                    self.add(Document { file: format!("{} items[{i}]", document.file), text: item.to_string() })?;
                 }
             }
             ("", "") => bail!("{}: a document without apiVersion and kind", document.file),
@@ -233,6 +262,11 @@ impl Objects {
         }
         Ok(())
     }
+}
+
+/// A text in a document, or an empty one.
+fn text_at<'a>(document: &'a Value, pointer: &str) -> &'a str {
+    document.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn name_of(document: &Document, metadata: &ObjectMeta) -> anyhow::Result<String> {
@@ -275,74 +309,6 @@ fn parse<T: DeserializeOwned>(document: &Document, snippet: Snippet) -> anyhow::
     })
 }
 
-/// Where the fields of a document stand.
-struct Places(Vec<(String, (u64, u64))>);
-
-impl Places {
-    /// As far as the text is YAML.
-    fn of(text: &str) -> Self {
-        enum Open {
-            /// The path of the mapping, and of the field whose value comes next.
-            Mapping(String, Option<String>),
-            Sequence(String, usize),
-        }
-        let mut open: Vec<Open> = Vec::new();
-        let mut found = Vec::new();
-        for next in Parser::new_from_str(text) {
-            let Ok((event, span)) = next else { break };
-            let place = (span.start.line() as u64, span.start.col() as u64 + 1);
-            match &event {
-                Event::MappingEnd | Event::SequenceEnd => {
-                    open.pop();
-                    continue;
-                }
-                event if !event.is_node() => continue,
-                _ => {}
-            }
-            let path = match open.last_mut() {
-                None => String::new(),
-                Some(Open::Sequence(path, n)) => {
-                    *n += 1;
-                    format!("{path}[{}]", *n - 1)
-                }
-                Some(Open::Mapping(path, key)) => match key.take() {
-                    Some(field) => field,
-                    None => {
-                        let name = event.scalar().map_or("?", |(name, _)| name);
-                        let field = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
-                        found.push((field.clone(), place));
-                        *key = Some(field);
-                        continue;
-                    }
-                },
-            };
-            found.push((path.clone(), place));
-            match event {
-                Event::MappingStart(..) => open.push(Open::Mapping(path, None)),
-                Event::SequenceStart(..) => open.push(Open::Sequence(path, 0)),
-                _ => {}
-            }
-        }
-        Self(found)
-    }
-
-    /// The field, or the nearest one above it that is there.
-    fn of_field(&self, field: &str) -> Option<(u64, u64)> {
-        let mut path = field;
-        loop {
-            if let Some((_, place)) = self.0.iter().find(|(have, _)| have == path) {
-                return Some(*place);
-            }
-            path = &path[..path.rfind(['.', '['])?];
-        }
-    }
-
-    /// The innermost field that begins there.
-    fn field_at(&self, place: (u64, u64)) -> Option<&str> {
-        self.0.iter().filter(|(path, at)| *at == place && !path.is_empty()).map(|(path, _)| path.as_str()).next_back()
-    }
-}
-
 /// `1.36`, `v1.36` or `v1.36.3`: the minor version.
 pub(super) fn kubernetes_minor(text: &str) -> Result<u32, String> {
     let mut parts = text.strip_prefix('v').unwrap_or(text).split('.');
@@ -372,17 +338,6 @@ mod tests {
                 s.to_string()
             })
         );
-    }
-
-    #[test]
-    fn a_field_has_a_place_and_a_place_has_a_field() {
-        let places = Places::of("spec:\n  sinks:\n  - name: a\n    log: {path: x}\n  - name: b\n");
-        assert_eq!(places.of_field("spec.sinks[0].log.path"), Some((4, 11)));
-        assert_eq!(places.of_field("spec.sinks[1]"), Some((5, 5)));
-        assert_eq!(places.of_field("spec.sinks[1].webhook.url"), Some((5, 5)));
-        assert_eq!(places.of_field("metadata.name"), None);
-        assert_eq!(places.field_at((4, 17)), Some("spec.sinks[0].log.path"));
-        assert_eq!(places.field_at((5, 5)), Some("spec.sinks[1].name"));
     }
 
     #[test]

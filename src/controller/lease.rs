@@ -16,6 +16,7 @@ use kube::{Api, Client};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::outage::{Outage, is_conflict, is_not_found};
+use crate::telemetry::Health;
 
 /// Name of the Lease.
 const NAME: &str = "audit-operator";
@@ -98,12 +99,16 @@ impl Election {
         Self { api: Api::namespaced(client, namespace), identity, seen: None, held: None }
     }
 
-    /// Returns when the Lease is ours.
-    pub(super) async fn win(&mut self, outage: &Outage) {
+    /// Returns when the Lease is ours. Who waits for it is ready: that is all a controller that does not lead has to do, and a
+    /// rolling update waits for a new one to be ready before it ends the old one.
+    pub(super) async fn win(&mut self, outage: &Outage, health: &Health) {
         loop {
-            let wait = match timeout(REQUEST_TIMEOUT, self.run_once()).await {
+            let tried = timeout(REQUEST_TIMEOUT, self.run_once()).await;
+            health.turned();
+            let wait = match tried {
                 Ok(Ok(Claim::Wait(left))) => {
                     outage.answered();
+                    health.ready();
                     // A release is seen by looking, so no longer than a retry.
                     left.min(RETRY)
                 }

@@ -1,6 +1,7 @@
 //! The controller's metrics. Few: what status says is read from status.
 
 use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Mutex};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -19,7 +20,7 @@ struct ByOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByPhase {
     setup: String,
-    phase: String,
+    phase: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -36,6 +37,8 @@ pub(super) struct Metrics {
     leader: IntGauge,
     nodes: Family<ByPhase, IntGauge>,
     sinks: Family<BySink, IntGauge>,
+    /// What the pass that is being made has found.
+    found: Arc<Mutex<Vec<(String, AuditSetupStatus)>>>,
 }
 
 impl Metrics {
@@ -60,26 +63,70 @@ impl Metrics {
     /// What a controller that does not lead knew once is not true any more.
     pub(super) fn leads(&self, leads: bool) {
         self.leader.set(leads.into());
-        self.clear();
+        self.begin();
+        self.publish();
     }
 
-    pub(super) fn clear(&self) {
-        self.nodes.clear();
-        self.sinks.clear();
+    /// A pass begins.
+    pub(super) fn begin(&self) {
+        self.found.lock().expect("nobody panics with this lock").clear();
     }
 
     pub(super) fn observe(&self, setup: &str, status: &AuditSetupStatus) {
-        for node in &status.nodes {
-            let labels = ByPhase { setup: setup.into(), phase: format!("{:?}", node.phase) };
-            self.nodes.get_or_create(&labels).inc();
+        self.found.lock().expect("nobody panics with this lock").push((setup.into(), status.clone()));
+    }
+
+    /// Shows what the pass has found in place of what the one before did. Nothing is awaited in between, so nobody sees half of it.
+    pub(super) fn publish(&self) {
+        self.nodes.clear();
+        self.sinks.clear();
+        for (setup, status) in self.found.lock().expect("nobody panics with this lock").drain(..) {
+            for node in &status.nodes {
+                let labels = ByPhase { setup: setup.clone(), phase: node.phase.as_str() };
+                self.nodes.get_or_create(&labels).inc();
+            }
+            for sink in &status.sinks {
+                let health = match health(sink) {
+                    Truth::True => 1,
+                    Truth::False => 0,
+                    Truth::Unknown => continue,
+                };
+                self.sinks.get_or_create(&BySink { setup: setup.clone(), sink: sink.name.clone() }).set(health);
+            }
         }
-        for sink in &status.sinks {
-            let health = match health(sink) {
-                Truth::True => 1,
-                Truth::False => 0,
-                Truth::Unknown => continue,
-            };
-            self.sinks.get_or_create(&BySink { setup: setup.into(), sink: sink.name.clone() }).set(health);
-        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_is_shown_as_a_whole_and_takes_the_place_of_the_last() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        let shown = || {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+            let samples = text.lines().filter(|line| line.contains("setup="));
+            samples.map(|line| line.trim_start_matches("audit_operator_").to_string()).collect::<Vec<_>>()
+        };
+        let status = |phase: &str, healthy: &str| -> AuditSetupStatus {
+            let sink = serde_json::json!({"name": "l", "reachable": healthy, "delivering": healthy, "lostEvents": 0});
+            let nodes = serde_json::json!([{"name": "a", "phase": phase}, {"name": "b", "phase": phase}]);
+            serde_json::from_value(serde_json::json!({"nodes": nodes, "sinks": [sink]})).unwrap()
+        };
+        metrics.begin();
+        metrics.observe("gone", &status("Confirmed", "True"));
+        metrics.publish();
+        let first = ["nodes{setup=\"gone\",phase=\"Confirmed\"} 2", "sink_healthy{setup=\"gone\",sink=\"l\"} 1"];
+        assert_eq!(shown(), first);
+        metrics.begin();
+        metrics.observe("new", &status("Staged", "Unknown"));
+        assert_eq!(shown(), first, "until the pass is over");
+        metrics.publish();
+        assert_eq!(shown(), ["nodes{setup=\"new\",phase=\"Staged\"} 2"]);
+        metrics.leads(false);
+        assert!(shown().is_empty());
     }
 }

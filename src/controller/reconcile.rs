@@ -39,7 +39,7 @@ pub(super) async fn pass(context: &Context) -> Result<Pass, Error> {
     let mut pass =
         Pass { wake: None, watches: [Watch::Setups, Watch::NodeAudits, Watch::Secrets, Watch::ConfigMaps].into() };
     let mut failed = None;
-    context.metrics.clear();
+    context.metrics.begin();
     for setup in &world.setups {
         pass.watches.insert(Watch::Nodes(selector(setup)));
         let services = needs(setup).services.into_iter();
@@ -49,6 +49,7 @@ pub(super) async fn pass(context: &Context) -> Result<Pass, Error> {
             Err(error) => failed = failed.or(Some(error)),
         }
     }
+    context.metrics.publish();
     failed.map_or(Ok(pass), Err)
 }
 

@@ -15,19 +15,22 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
+use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::files::{self, Host};
+use super::metrics::Metrics;
 use super::report::{Known, differs, report};
 use super::sinks::{Found, Sinks};
 use super::state::{self, State};
 use super::{observe, process, remove_unused, stage};
 use crate::api::{CredentialsRef, NodeAudit, NodeAuditSpec, NodeAuditStatus, Reason};
 use crate::journal::{Cause, Journal, Stage};
-use crate::outage::{Outage, is_outage};
+use crate::outage::{Clients, Outage, clients, is_outage};
 use crate::plan::{self, Desired, GUARD_MANIFEST, Plan, Refusal};
 use crate::revision::{self, Content, Revision};
+use crate::telemetry::{self, Health};
 
 /// Between turns while a change is under way.
 const BUSY: Duration = Duration::from_secs(1);
@@ -86,16 +89,21 @@ pub enum Error {
     },
     #[error("cannot make a client of the Kubernetes API")]
     Client(#[source] kube::Error),
+    #[error(transparent)]
+    Serve(#[from] telemetry::ServeError),
 }
 
 /// Runs until `stop`.
 pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
-    let client = Client::try_default().await.map_err(Error::Client)?;
-    let wanted = watch_node_audit(client.clone(), &args.node_name, stop.clone());
+    let Clients { requests, watches } = clients().await.map_err(Error::Client)?;
+    let wanted = watch_node_audit(watches, &args.node_name, stop.clone());
+    let mut registry = Registry::default();
     let mut agent = Agent {
+        metrics: Metrics::new(&mut registry),
+        health: Health::begin(),
         state: State::new(Host::new(&args.host_root)),
-        nodes: Api::all(client.clone()),
-        secrets: Api::namespaced(client, &args.namespace),
+        nodes: Api::all(requests.clone()),
+        secrets: Api::namespaced(requests, &args.namespace),
         revision: None,
         credentials: None,
         reported: None,
@@ -104,16 +112,31 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         outage: Outage::new(),
         args,
     };
-    agent.run(wanted, &stop).await;
+    let served = telemetry::serve(agent.args.metrics_listen, registry, agent.health.clone(), stop.clone());
+    // Both end with `stop`; only the server can end otherwise, with an error at the start.
+    tokio::try_join!(served, async {
+        agent.run(wanted, &stop).await;
+        Ok(())
+    })?;
     Ok(())
 }
 
-/// The newest state of this node's NodeAudit; `None` until it is known or where there is none.
-fn watch_node_audit(client: Client, node: &str, stop: CancellationToken) -> watch::Receiver<Option<NodeAudit>> {
-    let (sender, receiver) = watch::channel(None);
+/// The NodeAudit of this node, as far as it was seen.
+#[derive(Clone, Default)]
+struct Wanted {
+    /// Whether the API has told what there is, be it nothing.
+    is_known: bool,
+    node_audit: Option<NodeAudit>,
+}
+
+/// The newest state of this node's NodeAudit.
+fn watch_node_audit(client: Client, node: &str, stop: CancellationToken) -> watch::Receiver<Wanted> {
+    let (sender, receiver) = watch::channel(Wanted::default());
     let config = watcher::Config::default().fields(&format!("metadata.name={node}"));
     tokio::spawn(async move {
         let mut events = watcher(Api::<NodeAudit>::all(client), config).backoff(super::retry()).boxed();
+        // A NodeAudit that went while the watch was broken is told by its absence in the list.
+        let mut is_listed = false;
         loop {
             let event = tokio::select! {
                 () = stop.cancelled() => return,
@@ -121,17 +144,23 @@ fn watch_node_audit(client: Client, node: &str, stop: CancellationToken) -> watc
             };
             match event {
                 Some(Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object))) => {
-                    sender.send_replace(Some(object))
+                    is_listed = true;
+                    sender.send_replace(Wanted { is_known: true, node_audit: Some(object) });
                 }
-                Some(Ok(watcher::Event::Delete(_))) => sender.send_replace(None),
-                Some(Ok(watcher::Event::Init | watcher::Event::InitDone)) => continue,
+                Some(Ok(watcher::Event::Delete(_))) => {
+                    sender.send_replace(Wanted { is_known: true, node_audit: None });
+                }
+                Some(Ok(watcher::Event::Init)) => is_listed = false,
+                Some(Ok(watcher::Event::InitDone)) if is_listed => {}
+                Some(Ok(watcher::Event::InitDone)) => {
+                    sender.send_replace(Wanted { is_known: true, node_audit: None });
+                }
                 // The watch is taken up again by itself; a turn that needs the API says so.
                 Some(Err(error)) => {
                     tracing::debug!(%error, "watch of the NodeAudit");
-                    continue;
                 }
                 None => return,
-            };
+            }
         }
     });
     receiver
@@ -139,6 +168,8 @@ fn watch_node_audit(client: Client, node: &str, stop: CancellationToken) -> watc
 
 struct Agent {
     args: Args,
+    metrics: Metrics,
+    health: Health,
     state: State,
     nodes: Api<NodeAudit>,
     secrets: Api<Secret>,
@@ -155,11 +186,19 @@ struct Agent {
 }
 
 impl Agent {
-    async fn run(&mut self, mut wanted: watch::Receiver<Option<NodeAudit>>, stop: &CancellationToken) {
+    async fn run(&mut self, mut wanted: watch::Receiver<Wanted>, stop: &CancellationToken) {
         loop {
-            let node_audit = wanted.borrow_and_update().clone();
-            let is_busy = match self.turn(node_audit.as_ref()).await {
-                Ok(is_busy) => is_busy,
+            let Wanted { is_known, node_audit } = wanted.borrow_and_update().clone();
+            let turn = self.turn(node_audit.as_ref()).await;
+            self.health.turned();
+            self.metrics.turned(turn.as_ref().err());
+            let is_busy = match turn {
+                Ok(is_busy) => {
+                    if is_known {
+                        self.health.ready();
+                    }
+                    is_busy
+                }
                 Err(error) => {
                     match &error {
                         Error::Fetch { source, .. } | Error::Report { source, .. } if is_outage(source) => {
@@ -184,7 +223,10 @@ impl Agent {
     /// One turn. Returns whether the next one is due soon.
     async fn turn(&mut self, node_audit: Option<&NodeAudit>) -> Result<bool, Error> {
         self.settle()?;
-        let Some(node_audit) = node_audit else { return Ok(self.state.journal()?.unconfirmed().is_some()) };
+        let Some(node_audit) = node_audit else {
+            self.metrics.clear();
+            return Ok(self.state.journal()?.unconfirmed().is_some());
+        };
         let spec = &node_audit.spec;
         let planned = self.bring_about(spec).await;
         let journal = self.state.journal()?;
@@ -216,6 +258,7 @@ impl Agent {
             .cloned()
             .unwrap_or_default();
         let status = report(&known, &old, process::clock().wall);
+        self.metrics.observe(&known, &status);
         let is_settling = matches!(known.plan, Ok(Plan::Nothing(plan::Idle::Settling { .. })));
         self.write(&old, status).await?;
         Ok(is_busy || is_settling)
@@ -356,6 +399,7 @@ impl Agent {
             asked.canary = false;
         }
         let found = self.sinks.probe(&self.state.host, &self.args.node_name, &asked, &plan::endpoint(&facts)).await;
+        self.metrics.probed(&found.sinks);
         self.probed = Some((found, std::time::Instant::now()));
     }
 

@@ -1,22 +1,217 @@
-//! The bounds of the CRD's schema, applied to a Setup that no API server has seen: lengths, ranges and name patterns.
+//! The CRD's schema, applied to a Setup that no API server has seen: [`fit`] for its fields and types, `check` for lengths,
+//! ranges and name patterns.
 //!
-//! They are read from the generated schema itself, so there is one place for each number. Types and unknown fields are the
-//! deserializer's, CEL rules are their twins' in the modules beside this one.
+//! Both read the generated schema itself, so there is one place for each rule. CEL rules are their twins' in the modules
+//! beside this one.
 
 use kube::CustomResourceExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::Problems;
+use super::{Problem, Problems};
 use crate::api::{AuditSetup, AuditSetupSpec, Reason};
 use crate::policy::is_dns_label;
 
 /// The only pattern in the schema: a DNS label.
 const DNS_LABEL: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
-pub(super) fn check(spec: &AuditSetupSpec, problems: &mut Problems) {
+/// What [`fit`] made of a document.
+#[derive(Clone, Debug)]
+pub struct Fit {
+    /// What was left once all that does not fit was taken out; none where that is not a Setup any more.
+    pub setup: Option<AuditSetup>,
+    /// What does not fit.
+    pub problems: Vec<Problem>,
+    /// The fields that were taken out.
+    taken_out: Vec<String>,
+}
+
+impl Fit {
+    /// Whether a problem of the Setup that was left may come from what was taken out of it.
+    pub fn may_have_caused(&self, problem: &Problem) -> bool {
+        let field = problem.field.as_str();
+        self.taken_out.iter().any(|gone| {
+            let is_parent = gone.rsplit_once(['.', '[']).is_some_and(|(parent, _)| parent == field);
+            let is_inside =
+                field.strip_prefix(gone).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+            is_parent || is_inside
+        })
+    }
+}
+
+/// Fits a document to the schema as the API server does: unknown fields, wrong types, unknown words and missing fields are
+/// problems, all told at once.
+pub fn fit(mut document: Value) -> Fit {
+    let mut schema = schema();
+    // The API server knows these without being told.
+    schema["properties"]["apiVersion"] = json!({"type": "string"});
+    schema["properties"]["kind"] = json!({"type": "string"});
+    schema["properties"]["metadata"] = metadata_schema();
+    schema["required"] = json!(["apiVersion", "kind", "metadata", "spec"]);
+    if let Some(fields) = document.as_object_mut() {
+        // Not the user's.
+        fields.remove("status");
+    }
+    let mut found = Found::default();
+    let fits = found.fit(&schema, &mut document, "");
+    let Found { mut problems, taken_out } = found;
+    let setup = match serde_json::from_value(document) {
+        Ok(setup) if fits => Some(setup),
+        // Something that the schema allows and the types do not.
+        Err(error) if problems.is_empty() => {
+            problems.push(problem("spec", error.to_string()));
+            None
+        }
+        _ => None,
+    };
+    Fit { setup, problems, taken_out }
+}
+
+/// ObjectMeta. What a user does not write is not looked into.
+fn metadata_schema() -> Value {
+    let text = json!({"type": "string"});
+    let words = json!({"type": "object", "additionalProperties": text, "nullable": true});
+    let mut schema = json!({"type": "object", "properties": {
+        "name": text, "generateName": text, "namespace": text, "labels": words, "annotations": words,
+        "generation": {"type": "integer", "nullable": true},
+    }});
+    for written_by_others in [
+        "creationTimestamp",
+        "deletionGracePeriodSeconds",
+        "deletionTimestamp",
+        "finalizers",
+        "managedFields",
+        "ownerReferences",
+        "resourceVersion",
+        "selfLink",
+        "uid",
+    ] {
+        schema["properties"][written_by_others] = json!({});
+    }
+    schema
+}
+
+#[derive(Default)]
+struct Found {
+    problems: Vec<Problem>,
+    taken_out: Vec<String>,
+}
+
+impl Found {
+    /// Takes out of `value` what does not fit. Returns whether the rest does.
+    fn fit(&mut self, schema: &Value, value: &mut Value, path: &str) -> bool {
+        let wanted = schema["type"].as_str().unwrap_or_default();
+        match (wanted, &mut *value) {
+            (_, Value::Null) if schema["nullable"] == true => true,
+            ("", _) => true,
+            ("object", Value::Object(_)) => self.fit_object(schema, value, path),
+            ("array", Value::Array(items)) => {
+                let mut fits = true;
+                for (i, item) in items.iter_mut().enumerate() {
+                    fits &= self.fit(&schema["items"], item, &format!("{path}[{i}]"));
+                }
+                // Without one of its entries a list means something else.
+                fits
+            }
+            ("string", Value::String(text)) => match schema["enum"].as_array() {
+                Some(words) if !words.contains(&json!(text)) => {
+                    let words: Vec<_> = words.iter().filter_map(Value::as_str).collect();
+                    self.bad(path, format!("is {text:?}, and must be one of {}", words.join(", ")))
+                }
+                _ => true,
+            },
+            ("boolean", Value::Bool(_)) | ("number", Value::Number(_)) => true,
+            ("integer", Value::Number(number)) if number.is_i64() => true,
+            (wanted, value) => self.bad(path, mismatch(wanted, value)),
+        }
+    }
+
+    fn fit_object(&mut self, schema: &Value, value: &mut Value, path: &str) -> bool {
+        let fields = value.as_object_mut().expect("the caller looked");
+        let known = schema["properties"].as_object();
+        let below = |name: &str| if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
+        fields.retain(|name, value| {
+            let below = below(name);
+            let fits = match known.and_then(|known| known.get(name)) {
+                // The API server puts the default there.
+                Some(schema) if value.is_null() && !schema["default"].is_null() => return false,
+                Some(schema) => self.fit(schema, value, &below),
+                None if schema["additionalProperties"].is_object() => {
+                    self.fit(&schema["additionalProperties"], value, &below)
+                }
+                None => {
+                    let known: Vec<_> = known.iter().flat_map(|known| known.keys()).map(String::as_str).collect();
+                    self.bad(&below, format!("there is no such field; there are: {}", known.join(", ")))
+                }
+            };
+            if !fits {
+                self.taken_out.push(below);
+            }
+            fits
+        });
+        let mut fits = true;
+        for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            if fields.contains_key(name) {
+                continue;
+            }
+            fits = false;
+            // One that was taken out has been told.
+            if !self.taken_out.contains(&below(name)) {
+                self.problems.push(problem(&below(name), "is missing".into()));
+            }
+        }
+        fits
+    }
+
+    fn bad(&mut self, path: &str, message: String) -> bool {
+        self.problems.push(problem(path, message));
+        false
+    }
+}
+
+fn problem(field: &str, message: String) -> Problem {
+    Problem { field: field.to_string(), reason: Reason::InvalidSetup, message }
+}
+
+/// What stands there, what is wanted, and what to do where that is plain.
+fn mismatch(wanted: &str, value: &Value) -> String {
+    let must_be = match wanted {
+        "object" => "a mapping",
+        "array" => "a list",
+        "string" => "a text",
+        "boolean" => "true or false",
+        "integer" => "a whole number",
+        _ => "a number",
+    };
+    // A text is shown only where nobody can have put a secret.
+    let is_quoted = match (wanted, value) {
+        ("integer", Value::String(text)) => text.parse::<i64>().is_ok(),
+        ("number", Value::String(text)) => text.parse::<f64>().is_ok_and(f64::is_finite),
+        ("boolean", Value::String(text)) => matches!(text.as_str(), "true" | "false"),
+        _ => false,
+    };
+    let (is, what_to_do) = match value {
+        Value::Null => ("null".to_string(), ""),
+        Value::Bool(value) if wanted == "string" => (format!("the boolean {value} to YAML"), ": put it in quotes"),
+        Value::Bool(value) => (format!("the boolean {value}"), ""),
+        Value::Number(number) if wanted == "string" => (format!("the number {number}"), ": put it in quotes"),
+        Value::Number(number) => (format!("the number {number}"), ""),
+        Value::String(text) if is_quoted => (format!("the text {text:?}"), ": remove the quotes"),
+        Value::String(_) => ("a text".to_string(), ""),
+        Value::Array(_) => ("a list".to_string(), ""),
+        Value::Object(_) => ("a mapping".to_string(), ""),
+    };
+    format!("is {is}, and must be {must_be}{what_to_do}")
+}
+
+/// The schema of the CRD, as the API server has it.
+fn schema() -> Value {
     let crd = AuditSetup::crd();
     let schema = crd.spec.versions[0].schema.as_ref().and_then(|s| s.open_api_v3_schema.as_ref());
-    let schema = serde_json::to_value(schema).expect("a schema is plain data");
+    serde_json::to_value(schema).expect("a schema is plain data")
+}
+
+pub(super) fn check(spec: &AuditSetupSpec, problems: &mut Problems) {
+    let schema = schema();
     let spec = serde_json::to_value(spec).expect("a Setup is plain data");
     walk(&schema["properties"]["spec"], &spec, "spec", problems);
 }
@@ -71,6 +266,131 @@ fn walk(schema: &Value, value: &Value, path: &str, problems: &mut Problems) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A Setup with this spec.
+    fn document(spec: &str) -> Value {
+        json!({
+            "apiVersion": "audit-operator.io/v1alpha1",
+            "kind": "AuditSetup",
+            "metadata": {"name": "a", "generation": 3, "labels": null, "finalizers": ["a/b"], "uid": "1-2"},
+            "spec": serde_json::from_str::<Value>(spec).unwrap_or_else(|error| panic!("{spec}: {error}")),
+            "status": {"anything": "goes"},
+        })
+    }
+
+    const GOOD: &str = r#""policy":{"preset":"gce"},"sinks":[{"name":"l","log":{}}]"#;
+
+    #[test]
+    fn what_does_not_fit_the_schema_is_told_with_its_field() {
+        let log = |log: &str| format!(r#"{{"policy":{{"preset":"gce"}},"sinks":[{{"name":"l","log":{log}}}]}}"#);
+        let policy = |policy: &str| format!(r#"{{"policy":{policy},"sinks":[{{"name":"l","log":{{}}}}]}}"#);
+        let throttle =
+            |qps: &str| log(&format!(r#"{{"delivery":{{"mode":"Batch","batch":{{"throttleQPS":{qps}}}}}}}"#));
+        for (spec, want) in [
+            (log("{}"), ""),
+            (log("null"), ""),
+            (log(r#"{"maxAgeDays":null}"#), ""),
+            (throttle("3"), ""),
+            (throttle("0.5"), ""),
+            (format!(r#"{{{GOOD},"nodeSelector":{{"a":"b"}}}}"#), ""),
+            (
+                log(r#"{"maxAgeDays":"3"}"#),
+                "spec.sinks[0].log.maxAgeDays: is the text \"3\", and must be a whole number: remove the quotes",
+            ),
+            (log(r#"{"maxAgeDays":"three"}"#), "spec.sinks[0].log.maxAgeDays: is a text, and must be a whole number"),
+            (
+                log(r#"{"maxAgeDays":3.5}"#),
+                "spec.sinks[0].log.maxAgeDays: is the number 3.5, and must be a whole number",
+            ),
+            (
+                log(r#"{"maxAgeDays":1e30}"#),
+                "spec.sinks[0].log.maxAgeDays: is the number 1e+30, and must be a whole number",
+            ),
+            (
+                throttle(r#""0.5""#),
+                "spec.sinks[0].log.delivery.batch.throttleQPS: is the text \"0.5\", and must be a number: remove the quotes",
+            ),
+            (
+                log(r#"{"compress":"true"}"#),
+                "spec.sinks[0].log.compress: is the text \"true\", and must be true or false: remove the quotes",
+            ),
+            (log(r#"{"compress":1}"#), "spec.sinks[0].log.compress: is the number 1, and must be true or false"),
+            (log(r#"{"path":3}"#), "spec.sinks[0].log.path: is the number 3, and must be a text: put it in quotes"),
+            (
+                format!(r#"{{{GOOD},"nodeSelector":{{"a":true}}}}"#),
+                "spec.nodeSelector.a: is the boolean true to YAML, and must be a text: put it in quotes",
+            ),
+            (log(r#"{"format":"JSON"}"#), "spec.sinks[0].log.format: is \"JSON\", and must be one of json, legacy"),
+            (log("[]"), "spec.sinks[0].log: is a list, and must be a mapping"),
+            (
+                log(r#"{"maxAge":3}"#),
+                "spec.sinks[0].log.maxAge: there is no such field; there are: compress, delivery, format, maxAgeDays, maxBackups, maxSizeMegabytes, path",
+            ),
+            (policy(r#"{"prepend":null,"preset":"gce"}"#), "spec.policy.prepend: is null, and must be a list"),
+            (policy(r#"{"rules":[{"level":"None"},{"verbs":["get"]}]}"#), "spec.policy.rules[1].level: is missing"),
+            (
+                policy(r#"{"rules":[{"level":"None","users":"me"}]}"#),
+                "spec.policy.rules[0].users: is a text, and must be a list",
+            ),
+            (r#"{"policy":{"preset":"gce"}}"#.into(), "spec.sinks: is missing"),
+            (r#""none""#.into(), "spec: is a text, and must be a mapping"),
+        ] {
+            let fit = fit(document(&spec));
+            let told: Vec<_> = fit.problems.iter().map(ToString::to_string).collect();
+            assert_eq!(told.join("\n"), want, "{spec}");
+            assert!(fit.setup.is_some() || !want.is_empty(), "{spec}");
+        }
+    }
+
+    #[test]
+    fn the_head_of_a_document_fits_too() {
+        for (document, want) in [
+            (json!([]), ": is a list, and must be a mapping"),
+            (
+                json!({"apiVersion": "v", "kind": "k", "metadata": {"nam": "a", "name": 1}, "spec": null}),
+                "metadata.nam: there is no such field; there are: annotations, creationTimestamp, deletionGracePeriodSeconds, deletionTimestamp, finalizers, generateName, generation, labels, managedFields, name, namespace, ownerReferences, resourceVersion, selfLink, uid\nmetadata.name: is the number 1, and must be a text: put it in quotes\nspec: is null, and must be a mapping",
+            ),
+            (
+                json!({"metadata": {"labels": {"a": 1}}}),
+                "metadata.labels.a: is the number 1, and must be a text: put it in quotes\napiVersion: is missing\nkind: is missing\nspec: is missing",
+            ),
+        ] {
+            let told: Vec<_> = fit(document).problems.iter().map(ToString::to_string).collect();
+            assert_eq!(told.join("\n"), want);
+        }
+    }
+
+    #[test]
+    fn the_rest_is_judged_but_for_what_may_come_from_what_is_gone() {
+        let spec = r#"{"policy":{"rules":[{"level":"Meta"}]},"sinks":[{"name":"l","log":{"maxAge":3}}]}"#;
+        let fit = fit(document(spec));
+        let setup = fit.setup.as_ref().unwrap();
+        assert_eq!((setup.spec.policy.rules.as_ref(), setup.spec.sinks[0].name.as_str()), (None, "l"));
+        for (field, want) in [
+            ("spec.policy", true),
+            ("spec.policy.rules", true),
+            ("spec.policy.rules[0].users", true),
+            ("spec.sinks[0].log", true),
+            ("spec.policy.append[0]", false),
+            ("spec.sinks[0].log.maxAgeDays", false),
+            ("spec.sinks", false),
+        ] {
+            assert_eq!(fit.may_have_caused(&problem(field, String::new())), want, "{field}");
+        }
+    }
+
+    #[test]
+    fn every_example_fits() {
+        let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+        for example in std::fs::read_dir(examples).unwrap() {
+            let text = std::fs::read_to_string(example.unwrap().path()).unwrap();
+            for document in text.split("\n---\n").filter(|document| document.contains("kind: AuditSetup")) {
+                let fit = fit(serde_saphyr::from_str(document).unwrap());
+                assert_eq!(fit.problems, [], "{document}");
+                assert!(fit.setup.is_some());
+            }
+        }
+    }
 
     #[test]
     fn every_bound_that_the_schema_uses_is_known_here() {

@@ -1,0 +1,190 @@
+//! The agent's metrics: what the last turn found of this node, and what became of the turns so far.
+//!
+//! Facts come from the same [`Known`] and status that are reported, so the two cannot contradict each other. A fact that is
+//! not known has no sample.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::agent::Error;
+use super::report::Known;
+use super::state;
+use crate::api::{NodeAuditStatus, NodeSinkStatus, Reason, Truth};
+use crate::outage::is_outage;
+use crate::plan::Plan;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Runs {
+    /// Empty where the manifest is not ours.
+    revision: String,
+    phase: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BySink {
+    sink: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByReason {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByFact {
+    fact: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Metrics {
+    runs: Family<Runs, Gauge>,
+    reachable: Family<BySink, Gauge>,
+    delivering: Family<BySink, Gauge>,
+    delivered_at: Family<BySink, Gauge>,
+    lost: Family<BySink, Gauge>,
+    probes: Family<ByFact, Counter>,
+    turns: Counter,
+    failed_turns: Family<ByReason, Counter>,
+    rollbacks: Family<ByReason, Gauge>,
+    rolled_back_at: Family<ByReason, Gauge>,
+    drift_corrections: Counter,
+}
+
+impl Metrics {
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let registry = registry.sub_registry_with_prefix("audit_operator");
+        registry.register(
+            "revision_info",
+            "1 for the Revision that this node runs and its phase",
+            metrics.runs.clone(),
+        );
+        registry.register(
+            "sink_reachable",
+            "1 if this node can connect to the sink, 0 if not; absent while that is not known",
+            metrics.reachable.clone(),
+        );
+        registry.register(
+            "sink_delivering",
+            "1 if the events of this node arrive at the sink, 0 if not; absent while that is not known",
+            metrics.delivering.clone(),
+        );
+        registry.register(
+            "sink_last_delivery_timestamp_seconds",
+            "When the canary, or a delivery after it, was last seen; its age is time() less this",
+            metrics.delivered_at.clone(),
+        );
+        registry.register(
+            "sink_lost_events",
+            "Events that the kube-apiserver of this node gave up since it started",
+            metrics.lost.clone(),
+        );
+        registry.register("probes", "Probes of sinks by what was asked and what was found", metrics.probes.clone());
+        registry.register("turns", "Turns of the agent", metrics.turns.clone());
+        registry.register("turn_failures", "Turns of the agent that failed, by reason", metrics.failed_turns.clone());
+        registry.register(
+            "rollbacks",
+            "Changes that were taken back, as far as the journal of this node remembers them, by reason",
+            metrics.rollbacks.clone(),
+        );
+        registry.register(
+            "last_rollback_timestamp_seconds",
+            "When a change was last taken back for that reason",
+            metrics.rolled_back_at.clone(),
+        );
+        registry.register(
+            "drift_corrections",
+            "Changes that were staged because something else had changed the manifest",
+            metrics.drift_corrections.clone(),
+        );
+        metrics
+    }
+
+    /// A turn ended.
+    pub(super) fn turned(&self, error: Option<&Error>) {
+        self.turns.inc();
+        if let Some(error) = error {
+            self.failed_turns.get_or_create(&ByReason { reason: reason(error) }).inc();
+        }
+    }
+
+    /// The sinks were probed.
+    pub(super) fn probed(&self, sinks: &[NodeSinkStatus]) {
+        for sink in sinks {
+            for (fact, found) in [("reachable", &sink.reachable), ("delivering", &sink.delivering)] {
+                self.probes.get_or_create(&ByFact { fact, reason: found.reason.as_str() }).inc();
+            }
+        }
+    }
+
+    /// Takes over what a turn found. Nothing is awaited in between, so nobody sees half of it.
+    pub(super) fn observe(&self, known: &Known<'_>, status: &NodeAuditStatus) {
+        self.clear();
+        let revision = status.revision.clone().unwrap_or_default();
+        self.runs.get_or_create(&Runs { revision, phase: status.phase.as_str() }).set(1);
+        for sink in &known.sinks {
+            let labels = BySink { sink: sink.name.clone() };
+            for (gauge, found) in [(&self.reachable, &sink.reachable), (&self.delivering, &sink.delivering)] {
+                match found.status {
+                    Truth::True => gauge.get_or_create(&labels).set(1),
+                    Truth::False => gauge.get_or_create(&labels).set(0),
+                    Truth::Unknown => continue,
+                };
+            }
+            if let Some(at) = &sink.last_delivered {
+                self.delivered_at.get_or_create(&labels).set(at.0.as_second());
+            }
+            self.lost.get_or_create(&labels).set(sink.lost_events);
+        }
+        // The newest comes last, and is the one whose time stays.
+        for failure in &known.journal.failures {
+            let labels = ByReason { reason: failure.cause.reason.as_str() };
+            self.rollbacks.get_or_create(&labels).inc();
+            self.rolled_back_at.get_or_create(&labels).set(failure.at.as_second());
+        }
+        if is_drift_correction(known) {
+            self.drift_corrections.inc();
+        }
+    }
+
+    /// Nothing is asked of this node.
+    pub(super) fn clear(&self) {
+        self.runs.clear();
+        for family in [&self.reachable, &self.delivering, &self.delivered_at, &self.lost] {
+            family.clear();
+        }
+        self.rollbacks.clear();
+        self.rolled_back_at.clear();
+    }
+}
+
+/// Whether this very turn staged a change to the Revision that was confirmed already. In the next one nothing is planned, since
+/// the change is under way.
+fn is_drift_correction(known: &Known<'_>) -> bool {
+    let Ok(Plan::Change(steps)) = known.plan else { return false };
+    let confirmed = known.journal.confirmed.as_ref().map(|confirmed| &confirmed.revision);
+    known.journal.unconfirmed().is_some_and(|change| change.number == steps.change.number)
+        && confirmed.is_some()
+        && steps.change.target.as_ref() == confirmed
+}
+
+/// One word for why a turn failed.
+fn reason(error: &Error) -> &'static str {
+    match error {
+        Error::State(state::Error::File(error)) | Error::File(error) => error.reason().as_str(),
+        Error::State(_) => Reason::FileError.as_str(),
+        Error::Fetch { source, .. } | Error::Report { source, .. } if is_outage(source) => "Outage",
+        Error::Fetch { .. } => "FetchFailed",
+        Error::Malformed { .. } => Reason::RevisionUnreadable.as_str(),
+        Error::Report { .. } => "ReportFailed",
+        // They end the program before its first turn.
+        Error::Client(_) | Error::Serve(_) => "NotStarted",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! What the certificate of a receiver comes to: its dates, and why it was refused. Pure.
+
+use k8s_openapi::jiff::Timestamp;
+use rustls::CertificateError;
+use rustls::pki_types::UnixTime;
+
+use super::{no, yes};
+use crate::api::{Finding, Reason, TlsTarget};
+
+const HOUR: i64 = 3_600;
+const DAY: i64 = 24 * HOUR;
+/// A certificate that ends sooner is told of while it still holds.
+const ENDS_SOON: i64 = 14 * DAY;
+
+/// A certificate that was accepted and ends at `not_after`.
+pub(super) fn accepted(not_after: Timestamp, now: Timestamp) -> Finding {
+    let left = not_after.as_second() - now.as_second();
+    match left {
+        ENDS_SOON.. => yes(Reason::Reachable, ""),
+        // It ended between the handshake and this look.
+        ..0 => no(Reason::CertificateInvalid, ended(not_after, now)),
+        _ => yes(Reason::Reachable, format!("the certificate ends at {not_after}, in {}", span(left))),
+    }
+}
+
+/// Why a certificate does not hold for `tls` at `now`.
+pub(super) fn refused(why: &CertificateError, tls: &TlsTarget, now: Timestamp) -> String {
+    match why {
+        CertificateError::ExpiredContext { not_after, .. } => ended(timestamp(*not_after), now),
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            let begin = timestamp(*not_before);
+            let wait = span(begin.as_second() - now.as_second());
+            format!("the certificate begins to hold at {begin}, in {wait}, unless the clock of this node is slow")
+        }
+        CertificateError::NotValidForNameContext { presented, .. } => {
+            // As `DnsName("a.example")` and `IpAddress(10.0.0.1)`.
+            let bare = |name: &String| match name.split_once('(') {
+                Some((_, rest)) => rest.trim_end_matches(')').trim_matches('"').to_string(),
+                None => name.clone(),
+            };
+            let names: Vec<_> = presented.iter().map(bare).collect();
+            let names = if names.is_empty() { "no name at all".to_string() } else { names.join(", ") };
+            format!("the certificate is for {names}, and not for {}; see tls.serverName", tls.server_name)
+        }
+        CertificateError::UnknownIssuer => {
+            format!("the certificate does not come from one of the authorities of {}", whose(tls))
+        }
+        // An authority of that name is there, and its key is another.
+        CertificateError::BadSignature => format!(
+            "the certificate is not signed by the authority of that name among those of {}: was it made anew?",
+            whose(tls)
+        ),
+        other => format!("the certificate does not hold for {}: {other}", tls.server_name),
+    }
+}
+
+fn whose(tls: &TlsTarget) -> &'static str {
+    match tls.ca_file {
+        Some(_) => "the Setup (tls.caSecretRef)",
+        None => "this node (kube-apiserver has those of its image)",
+    }
+}
+
+fn ended(not_after: Timestamp, now: Timestamp) -> String {
+    format!("the certificate ended at {not_after}, {} ago", span(now.as_second() - not_after.as_second()))
+}
+
+fn timestamp(time: UnixTime) -> Timestamp {
+    Timestamp::from_second(i64::try_from(time.as_secs()).unwrap_or(i64::MAX)).unwrap_or(Timestamp::MAX)
+}
+
+/// Days where there are two at least, or else hours.
+fn span(seconds: i64) -> String {
+    match seconds {
+        ..HOUR => "less than an hour".into(),
+        HOUR..=7_199 => "1 hour".into(),
+        7_200..=172_799 => format!("{} hours", seconds / HOUR),
+        _ => format!("{} days", seconds / DAY),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::ServerName;
+
+    use super::*;
+    use crate::api::Truth;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(NOW + seconds).unwrap()
+    }
+
+    fn unix(seconds: i64) -> UnixTime {
+        UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(NOW + seconds).unwrap()))
+    }
+
+    #[test]
+    fn the_end_of_a_certificate_is_told_in_days_or_hours() {
+        for (left, status, want) in [
+            (365 * DAY, Truth::True, ""),
+            (14 * DAY, Truth::True, ""),
+            (14 * DAY - 1, Truth::True, "the certificate ends at 2027-01-29T07:59:59Z, in 13 days"),
+            (2 * DAY, Truth::True, "the certificate ends at 2027-01-17T08:00:00Z, in 2 days"),
+            (2 * DAY - 1, Truth::True, "the certificate ends at 2027-01-17T07:59:59Z, in 47 hours"),
+            (5 * HOUR, Truth::True, "the certificate ends at 2027-01-15T13:00:00Z, in 5 hours"),
+            (2 * HOUR - 1, Truth::True, "the certificate ends at 2027-01-15T09:59:59Z, in 1 hour"),
+            (0, Truth::True, "the certificate ends at 2027-01-15T08:00:00Z, in less than an hour"),
+            (-1, Truth::False, "the certificate ended at 2027-01-15T07:59:59Z, less than an hour ago"),
+            (-3 * DAY, Truth::False, "the certificate ended at 2027-01-12T08:00:00Z, 3 days ago"),
+        ] {
+            let found = accepted(at(left), at(0));
+            assert_eq!((found.status, found.message.as_str()), (status, want), "{left}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_look_at() {
+        let expected = ServerName::try_from("sink.test").unwrap();
+        let own =
+            TlsTarget { server_name: "sink.test".into(), ca_file: Some("/ca.crt".into()), insecure_skip_verify: false };
+        let of_the_node = TlsTarget { ca_file: None, ..own.clone() };
+        let names = |presented: &[&str]| CertificateError::NotValidForNameContext {
+            expected: expected.clone(),
+            presented: presented.iter().map(ToString::to_string).collect(),
+        };
+        for (why, tls, want) in [
+            (
+                CertificateError::ExpiredContext { time: unix(0), not_after: unix(-30 * HOUR) },
+                &own,
+                "the certificate ended at 2027-01-14T02:00:00Z, 30 hours ago",
+            ),
+            (
+                CertificateError::NotValidYetContext { time: unix(0), not_before: unix(90) },
+                &own,
+                "the certificate begins to hold at 2027-01-15T08:01:30Z, in less than an hour, unless the clock of this node is slow",
+            ),
+            (
+                names(&["DnsName(\"a.test\")", "IpAddress(10.0.0.1)"]),
+                &own,
+                "the certificate is for a.test, 10.0.0.1, and not for sink.test; see tls.serverName",
+            ),
+            (names(&[]), &own, "the certificate is for no name at all, and not for sink.test; see tls.serverName"),
+            (
+                CertificateError::UnknownIssuer,
+                &own,
+                "the certificate does not come from one of the authorities of the Setup (tls.caSecretRef)",
+            ),
+            (
+                CertificateError::UnknownIssuer,
+                &of_the_node,
+                "the certificate does not come from one of the authorities of this node (kube-apiserver has those of its image)",
+            ),
+            (
+                CertificateError::BadSignature,
+                &own,
+                "the certificate is not signed by the authority of that name among those of the Setup (tls.caSecretRef): was it made anew?",
+            ),
+            (CertificateError::Revoked, &own, "the certificate does not hold for sink.test: Revoked"),
+        ] {
+            assert_eq!(refused(&why, tls, at(0)), want);
+        }
+    }
+}

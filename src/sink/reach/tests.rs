@@ -1,0 +1,254 @@
+//! On real sockets of loopback, with certificates made for each case.
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd,
+};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ServerConfig, SupportedProtocolVersion};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use super::super::dial::tests::{black_hole, closed};
+use super::*;
+use crate::api::Truth;
+use crate::node::files::Host;
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+const ALL: &[&SupportedProtocolVersion] = rustls::ALL_VERSIONS;
+const OLD: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
+
+/// The certificates of the tests hold in the year 2026.
+fn at(time: &str) -> Timestamp {
+    time.parse().unwrap()
+}
+
+fn mid_2026() -> Timestamp {
+    at("2026-06-01T00:00:00Z")
+}
+
+fn target(address: SocketAddr, tls: Option<TlsTarget>) -> WebhookTarget {
+    WebhookTarget { host: address.ip().to_string(), port: address.port(), tls, max_wait_seconds: 30 }
+}
+
+fn tls(server_name: &str) -> TlsTarget {
+    TlsTarget { server_name: server_name.into(), ca_file: Some("/ca.crt".into()), insecure_skip_verify: false }
+}
+
+/// An authority, and a root with its certificate.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    root: TempDir,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        Host::new(root.path()).replace("/ca.crt", issuer.pem().as_bytes(), 0o600).unwrap();
+        Self { issuer, root }
+    }
+
+    /// A TLS server for `sink.test`, all of 2026.
+    async fn serve(&self, versions: &[&'static SupportedProtocolVersion], wants_client: bool) -> SocketAddr {
+        let mut params = CertificateParams::new(vec!["sink.test".to_string()]).unwrap();
+        params.not_before = date_time_ymd(2026, 1, 1);
+        params.not_after = date_time_ymd(2027, 1, 1);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut clients = RootCertStore::empty();
+        clients.add(self.issuer.der().clone()).unwrap();
+        let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions).unwrap();
+        let builder = if wants_client {
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(clients), provider).build().unwrap();
+            builder.with_client_cert_verifier(verifier)
+        } else {
+            builder.with_no_client_auth()
+        };
+        let config = builder.with_single_cert(vec![certificate.der().clone()], key).unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        serve(move |stream| {
+            let acceptor = acceptor.clone();
+            async move { drop(acceptor.accept(stream).await) }
+        })
+        .await
+    }
+
+    async fn reach(&self, address: SocketAddr, tls: TlsTarget, now: Timestamp) -> Finding {
+        reach(&target(address, Some(tls)), self.root.path(), TIMEOUT, now).await
+    }
+}
+
+/// A server on loopback that does `talk` with each connection.
+async fn serve<F: Future<Output = ()> + Send + 'static>(talk: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(talk(stream));
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_certificate_is_judged_by_its_dates_its_names_and_its_authority() {
+    use Reason::{CertificateInvalid, Reachable};
+    let authority = Authority::new("one");
+    let address = authority.serve(ALL, false).await;
+    let blind = TlsTarget { insecure_skip_verify: true, ..tls("other.test") };
+    let late = "2027-01-03T12:00:00Z";
+    for (tls, now, reason, want) in [
+        (tls("sink.test"), "2026-06-01T00:00:00Z", Reachable, String::new()),
+        (
+            tls("sink.test"),
+            "2026-12-31T19:30:00Z",
+            Reachable,
+            "the certificate ends at 2027-01-01T00:00:00Z, in 4 hours".into(),
+        ),
+        (
+            tls("sink.test"),
+            late,
+            CertificateInvalid,
+            format!("{address}: the certificate ended at 2027-01-01T00:00:00Z, 2 days ago"),
+        ),
+        (
+            tls("sink.test"),
+            "2025-12-31T00:00:00Z",
+            CertificateInvalid,
+            format!(
+                "{address}: the certificate begins to hold at 2026-01-01T00:00:00Z, in 24 hours, unless the clock of this node is slow"
+            ),
+        ),
+        (
+            tls("other.test"),
+            "2026-06-01T00:00:00Z",
+            CertificateInvalid,
+            format!("{address}: the certificate is for sink.test, and not for other.test; see tls.serverName"),
+        ),
+        (
+            tls("no name"),
+            "2026-06-01T00:00:00Z",
+            CertificateInvalid,
+            format!("{address}: \"no name\" is not a name that a certificate can carry"),
+        ),
+        (blind, late, Reachable, String::new()),
+    ] {
+        let found = authority.reach(address, tls, at(now)).await;
+        assert_eq!((found.reason, found.message), (reason, want), "{now}");
+        assert_eq!(found.status == Truth::True, reason == Reachable);
+    }
+}
+
+#[tokio::test]
+async fn an_authority_that_did_not_sign_is_told_and_so_is_a_file_without_one() {
+    let (authority, other) = (Authority::new("one"), Authority::new("other"));
+    let address = authority.serve(ALL, false).await;
+    let found = other.reach(address, tls("sink.test"), mid_2026()).await;
+    assert_eq!(found.reason, Reason::CertificateInvalid);
+    assert_eq!(
+        found.message,
+        format!("{address}: the certificate does not come from one of the authorities of the Setup (tls.caSecretRef)")
+    );
+    let found = Authority::new("one").reach(address, tls("sink.test"), mid_2026()).await;
+    assert_eq!(found.reason, Reason::CertificateInvalid);
+    assert!(found.message.ends_with("was it made anew?"), "{found:?}");
+    Host::new(other.root.path()).replace("/ca.crt", b"", 0o600).unwrap();
+    let found = other.reach(address, tls("sink.test"), mid_2026()).await;
+    assert_eq!(found.message, format!("{address}: the authorities in /ca.crt: there is no certificate"));
+    let found = other.reach(address, TlsTarget { ca_file: Some("/gone".into()), ..tls("sink.test") }, mid_2026()).await;
+    assert_eq!(found.reason, Reason::CertificateInvalid);
+    assert!(found.message.contains("No such file"), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_a_client_certificate_is_reachable_and_still_verified() {
+    let (authority, other) = (Authority::new("one"), Authority::new("other"));
+    for versions in [ALL, OLD] {
+        let address = authority.serve(versions, true).await;
+        let found = authority.reach(address, tls("sink.test"), mid_2026()).await;
+        assert_eq!((found.reason, found.message.as_str()), (Reason::Reachable, ""), "{versions:?}");
+        for found in [
+            authority.reach(address, tls("other.test"), mid_2026()).await,
+            other.reach(address, tls("sink.test"), mid_2026()).await,
+        ] {
+            assert_eq!(found.reason, Reason::CertificateInvalid, "{versions:?}: {found:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_speak_tls_is_told_by_what_it_does_instead() {
+    let root = tempfile::tempdir().unwrap();
+    let blind = TlsTarget { insecure_skip_verify: true, ..tls("sink.test") };
+    let plain = serve(async |mut stream: TcpStream| {
+        drop(stream.read(&mut [0; 64]).await);
+        drop(stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await);
+    })
+    .await;
+    let closing = serve(async |stream| drop(stream)).await;
+    let silent = serve(async |stream| {
+        tokio::time::sleep(TIMEOUT * 10).await;
+        drop(stream);
+    })
+    .await;
+    for (address, want) in [
+        (plain, "what answers there does not speak TLS"),
+        (closing, ""),
+        (silent, " takes the connection, and then says nothing within 1 s"),
+    ] {
+        let target = target(address, Some(blind.clone()));
+        let found = reach(&target, root.path(), Duration::from_secs(1), mid_2026()).await;
+        assert_eq!(found.reason, Reason::TlsFailed, "{found:?}");
+        assert!(found.message.starts_with(&address.to_string()) && found.message.ends_with(want), "{found:?}");
+        // Over plain http a connection is all that can be had without a request.
+        let found = reach(&WebhookTarget { tls: None, ..target }, root.path(), TIMEOUT, mid_2026()).await;
+        assert_eq!((found.reason, found.message.as_str()), (Reason::Reachable, ""));
+    }
+}
+
+#[tokio::test]
+async fn a_closed_port_and_a_name_without_address_are_told_apart() {
+    let (closed, _closed) = closed("127.0.0.1:0");
+    let found = reach(&target(closed, None), Path::new("/"), TIMEOUT, mid_2026()).await;
+    assert_eq!(found.reason, Reason::ConnectFailed);
+    assert_eq!(found.message, format!("{closed}: nothing listens there (connection refused)"));
+    let nowhere = WebhookTarget { host: "no-such-host.invalid".into(), ..target(closed, None) };
+    let found = reach(&nowhere, Path::new("/"), TIMEOUT, mid_2026()).await;
+    assert_eq!(found.reason, Reason::ResolveFailed);
+    assert!(found.message.starts_with("no-such-host.invalid has no address for this node: "), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_dead_address_of_a_name_is_named_beside_one_that_lives() {
+    let authority = Authority::new("one");
+    let address = authority.serve(ALL, false).await;
+    let (closed, _closed) = closed("127.0.0.2:0");
+    let (hole, _hole) = black_hole("127.0.0.3:0").await;
+    let target = WebhookTarget { host: "sink.test".into(), ..target(address, Some(tls("sink.test"))) };
+    let port = target.port;
+    let reach = async |addresses: &[SocketAddr], timeout| {
+        let deadline = Instant::now() + timeout;
+        reach_one_of(addresses, &target, authority.root.path(), deadline, TIMEOUT, mid_2026()).await
+    };
+    let found = reach(&[closed, address], TIMEOUT).await;
+    assert_eq!(found.reason, Reason::Reachable);
+    assert_eq!(
+        found.message,
+        format!("not every address of sink.test:{port} answers: 127.0.0.2: nothing listens there (connection refused)")
+    );
+    let found = reach(&[closed, hole], Duration::from_millis(500)).await;
+    assert_eq!((found.status, found.reason), (Truth::False, Reason::ConnectFailed));
+    assert_eq!(
+        found.message,
+        format!("sink.test:{port}: 127.0.0.2: nothing listens there (connection refused); 127.0.0.3: no answer")
+    );
+}
