@@ -30,6 +30,7 @@ fn one_setup_makes_a_real_api_server_audit_and_going_away_leaves_no_trace() {
     applies_and_delivers(&cluster);
     a_changed_policy_restarts_once_and_the_same_again_not_at_all(&cluster);
     a_rotated_token_is_used_without_a_restart(&cluster);
+    a_manifest_that_kubeadm_rewrote_is_put_right(&cluster);
     a_stopped_receiver_and_a_deleted_log_are_noticed(&cluster);
     what_cannot_work_is_not_rolled_out(&cluster);
     bad_input_is_refused_by_the_api_server(&cluster);
@@ -150,6 +151,23 @@ fn a_rotated_token_is_used_without_a_restart(cluster: &Cluster) {
     assert!(begin.elapsed() < 3 * MINUTE);
     assert_eq!(cluster.api_server_pid(), process, "a rotated token restarts nothing");
     cluster.saw(&format!("the new token was in use {} s after the Secret changed", begin.elapsed().as_secs()));
+}
+
+fn a_manifest_that_kubeadm_rewrote_is_put_right(cluster: &Cluster) {
+    let ours = cluster.manifest();
+    let begin = Instant::now();
+    let kubeadm = ["kubeadm", "init", "phase", "control-plane", "apiserver", "--config", "/root/kubeadm.yaml"];
+    cluster.testbed(&[&["exec", "cp1"], &kubeadm[..]].concat());
+    assert!(!cluster.manifest().contains("audit"), "kubeadm writes what it would without us");
+    let message = cluster.wait("the drift in status", 2 * MINUTE, || {
+        let node = cluster.node_audit()?;
+        (node["status"]["phase"] == "Drifted").then(|| node["status"]["message"].to_string())
+    });
+    cluster.saw(&format!("kubeadm rewrote the manifest: {message}"));
+    cluster.wait("our part put back", 2 * MINUTE, || (cluster.manifest() == ours).then_some(()));
+    cluster.saw(&format!("our part was put back {} s after kubeadm was done", begin.elapsed().as_secs()));
+    cluster.wait_generation();
+    cluster.wait_condition("Ready", "True", 2 * MINUTE);
 }
 
 fn a_stopped_receiver_and_a_deleted_log_are_noticed(cluster: &Cluster) {
