@@ -58,7 +58,7 @@ pub fn observe(host: &Host, wanted: Option<&Content>) -> Result<Observed, Refusa
         pods: pods(host, &facts.pod)?,
         log_free_bytes: log.map_or(Ok(0), |directory| host.free_bytes(directory))?,
         log_used_bytes: log.map_or(Ok(0), |directory| used_bytes(host, directory))?,
-        changed_ms_ago: changed_ms_ago(host)?,
+        changed_ms_ago: changed_ms_ago(host),
         log_path_blocked: log_path.and_then(|path| blocked(host, path)),
         now: process::clock(),
         manifest,
@@ -83,16 +83,15 @@ fn refuse_second_file(host: &Host, pod: &(String, String)) -> Result<(), Refusal
     Ok(())
 }
 
-/// By the change time of the files, which a rename sets too.
-fn changed_ms_ago(host: &Host) -> Result<Option<u64>, files::Error> {
-    let names = host.list(MANIFESTS_DIR)?;
-    let paths = names.iter().filter(|name| !name.starts_with('.')).map(|name| format!("{MANIFESTS_DIR}/{name}"));
-    let changed = paths
-        .filter(|path| path != plan::GUARD_MANIFEST)
-        .filter_map(|path| host.at(&path).metadata().ok())
+/// By the change time of the files, which a rename sets too. Only what kubeadm writes: other static pods are no sign of it.
+fn changed_ms_ago(host: &Host) -> Option<u64> {
+    const COMPONENTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+    let changed = COMPONENTS
+        .iter()
+        .filter_map(|component| host.at(&format!("{MANIFESTS_DIR}/{component}.yaml")).metadata().ok())
         .map(|metadata| metadata.ctime() * 1000 + metadata.ctime_nsec() / 1_000_000)
         .max();
-    Ok(changed.and_then(|changed| u64::try_from(process::clock().wall.as_millisecond() - changed).ok()))
+    changed.and_then(|changed| u64::try_from(process::clock().wall.as_millisecond() - changed).ok())
 }
 
 fn revision_files(host: &Host, revision: &RevisionId) -> Result<BTreeMap<String, String>, files::Error> {
