@@ -3,4 +3,5 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 mod manifest_cases;
+mod policy;
 mod render_cases;
