@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::finding::{Finding, Severity};
+use super::finding::{Finding, MAX_FINDINGS, Severity};
 use super::scalar::is_rfc3339;
 use super::tree::{Place, Tree, Value, ValueId};
 use super::write::quoted;
@@ -108,9 +108,16 @@ impl Places {
 
 /// Decodes the fields of a Policy; its type is not looked at.
 pub(super) fn decode(tree: &Tree) -> Decoded {
-    let mut decoder =
-        Decoder { tree, path: String::new(), findings: Vec::new(), traps: Vec::new(), places: Places::default() };
-    for duplicate in &tree.duplicates {
+    let mut decoder = Decoder {
+        tree,
+        path: String::new(),
+        findings: Vec::new(),
+        errors: 0,
+        warnings: 0,
+        traps: Vec::new(),
+        places: Places::default(),
+    };
+    for duplicate in tree.duplicates.iter().take(MAX_FINDINGS) {
         decoder.findings.push(Finding {
             id: "duplicate-field",
             severity: Severity::Warning,
@@ -130,6 +137,8 @@ struct Decoder<'a> {
     tree: &'a Tree,
     path: String,
     findings: Vec<Finding>,
+    errors: usize,
+    warnings: usize,
     traps: Vec<Finding>,
     places: Places,
 }
@@ -419,6 +428,9 @@ impl Decoder<'_> {
     /// Null is the same as nothing, which looks different.
     fn null(&mut self, id: ValueId) {
         let written = self.tree.written(id).unwrap_or("null");
+        if self.traps.len() == MAX_FINDINGS {
+            return;
+        }
         self.traps.push(Finding {
             id: "null-value",
             severity: Severity::Warning,
@@ -442,7 +454,11 @@ impl Decoder<'_> {
         message: String,
         help: String,
     ) {
-        self.findings.push(Finding { id, severity, message, place, path, help: Some(help) });
+        let count = if severity == Severity::Error { &mut self.errors } else { &mut self.warnings };
+        *count += 1;
+        if *count <= MAX_FINDINGS {
+            self.findings.push(Finding { id, severity, message, place, path, help: Some(help) });
+        }
     }
 
     fn unknown(&mut self, field: &str, place: Place) {

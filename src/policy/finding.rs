@@ -4,6 +4,9 @@ use serde::Serialize;
 
 use super::tree::Place;
 
+/// Of each severity at most so many are kept: enough for anybody, whatever the file.
+pub(super) const MAX_FINDINGS: usize = 1000;
+
 /// One thing, and where. A contract: other programs read it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Finding {

@@ -6,6 +6,7 @@
 //! the group `*`.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 
 use super::Policy;
 use super::decode::{Decoded, Places, RawPolicy, RawRule, decode};
@@ -15,8 +16,9 @@ use super::validation::{level_of, stage_of, validate};
 use super::write::quoted;
 use crate::api::{GroupResources, PolicyRule};
 
-/// A larger file is not read: no policy is that long, and the memory for one is a hundred times its size.
-pub const MAX_BYTES: usize = 4 << 20;
+/// A larger file is not read: it is what a ConfigMap may hold, the longest known policies have a twentieth of it, and the memory for
+/// one may be three hundred times its size.
+pub const MAX_BYTES: usize = 1 << 20;
 
 const API_VERSION: &str = "audit.k8s.io/v1";
 
@@ -75,13 +77,16 @@ pub(super) fn examine(text: &[u8], minor: u32) -> Examined {
     };
     let Decoded { policy: raw, mut findings, mut traps, places } = decode(&tree);
     traps.extend(tree.traps.iter().map(|trap| Finding { path: String::new(), ..trap.clone() }));
-    let mistyped: Vec<String> =
-        findings.iter().filter(|finding| finding.severity == Severity::Error).map(|f| f.path.clone()).collect();
+    let is_error = |finding: &&Finding| finding.severity == Severity::Error;
+    let mistyped: HashSet<String> = findings.iter().filter(is_error).map(|finding| finding.path.clone()).collect();
     findings.extend(type_findings);
     // What could not be decoded is empty for that reason alone.
-    let is_mistyped = |finding: &Finding| mistyped.iter().any(|path| finding.path.starts_with(path.as_str()));
-    findings.extend(validate(&raw, minor).into_iter().filter(|finding| !is_mistyped(finding)));
-    if raw.rules.items().is_empty() && mistyped.iter().all(|path| path != "rules") {
+    let is_mistyped = |path: &str| {
+        let ends = path.match_indices(['.', '[']).map(|(end, _)| end).chain([path.len()]);
+        ends.into_iter().any(|end| mistyped.contains(&path[..end]))
+    };
+    findings.extend(validate(&raw, minor).into_iter().filter(|finding| !is_mistyped(&finding.path)));
+    if raw.rules.items().is_empty() && !mistyped.contains("rules") {
         let place = places.of("rules");
         findings.push(error("no-rules", place, "rules".into(), "loaded illegal policy with 0 rules".into()));
     }

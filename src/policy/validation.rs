@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::decode::{List, RawPolicy, RawResources, RawRule, Word};
 use super::faults::is_dns_subdomain;
-use super::finding::{Finding, Severity};
+use super::finding::{Finding, MAX_FINDINGS, Severity};
 use super::tree::Place;
 use crate::api::{Level, Stage};
 
@@ -49,6 +49,9 @@ struct Findings {
 impl Findings {
     /// `shown` is the field as upstream names it.
     fn add(&mut self, id: &'static str, place: Place, path: String, shown: &str, body: &str, help: Option<&str>) {
+        if self.findings.len() == MAX_FINDINGS {
+            return;
+        }
         self.findings.push(Finding {
             id,
             severity: Severity::Error,

@@ -106,13 +106,13 @@ fn lint_tells_for_each_file_whether_the_api_server_would_start() {
 #[test]
 fn what_is_no_policy_file_is_refused_at_once() {
     let here = directory();
-    write(here.path(), "big.yaml", &vec![b'#'; 5 << 20]);
+    write(here.path(), "big.yaml", &vec![b'#'; 2 << 20]);
     assert!(Command::new("mkfifo").arg(here.path().join("fifo")).status().unwrap().success());
     for (file, why) in [
         (".", "it is a directory"),
         ("fifo", "no regular file"),
         ("/dev/zero", "no regular file"),
-        ("big.yaml", "larger than 4 MiB"),
+        ("big.yaml", "larger than 1 MiB"),
     ] {
         let (code, reports, error) = answers(policy(here.path(), &["lint", "--output", "json", file], b""));
         assert_eq!((code, reports.len()), (Some(2), 0), "{file}");

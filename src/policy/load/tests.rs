@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::api::Level;
 
@@ -155,4 +157,29 @@ fn fields_are_found_where_they_stand() {
     assert_eq!(places.of("rules[1].resources[0].resources[1]"), Place { line: 8, column: 20 });
     assert_eq!(places.of("rules[0].users"), Place { line: 4, column: 3 });
     assert_eq!(places.of("other"), Place { line: 1, column: 1 });
+}
+
+#[test]
+fn of_very_many_findings_some_are_kept_and_they_cost_no_time() {
+    for text in [format!("{HEAD}rules: [{}]", "1,".repeat(50_000)), format!("{HEAD}rules:\n{}", "-\n".repeat(50_000))] {
+        let loaded = load(text.as_bytes(), 36);
+        assert!(loaded.policy.is_none());
+        assert!((1000..3000).contains(&loaded.findings.len()), "{}", loaded.findings.len());
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_input_makes_it_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        pieces in prop::collection::vec(prop::sample::select(vec![
+            "rules", ": ", "- ", "\n", "  ", "[", "]", "{", "}", ",", "\"", "'", "&a ", "*a", "<<: ", "!!int ", "? ", "|", ">", "#", "---\n", "\t", "%",
+            "level", "None", "\\", "\u{feff}", "\u{85}", "a", "1", "\r", "\\u00e", "null",
+        ]), 0..60),
+    ) {
+        for text in [bytes, pieces.concat().into_bytes(), format!("{{{}", pieces.concat()).into_bytes()] {
+            let loaded = load(&text, 36);
+            prop_assert_eq!(loaded.policy.is_none(), loaded.findings.iter().any(|f| f.severity == Severity::Error));
+        }
+    }
 }
