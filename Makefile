@@ -26,7 +26,11 @@ demo-down: ## End the demo
 test: test-fast test-e2e ## Every test there is, the real control plane included
 
 .PHONY: test-fast
-test-fast: fmt-check lint generated unit deny chart ## What needs no cluster
+test-fast: fmt-check lint generated unit test-upstream deny chart ## What needs no cluster
+
+.PHONY: test-upstream
+test-upstream: ## The policy engine against kube-apiserver's own code, over generated input (UPSTREAM_SCALE=10: ten times as much)
+	cargo test --locked --features upstream --test upstream -- --nocapture
 
 .PHONY: test-e2e
 test-e2e: image ## The whole chain on the real control plane; takes it down at the end
@@ -63,7 +67,7 @@ fmt: ## Format the code
 fmt-check:
 	cargo fmt --check
 lint: ## Clippy, without a warning
-	cargo clippy --all-targets --features e2e --locked -- -D warnings
+	cargo clippy --all-targets --features e2e,upstream --locked -- -D warnings
 unit: ## Unit tests, properties, golden cases, host files
 	cargo test --locked
 

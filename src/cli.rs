@@ -19,6 +19,7 @@ use crate::telemetry::{self, LogFormat};
 mod apply;
 mod crds;
 mod input;
+mod policy;
 mod render;
 mod status;
 
@@ -62,6 +63,8 @@ enum Command {
     Crds(crds::Args),
     /// Show what a Setup comes to, without a cluster: the files, the flags and the manifest.
     Render(render::Args),
+    /// What kube-apiserver makes of audit policies and requests, without a cluster.
+    Policy(policy::Args),
 }
 
 /// Parses the command line and runs what it names.
@@ -80,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Crds(args) => crds::run(&args),
         Command::Render(args) => render::run(&args),
+        Command::Policy(args) => policy::run(&args),
     });
     match outcome {
         Ok(code) => code,

@@ -1,20 +1,41 @@
-//! Policies of `audit.k8s.io/v1`: read, judged, and written as kube-apiserver reads them.
+//! Policies of `audit.k8s.io/v1`: loaded, judged, applied and written as kube-apiserver has it.
 //!
-//! [`validate`](crate::validate) reads the user's policy here and asks for its [`faults`](faults::faults);
-//! [`render`](crate::render) writes the result. The reader is strict: where kube-apiserver would drop a field and only warn,
-//! it refuses. Evaluation and linting are not here.
+//! - [`load`] gives what kube-apiserver would hold of a file, or why it would not start, with the place of everything it would
+//!   complain about: `yaml` or JSON to `tree` (values), `decode` (fields), `validation`.
+//! - [`Evaluator`] decides about a request; [`attributes`] derives what it needs from a method and a URL.
+//! - [`read`] is for policies of a Setup and stricter: it refuses what kube-apiserver would drop or take in silence.
+//!   [`validate`](crate::validate) asks it and [`faults`](faults::faults); [`render`](crate::render) writes the result.
+//!
+//! Upstream's Go code is the reference, and `tests/upstream` compares with it. Everything here is bounded in time and memory by
+//! the length of its input, and nothing recurses on it.
 
+mod attributes;
+mod decode;
+mod evaluate;
 mod faults;
+mod finding;
+mod load;
 mod preset;
 mod read;
+mod request;
 mod scalar;
+mod tree;
+mod validation;
 mod write;
+mod yaml;
 
+pub use attributes::{Attributes, Text, User};
+pub use decode::Places;
+pub use evaluate::{Decision, Evaluator};
 pub(crate) use faults::is_dns_label;
 pub use faults::{Fault, faults};
-pub use preset::{PresetPolicy, preset};
+pub use finding::{Finding, Severity};
+pub use load::{Loaded, MAX_BYTES, load};
+pub use preset::{PresetPolicy, preset, presets};
 pub(crate) use read::message_of;
 pub use read::{ReadError, read};
+pub use request::{Unaudited, attributes};
+pub use tree::Place;
 pub use write::{Part, quoted, write};
 
 use crate::api::{PolicyRule, Stage};

@@ -14,6 +14,11 @@ pub struct PresetPolicy {
     pub policy: Policy,
 }
 
+/// The newest version of each preset.
+pub fn presets() -> Vec<PresetPolicy> {
+    [Preset::Metadata, Preset::Gce].map(preset).into()
+}
+
 /// The newest version of a preset.
 pub fn preset(preset: Preset) -> PresetPolicy {
     let (name, text) = match preset {

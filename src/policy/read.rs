@@ -1,16 +1,13 @@
-//! A policy from YAML, strictly.
+//! A policy of a Setup, strictly.
 //!
-//! kube-apiserver drops an unknown or misplaced field with a warning, which mostly makes the rule match more than was meant
-//! (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/policy/reader.go#L63-L101). Here it is an error with its place.
+//! kube-apiserver drops an unknown or misplaced field with a warning, which mostly makes the rule match more than was meant,
+//! and takes nulls, aliases and a second document without a word. Here each is an error with its place.
 
 use std::fmt;
 
-use granit_parser::{Event, Marker, Parser, ScalarStyle};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-
-use super::{Policy, scalar};
-use crate::api::{PolicyRule, Stage};
+use super::Policy;
+use super::finding::{Finding, Severity};
+use super::load::examine;
 
 /// What is wrong with the text, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,45 +26,26 @@ impl fmt::Display for ReadError {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Document {
-    api_version: String,
-    kind: Option<String>,
-    /// kube-apiserver has no use for it, and it is not written out again.
-    #[serde(default, rename = "metadata")]
-    _metadata: Option<IgnoredAny>,
-    rules: Option<Vec<PolicyRule>>,
-    #[serde(default)]
-    omit_stages: Vec<Stage>,
-    #[serde(default)]
-    omit_managed_fields: bool,
-}
-
-/// One policy with at least one rule.
+/// One policy with at least one rule. What [`faults`](super::faults) finds in rules is not looked at.
 pub fn read(text: &str) -> Result<Policy, ReadError> {
-    // First what serde does not see: which scalars were quoted.
-    no_typed_scalar(text)?;
     if text.trim().is_empty() {
         return Err(ReadError { place: None, message: "the text is empty".into() });
     }
-    let options = serde_saphyr::options! { with_snippet: false };
-    let document: Document = serde_saphyr::from_str_with_options(text, options).map_err(|error| ReadError {
-        place: error.location().map(|at| (at.line(), at.column())),
-        message: message_of(&error),
-    })?;
-    let whole = |message: String| ReadError { place: None, message };
-    if document.api_version != "audit.k8s.io/v1" {
-        return Err(whole(format!("apiVersion is {:?}, and must be audit.k8s.io/v1", document.api_version)));
+    // The group `*` is judged with the versions of the API servers at hand.
+    let examined = examine(text.as_bytes(), u32::MAX);
+    let is_fault = |finding: &&Finding| {
+        finding.severity == Severity::Error
+            && matches!(finding.id, "non-resource-url" | "group" | "resource-names" | "mixed-rule")
+    };
+    let refused = examined.findings.iter().filter(|finding| !is_fault(finding)).chain(&examined.traps);
+    if let Some(Finding { place, message, help, .. }) = refused.min_by_key(|finding| finding.place) {
+        let message = match help {
+            Some(help) => format!("{message}: {help}"),
+            None => message.clone(),
+        };
+        return Err(ReadError { place: Some((place.line.into(), place.column.into())), message });
     }
-    if let Some(kind) = document.kind.filter(|kind| kind != "Policy") {
-        return Err(whole(format!("kind is {kind:?}, and must be Policy")));
-    }
-    let rules = document.rules.unwrap_or_default();
-    if rules.is_empty() {
-        return Err(whole("the policy has no rule, and kube-apiserver does not start with such a one".into()));
-    }
-    Ok(Policy { rules, omit_stages: document.omit_stages, omit_managed_fields: document.omit_managed_fields })
+    Ok(examined.policy.expect("a level or a stage that is none was found"))
 }
 
 /// The parser's message without its place, on one line.
@@ -85,79 +63,17 @@ pub(crate) fn message_of(error: &serde_saphyr::Error) -> String {
     text[..end.unwrap_or(text.len())].to_string()
 }
 
-/// The parser counts lines from 1 and columns from 0.
-fn place(marker: &Marker) -> Option<(u64, u64)> {
-    Some((marker.line() as u64, marker.col() as u64 + 1))
-}
-
-/// Everything in a policy is a string but `omitManagedFields` and what stands below `metadata`: a plain scalar that is
-/// something else to kube-apiserver would stop it.
-fn no_typed_scalar(text: &str) -> Result<(), ReadError> {
-    /// A mapping with the key whose value comes next, or a sequence.
-    enum Open {
-        Mapping(Option<String>),
-        Sequence,
-    }
-    let mut open: Vec<Open> = Vec::new();
-    let mut documents = 0;
-    for next in Parser::new_from_str(text) {
-        let (event, span) =
-            next.map_err(|error| ReadError { place: place(error.marker()), message: error.info().to_string() })?;
-        let fault = |message: String| Err(ReadError { place: place(&span.start), message });
-        let untyped = matches!(open.first(), Some(Open::Mapping(Some(key))) if key == "metadata")
-            || matches!(open.last(), Some(Open::Mapping(Some(key))) if key == "omitManagedFields");
-        let mut scalar_key = None;
-        match &event {
-            Event::Scalar(value, style, _, tag) => {
-                if tag.is_some() {
-                    return fault("a tag has no place in a policy".into());
-                }
-                let is_key = matches!(open.last(), Some(Open::Mapping(None)));
-                if *style == ScalarStyle::Plain
-                    && !untyped
-                    && let Some(what) = scalar::not_a_string(value)
-                {
-                    let what_to_do = if what == "null" { "leave the field out, or quote it" } else { "quote it" };
-                    return fault(format!("{value:?} is {what} to kube-apiserver, not a string: {what_to_do}"));
-                }
-                scalar_key = is_key.then(|| value.to_string());
-            }
-            Event::DocumentStart(..) if documents == 1 => {
-                return fault("a second document: kube-apiserver reads the first one only".into());
-            }
-            Event::DocumentStart(..) => {
-                documents += 1;
-                continue;
-            }
-            Event::Alias(..) => return fault("aliases are not supported in a policy: write it out".into()),
-            Event::MappingStart(..) | Event::SequenceStart(..) => {
-                open.push(if matches!(event, Event::MappingStart(..)) { Open::Mapping(None) } else { Open::Sequence });
-                continue;
-            }
-            Event::MappingEnd | Event::SequenceEnd => {
-                open.pop();
-            }
-            _ => continue,
-        }
-        // A node is complete: in a mapping it was a key or a value.
-        if let Some(Open::Mapping(key)) = open.last_mut() {
-            *key = if key.is_some() { None } else { scalar_key.or(Some(String::new())) };
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Level;
+    use crate::api::{Level, Stage};
 
     const HEAD: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\n";
 
     #[test]
     fn a_policy_is_read() {
         let text = format!(
-            "---\n{HEAD}metadata: {{name: 1, creationTimestamp: null}}\nomitManagedFields: true\nomitStages: [Panic]\n\
+            "---\n{HEAD}metadata: {{name: '1', creationTimestamp: null}}\nomitManagedFields: true\nomitStages: [Panic]\n\
              rules:\n- level: Request\n  users: ['on', system:x]\n- level: None\n  omitManagedFields: false\n"
         );
         let policy = read(&text).unwrap();
@@ -172,14 +88,11 @@ mod tests {
     fn what_the_api_server_would_drop_or_refuse_is_refused_with_its_place() {
         let rules = |rules: &str| format!("{HEAD}rules:\n{rules}");
         for (text, want) in [
-            (
-                rules("- level: Meta\n"),
-                "line 4, column 10: unknown variant `Meta`, expected one of None, Metadata, Request, RequestResponse",
-            ),
-            (rules("- level: None\n  verb: [get]\n"), "line 5, column 3: unknown field `verb`"),
-            (rules("- level: None\n  level: Metadata\n"), "line 5, column 3: duplicate mapping key: level"),
-            (rules("- level: None\n  verbs: get\n"), "line 5, column 10: "),
-            (rules("- verbs: [get]\n"), "line 4, column 3: missing field `level`"),
+            (rules("- level: Meta\n"), "line 4, column 10: rules[0].level: Unsupported value: \"Meta\""),
+            (rules("- level: None\n  verb: [get]\n"), "line 5, column 3: unknown field \"rules[0].verb\""),
+            (rules("- level: None\n  level: Metadata\n"), "line 5, column 3: yaml: key \"level\" already set in map"),
+            (rules("- level: None\n  verbs: get\n"), "line 5, column 10: a string where kube-apiserver takes a list"),
+            (rules("- verbs: [get]\n"), "line 4, column 3: rules[0].level: Required value"),
             (
                 rules("- level: None\n  users: [on]\n"),
                 "line 5, column 11: \"on\" is a boolean to kube-apiserver, not a string: quote it",
@@ -191,18 +104,21 @@ mod tests {
             (rules("- level: None\n  users:\n  - ~\n"), "line 6, column 5: \"~\" is null to kube-apiserver"),
             (
                 rules("- level: None\n  omitStages: [RequestRecieved]\n"),
-                "line 5, column 16: unknown variant `RequestRecieved`",
+                "line 5, column 16: rules[0].omitStages[0]: Invalid value: \"RequestRecieved\"",
             ),
             (rules("- level: None\n   verbs: [get]\n"), "line 5, column "),
             (rules("- &a {level: None}\n- *a\n"), "line 5, column 3: aliases are not supported"),
-            (format!("{HEAD}rules: []\n"), "the policy has no rule"),
-            (HEAD.to_string(), "the policy has no rule"),
+            (format!("{HEAD}rules: []\n"), "line 3, column 8: loaded illegal policy with 0 rules"),
+            (HEAD.to_string(), "line 1, column 1: loaded illegal policy with 0 rules"),
             (
                 "apiVersion: audit.k8s.io/v1beta1\nkind: Policy\nrules: [{level: None}]\n".into(),
-                "apiVersion is \"audit.k8s.io/v1beta1\"",
+                "line 1, column 13: no kind \"Policy\" is registered for version \"audit.k8s.io/v1beta1\"",
             ),
-            ("apiVersion: audit.k8s.io/v1\nkind: ConfigMap\nrules: [{level: None}]\n".into(), "kind is \"ConfigMap\""),
-            ("kind: Policy\nrules: [{level: None}]\n".into(), "line 2, column 1: missing field `apiVersion`"),
+            (
+                "apiVersion: audit.k8s.io/v1\nkind: ConfigMap\nrules: [{level: None}]\n".into(),
+                "line 2, column 7: no kind \"ConfigMap\" is registered",
+            ),
+            ("kind: Policy\nrules: [{level: None}]\n".into(), "line 1, column 1: unknown group version field"),
             (
                 format!("{}---\n{HEAD}rules: [{{level: Metadata}}]\n", rules("- level: None\n")),
                 "line 5, column 1: a second document",

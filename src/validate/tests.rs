@@ -143,7 +143,7 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             policy("{configMapRef: {name: mine, key: bad}}"),
             "spec.policy.configMapRef",
             InvalidPolicy,
-            "key \"bad\" of ConfigMap \"mine\": line 1, column 1: missing field `apiVersion`",
+            "key \"bad\" of ConfigMap \"mine\": line 1, column 1: unknown group version field",
         ),
         // Sinks as a whole.
         (setup(&format!("{POLICY}\nsinks: []")), "spec.sinks", InvalidSetup, "needs at least one entry"),

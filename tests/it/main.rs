@@ -4,4 +4,5 @@
 
 mod apply_cases;
 mod manifest_cases;
+mod policy;
 mod render_cases;

@@ -1,0 +1,98 @@
+//! `audit-operator policy …`: what kube-apiserver makes of a policy file and of requests. Needs no cluster.
+
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+
+use crate::policy::MAX_BYTES;
+
+mod eval;
+mod lines;
+mod lint;
+mod presets;
+mod request;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Tell whether kube-apiserver would start with a policy file, and what it would complain about.
+    Lint(lint::Args),
+    /// Decide about requests as kube-apiserver would: level, omitted stages, and the rule that decides.
+    Eval(eval::Args),
+    /// Tell what kube-apiserver makes of a request: the attributes that rules are compared with.
+    Request(request::Args),
+    /// List the policies that come with the operator, or print one.
+    Presets(presets::Args),
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq)]
+enum Output {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    match &args.command {
+        Command::Lint(args) => lint::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Request(args) => request::run(args),
+        Command::Presets(args) => presets::run(args),
+    }
+}
+
+/// A version whose rules are known here.
+fn policy_minor(text: &str) -> Result<u32, String> {
+    match super::input::kubernetes_minor(text)? {
+        minor @ 26..=37 => Ok(minor),
+        _ => Err("a version from 1.26 to 1.37".into()),
+    }
+}
+
+/// Whether a path stands for standard input.
+fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-") || path == Path::new("/dev/stdin")
+}
+
+/// A regular file or standard input, up to the size of any policy.
+fn read_policy(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let shown = path.display();
+    let mut text = Vec::new();
+    let limit = MAX_BYTES as u64 + 1;
+    if is_stdin(path) {
+        std::io::stdin().take(limit).read_to_end(&mut text).context("cannot read standard input")?;
+    } else {
+        open_regular(path)?.take(limit).read_to_end(&mut text).with_context(|| format!("cannot read {shown}"))?;
+    }
+    if text.len() > MAX_BYTES {
+        bail!("{shown} is larger than {} MiB: no policy is that long", MAX_BYTES >> 20);
+    }
+    Ok(text)
+}
+
+/// Opens a regular file; a FIFO would keep us waiting for its writer, a device never end.
+fn open_regular(path: &Path) -> anyhow::Result<File> {
+    let shown = path.display();
+    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).context("a flag of open(2) fits")?;
+    let opened = OpenOptions::new().read(true).custom_flags(nonblocking).open(path);
+    let file = opened.with_context(|| format!("cannot read {shown}"))?;
+    let kind = file.metadata().with_context(|| format!("cannot read {shown}"))?.file_type();
+    if kind.is_dir() {
+        bail!("cannot read {shown}: it is a directory");
+    }
+    if !kind.is_file() {
+        bail!("cannot read {shown}: it is no regular file");
+    }
+    Ok(file)
+}

@@ -1,0 +1,51 @@
+//! Records in, records out, a line each, however many there are.
+
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
+
+use anyhow::{Context, bail};
+
+/// Longer lines are no records of ours.
+const MAX_LINE: usize = 1 << 20;
+
+/// Answers every line of the input that is not blank. A reader of the answers who has gone away has what he wanted.
+pub(super) fn answer(
+    source: &str,
+    input: impl Read,
+    mut answer: impl FnMut(&str, &mut dyn Write) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut input = BufReader::with_capacity(1 << 16, input);
+    let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
+    let mut line = Vec::new();
+    for number in 1_u64.. {
+        // Whoever asks one at a time waits for the answer.
+        if input.buffer().is_empty() && is_gone(out.flush())? {
+            return Ok(());
+        }
+        line.clear();
+        let read = input.by_ref().take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line);
+        if read.with_context(|| format!("cannot read {source}"))? == 0 {
+            break;
+        }
+        let place = || format!("{source}, line {number}");
+        if line.len() > MAX_LINE {
+            bail!("{}: longer than {} KiB", place(), MAX_LINE >> 10);
+        }
+        let text = std::str::from_utf8(&line).with_context(place)?;
+        if text.trim().is_empty() {
+            continue;
+        }
+        let mut written = Vec::new();
+        answer(text, &mut written).with_context(place)?;
+        if is_gone(out.write_all(&written))? {
+            return Ok(());
+        }
+    }
+    is_gone(out.flush()).map(drop)
+}
+
+fn is_gone(written: std::io::Result<()>) -> anyhow::Result<bool> {
+    match written {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(true),
+        written => written.context("cannot write to standard output").map(|()| false),
+    }
+}
