@@ -2,7 +2,8 @@
 //!
 //! A manifest is somebody else's file: comments, order, quoting and line ends of everything that is not ours stay byte for byte. So it is
 //! edited as text, by splices at the places that a parser found ([`tree`]). What makes that safe is the proof ([`meaning`]): the old text, parsed,
-//! with the same intent applied to its value, must equal the new text, parsed. Where it does not, nothing is given out.
+//! with the same intent applied to its value, must equal the new text, parsed; and the same edit again must change nothing. Where
+//! that does not hold, nothing is given out.
 //!
 //! [`crate::plan`] calls this; it never reads or writes a file.
 
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 use crate::api::{REVISION_ANNOTATION, Reason};
 use crate::revision::RevisionId;
+use tree::Node;
 
 /// Names of our volumes begin with this.
 const OUR_VOLUMES: &str = "audit-operator-";
@@ -29,7 +31,7 @@ pub struct Intent {
     pub revision: RevisionId,
     /// The whole `audit-*` family, without leading dashes: flags that are not named here are removed.
     pub flags: BTreeMap<String, String>,
-    /// Flags that are set only where the manifest has none of that name.
+    /// Flags that are set only where the original manifest has none of that name.
     pub defaults: BTreeMap<String, String>,
     /// Directories of the host that the flags need, each mounted at the same path.
     pub mounts: Vec<Mount>,
@@ -57,6 +59,9 @@ pub struct Facts {
     pub flags: BTreeMap<String, String>,
     /// Image of the container; empty where there is none.
     pub image: String,
+    /// The field that keeps kube-apiserver from being root on the node, as it is written: `runAsUser: 65532`. `None`: it is root, unless
+    /// its image names another user.
+    pub rootless: Option<String>,
 }
 
 /// An edited manifest.
@@ -74,32 +79,53 @@ pub enum Error {
     TooLarge,
     #[error("the manifest is not valid YAML: {message}")]
     NotYaml { message: String },
-    #[error("the manifest has more than one YAML document (line {line}): the kubelet reads the first only")]
-    SeveralDocuments { line: usize },
     #[error(
-        "the manifest uses an anchor, an alias, a tag or a merge key (line {line}); an edit could change more than it shows: write it out"
+        "the manifest begins with a brace, so the kubelet reads it as JSON, and it is not valid JSON ({message}); begin it with a line of --- if it is YAML"
     )]
-    Anchors { line: usize },
-    #[error("the manifest is not a v1 Pod")]
-    NotAPod,
-    #[error("{field} is missing or not a {expected}")]
-    Shape { field: &'static str, expected: &'static str },
-    #[error("metadata.uid is set: the kubelet would not notice that the manifest changes")]
-    FixedUid,
-    #[error("no container of the pod runs kube-apiserver as its command")]
-    NoApiServer,
-    #[error("{0} containers of the pod run kube-apiserver; there must be one")]
-    SeveralApiServers(usize),
-    #[error("the container {container} starts kube-apiserver through {command}: its flags cannot be edited safely")]
-    Shell { container: String, command: String },
+    NotJson { message: String },
+    #[error("line {line} is ended by a character that only some YAML readers take for a line end; use newlines")]
+    LineEnd { line: usize },
+    #[error("the key {key} is given twice (lines {first} and {second}); remove one")]
+    DuplicateKey { key: String, first: usize, second: usize },
+    #[error(
+        "the manifest has more than one YAML document (line {line}): the kubelet reads the first only; remove the rest"
+    )]
+    SeveralDocuments { line: usize },
+    #[error("line {line} has {what}: an edit there could change more than it shows; write it out")]
+    Anchors { line: usize, what: &'static str },
+    #[error("the manifest is not a v1 Pod: {found}")]
+    NotAPod { found: String },
+    #[error("{field} is missing or not a {expected} (line {line})")]
+    Shape { field: &'static str, expected: &'static str, line: usize },
+    #[error("metadata.uid is set (line {line}), so the kubelet would not notice that the manifest changes; remove it")]
+    FixedUid { line: usize },
+    #[error("no container of the pod (from line {line} on) runs kube-apiserver as its command")]
+    NoApiServer { line: usize },
+    #[error("{} containers of the pod run kube-apiserver (lines {}); there must be one", lines.len(), listed(lines))]
+    SeveralApiServers { lines: Vec<usize> },
+    #[error(
+        "the container {container} (line {line}) starts kube-apiserver through {command}, so its flags cannot be edited safely; let it run kube-apiserver itself"
+    )]
+    Wrapped { container: String, command: String, line: usize },
     #[error(
         "the flag --{flag} is given twice (lines {first} and {second}): only the last one counts; remove the other"
     )]
     DuplicateFlag { flag: String, first: usize, second: usize },
     #[error("the flag --{flag} and its value are two items (line {line}): write it as --{flag}=value")]
     SplitFlag { flag: String, line: usize },
-    #[error("kube-apiserver mounts {found} at {path}, where the operator needs {path} of the node{}", if *writable { ", writable" } else { "" })]
-    MountConflict { path: String, found: String, writable: bool },
+    #[error("line {line} ends the flags (--), so none can be added; remove it")]
+    EndOfFlags { line: usize },
+    #[error(
+        "the name of a flag comes from an environment variable (line {line}), so it is not known which it is; write it out"
+    )]
+    VariableFlag { line: usize },
+    #[error(
+        "kube-apiserver mounts {found} at {at} (line {line}), where the operator needs {path} of the node{}; remove that mount or choose another path",
+        if *writable { ", writable" } else { "" }
+    )]
+    MountConflict { path: String, at: String, found: String, writable: bool, line: usize },
+    #[error("--{flag}={path} lies below no mount of kube-apiserver that shows {path} of the node")]
+    NotMounted { flag: String, path: String },
     #[error("line {line} is laid out in a way that cannot be edited safely ({what}); write it in the usual form")]
     Layout { line: usize, what: &'static str },
     #[error("the edit could not be proved to mean what it should ({0}); nothing was written")]
@@ -109,54 +135,107 @@ pub enum Error {
 impl Error {
     pub fn reason(&self) -> Reason {
         match self {
-            Error::MountConflict { .. } => Reason::MountConflict,
+            Error::MountConflict { .. } | Error::NotMounted { .. } => Reason::MountConflict,
             Error::NotProved(_) | Error::Layout { .. } => Reason::EditNotProved,
             _ => Reason::ManifestUnusable,
         }
     }
 }
 
-/// Reads a manifest and refuses one that cannot be edited safely.
-pub fn read(text: &str) -> Result<Facts, Error> {
-    if text.len() > MAX_BYTES {
-        return Err(Error::TooLarge);
+/// `3, 7 and 9`.
+fn listed(lines: &[usize]) -> String {
+    let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+    match lines.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => lines.concat(),
     }
-    // The tree first: it tells a second document, an anchor and their lines.
-    let tree = tree::parse(text)?;
-    let value = meaning::parse(text)?;
-    let container = api_server(&value)?;
-    splice::check_flags(&tree, container)?;
-    let container = &value["spec"]["containers"][container];
-    let argv: Vec<String> = ["command", "args"]
-        .iter()
-        .filter_map(|list| container[*list].as_array())
-        .flatten()
-        .filter_map(|item| item.as_str().map(ToString::to_string))
-        .collect();
-    let flags = argv
-        .iter()
-        .filter_map(|item| flag(item))
-        .map(|(name, value)| (name, value.unwrap_or("true").to_string()))
-        .collect();
-    let text_at = |value: &Value| value.as_str().map(ToString::to_string);
-    Ok(Facts {
-        namespace: text_at(&value["metadata"]["namespace"]).unwrap_or_else(|| "default".into()),
-        pod: text_at(&value["metadata"]["name"]).ok_or(Error::Shape { field: "metadata.name", expected: "string" })?,
-        revision: text_at(&value["metadata"]["annotations"][REVISION_ANNOTATION]),
-        argv,
-        flags,
-        image: text_at(&container["image"]).unwrap_or_default(),
-    })
 }
 
-/// Makes a manifest say what is intended.
+/// A manifest that can be edited: its text as a tree and as a value.
+struct Manifest {
+    tree: Node,
+    value: Value,
+    /// Index of the container that runs kube-apiserver.
+    container: usize,
+}
+
+impl Manifest {
+    /// Refuses a manifest that cannot be edited safely.
+    fn parse(text: &str) -> Result<Self, Error> {
+        if text.len() > MAX_BYTES {
+            return Err(Error::TooLarge);
+        }
+        // The tree first: it tells a second document, an anchor and their lines.
+        let tree = tree::parse(text)?;
+        let value = meaning::parse(text)?;
+        let container = tree::api_server(&tree)?;
+        let manifest = Self { tree, value, container };
+        splice::check_flags(manifest.container_node())?;
+        Ok(manifest)
+    }
+
+    fn container(&self) -> &Value {
+        &self.value["spec"]["containers"][self.container]
+    }
+
+    fn container_node(&self) -> &Node {
+        let list = self.tree.get("spec").and_then(|spec| spec.get("containers"));
+        list.and_then(|list| list.items().get(self.container)).expect("it was found there")
+    }
+
+    /// Line of an item of `volumeMounts`.
+    fn mount_line(&self, index: usize) -> usize {
+        let mounts = self.container_node().get("volumeMounts").map_or(&[][..], Node::items);
+        mounts.get(index).map_or(self.container_node().line, |mount| mount.line)
+    }
+
+    /// `command` and `args` as one list.
+    fn arguments(&self) -> impl Iterator<Item = &str> {
+        let lists = ["command", "args"].into_iter().filter_map(|list| self.container()[list].as_array());
+        lists.flatten().filter_map(Value::as_str)
+    }
+
+    fn has_flag(&self, flag_name: &str) -> bool {
+        self.arguments().filter_map(flag).any(|(name, _)| name == flag_name)
+    }
+
+    fn facts(&self) -> Result<Facts, Error> {
+        let metadata = &self.value["metadata"];
+        let argv: Vec<String> = self.arguments().map(ToString::to_string).collect();
+        let text_at = |value: &Value| value.as_str().map(ToString::to_string);
+        Ok(Facts {
+            namespace: text_at(&metadata["namespace"]).unwrap_or_else(|| "default".into()),
+            pod: text_at(&metadata["name"]).ok_or_else(|| Error::Shape {
+                field: "metadata.name",
+                expected: "string",
+                line: self.tree.get("metadata").unwrap_or(&self.tree).line,
+            })?,
+            revision: text_at(&metadata["annotations"][REVISION_ANNOTATION]),
+            flags: flags(&argv),
+            argv,
+            image: text_at(&self.container()["image"]).unwrap_or_default(),
+            rootless: rootless(&self.value["spec"], self.container()),
+        })
+    }
+}
+
+/// Reads a manifest and refuses one that cannot be edited safely.
+pub fn read(text: &str) -> Result<Facts, Error> {
+    Manifest::parse(text)?.facts()
+}
+
+/// Makes a manifest that is not edited yet say what is intended.
 pub fn edit(text: &str, intent: &Intent) -> Result<Edited, Error> {
-    let facts = read(text)?;
-    let before = meaning::parse(text)?;
-    let container = api_server(&before)?;
-    let after = meaning::intended(before, container, intent)?;
-    let edited = splice::towards(text, container, &after)?;
-    prove(&edited, &after)?;
+    update(text, text, intent)
+}
+
+/// Makes a manifest say what is intended. `original` is the manifest as it was before us: it tells which defaults are the user's own.
+pub fn update(text: &str, original: &str, intent: &Intent) -> Result<Edited, Error> {
+    let before = Manifest::parse(text)?;
+    let facts = before.facts()?;
+    let original = Manifest::parse(original)?;
+    let intended = |manifest: &Manifest| meaning::intended(manifest, &original, intent);
+    let edited = proved(text, &before, intended)?;
     let taken_over = match facts.revision {
         Some(_) => Vec::new(),
         None => facts
@@ -171,15 +250,9 @@ pub fn edit(text: &str, intent: &Intent) -> Result<Edited, Error> {
 
 /// Our parts removed by name, and the audit flags of `original` given back: for a manifest that somebody else changed meanwhile.
 pub fn remove(text: &str, original: &str) -> Result<String, Error> {
-    read(text)?;
-    let before = meaning::parse(text)?;
-    let container = api_server(&before)?;
-    let original = meaning::parse(original)?;
-    let original_container = api_server(&original)?;
-    let after = meaning::without_ours(before, container, &original, original_container)?;
-    let edited = splice::towards(text, container, &after)?;
-    prove(&edited, &after)?;
-    Ok(edited)
+    let before = Manifest::parse(text)?;
+    let original = Manifest::parse(original)?;
+    proved(text, &before, |manifest| Ok(meaning::without_ours(manifest, &original)))
 }
 
 /// Namespace and name of the pod that a file in the manifest directory defines, if it defines one.
@@ -191,47 +264,45 @@ pub fn pod_of(text: &str) -> Option<(String, String)> {
     Some((metadata["namespace"].as_str().unwrap_or("default").into(), name.into()))
 }
 
-/// The text must parse to exactly what was intended, and stay one that can be edited again.
-fn prove(text: &str, intended: &Value) -> Result<(), Error> {
-    match meaning::parse(text) {
-        Ok(value) if value == *intended => {}
+/// The text edited until it means what `intended` says of it, and the proof: the new text parses to exactly that, can be edited again,
+/// and the same edit again changes nothing.
+fn proved(
+    text: &str,
+    before: &Manifest,
+    intended: impl Fn(&Manifest) -> Result<Value, Error>,
+) -> Result<String, Error> {
+    let wanted = intended(before)?;
+    let edited = splice::towards(text, before.container, &wanted)?;
+    match meaning::parse(&edited) {
+        Ok(value) if value == wanted => {}
         Ok(_) => return Err(Error::NotProved("the new text means something else")),
         Err(_) => return Err(Error::NotProved("the new text is not valid YAML")),
     }
-    read(text).map(|_| ()).map_err(|_| Error::NotProved("the new text could not be edited again"))
+    let once_more = |_| Error::NotProved("the new text could not be edited again");
+    let after = Manifest::parse(&edited).map_err(once_more)?;
+    let again = intended(&after).map_err(once_more)?;
+    if again != wanted || splice::towards(&edited, after.container, &again)? != edited {
+        return Err(Error::NotProved("the same edit again would change it once more"));
+    }
+    Ok(edited)
 }
 
-/// Index of the one container that runs kube-apiserver.
-fn api_server(pod: &Value) -> Result<usize, Error> {
-    if pod["kind"] != "Pod" || pod["apiVersion"] != "v1" {
-        return Err(Error::NotAPod);
-    }
-    if !pod["metadata"]["uid"].is_null() {
-        return Err(Error::FixedUid);
-    }
-    let containers =
-        pod["spec"]["containers"].as_array().ok_or(Error::Shape { field: "spec.containers", expected: "list" })?;
-    let entrypoint = |container: &Value| -> Option<String> {
-        let command = container["command"].as_array().filter(|command| !command.is_empty());
-        match command {
-            Some(command) => command[0].as_str().map(ToString::to_string),
-            // Without a command the image's entrypoint runs, which upstream's image names after the program.
-            None => image_name(container["image"].as_str()?).map(ToString::to_string),
-        }
+/// The field that keeps the container from being root on the node. What the container says comes before what the pod says
+/// (kubernetes@v1.36.3 pkg/securitycontext/util.go, DetermineEffectiveSecurityContext).
+fn rootless(spec: &Value, container: &Value) -> Option<String> {
+    let said = |field: &str| {
+        let contexts = [&container["securityContext"], &spec["securityContext"]];
+        contexts.into_iter().map(|context| &context[field]).find(|value| !value.is_null())
     };
-    let found: Vec<usize> = (0..containers.len())
-        .filter(|index| entrypoint(&containers[*index]).is_some_and(|program| base_name(&program) == "kube-apiserver"))
-        .collect();
-    match found[..] {
-        [index] => Ok(index),
-        [] => {
-            let wrapped = containers.iter().find(|container| container["name"] == "kube-apiserver");
-            match wrapped.and_then(entrypoint) {
-                Some(command) => Err(Error::Shell { container: "kube-apiserver".into(), command }),
-                None => Err(Error::NoApiServer),
-            }
-        }
-        _ => Err(Error::SeveralApiServers(found.len())),
+    // In a user namespace, root is another user on the node.
+    if spec["hostUsers"] == Value::Bool(false) {
+        return Some("hostUsers: false".into());
+    }
+    match (said("runAsUser"), said("runAsNonRoot")) {
+        (Some(user), _) if user.as_i64() == Some(0) => None,
+        (Some(user), _) => Some(format!("runAsUser: {user}")),
+        (None, Some(Value::Bool(true))) => Some("runAsNonRoot: true".into()),
+        _ => None,
     }
 }
 
@@ -243,6 +314,22 @@ fn base_name(path: &str) -> &str {
 fn image_name(image: &str) -> Option<&str> {
     let without_digest = image.split('@').next()?;
     base_name(without_digest).split(':').next()
+}
+
+/// Flags with their values, which may be the next item.
+fn flags(argv: &[String]) -> BTreeMap<String, String> {
+    let mut flags = BTreeMap::new();
+    let mut items = argv.iter().peekable();
+    while let Some(item) = items.next() {
+        let Some((name, value)) = flag(item) else { continue };
+        // kube-apiserver takes no arguments but flags: what follows a flag and is none is its value.
+        let value = match value {
+            Some(value) => value,
+            None => items.next_if(|next| !next.is_empty() && !next.starts_with('-')).map_or("true", String::as_str),
+        };
+        flags.insert(name, value.to_string());
+    }
+    flags
 }
 
 /// Name (without dashes, `_` as `-`: kube-apiserver takes both) and value of an argument that is a flag.

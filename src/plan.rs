@@ -185,6 +185,7 @@ fn steps(desired: &Desired, observed: &Observed) -> Result<Option<Steps>, Refusa
     let original = original(observed, facts.revision.is_some());
     let (after, taken_over) = match &desired.revision {
         Some(revision) => {
+            check_user(&facts)?;
             check_log(revision, observed)?;
             // Ours untouched: start from the original, so that the result does not depend on the Revisions in between.
             // Changed by somebody else: their text is the base, and only our parts are edited.
@@ -194,7 +195,8 @@ fn steps(desired: &Desired, observed: &Observed) -> Result<Option<Steps>, Refusa
                 .as_ref()
                 .is_some_and(|c| c.manifest == Sha::of(observed.manifest.as_bytes()));
             let base = if untouched { &original } else { &observed.manifest };
-            let edited = manifest::edit(base, &render::intent(revision)).map_err(|error| unusable(&error))?;
+            let edited =
+                manifest::update(base, &original, &render::intent(revision)).map_err(|error| unusable(&error))?;
             (edited.text, edited.taken_over)
         }
         None if facts.revision.is_none() => return Ok(None),
@@ -258,6 +260,15 @@ fn original(observed: &Observed, is_ours: bool) -> String {
         Some(original) if is_ours => original.clone(),
         _ => observed.manifest.clone(),
     }
+}
+
+/// What lies in our directories is root's alone.
+fn check_user(facts: &manifest::Facts) -> Result<(), Refusal> {
+    let Some(field) = &facts.rootless else { return Ok(()) };
+    let message = format!(
+        "kube-apiserver does not run as root of this node ({field}), and could neither read the audit policy, which only root can read, nor write a log; a rootless control plane is not supported"
+    );
+    Err(Refusal { reason: Reason::ManifestUnusable, message })
 }
 
 fn check_log(revision: &Revision, observed: &Observed) -> Result<(), Refusal> {
@@ -382,5 +393,111 @@ impl fmt::Display for Action {
             Action::Record => write!(f, "record the change in the journal"),
             Action::StartGuard { .. } => write!(f, "start the guard: {GUARD_MANIFEST}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANIFEST: &str = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: kube-apiserver, namespace: kube-system}
+spec:
+  securityContext: {}
+  containers:
+  - name: kube-apiserver
+    securityContext: {}
+    command: [kube-apiserver, --secure-port, '7443']
+";
+
+    fn desired(drain_watches_seconds: i64) -> Desired {
+        let content = revision::Content {
+            files: [(POLICY_FILE.to_string(), String::new())].into(),
+            flags: [("audit-log-path".to_string(), "/var/log/audit/audit.log".to_string())].into(),
+            log_directory: Some("/var/log/audit".into()),
+            log_bytes: 0,
+            drain_watches_seconds,
+        };
+        Desired {
+            revision: Some(Revision::new(content)),
+            setup_generation: Some(1),
+            rollout: Rollout::default(),
+            guard: None,
+        }
+    }
+
+    fn observed(manifest: &str) -> Observed {
+        Observed {
+            manifest: manifest.into(),
+            journal: Journal::default(),
+            original: None,
+            confirmed_files: BTreeMap::new(),
+            pods: Vec::new(),
+            log_free_bytes: u64::MAX,
+            log_used_bytes: 0,
+            log_path_blocked: None,
+            now: Clock { wall: "2026-11-21T12:00:00Z".parse().unwrap(), boot_id: "a".into(), since_boot_ms: 0 },
+        }
+    }
+
+    #[test]
+    fn a_rootless_api_server_is_refused_by_the_field_that_makes_it_so() {
+        for (pod, container, field) in [
+            ("", "", None),
+            ("runAsUser: 0", "runAsGroup: 0", None),
+            ("runAsUser: 65532", "", Some("runAsUser: 65532")),
+            ("runAsUser: 65532", "runAsUser: 0", None),
+            ("runAsUser: 0", "runAsUser: 1000", Some("runAsUser: 1000")),
+            ("runAsNonRoot: true", "", Some("runAsNonRoot: true")),
+            ("runAsNonRoot: true", "runAsNonRoot: false", None),
+            ("runAsUser: 65532, runAsNonRoot: true", "runAsGroup: 65532", Some("runAsUser: 65532")),
+        ] {
+            let manifest = MANIFEST
+                .replacen("securityContext: {}", &format!("securityContext: {{{pod}}}"), 1)
+                .replacen("    securityContext: {}", &format!("    securityContext: {{{container}}}"), 1);
+            let plan = plan(&desired(3), &observed(&manifest));
+            match (plan, field) {
+                (Plan::Change(_), None) => {}
+                (Plan::Refused(Refusal { reason: Reason::ManifestUnusable, message }), Some(field)) => {
+                    assert!(message.contains(&format!("({field})")), "{message}");
+                }
+                (plan, _) => panic!("{pod} {container}: {plan}"),
+            }
+        }
+        let mapped = MANIFEST.replace("spec:\n", "spec:\n  hostUsers: false\n");
+        assert!(matches!(plan(&desired(3), &observed(&mapped)), Plan::Refused(_)));
+    }
+
+    #[test]
+    fn a_rootless_api_server_that_carries_our_parts_can_be_restored() {
+        let Plan::Change(steps) = plan(&desired(3), &observed(MANIFEST)) else { panic!("it is changed") };
+        let rootless = steps.after.replacen("securityContext: {}", "securityContext: {runAsUser: 1}", 1);
+        let observed = Observed { original: Some(MANIFEST.into()), ..observed(&rootless) };
+        assert!(matches!(plan(&desired(3), &observed), Plan::Refused(_)));
+        let restored = Desired { revision: None, ..desired(3) };
+        let Plan::Change(steps) = plan(&restored, &observed) else { panic!("it is restored") };
+        assert_eq!(steps.after, MANIFEST.replacen("securityContext: {}", "securityContext: {runAsUser: 1}", 1));
+    }
+
+    #[test]
+    fn what_somebody_changed_keeps_no_drain_flag_of_ours_beyond_the_setup() {
+        let Plan::Change(steps) = plan(&desired(3), &observed(MANIFEST)) else { panic!("it is changed") };
+        let changed = steps.after.replace("'7443'", "'8443'");
+        let observed = Observed { original: Some(MANIFEST.into()), ..observed(&changed) };
+        let drain = |plan: Plan| match plan {
+            Plan::Change(steps) => manifest::read(&steps.after).unwrap().flags.get(render::DRAIN_FLAG).cloned(),
+            plan => panic!("{plan}"),
+        };
+        assert_eq!(drain(plan(&desired(5), &observed)), Some("5s".into()));
+        assert_eq!(drain(plan(&desired(0), &observed)), None);
+        let Plan::Nothing(Idle::AsDesired) = plan(&desired(3), &observed) else { panic!("nothing of ours differs") };
+    }
+
+    #[test]
+    fn a_flag_and_its_value_in_two_items_are_read_as_one() {
+        let facts = manifest::read(MANIFEST).unwrap();
+        assert_eq!(endpoint(&facts), Endpoint { host: "127.0.0.1".into(), port: 7443 });
     }
 }

@@ -34,29 +34,29 @@ pub(super) fn towards(text: &str, container: usize, wanted: &Value) -> Result<St
     Err(Error::NotProved("it has no end"))
 }
 
-/// Refuses flags of ours that are given twice, or apart from their value.
-pub(super) fn check_flags(tree: &Node, container: usize) -> Result<(), Error> {
-    let Some(container) =
-        tree.get("spec").and_then(|spec| spec.get("containers")).and_then(|list| list.items().get(container))
-    else {
-        return Err(Error::Shape { field: "spec.containers", expected: "list" });
-    };
+/// Refuses flags of ours that are given twice or apart from their value, and what hides which flags there are.
+pub(super) fn check_flags(container: &Node) -> Result<(), Error> {
     let mut seen: Vec<(String, usize)> = Vec::new();
-    for list in ["command", "args"] {
-        for item in container.get(list).map_or(&[][..], Node::items) {
-            let Some((name, value)) =
-                item.text().and_then(flag).filter(|(name, _)| name.starts_with("audit-") || name == DRAIN_FLAG)
-            else {
-                continue;
-            };
-            if let Some((_, first)) = seen.iter().find(|(seen, _)| *seen == name) {
-                return Err(Error::DuplicateFlag { flag: name, first: *first, second: item.line });
-            }
-            if value.is_none() && !is_boolean(&name) {
-                return Err(Error::SplitFlag { flag: name, line: item.line });
-            }
-            seen.push((name, item.line));
+    for item in ["command", "args"].into_iter().flat_map(|list| container.get(list).map_or(&[][..], Node::items)) {
+        let Some(text) = item.text() else { continue };
+        if text == "--" {
+            return Err(Error::EndOfFlags { line: item.line });
         }
+        // The kubelet puts environment variables in.
+        if text.split('=').next().is_some_and(|name| name.contains("$(")) {
+            return Err(Error::VariableFlag { line: item.line });
+        }
+        let Some((name, value)) = flag(text).filter(|(name, _)| name.starts_with("audit-") || name == DRAIN_FLAG)
+        else {
+            continue;
+        };
+        if let Some((_, first)) = seen.iter().find(|(seen, _)| *seen == name) {
+            return Err(Error::DuplicateFlag { flag: name, first: *first, second: item.line });
+        }
+        if value.is_none() && !is_boolean(&name) {
+            return Err(Error::SplitFlag { flag: name, line: item.line });
+        }
+        seen.push((name, item.line));
     }
     Ok(())
 }
@@ -70,9 +70,9 @@ struct Place<'a> {
 
 /// The first place that differs.
 fn next(place: &Place<'_>, wanted: &Value) -> Result<Option<Splice>, Error> {
-    let shape = || Error::Shape { field: "spec.containers", expected: "list" };
-    let spec = place.tree.get("spec").ok_or_else(shape)?;
-    let node = spec.get("containers").and_then(|list| list.items().get(place.container)).ok_or_else(shape)?;
+    let gone = || Error::NotProved("a part of the manifest is gone");
+    let spec = place.tree.get("spec").ok_or_else(gone)?;
+    let node = spec.get("containers").and_then(|list| list.items().get(place.container)).ok_or_else(gone)?;
     let now = &place.value["spec"]["containers"][place.container];
     let then = &wanted["spec"]["containers"][place.container];
     for key in ["command", "args", "volumeMounts"] {
@@ -84,7 +84,7 @@ fn next(place: &Place<'_>, wanted: &Value) -> Result<Option<Splice>, Error> {
     {
         return Ok(Some(splice));
     }
-    let metadata = place.tree.get("metadata").ok_or(Error::Shape { field: "metadata", expected: "mapping" })?;
+    let metadata = place.tree.get("metadata").ok_or_else(gone)?;
     annotations(place, metadata, &place.value["metadata"]["annotations"], wanted["metadata"].get("annotations"))
 }
 
@@ -95,26 +95,24 @@ fn list(
     now: &Value,
     then: Option<&Value>,
 ) -> Result<Option<Splice>, Error> {
+    let entry = parent.entry(key);
     let Some(then) = then.and_then(Value::as_array) else {
-        return parent
-            .entry(key)
-            .filter(|_| then.is_none())
-            .map(|entry| remove_entry(place, parent, entry))
-            .transpose();
+        return entry.filter(|_| then.is_none()).map(|entry| remove_entry(place, None, parent, entry)).transpose();
     };
     let none = Vec::new();
     let now = now.as_array().unwrap_or(&none);
-    let items = parent.get(key).map_or(&[][..], Node::items);
     let mut wanted = then.iter().peekable();
-    for (item, value) in items.iter().zip(now) {
-        match wanted.peek() {
-            Some(next) if *next == value => {
-                wanted.next();
+    if let Some((name, list)) = entry {
+        for (index, (item, value)) in list.items().iter().zip(now).enumerate() {
+            match wanted.peek() {
+                Some(next) if *next == value => {
+                    wanted.next();
+                }
+                Some(next) if replaces(value, next) => {
+                    return replace_scalar(place, item, next.as_str().unwrap_or_default()).map(Some);
+                }
+                _ => return remove_item(place, name, list, index).map(Some),
             }
-            Some(next) if replaces(value, next) => {
-                return replace_scalar(place, item, next.as_str().unwrap_or_default()).map(Some);
-            }
-            _ => return remove_item(place, parent.get(key).expect("it has items"), item).map(Some),
         }
     }
     match wanted.next() {
@@ -124,27 +122,23 @@ fn list(
 }
 
 fn annotations(place: &Place<'_>, metadata: &Node, now: &Value, then: Option<&Value>) -> Result<Option<Splice>, Error> {
+    let entry = metadata.entry("annotations");
     let Some(then) = then.and_then(Value::as_object) else {
-        return metadata
-            .entry("annotations")
-            .filter(|_| then.is_none())
-            .map(|entry| remove_entry(place, metadata, entry))
-            .transpose();
+        return entry.filter(|_| then.is_none()).map(|entry| remove_entry(place, None, metadata, entry)).transpose();
     };
     for (key, value) in then {
         let Some(value) = value.as_str().filter(|_| now.get(key) != Some(value)) else { continue };
-        let node = metadata.get("annotations");
-        return match node.and_then(|node| node.get(key)) {
+        return match entry.and_then(|(_, node)| node.get(key)) {
             Some(scalar) => replace_scalar(place, scalar, value),
             None => append_entry(place, metadata, "annotations", key, value),
         }
         .map(Some);
     }
     let gone = now.as_object().into_iter().flatten().find(|(key, _)| !then.contains_key(*key));
-    match (gone, metadata.get("annotations")) {
-        (Some((key, _)), Some(node)) => {
+    match (gone, entry) {
+        (Some((key, _)), Some((name, node))) => {
             let entry = node.entry(key).expect("text and value come from the same bytes");
-            remove_entry(place, node, entry).map(Some)
+            remove_entry(place, Some(name), node, entry).map(Some)
         }
         _ => Ok(None),
     }
@@ -168,80 +162,113 @@ fn replace_scalar(place: &Place<'_>, node: &Node, value: &str) -> Result<Splice,
     Ok(Splice { start: node.start, end: node.end, text })
 }
 
-fn remove_item(place: &Place<'_>, list: &Node, item: &Node) -> Result<Splice, Error> {
+fn remove_item(place: &Place<'_>, name: &Node, list: &Node, index: usize) -> Result<Splice, Error> {
     let items = list.items();
-    let index = items.iter().position(|other| std::ptr::eq(other, item)).expect("the item is one of the list");
     if list.is_flow() {
-        return Ok(remove_from_flow(items.iter().map(|item| (item.start, item.end)).collect(), index));
+        return remove_from_flow(
+            place,
+            list,
+            &items.iter().map(|item| (item.start, item.end)).collect::<Vec<_>>(),
+            index,
+        );
     }
-    let dash = dash(place, item)?;
+    let dash = dash(place, &items[index])?;
     if items.len() == 1 {
-        return emptied(place, list, dash, item.end, "[]");
+        return Ok(emptied(place, name, dash, items[index].end, "[]"));
     }
-    Ok(Splice { start: line_start(place.text, dash), end: next_line(place.text, item.end), text: String::new() })
+    Ok(remove_lines(place, dash, items[index].end))
 }
 
-/// `[]` or `{}` behind the key in place of the only thing below it: a key with nothing would be null.
-fn emptied(place: &Place<'_>, parent: &Node, start: usize, end: usize, empty: &str) -> Result<Splice, Error> {
-    let before = place.text[..line_start(place.text, start)].trim_end_matches(['\n', '\r']);
-    if !before.ends_with(':') {
-        return Err(layout(parent, "all that is below its key goes, and the key is not on the line before"));
-    }
-    let rest = next_line(place.text, end);
-    let line_end = if place.text[..rest].ends_with('\n') { eol(place.text) } else { "" };
-    Ok(Splice { start: before.len(), end: rest, text: format!(" {empty}{line_end}") })
+/// Whole lines, from the one that holds `start` to the one that holds the byte before `end`.
+fn remove_lines(place: &Place<'_>, start: usize, end: usize) -> Splice {
+    let (start, end) = (line_start(place.text, start), next_line(place.text, end));
+    // Without a line end at the end of the file, the one before goes: the file had none before, and has none after.
+    let start = if place.text[..end].ends_with('\n') { start } else { without_line_end(&place.text[..start]).len() };
+    Splice { start, end, text: String::new() }
 }
 
-fn remove_entry(place: &Place<'_>, parent: &Node, entry: &(Node, Node)) -> Result<Splice, Error> {
+/// `[]` or `{}` behind the key in place of the only thing below it: a key with nothing would be null. What is between them stays.
+fn emptied(place: &Place<'_>, name: &Node, start: usize, end: usize, empty: &str) -> Splice {
+    let colon = colon(place.text, name);
+    let removed = remove_lines(place, start, end);
+    Splice { start: colon, end: removed.end, text: format!(" {empty}{}", &place.text[colon..removed.start]) }
+}
+
+fn remove_entry(place: &Place<'_>, name: Option<&Node>, parent: &Node, entry: &(Node, Node)) -> Result<Splice, Error> {
     let Kind::Mapping { entries, is_flow } = &parent.kind else { return Err(layout(parent, "a mapping is expected")) };
     let index = entries.iter().position(|other| std::ptr::eq(other, entry)).expect("the entry is one of the mapping");
     if *is_flow {
-        return Ok(remove_from_flow(entries.iter().map(|(key, value)| (key.start, value.end)).collect(), index));
+        let ranges: Vec<_> = entries.iter().map(|(key, value)| (key.start, value.end)).collect();
+        return remove_from_flow(place, parent, &ranges, index);
     }
     let start = line_start(place.text, entry.0.start);
     if !place.text[start..entry.0.start].trim().is_empty() {
         return Err(layout(&entry.0, "its key does not begin the line"));
     }
-    if entries.len() == 1 {
-        return emptied(place, parent, start, entry.1.end, "{}");
+    match name {
+        Some(name) if entries.len() == 1 => Ok(emptied(place, name, start, entry.1.end, "{}")),
+        None if entries.len() == 1 => Err(layout(&entry.0, "it is the only key there")),
+        _ => Ok(remove_lines(place, start, entry.1.end)),
     }
-    Ok(Splice { start, end: next_line(place.text, entry.1.end), text: String::new() })
 }
 
-fn remove_from_flow(ranges: Vec<(usize, usize)>, index: usize) -> Splice {
-    let (start, end) = match (index.checked_sub(1), ranges.get(index + 1)) {
-        (_, Some(next)) => (ranges[index].0, next.0),
-        (Some(previous), None) => (ranges[previous].1, ranges[index].1),
-        (None, None) => ranges[index],
+/// Takes one of the ranges, and the comma that it needs no more, out of a flow collection. Lines and comments of the others stay.
+fn remove_from_flow(place: &Place<'_>, node: &Node, ranges: &[(usize, usize)], index: usize) -> Result<Splice, Error> {
+    let text = place.text;
+    let (start, end) = ranges[index];
+    let next = ranges.get(index + 1).map(|next| next.0);
+    let previous = index.checked_sub(1).map(|index| ranges[index].1);
+    let comma = comma_after(text, end);
+    if next.is_some() && comma.is_none() {
+        return Err(layout(node, "a comma does not follow what it separates"));
+    }
+    let last = comma.unwrap_or(end);
+    let has_own_lines = is_blank(&text[line_start(text, start)..start])
+        && is_blank_or_comment(&text[last..next_line(text, last)])
+        && text[last..].contains('\n');
+    if has_own_lines && (comma.is_some() || previous.is_none()) {
+        return Ok(remove_lines(place, start, last));
+    }
+    // The last of several, without a comma behind it: the comma before it goes.
+    let without_comma = |from: usize, to: usize| {
+        let comma = comma_after(text, from).ok_or_else(|| layout(node, "a comma does not follow what it separates"))?;
+        Ok(format!("{}{}", &text[from..comma - 1], &text[comma..to]))
     };
-    Splice { start, end, text: String::new() }
+    let is_one_line = |from: usize, to: usize| !text[from..to].contains(['\n', '#']);
+    let splice = match (previous, next) {
+        (Some(previous), None) if is_one_line(previous, start) => (previous, end, String::new()),
+        (Some(previous), None) if comma.is_none() && has_own_lines => {
+            let kept = without_comma(previous, line_start(text, start))?;
+            (previous, next_line(text, end), kept)
+        }
+        (Some(previous), None) if comma.is_none() => (previous, end, without_comma(previous, start)?),
+        (_, Some(next)) if is_one_line(last, next) => (start, next, String::new()),
+        _ => (start, last, String::new()),
+    };
+    Ok(Splice { start: splice.0, end: splice.1, text: splice.2 })
 }
 
 fn append_item(place: &Place<'_>, parent: &Node, key: &str, item: &Value) -> Result<Splice, Error> {
     let Some((name, list)) = parent.entry(key) else { return add_key(place, parent, key, Content::Item(item)) };
-    if parent.is_flow() || list.is_flow() {
-        return append_to_flow(place, list, list.items().last(), &flow(item));
-    }
     let Some(last) = list.items().last() else { return fill(place, parent, name, list, Content::Item(item)) };
+    if list.is_flow() {
+        return append_to_flow(place, list, Some((last.start, last.end)), &flow(item));
+    }
     let column = column(place.text, dash(place, last)?);
     Ok(insert_lines(place, last.end, &block_item(item, column)))
 }
 
 fn append_entry(place: &Place<'_>, parent: &Node, mapping: &str, key: &str, value: &str) -> Result<Splice, Error> {
-    let Some((name, node)) = parent.entry(mapping) else {
-        return add_key(place, parent, mapping, Content::Entry(key, value));
+    let content = Content::Entry(key, value);
+    let Some((name, node)) = parent.entry(mapping) else { return add_key(place, parent, mapping, content) };
+    let last = match &node.kind {
+        Kind::Mapping { entries, .. } => entries.last(),
+        _ => None,
     };
-    if parent.is_flow() || node.is_flow() {
-        let last = match &node.kind {
-            Kind::Mapping { entries, .. } => entries.last().map(|(_, value)| value),
-            _ => None,
-        };
-        return append_to_flow(place, node, last, &format!("{}: {}", quoted(key), quoted(value)));
+    let Some(last) = last else { return fill(place, parent, name, node, content) };
+    if node.is_flow() {
+        return append_to_flow(place, node, Some((last.0.start, last.1.end)), &content.in_flow());
     }
-    let Kind::Mapping { entries, .. } = &node.kind else {
-        return fill(place, parent, name, node, Content::Entry(key, value));
-    };
-    let last = entries.last().ok_or_else(|| layout(node, "an empty mapping"))?;
     let column = column(place.text, last.0.start);
     Ok(insert_lines(place, last.1.end, &[format!("{}{key}: {}", " ".repeat(column), scalar(value))]))
 }
@@ -249,6 +276,15 @@ fn append_entry(place: &Place<'_>, parent: &Node, mapping: &str, key: &str, valu
 enum Content<'a> {
     Item(&'a Value),
     Entry(&'a str, &'a str),
+}
+
+impl Content<'_> {
+    fn in_flow(&self) -> String {
+        match self {
+            Content::Item(item) => flow(item),
+            Content::Entry(key, value) => format!("{}: {}", quoted(key), quoted(value)),
+        }
+    }
 }
 
 /// The lines below a key at `column`.
@@ -262,51 +298,75 @@ fn block(content: &Content<'_>, column: usize, place: &Place<'_>) -> Vec<String>
 /// A key that is not there yet, behind the last one of its parent.
 fn add_key(place: &Place<'_>, parent: &Node, key: &str, content: Content<'_>) -> Result<Splice, Error> {
     let Kind::Mapping { entries, is_flow } = &parent.kind else { return Err(layout(parent, "a mapping is expected")) };
-    if *is_flow {
-        let content = match content {
-            Content::Item(item) => format!("[{}]", flow(item)),
-            Content::Entry(key, value) => format!("{{{}: {}}}", quoted(key), quoted(value)),
-        };
-        return append_to_flow(
-            place,
-            parent,
-            entries.last().map(|(_, value)| value),
-            &format!("{}: {content}", quoted(key)),
-        );
-    }
     let last = entries.last().ok_or_else(|| layout(parent, "an empty mapping"))?;
+    if *is_flow {
+        let entry = format!("{}: {}", quoted(key), collection(&content));
+        return append_to_flow(place, parent, Some((last.0.start, last.1.end)), &entry);
+    }
     let column = column(place.text, entries[0].0.start);
     let mut lines = vec![format!("{}{key}:", " ".repeat(column))];
     lines.extend(block(&content, column, place));
     Ok(insert_lines(place, last.1.end, &lines))
 }
 
-/// A key whose value is null.
-fn fill(place: &Place<'_>, parent: &Node, name: &Node, value: &Node, content: Content<'_>) -> Result<Splice, Error> {
-    let Kind::Mapping { entries, .. } = &parent.kind else { return Err(layout(parent, "a mapping is expected")) };
-    let column = column(place.text, entries[0].0.start);
-    if value.is_absent() {
-        return Ok(insert_lines(place, value.end, &block(&content, column, place)));
+fn collection(content: &Content<'_>) -> String {
+    match content {
+        Content::Item(_) => format!("[{}]", content.in_flow()),
+        Content::Entry(..) => format!("{{{}}}", content.in_flow()),
     }
-    if matches!(value.text(), Some("null" | "~" | "Null" | "NULL")) {
-        let line_end = eol(place.text);
-        let lines = block(&content, column, place).join(line_end);
-        let rest_of_line = &place.text[value.end..next_line(place.text, value.end)];
-        if rest_of_line.trim().is_empty() {
-            return Ok(Splice { start: value.start, end: value.end, text: format!("{line_end}{lines}") });
-        }
-    }
-    Err(layout(name, "a list or a mapping is expected"))
 }
 
-fn append_to_flow(place: &Place<'_>, list: &Node, last: Option<&Node>, text: &str) -> Result<Splice, Error> {
-    match last {
-        Some(last) => Ok(Splice { start: last.end, end: last.end, text: format!(", {text}") }),
-        None if place.text[list.start..].starts_with(['[', '{']) => {
-            Ok(Splice { start: list.start + 1, end: list.start + 1, text: text.into() })
-        }
-        None => Err(layout(list, "an empty list in a flow collection")),
+/// A key whose value is null or empty.
+fn fill(place: &Place<'_>, parent: &Node, name: &Node, value: &Node, content: Content<'_>) -> Result<Splice, Error> {
+    let Kind::Mapping { entries, is_flow } = &parent.kind else { return Err(layout(parent, "a mapping is expected")) };
+    let written = &place.text[value.start..value.end];
+    let is_empty = matches!(written, "[]" | "{}") || value.is_null();
+    if *is_flow {
+        return match is_empty {
+            true if written.is_empty() => {
+                Ok(Splice { start: value.start, end: value.end, text: format!(" {}", collection(&content)) })
+            }
+            true => Ok(Splice { start: value.start, end: value.end, text: collection(&content) }),
+            false => append_to_flow(place, value, None, &content.in_flow()),
+        };
     }
+    let rest = next_line(place.text, value.end);
+    let rest_of_line = &place.text[value.end..rest];
+    let colon = colon(place.text, name);
+    if !is_empty || !is_blank(&place.text[colon..value.start]) || !is_blank_or_comment(rest_of_line) {
+        return append_to_flow(place, value, None, &content.in_flow());
+    }
+    let column = column(place.text, entries[0].0.start);
+    let lines = insert_lines(place, value.end, &block(&content, column, place)).text;
+    let kept =
+        if is_blank(rest_of_line) { &rest_of_line[without_line_end(rest_of_line).len()..] } else { rest_of_line };
+    Ok(Splice { start: colon, end: rest, text: format!("{kept}{lines}") })
+}
+
+/// Behind the last range of a flow collection: on a line of its own where that has one.
+fn append_to_flow(place: &Place<'_>, node: &Node, last: Option<(usize, usize)>, added: &str) -> Result<Splice, Error> {
+    let text = place.text;
+    let Some((start, end)) = last else {
+        if !node.is_flow() {
+            return Err(layout(node, "a list or a mapping is expected"));
+        }
+        return Ok(Splice { start: node.start + 1, end: node.start + 1, text: added.into() });
+    };
+    let indent = &text[line_start(text, start)..start];
+    let comma = comma_after(text, end);
+    let behind = comma.unwrap_or(end);
+    let rest = &text[behind..next_line(text, behind)];
+    if !is_blank(indent) || !is_blank_or_comment(rest) || !rest.ends_with('\n') {
+        return Ok(Splice { start: end, end, text: format!(", {added}") });
+    }
+    let line_end = eol(text);
+    Ok(match comma {
+        Some(_) => {
+            let at = next_line(text, behind);
+            Splice { start: at, end: at, text: format!("{indent}{added},{line_end}") }
+        }
+        None => Splice { start: end, end: end + rest.len(), text: format!(",{rest}{indent}{added}{line_end}") },
+    })
 }
 
 /// Lines behind the line that holds the byte before `end`.
@@ -361,7 +421,7 @@ fn quoted(text: &str) -> String {
 
 /// Whether every reader, YAML 1.1 or 1.2, takes the bare text for just this text.
 fn is_plain(text: &str) -> bool {
-    let is_safe = |c: char| c.is_ascii_alphanumeric() || "-_./=,@+".contains(c);
+    let is_safe = |c: char| c.is_ascii_alphanumeric() || "-_./=@+".contains(c);
     let begins_safely =
         text.starts_with('/') || text.starts_with("--") || text.starts_with("r-") || text.starts_with("audit-operator");
     begins_safely && text.chars().all(is_safe) || matches!(text, "Directory" | "DirectoryOrCreate")
@@ -381,10 +441,33 @@ fn sequence_offset(place: &Place<'_>) -> usize {
 fn dash(place: &Place<'_>, item: &Node) -> Result<usize, Error> {
     let start = line_start(place.text, item.start);
     let before = &place.text[start..item.start];
-    let dash = before
-        .find('-')
-        .filter(|dash| before[..*dash].chars().all(|c| c == ' ') && before[dash + 1..].chars().all(|c| c == ' '));
+    let dash =
+        before.find('-').filter(|dash| before[..*dash].chars().all(|c| c == ' ') && is_blank(&before[dash + 1..]));
     dash.map(|dash| start + dash).ok_or_else(|| layout(item, "the dash of an item does not begin its line"))
+}
+
+/// Behind the colon of a key.
+fn colon(text: &str, key: &Node) -> usize {
+    text[key.end..].find(':').map_or(key.end, |colon| key.end + colon + 1)
+}
+
+/// Behind the comma that follows, with nothing but blanks and line ends between.
+fn comma_after(text: &str, end: usize) -> Option<usize> {
+    let rest = text[end..].trim_start();
+    rest.starts_with(',').then(|| text.len() - rest.len() + 1)
+}
+
+fn is_blank(text: &str) -> bool {
+    text.chars().all(|c| matches!(c, ' ' | '\t' | '\r' | '\n'))
+}
+
+fn is_blank_or_comment(text: &str) -> bool {
+    is_blank(text) || (text.starts_with([' ', '\t']) && text.trim_start().starts_with('#'))
+}
+
+fn without_line_end(text: &str) -> &str {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    text.strip_suffix('\r').unwrap_or(text)
 }
 
 fn layout(node: &Node, what: &'static str) -> Error {

@@ -1,8 +1,10 @@
 //! The manifest as a tree of nodes, each with its place in the text.
 
+use std::collections::BTreeMap;
+
 use granit_parser::{Event, Parser, ScalarStyle, Span, StructureStyle};
 
-use super::Error;
+use super::{Error, base_name, image_name};
 
 /// Deeper than any pod; a tree is walked recursively.
 const MAX_DEPTH: usize = 64;
@@ -55,14 +57,20 @@ impl Node {
         matches!(self.kind, Kind::Sequence { is_flow: true, .. } | Kind::Mapping { is_flow: true, .. })
     }
 
-    /// Nothing is written there: `key:` and the end of the line.
-    pub(super) fn is_absent(&self) -> bool {
-        matches!(self.kind, Kind::Scalar { .. }) && self.start == self.end
+    /// Nothing is written there, or null in one of its spellings.
+    pub(super) fn is_null(&self) -> bool {
+        match &self.kind {
+            Kind::Scalar { value, style: ScalarStyle::Plain } => {
+                matches!(value.as_str(), "" | "~" | "null" | "Null" | "NULL")
+            }
+            _ => false,
+        }
     }
 }
 
 /// Parses the one document of a manifest.
 pub(super) fn parse(text: &str) -> Result<Node, Error> {
+    refuse_line_ends(text)?;
     let mut builder = Builder { text, parser: Parser::new_from_str(text) };
     let mut root = None;
     while let Some((event, span)) = builder.next()? {
@@ -73,7 +81,104 @@ pub(super) fn parse(text: &str) -> Result<Node, Error> {
             event => root = Some(builder.node(event, span, 0)?),
         }
     }
-    root.ok_or(Error::NotAPod)
+    root.ok_or_else(|| Error::NotAPod { found: "it is empty".into() })
+}
+
+/// Index of the one container that runs kube-apiserver, in a pod whose parts that an edit may change have the shape that they should.
+pub(super) fn api_server(pod: &Node) -> Result<usize, Error> {
+    for (key, wanted) in [("apiVersion", "v1"), ("kind", "Pod")] {
+        let found = match pod.get(key) {
+            Some(value) if value.text() == Some(wanted) => continue,
+            Some(value) => format!("line {} says {key}: {}", value.line, value.text().unwrap_or("…")),
+            None => format!("it has no {key}"),
+        };
+        return Err(Error::NotAPod { found });
+    }
+    let metadata = part(pod, "metadata", "metadata", Shape::Mapping)?;
+    if let Some((key, uid)) = metadata.entry("uid")
+        && !uid.is_null()
+    {
+        return Err(Error::FixedUid { line: key.line });
+    }
+    part(metadata, "annotations", "metadata.annotations", Shape::MappingOrNull)?;
+    let spec = part(pod, "spec", "spec", Shape::Mapping)?;
+    part(spec, "volumes", "spec.volumes", Shape::SequenceOrNull)?;
+    let containers = part(spec, "containers", "spec.containers", Shape::Sequence)?;
+    let found: Vec<(usize, &Node)> = (containers.items().iter().enumerate())
+        .filter(|(_, container)| entrypoint(container).is_some_and(|program| base_name(program) == "kube-apiserver"))
+        .collect();
+    let (index, container) = match found[..] {
+        [found] => found,
+        [] => return Err(no_api_server(containers)),
+        _ => {
+            return Err(Error::SeveralApiServers {
+                lines: found.iter().map(|(_, container)| container.line).collect(),
+            });
+        }
+    };
+    for (key, field) in [
+        ("command", "command of kube-apiserver"),
+        ("args", "args of kube-apiserver"),
+        ("volumeMounts", "volumeMounts of kube-apiserver"),
+    ] {
+        part(container, key, field, Shape::SequenceOrNull)?;
+    }
+    Ok(index)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Shape {
+    Mapping,
+    MappingOrNull,
+    Sequence,
+    SequenceOrNull,
+}
+
+/// The value at a key, which must have a shape; the parent where there is none and none is needed.
+fn part<'a>(parent: &'a Node, key: &str, field: &'static str, shape: Shape) -> Result<&'a Node, Error> {
+    let is_optional = matches!(shape, Shape::MappingOrNull | Shape::SequenceOrNull);
+    let expected = if matches!(shape, Shape::Mapping | Shape::MappingOrNull) { "mapping" } else { "list" };
+    match parent.entry(key) {
+        None if is_optional => Ok(parent),
+        None => Err(Error::Shape { field, expected, line: parent.line }),
+        Some((key, value)) => {
+            let is_so = match (&value.kind, expected) {
+                (Kind::Mapping { .. }, "mapping") | (Kind::Sequence { .. }, "list") => true,
+                _ => is_optional && value.is_null(),
+            };
+            if is_so { Ok(value) } else { Err(Error::Shape { field, expected, line: key.line }) }
+        }
+    }
+}
+
+/// What a container runs. Without a command it is the image's entrypoint, which upstream's image names after the program.
+fn entrypoint(container: &Node) -> Option<&str> {
+    match container.get("command").and_then(|command| command.items().first()) {
+        Some(program) => program.text(),
+        None => image_name(container.get("image")?.text()?),
+    }
+}
+
+fn no_api_server(containers: &Node) -> Error {
+    let named = |container: &&Node| container.get("name").and_then(Node::text) == Some("kube-apiserver");
+    let wrapped = containers.items().iter().find(named);
+    match wrapped.and_then(|container| Some((container.line, entrypoint(container)?))) {
+        Some((line, command)) => Error::Wrapped { container: "kube-apiserver".into(), command: command.into(), line },
+        None => Error::NoApiServer { line: containers.line },
+    }
+}
+
+/// YAML 1.1, which the kubelet reads, ends a line, and a comment, at characters that YAML 1.2 does not.
+fn refuse_line_ends(text: &str) -> Result<(), Error> {
+    let is_one = |at: usize, c: char| match c {
+        '\r' => !text[at + 1..].starts_with('\n'),
+        '\u{85}' | '\u{2028}' | '\u{2029}' => true,
+        _ => false,
+    };
+    match text.char_indices().find(|(at, c)| is_one(*at, *c)) {
+        Some((at, _)) => Err(Error::LineEnd { line: text[..at].matches('\n').count() + 1 }),
+        None => Ok(()),
+    }
 }
 
 struct Builder<'a> {
@@ -84,7 +189,7 @@ struct Builder<'a> {
 impl<'a> Builder<'a> {
     fn next(&mut self) -> Result<Option<(Event<'a>, Span)>, Error> {
         for next in self.parser.by_ref() {
-            match next.map_err(|error| Error::NotYaml { message: error.to_string() })? {
+            match next.map_err(|error| not_yaml(&error))? {
                 (Event::Comment(..), _) => {}
                 other => return Ok(Some(other)),
             }
@@ -122,6 +227,7 @@ impl<'a> Builder<'a> {
             }
             Event::MappingStart(style, 0, None) => {
                 let mut entries: Vec<(Node, Node)> = Vec::new();
+                let mut lines = BTreeMap::new();
                 end = loop {
                     match self.child()? {
                         (Event::MappingEnd, span) => {
@@ -130,7 +236,12 @@ impl<'a> Builder<'a> {
                         (event, span) => {
                             let key = self.node(event, span, depth + 1)?;
                             if key.text() == Some("<<") {
-                                return Err(Error::Anchors { line: key.line });
+                                return Err(Error::Anchors { line: key.line, what: "a merge key (<<)" });
+                            }
+                            if let Some(name) = key.text()
+                                && let Some(first) = lines.insert(name.to_string(), key.line)
+                            {
+                                return Err(Error::DuplicateKey { key: name.into(), first, second: key.line });
                             }
                             let (event, span) = self.child()?;
                             let mut value = self.node(event, span, depth + 1)?;
@@ -145,7 +256,11 @@ impl<'a> Builder<'a> {
                 };
                 Kind::Mapping { entries, is_flow: style == StructureStyle::Flow }
             }
-            _ => return Err(Error::Anchors { line }),
+            Event::Alias(_) => return Err(Error::Anchors { line, what: "an alias (*)" }),
+            Event::Scalar(_, _, 0, _) | Event::SequenceStart(_, 0, _) | Event::MappingStart(_, 0, _) => {
+                return Err(Error::Anchors { line, what: "a tag (!)" });
+            }
+            _ => return Err(Error::Anchors { line, what: "an anchor (&)" }),
         };
         Ok(Node { kind, start, end, line })
     }
@@ -157,4 +272,9 @@ impl<'a> Builder<'a> {
             StructureStyle::Block => last.map_or(end, |last| last.end),
         }
     }
+}
+
+fn not_yaml(error: &granit_parser::ScanError) -> Error {
+    let marker = error.marker();
+    Error::NotYaml { message: format!("line {} column {}: {}", marker.line(), marker.col() + 1, error.info()) }
 }
