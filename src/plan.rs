@@ -430,6 +430,7 @@ spec:
 
     fn observed(manifest: &str) -> Observed {
         Observed {
+            changed_ms_ago: None,
             manifest: manifest.into(),
             journal: Journal::default(),
             original: None,

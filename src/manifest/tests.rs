@@ -1,7 +1,3 @@
-mod generate;
-mod oracle;
-mod properties;
-
 use super::*;
 
 fn intent(revision: &str) -> Intent {
