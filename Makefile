@@ -38,6 +38,20 @@ test-e2e: image ## The whole chain on the real control plane; takes it down at t
 	trap '$(TESTBED) down' EXIT; $(TESTBED) up && $(TESTBED) load-image target/image.tar && \
 	  cargo test --features e2e --test e2e -- --test-threads=1 --nocapture
 
+.PHONY: test-faults torture
+RUNS ?= 20
+SEED ?= 1
+FAULTS = $(TESTBED) lan cargo test --offline --quiet --features e2e --test faults --
+test-faults: image ## The fault matrix, on one node and on three, and docs/faults.md from what was seen (two hours)
+	rm -f target/faults.jsonl
+	for nodes in 1 3; do $(TESTBED) down && $(TESTBED) up --nodes $$nodes && $(TESTBED) load-image target/image.tar && \
+	  $(FAULTS) matrix --results target/faults.jsonl || failed=yes; done; $(TESTBED) down; \
+	  cargo test --offline --quiet --features e2e --test faults -- table target/faults.jsonl docs/faults.md; [ -z "$$failed" ]
+torture: image ## Random faults at random moments on NODES nodes: RUNS of them, from SEED
+	$(TESTBED) down
+	trap '$(TESTBED) down' EXIT; $(TESTBED) up --nodes $(NODES) && $(TESTBED) load-image target/image.tar && \
+	  $(FAULTS) torture --runs $(RUNS) --seed $(SEED)
+
 .PHONY: bench
 bench: image ## What a change costs, by the operator and by hand, on one real control plane (half an hour)
 	$(TESTBED) down

@@ -9,7 +9,7 @@ pub mod files;
 pub mod guard;
 mod metrics;
 mod observe;
-mod probe;
+pub mod probe;
 mod process;
 mod report;
 mod sinks;

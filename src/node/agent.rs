@@ -222,14 +222,22 @@ impl Agent {
 
     /// One turn. Returns whether the next one is due soon.
     async fn turn(&mut self, node_audit: Option<&NodeAudit>) -> Result<bool, Error> {
-        self.settle()?;
+        let settled = self.settle();
         let Some(node_audit) = node_audit else {
+            settled?;
             self.metrics.clear();
             return Ok(self.state.journal()?.unconfirmed().is_some());
         };
         let spec = &node_audit.spec;
-        let planned = self.bring_about(spec).await;
-        let journal = self.state.journal()?;
+        let planned = match settled {
+            Ok(()) => self.bring_about(spec).await,
+            // Told in status: without our state nothing can be done here until a person has looked.
+            Err(Error::State(error)) => Err(Failed::Refused(unusable(&error))),
+            Err(Error::File(error)) => Err(Failed::Refused(unusable(&error.into()))),
+            Err(error) => Err(Failed::Retry(error)),
+        };
+        // One that cannot be read is what was refused.
+        let journal = self.state.journal().unwrap_or_default();
         let is_busy = journal.unconfirmed().is_some();
         let planned = match planned {
             Ok(plan) => Ok(plan),
@@ -291,13 +299,7 @@ impl Agent {
             // Nobody else writes while the lock is held; who holds it now is about to finish.
             let Some(locked) = self.state.try_lock().map_err(Error::State)? else { return Ok(plan) };
             tracing::info!(target = %plan::name(steps.change.target.as_ref()), "staging a change");
-            stage(&locked, steps).map_err(|error| match error {
-                state::Error::File(error) => Failed::Refused(Refusal {
-                    reason: error.reason(),
-                    message: crate::telemetry::chain(&error).to_string(),
-                }),
-                other => Failed::Retry(other.into()),
-            })?;
+            stage(&locked, steps).map_err(|error| Failed::Refused(unusable(&error)))?;
         } else if plan == Plan::Nothing(plan::Idle::AsDesired) {
             self.remove_unused(revision.as_ref())?;
         }
@@ -436,6 +438,15 @@ impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         Failed::Retry(error)
     }
+}
+
+/// Why our state on the node cannot be used.
+fn unusable(error: &state::Error) -> Refusal {
+    let reason = match error {
+        state::Error::File(error) => error.reason(),
+        _ => Reason::FileError,
+    };
+    Refusal { reason, message: crate::telemetry::chain(error).to_string() }
 }
 
 /// The guard itself waits for an API server that serves before it begins.
