@@ -57,6 +57,11 @@ bench: image ## What a change costs, by the operator and by hand, on one real co
 	$(TESTBED) down
 	trap '$(TESTBED) down' EXIT; $(TESTBED) up && $(TESTBED) load-image target/image.tar && tests/bench/restart
 
+.PHONY: bench-rollout
+bench-rollout: image ## What a rollout over three nodes costs, by the operator and by hand (half an hour)
+	$(TESTBED) down
+	trap '$(TESTBED) down' EXIT; $(TESTBED) up --nodes 3 && $(TESTBED) load-image target/image.tar && tests/bench/rollout
+
 .PHONY: testbed
 testbed: ## Bring the testbed up (NODES=1 to 3)
 	$(TESTBED) up --nodes $(NODES)

@@ -68,12 +68,16 @@ impl Runner {
         "spec": {
             "policy": {"preset": "metadata", "append": [{"level": "Metadata", "users": [user]}]},
             "sinks": [{"name": "local", "log": {}}],
-            "rollout": {"method": if is_swift { "Swift" } else { "Replace" }, "confirmTimeoutSeconds": 120},
+            "rollout": {"method": if is_swift { "Swift" } else { "Replace" }, "confirmTimeoutSeconds": 120, "minReadySeconds": 5},
         }})
     }
 
     /// All nodes run a good Setup and are at rest.
     pub fn rest(&mut self) {
+        let is_ready = self.cluster.condition("Ready").is_some_and(|ready| ready["status"] == "True");
+        if is_ready && self.nodes.iter().all(|node| disorder(node).is_empty()) {
+            return;
+        }
         let setup = self.setup(Change::Good, true);
         self.cluster.apply(&setup);
         self.cluster.wait_generation();
@@ -82,9 +86,8 @@ impl Runner {
 
     pub fn run(&mut self, number: usize, row: &Row) -> Result {
         println!("{number:3}  {}", table::describe(row));
-        let begin = Instant::now();
         // A row that fails is reported, and the others are run.
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.try_run(row, begin)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.try_run(row)));
         let (seen, away, settled, failure) = match outcome {
             Ok((seen, away, settled)) => (seen, away, settled, None),
             Err(panic) => {
@@ -105,13 +108,12 @@ impl Runner {
         }
     }
 
-    fn try_run(&mut self, row: &Row, _: Instant) -> (String, f64, f64) {
+    fn try_run(&mut self, row: &Row) -> (String, f64, f64) {
         self.rest();
         if row.change == Change::Delete || row.act == Act::DeleteSetup {
             assert_eq!(self.originals.len(), self.nodes.len(), "the testbed has to be fresh for this one");
         }
-        let target = self.next_to_change();
-        row.act.prepare(&self.nodes[target], &self.cluster);
+        row.act.prepare(&self.nodes[0], &self.cluster);
         let befores: Vec<Before> = self.nodes.iter().map(Before::of).collect();
         let texts: Vec<String> = befores.iter().map(|before| before.manifest.clone()).collect();
         let observer = Observer::begin(&self.nodes);
@@ -124,8 +126,7 @@ impl Runner {
                 self.cluster.apply(&setup);
             }
         }
-        // With several nodes the one that changes first is the one to be hit.
-        let target = self.first_in_change(&befores, row).unwrap_or(target);
+        let target = self.first_in_change(&befores, row);
         let (node, before) = (self.nodes[target].clone(), &befores[target]);
         assert!(before.wait(row.moment, &node), "the moment {:?} never came on {}", row.moment, node.name);
         let hit = Instant::now();
@@ -144,7 +145,7 @@ impl Runner {
         );
         let seen = self.wait_outcome(row.outcome, target, row, before);
         let settled = begin.elapsed().as_secs_f64();
-        self.expect_tidy(row);
+        self.expect_tidy();
         let Seen { away, manifests, was_missing, most_in_change } = observer.end();
         row.act.clean_up(&node, &self.cluster);
         assert!(most_in_change <= 1, "{most_in_change} nodes were in change at the same time");
@@ -153,17 +154,13 @@ impl Runner {
         (seen, away[target].as_secs_f64(), settled)
     }
 
-    /// The node that a change comes to first, where it is known beforehand.
-    fn next_to_change(&self) -> usize {
-        0
-    }
-
-    fn first_in_change(&self, befores: &[Before], row: &Row) -> Option<usize> {
+    /// Of several nodes the one that changes first is the one to be hit.
+    fn first_in_change(&self, befores: &[Before], row: &Row) -> usize {
         if self.nodes.len() == 1 || row.change == Change::Rest {
-            return None;
+            return 0;
         }
         let began = |index: &usize| befores[*index].has_come(Moment::Staged, &self.nodes[*index]);
-        Some(self.cluster.wait("a node in change", 3 * MINUTE, || (0..self.nodes.len()).find(began)))
+        self.cluster.wait("a node in change", 3 * MINUTE, || (0..self.nodes.len()).find(began))
     }
 
     fn wait_outcome(&self, outcome: Outcome, target: usize, row: &Row, before: &Before) -> String {
@@ -209,12 +206,11 @@ impl Runner {
     }
 
     /// Every API server serves, alone and with what the manifest says; nothing of the change is left.
-    pub fn expect_tidy(&self, row: &Row) {
+    fn expect_tidy(&self) {
         for node in &self.nodes {
             self.cluster
                 .wait(&format!("order on {}", node.name), 2 * MINUTE, || disorder(node).is_empty().then_some(()));
         }
-        let _ = row;
         assert!(self.cluster.is_serving());
     }
 
