@@ -100,6 +100,15 @@ pub fn differs(old: &AuditSetupStatus, new: &AuditSetupStatus) -> bool {
     aligned != *old
 }
 
+/// How long a rollout took that has just come to its end on every node.
+pub fn rolled_out(old: &AuditSetupStatus, new: &AuditSetupStatus, now: Timestamp) -> Option<SignedDuration> {
+    let new = new.revision.as_ref()?;
+    let is_over = new.current.is_some() && new.current == new.target;
+    let was_over = old.revision.as_ref().is_some_and(|old| old.current == new.current && old.target == new.target);
+    let since = new.since.as_ref().filter(|_| is_over && !was_over)?;
+    Some(now.duration_since(since.0))
+}
+
 fn revision(old: &AuditSetupStatus, facts: Facts) -> Option<RevisionStatus> {
     let before = old.revision.clone().unwrap_or_default();
     let mut runs = facts

@@ -366,3 +366,28 @@ fn long_messages_are_cut_at_a_character() {
     assert_eq!(cut("ääää".into(), 7), "ää…");
     assert!(cut("ä".repeat(1000), MESSAGE_BYTES).len() <= MESSAGE_BYTES);
 }
+
+#[test]
+fn a_rollout_took_the_time_from_its_revision_to_the_last_node() {
+    let status = |current: Option<&str>, target: &str| AuditSetupStatus {
+        revision: Some(RevisionStatus {
+            current: current.map(str::to_string),
+            target: Some(target.into()),
+            reason: None,
+            since: Some(Time(time(T0))),
+        }),
+        ..AuditSetupStatus::default()
+    };
+    let took = Some(SignedDuration::from_mins(5));
+    for (old, new, want) in [
+        (status(Some(A), B), status(Some(B), B), took),
+        (status(None, B), status(Some(B), B), took),
+        (AuditSetupStatus::default(), status(Some(B), B), took),
+        // Over already, or not yet.
+        (status(Some(B), B), status(Some(B), B), None),
+        (status(Some(A), A), status(Some(A), B), None),
+        (status(Some(A), B), status(None, B), None),
+    ] {
+        assert_eq!(rolled_out(&old, &new, time(T1)), want, "{old:?} {new:?}");
+    }
+}
