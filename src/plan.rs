@@ -129,6 +129,9 @@ pub const CHANGE_DIR: &str = "change";
 /// Names of its manifests.
 pub const BEFORE: &str = "change/before.yaml";
 pub const AFTER: &str = "change/after.yaml";
+/// Room for the way back: given free where the disk has filled up meanwhile.
+pub const RESERVE: &str = "change/reserve";
+const RESERVE_BYTES: usize = 128 * 1024;
 /// Files that make a broken Revision good, by the name that they have in it.
 pub const REPAIR_DIR: &str = "change/repair";
 /// The guard's static pod.
@@ -246,6 +249,7 @@ fn steps(desired: &Desired, observed: &Observed) -> Result<Option<Steps>, Refusa
     }
     actions.push(Action::Keep { name: BEFORE.into(), content: observed.manifest.clone() });
     actions.push(Action::Keep { name: AFTER.into(), content: after.clone() });
+    actions.push(Action::Keep { name: RESERVE.into(), content: "\n".repeat(RESERVE_BYTES) });
     // The order is the safety: everything that the guard reads lies there before the record that makes it read.
     actions.push(Action::Record);
     if let Some(guard) = &desired.guard {

@@ -52,8 +52,8 @@ pub enum Act {
     DeleteAgentPod,
     /// A second controller, and the first is killed.
     TwoControllers,
-    /// The Setup changes again.
-    ApplyAgain,
+    /// The Setup changes again, so many times in a row.
+    ApplyAgain(u32),
     /// The Setup is deleted.
     DeleteSetup,
 }
@@ -156,7 +156,7 @@ impl Act {
                 ]);
                 node.signal(Program::Controller, Signal::KILL);
             }
-            Act::ApplyAgain | Act::DeleteSetup => unreachable!("the run itself does that"),
+            Act::ApplyAgain(_) | Act::DeleteSetup => unreachable!("the run itself does that"),
         }
     }
 

@@ -154,8 +154,9 @@ pub const ROWS: &[Row] = {
         row("kubeadm upgrade node", Rest, Applied, Kubeadm("upgrade node --ignore-preflight-errors=all"), New),
         // The controller.
         row("controller killed, and two of them afterwards", Good, Begun, TwoControllers, New),
-        row("the Setup changes again", Good, Replaced, ApplyAgain, New),
-        row("the Setup changes again", BadPolicy, Replaced, ApplyAgain, New).chosen(),
+        row("the Setup changes again", Good, Replaced, ApplyAgain(1), New),
+        row("the Setup changes again", BadPolicy, Replaced, ApplyAgain(1), New).chosen(),
+        row("the Setup changes ten times in a row", Good, Replaced, ApplyAgain(10), New),
         row("the Setup is deleted", Good, Replaced, DeleteSetup, Original),
         row("guard killed", Delete, Replaced, Kill(Guard), Original),
         row("power cut", Delete, Replaced, PowerCut(s(1)), Original),
@@ -168,7 +169,7 @@ pub const ROWS: &[Row] = {
         row("power cut for 30 s", BadPolicy, Replaced, PowerCut(s(30)), Old).on(3),
         row("controller killed, and two of them afterwards", Good, Replaced, TwoControllers, New).on(3),
         row("etcd frozen for 25 s", Good, OldGone, Freeze(Etcd, s(25)), New).on(3),
-        row("the Setup changes again", BadPolicy, Replaced, ApplyAgain, New).on(3),
+        row("the Setup changes again", BadPolicy, Replaced, ApplyAgain(1), New).on(3),
         row(
             "kubeadm init phase control-plane",
             Good,

@@ -25,6 +25,8 @@ pub struct Runner {
     /// Of each Setup that was applied: no two are the same.
     counter: u64,
     originals: Vec<String>,
+    /// Whether the Setup that the nodes have says Swift.
+    is_swift: bool,
 }
 
 /// What came of a row.
@@ -47,7 +49,7 @@ impl Runner {
         let nodes: Vec<Node> = ["cp1", "cp2", "cp3"].iter().map(|name| Node::new(&cluster.testbed, name)).collect();
         let nodes: Vec<Node> = nodes.into_iter().filter(Node::is_on).collect();
         cluster.install_chart();
-        let mut runner = Self { cluster, nodes, counter: 0, originals: Vec::new() };
+        let mut runner = Self { cluster, nodes, counter: 0, originals: Vec::new(), is_swift: false };
         if runner.cluster.condition("Ready").is_none() {
             runner.originals = runner.nodes.iter().map(|node| node.manifest().unwrap()).collect();
         }
@@ -57,6 +59,7 @@ impl Runner {
     /// A Setup that no run before had.
     pub fn setup(&mut self, change: Change, is_swift: bool) -> Value {
         self.counter += 1;
+        self.is_swift = is_swift;
         let user = format!("run-{}-{}", std::process::id(), self.counter);
         let hook = match change {
             Change::BadPolicy => json!({"test.audit-operator.io/policy": format!(
@@ -131,9 +134,11 @@ impl Runner {
         assert!(before.wait(row.moment, &node), "the moment {:?} never came on {}", row.moment, node.name);
         let hit = Instant::now();
         match row.act {
-            Act::ApplyAgain => {
-                let setup = self.setup(Change::Good, row.is_swift);
-                self.cluster.apply(&setup);
+            Act::ApplyAgain(times) => {
+                for _ in 0..times {
+                    let setup = self.setup(Change::Good, row.is_swift);
+                    self.cluster.apply(&setup);
+                }
             }
             Act::DeleteSetup => self.cluster.kubectl_until(&["delete", "auditsetup", SETUP, "--wait=false"]),
             act => act.carry_out(&node, &self.cluster),
@@ -149,7 +154,9 @@ impl Runner {
         let Seen { away, manifests, was_missing, most_in_change } = observer.end();
         row.act.clean_up(&node, &self.cluster);
         assert!(most_in_change <= 1, "{most_in_change} nodes were in change at the same time");
-        assert!(row.is_swift || !was_missing, "there was a moment without a manifest");
+        let changes = node.journal().map_or(0, |journal| journal.changes) - before.changes;
+        assert!(changes <= 3, "{changes} changes: what was applied in a row is gathered");
+        assert!(self.is_swift || !was_missing, "there was a moment without a manifest");
         self.expect_whole(&manifests, &texts);
         (seen, away[target].as_secs_f64(), settled)
     }
