@@ -154,7 +154,7 @@ impl Runner {
         let Seen { away, manifests, was_missing, most_in_change } = observer.end();
         row.act.clean_up(&node, &self.cluster);
         assert!(most_in_change <= 1, "{most_in_change} nodes were in change at the same time");
-        let changes = node.journal().map_or(0, |journal| journal.changes) - before.changes;
+        let changes = node.journal().map_or(0, |journal| journal.changes).saturating_sub(before.changes);
         assert!(changes <= 3, "{changes} changes: what was applied in a row is gathered");
         assert!(self.is_swift || !was_missing, "there was a moment without a manifest");
         self.expect_whole(&manifests, &texts);
