@@ -9,6 +9,7 @@ use super::cluster::Cluster;
 use super::node::{Node, Program};
 
 const STATE: &str = "/var/lib/audit-operator";
+const LAST_NODE: &str = "cp3";
 const MANIFESTS: &str = "/etc/kubernetes/manifests";
 
 /// A fault. Those with a time end after it.
@@ -48,6 +49,10 @@ pub enum Act {
     WrongOwner,
     /// The file descriptors of the journal's directory: it is moved away.
     LoseState,
+    /// The last node loses its power for a while.
+    OtherOff(Duration),
+    /// kubeadm resets the last node, and a new machine joins under its name.
+    ReplaceOther,
     /// The agent's pod is deleted.
     DeleteAgentPod,
     /// A second controller, and the first is killed.
@@ -144,6 +149,21 @@ impl Act {
             }
             Act::LoseState => {
                 node.exec(&format!("mv {STATE}/journal.json /root/journal.lost"));
+            }
+            Act::OtherOff(time) => {
+                let other = Node::new(&cluster.testbed, LAST_NODE);
+                other.power("power-off");
+                sleep(time);
+                other.power("power-on");
+            }
+            Act::ReplaceOther => {
+                let other = Node::new(&cluster.testbed, LAST_NODE);
+                other.exec("kubeadm reset --force > /root/reset.log 2>&1 || { tail -20 /root/reset.log >&2; exit 1; }");
+                other.power("power-off");
+                other.forget();
+                cluster.testbed(&["up", "--nodes", "3"]);
+                let image = concat!(env!("CARGO_MANIFEST_DIR"), "/target/image.tar");
+                cluster.testbed(&["load-image", image]);
             }
             Act::DeleteAgentPod => restart_agent(cluster, node),
             Act::TwoControllers => {

@@ -118,6 +118,7 @@ pub const ROWS: &[Row] = {
         row("kubelet killed", BadPolicy, OldGone, Kill(Kubelet), Old).chosen(),
         row("kubelet killed", Good, TakenOut, Kill(Kubelet), New).swift(),
         row("kubelet frozen for 40 s", Good, Begun, Freeze(Kubelet, s(40)), New),
+        row("kubelet frozen for longer than the deadline", Good, Begun, Freeze(Kubelet, s(150)), Old),
         row("containerd killed", Good, Replaced, Kill(Containerd), New),
         row("containerd killed", Good, OldGone, Kill(Containerd), New),
         row("etcd killed", Good, Replaced, Kill(Etcd), New),
@@ -178,6 +179,8 @@ pub const ROWS: &[Row] = {
             New,
         )
         .on(3),
+        row("another node is without power for 60 s", Good, Staged, OtherOff(s(60)), New).on(3),
+        row("another node is reset, and a new machine joins under its name", Rest, Applied, ReplaceOther, New).on(3),
         row("the Setup is deleted", Good, Replaced, DeleteSetup, Original).on(3),
     ]
 };

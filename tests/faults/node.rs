@@ -105,6 +105,14 @@ impl Node {
         assert!(status.success(), "{verb} {}", self.name);
     }
 
+    /// Takes the machine away that was this node, disk and all.
+    pub fn forget(&self) {
+        let member = self.pid_file.with_extension("member");
+        fs::remove_file(member).unwrap();
+        let disk = self.pid_file.ancestors().nth(2).unwrap().join("nodes").join(&self.name);
+        fs::remove_dir_all(disk).unwrap();
+    }
+
     /// The processes of a program, with their command lines.
     pub fn processes(&self, program: Program) -> BTreeMap<i32, Vec<String>> {
         let Some(init) = self.pid() else { return BTreeMap::new() };
