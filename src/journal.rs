@@ -62,6 +62,9 @@ pub struct Journal {
     pub confirmed: Option<Confirmed>,
     /// The change that is under way, or was finished and not yet reported.
     pub change: Option<Change>,
+    /// Why the last change was given up before it touched the manifest for good. Until one comes to a verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<Cause>,
     /// Number of the last change.
     pub changes: u64,
     /// The newest last.
@@ -203,6 +206,7 @@ impl Journal {
         change.stage = stage;
         change.finished = Some(now);
         change.cause.clone_from(&cause);
+        self.given_up = cause.clone().filter(|_| stage == Stage::Abandoned);
         match (stage, &change.target) {
             (Stage::Confirmed, Some(revision)) => {
                 self.confirmed =

@@ -253,9 +253,14 @@ fn steps(desired: &Desired, observed: &Observed) -> Result<Option<Steps>, Refusa
     // The order is the safety: everything that the guard reads lies there before the record that makes it read.
     actions.push(Action::Record);
     if let Some(guard) = &desired.guard {
-        actions.push(Action::StartGuard { manifest: guard.replace(GUARD_CHANGE, &change.number.to_string()) });
+        actions.push(Action::StartGuard { manifest: guard_manifest(guard, change.number) });
     }
     Ok(Some(Steps { actions, change, before: observed.manifest.clone(), after, taken_over }))
+}
+
+/// The guard's manifest for one change.
+pub fn guard_manifest(template: &str, change: u64) -> String {
+    template.replace(GUARD_CHANGE, &change.to_string())
 }
 
 /// The manifest before us. One that carries no mark of ours is an original itself, whoever wrote it (a kubeadm upgrade does).

@@ -292,7 +292,7 @@ impl Agent {
             revision: revision.clone(),
             setup_generation: Some(spec.setup_generation),
             rollout: spec.rollout.clone(),
-            guard: Some(GUARD_POD.replace("IMAGE", &serde_json::to_string(&self.args.guard_image).expect("a string"))),
+            guard: Some(self.guard_template()),
         };
         let plan = plan::plan(&desired, &observed);
         if let Plan::Change(steps) = &plan {
@@ -304,6 +304,10 @@ impl Agent {
             self.remove_unused(revision.as_ref())?;
         }
         Ok(plan)
+    }
+
+    fn guard_template(&self) -> String {
+        GUARD_POD.replace("IMAGE", &serde_json::to_string(&self.args.guard_image).expect("a string"))
     }
 
     async fn fetch_revision(&mut self, name: &str) -> Result<Revision, Failed> {
@@ -352,11 +356,19 @@ impl Agent {
         Ok(())
     }
 
-    /// Ends what a change leaves behind: the guard's manifest, and a change whose guard never started.
+    /// Ends what a change leaves behind: the guard's manifest, and a change whose guard never started. And gives a change its
+    /// guard that has none, because this program was stopped before it wrote one, or somebody removed it.
     fn settle(&self) -> Result<(), Error> {
         let journal = self.state.journal()?;
         let has_guard = self.state.host.read(GUARD_MANIFEST)?.is_some();
         let Some(change) = &journal.change else { return Ok(()) };
+        if !change.stage.is_final() && !has_guard {
+            // Whoever holds the lock is the guard, as `audit-operator apply` is.
+            let Some(locked) = self.state.try_lock()? else { return Ok(()) };
+            let guard = plan::guard_manifest(&self.guard_template(), change.number);
+            locked.host.replace(GUARD_MANIFEST, guard.as_bytes(), 0o600)?;
+            return Ok(());
+        }
         let never_began = change.stage == Stage::Staged
             && process::clock().ms_since(&change.staged) > GUARD_TIMEOUT_MS + guard_wait_ms(&journal);
         if !(change.stage.is_final() && has_guard || never_began) {
