@@ -365,8 +365,11 @@ impl Agent {
         if !change.stage.is_final() && !has_guard {
             // Whoever holds the lock is the guard, as `audit-operator apply` is.
             let Some(locked) = self.state.try_lock()? else { return Ok(()) };
-            let guard = plan::guard_manifest(&self.guard_template(), change.number);
-            locked.host.replace(GUARD_MANIFEST, guard.as_bytes(), 0o600)?;
+            // It may have come to its end since the journal was read.
+            if let Some(change) = locked.journal()?.unconfirmed() {
+                let guard = plan::guard_manifest(&self.guard_template(), change.number);
+                locked.host.replace(GUARD_MANIFEST, guard.as_bytes(), 0o600)?;
+            }
             return Ok(());
         }
         let never_began = change.stage == Stage::Staged
