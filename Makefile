@@ -33,14 +33,15 @@ test-upstream: ## The policy engine against kube-apiserver's own code, over gene
 	cargo test --locked --features upstream --test upstream -- --nocapture
 
 .PHONY: test-e2e
-test-e2e: image ## The whole chain on the real control plane; takes it down at the end
+test-e2e: image ## The whole chain on the real control plane, and a dozen faults; takes it down at the end
 	$(TESTBED) down
 	trap '$(TESTBED) down' EXIT; $(TESTBED) up && $(TESTBED) load-image target/image.tar && \
-	  cargo test --features e2e --test e2e -- --test-threads=1 --nocapture
+	  cargo test --features e2e --test e2e -- --test-threads=1 --nocapture && $(FAULTS) matrix --chosen
 
 .PHONY: test-faults torture
 RUNS ?= 20
 SEED ?= 1
+# In the network of the nodes.
 FAULTS = $(TESTBED) lan cargo test --offline --quiet --features e2e --test faults --
 test-faults: image ## The fault matrix, on one node and on three, and docs/faults.md from what was seen (two hours)
 	rm -f target/faults.jsonl
