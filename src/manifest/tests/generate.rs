@@ -579,7 +579,8 @@ impl<'t, 'a> Out<'t, 'a> {
     }
 
     fn block_value(&mut self, value: &Yaml, column: usize, is_touched: bool) {
-        let gap = if self.tape.once_in(30) { "\t" } else { " " };
+        // What was empty is emptied with one blank before it, whatever there was.
+        let gap = if self.tape.once_in(30) && !value.is_empty() { "\t" } else { " " };
         match value {
             Yaml::List(items) if !items.is_empty() => {
                 if self.wants_flow() {

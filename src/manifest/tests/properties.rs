@@ -58,8 +58,13 @@ fn many_manifests_are_edited_as_they_should_be_or_refused() {
 fn check(cases: u32, seed: &[u8; 32]) {
     let intents = intents();
     let outcomes: RefCell<BTreeMap<String, u32>> = RefCell::default();
-    let config =
-        Config { cases, failure_persistence: None, max_shrink_iters: 2000, max_shrink_time: 30_000, ..Config::default() };
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 2000,
+        max_shrink_time: 30_000,
+        ..Config::default()
+    };
     let tapes = prop::collection::vec(any::<u8>(), 0..900);
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, seed);
     let result = TestRunner::new_with_rng(config, rng).run(&tapes, |bytes| {
@@ -98,7 +103,7 @@ fn holds(sample: &Sample, a: &Intent, b: &Intent) -> Result<String, String> {
         (Err(error), poison) => {
             return refused(sample, a, &error).map(|()| match poison {
                 Some(poison) => format!("poisoned ({poison}): {}", kind(&error)),
-                None => format!("not edited: {}", kind(&error)),
+                None => format!("not edited: {}", refusal(&error)),
             });
         }
         (Ok(_), Some(poison)) => return Err(format!("it is edited in spite of: {poison}")),
@@ -134,6 +139,15 @@ fn holds(sample: &Sample, a: &Intent, b: &Intent) -> Result<String, String> {
     }
     Ok(if removed == *text { "edited, and removed to the same bytes" } else { "edited, and removed to the same pod" }
         .into())
+}
+
+/// The table's line for a refusal.
+fn refusal(error: &Error) -> String {
+    match error {
+        Error::Layout { what, .. } => format!("Layout: {what}"),
+        Error::NotProved(what) => format!("NotProved: {what}"),
+        _ => kind(error),
+    }
 }
 
 fn kind(error: &Error) -> String {
