@@ -168,6 +168,13 @@ impl Manifest {
         // The tree first: it tells a second document, an anchor and their lines.
         let tree = tree::parse(text)?;
         let value = meaning::parse(text)?;
+        Self::new(text, tree, value)
+    }
+
+    fn new(text: &str, tree: Node, value: Value) -> Result<Self, Error> {
+        if text.len() > MAX_BYTES {
+            return Err(Error::TooLarge);
+        }
         let container = tree::api_server(&tree)?;
         let manifest = Self { tree, value, container };
         splice::check_flags(manifest.container_node())?;
@@ -274,15 +281,15 @@ fn proved(
     intended: impl Fn(&Manifest) -> Result<Value, Error>,
 ) -> Result<String, Error> {
     let wanted = intended(before)?;
-    let edited = splice::towards(text, before, &wanted)?;
-    let after = Manifest::parse(&edited).map_err(|_| Error::NotProved("the new text could not be edited again"))?;
-    if after.value != wanted {
+    let (edited, tree, value) = splice::towards(text, before, &wanted)?;
+    if value != wanted {
         return Err(Error::NotProved("the new text means something else"));
     }
-    let once_more = Error::NotProved("the same edit again would change it once more");
-    match intended(&after) {
-        Ok(again) if again == wanted && splice::is_there(&edited, &after, &wanted)? => Ok(edited),
-        _ => Err(once_more),
+    // No splice is due any more: what is wanted once more must be no other.
+    let again = Manifest::new(&edited, tree, value).and_then(|after| intended(&after));
+    match again.map_err(|_| Error::NotProved("the new text could not be edited again"))? == wanted {
+        true => Ok(edited),
+        false => Err(Error::NotProved("the same edit again would change it once more")),
     }
 }
 

@@ -21,26 +21,20 @@ struct Splice {
     text: String,
 }
 
-/// Edits `text`, which says `manifest`, until it means `wanted`.
-pub(super) fn towards(text: &str, manifest: &Manifest, wanted: &Value) -> Result<String, Error> {
+/// Edits `text`, which says `manifest`, until it means `wanted`: the new text, and what it says.
+pub(super) fn towards(text: &str, manifest: &Manifest, wanted: &Value) -> Result<(String, Node, Value), Error> {
     let container = manifest.container;
-    let mut splices = differences(&Place { text, tree: &manifest.tree, value: &manifest.value, container }, wanted)?;
+    let mut splices = differences(text, &manifest.tree, &manifest.value, container, wanted)?;
     let mut text = text.to_string();
     for _ in 0..MAX_ROUNDS {
-        if splices.is_empty() {
-            return Ok(text);
-        }
         replace_apart(&mut text, splices);
         let (tree, value) = (tree::parse(&text)?, meaning::parse(&text)?);
-        splices = differences(&Place { text: &text, tree: &tree, value: &value, container }, wanted)?;
+        splices = differences(&text, &tree, &value, container, wanted)?;
+        if splices.is_empty() {
+            return Ok((text, tree, value));
+        }
     }
     Err(Error::NotProved("it has no end"))
-}
-
-/// Whether nothing of `manifest`, which is what `text` says, is to be changed.
-pub(super) fn is_there(text: &str, manifest: &Manifest, wanted: &Value) -> Result<bool, Error> {
-    let place = Place { text, tree: &manifest.tree, value: &manifest.value, container: manifest.container };
-    Ok(differences(&place, wanted)?.is_empty())
 }
 
 /// From the end to the start, so that places stay where they are. One that touches a later one waits for the next round: where it
@@ -89,24 +83,22 @@ pub(super) fn check_flags(container: &Node) -> Result<(), Error> {
 struct Place<'a> {
     text: &'a str,
     tree: &'a Node,
-    value: &'a Value,
-    container: usize,
 }
 
-/// What differs; of what depends on each other, the first.
-fn differences(place: &Place<'_>, wanted: &Value) -> Result<Vec<Splice>, Error> {
+/// What differs; of what depends on each other, the first. `tree` and `value` are what `text` says.
+fn differences(text: &str, tree: &Node, value: &Value, container: usize, wanted: &Value) -> Result<Vec<Splice>, Error> {
     let gone = || Error::NotProved("a part of the manifest is gone");
-    let spec = place.tree.get("spec").ok_or_else(gone)?;
-    let node = spec.get("containers").and_then(|list| list.items().get(place.container)).ok_or_else(gone)?;
-    let metadata = place.tree.get("metadata").ok_or_else(gone)?;
-    let now = &place.value["spec"]["containers"][place.container];
-    let then = &wanted["spec"]["containers"][place.container];
+    let place = &Place { text, tree };
+    let spec = tree.get("spec").ok_or_else(gone)?;
+    let node = spec.get("containers").and_then(|list| list.items().get(container)).ok_or_else(gone)?;
+    let metadata = tree.get("metadata").ok_or_else(gone)?;
+    let (now, then) = (&value["spec"]["containers"][container], &wanted["spec"]["containers"][container]);
     let mut splices = Vec::new();
     for key in ["command", "args", "volumeMounts"] {
         splices.extend(list(place, node, key, &now[key], then.get(key))?);
     }
-    splices.extend(list(place, spec, "volumes", &place.value["spec"]["volumes"], wanted["spec"].get("volumes"))?);
-    let now = &place.value["metadata"]["annotations"];
+    splices.extend(list(place, spec, "volumes", &value["spec"]["volumes"], wanted["spec"].get("volumes"))?);
+    let now = &value["metadata"]["annotations"];
     splices.extend(annotations(place, metadata, now, wanted["metadata"].get("annotations"))?);
     Ok(splices)
 }
@@ -472,13 +464,13 @@ fn sequence_offset(place: &Place<'_>) -> usize {
     found.unwrap_or(0)
 }
 
-/// Where the dash of a block item stands; it must be the first thing on its line.
+/// Where the dash of a block item stands; it must be the first thing on its line, and nothing but blanks and line ends behind it.
 fn dash(place: &Place<'_>, item: &Node) -> Result<usize, Error> {
-    let start = line_start(place.text, item.start);
-    let before = &place.text[start..item.start];
-    let dash =
-        before.find('-').filter(|dash| before[..*dash].chars().all(|c| c == ' ') && is_blank(&before[dash + 1..]));
-    dash.map(|dash| start + dash).ok_or_else(|| layout(item, "the dash of an item does not begin its line"))
+    let before = place.text[..item.start].trim_end_matches([' ', '\t', '\r', '\n']).strip_suffix('-');
+    let dash = before
+        .map(str::len)
+        .filter(|dash| place.text[line_start(place.text, *dash)..*dash].trim_matches(' ').is_empty());
+    dash.ok_or_else(|| layout(item, "the dash of an item does not begin its line"))
 }
 
 /// Behind the colon of a key.

@@ -1,5 +1,5 @@
-//! Manifests of many shapes, drawn from a tape of bytes. A tape that has ended gives zeros, and a zero is the plainest choice: proptest
-//! shrinks the tape, and so the manifest.
+//! Manifests of many shapes, drawn from a tape of bytes. A tape that has ended gives zeros, and a zero is the plainest choice: who zeroes
+//! bytes of the tape makes the manifest plainer.
 
 use serde_json::{Map, Value, json};
 
@@ -31,6 +31,8 @@ pub(super) struct Sample {
     pub(super) pod: Value,
     /// What keeps it from being edited.
     pub(super) poison: Option<&'static str>,
+    /// Which of four further properties is looked at.
+    pub(super) lot: usize,
     /// Whether a part that an edit changes, or something around it, is a flow collection.
     pub(super) is_flow: bool,
     /// Comments that an edit must keep, in their order.
@@ -163,7 +165,8 @@ pub(super) fn sample(tape: &mut Tape<'_>) -> Sample {
     let pod = pod(tape, poison);
     let mut out = Out::new(tape, poison);
     out.document(&pod);
-    Sample { text: out.finished(), pod: pod.value(), poison, is_flow: out.is_flow, comments: out.comments }
+    let lot = out.tape.below(4);
+    Sample { text: out.finished(), lot, pod: pod.value(), poison, is_flow: out.is_flow, comments: out.comments }
 }
 
 fn pod(tape: &mut Tape<'_>, poison: Option<&'static str>) -> Yaml {
@@ -260,7 +263,7 @@ fn sidecar(name: &str, volume: Option<&Yaml>) -> Yaml {
 
 /// The container and the volumes that it mounts.
 fn api_server(tape: &mut Tape<'_>, poison: Option<&str>) -> (Yaml, Vec<Yaml>) {
-    let mut flags: Vec<&str> = FLAGS.iter().copied().filter(|_| !tape.once_in(3)).collect();
+    let mut flags: Vec<&str> = FLAGS.iter().copied().filter(|_| tape.once_in(3)).collect();
     if !flags.is_empty() && tape.once_in(2) {
         flags.truncate(1 + tape.below(flags.len()));
     }
