@@ -4,5 +4,6 @@
 
 mod apply_cases;
 mod manifest_cases;
+mod mutations;
 mod policy;
 mod render_cases;
