@@ -357,9 +357,7 @@ fn fill(place: &Place<'_>, parent: &Node, name: &Node, value: &Node, content: Co
     }
     let column = column(place.text, entries[0].0.start);
     let lines = insert_lines(place, value.end, &block(&content, column, place)).text;
-    let kept =
-        if is_blank(rest_of_line) { &rest_of_line[without_line_end(rest_of_line).len()..] } else { rest_of_line };
-    Ok(Splice { start: colon, end: rest, text: format!("{kept}{lines}") })
+    Ok(Splice { start: colon, end: rest, text: format!("{rest_of_line}{lines}") })
 }
 
 /// Behind the last range of a flow collection: on lines of their own where that has one.
@@ -470,7 +468,9 @@ fn dash(place: &Place<'_>, item: &Node) -> Result<usize, Error> {
     let dash = before
         .map(str::len)
         .filter(|dash| place.text[line_start(place.text, *dash)..*dash].trim_matches(' ').is_empty());
-    dash.ok_or_else(|| layout(item, "the dash of an item does not begin its line"))
+    dash.ok_or_else(|| {
+        layout(item, "a comment or something else stands between a dash, its item and the start of the line")
+    })
 }
 
 /// Behind the colon of a key.
