@@ -7,7 +7,13 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 mod generate;
+#[path = "../../src/manifest/tests/generate.rs"]
+#[expect(dead_code, reason = "the properties want more of it")]
+mod generated;
 mod judge;
+mod manifests;
+#[path = "../it/mutate.rs"]
+mod mutate;
 
 use audit_operator::policy::{self, Attributes, Evaluator, Policy, Severity};
 use generate::Random;
