@@ -462,15 +462,19 @@ fn sequence_offset(place: &Place<'_>) -> usize {
     found.unwrap_or(0)
 }
 
-/// Where the dash of a block item stands; it must be the first thing on its line, and nothing but blanks and line ends behind it.
+/// Where the dash of a block item stands: the first thing on its line, with nothing but blanks and comments between it and its item.
 fn dash(place: &Place<'_>, item: &Node) -> Result<usize, Error> {
-    let before = place.text[..item.start].trim_end_matches([' ', '\t', '\r', '\n']).strip_suffix('-');
-    let dash = before
-        .map(str::len)
-        .filter(|dash| place.text[line_start(place.text, *dash)..*dash].trim_matches(' ').is_empty());
-    dash.ok_or_else(|| {
-        layout(item, "a comment or something else stands between a dash, its item and the start of the line")
-    })
+    let mut end = item.start;
+    loop {
+        let start = line_start(place.text, end);
+        let line = &place.text[start..end];
+        let written = line.trim_start_matches(' ');
+        match written.strip_prefix('-') {
+            Some(rest) if is_blank_or_comment(rest) => return Ok(start + line.len() - written.len()),
+            None if start > 0 && (is_blank(written) || written.starts_with('#')) => end = start - 1,
+            _ => return Err(layout(item, "something else stands between a dash, its item and the start of the line")),
+        }
+    }
 }
 
 /// Behind the colon of a key.
