@@ -75,11 +75,12 @@ pub fn unmounted(text: &str) -> Vec<String> {
         listed(&pod["spec"], "volumes").iter().any(|v| v["name"] == *name && v["hostPath"]["path"].is_string())
     };
     let mounts = listed(container, "volumeMounts");
+    let mounts = mounts.iter().filter_map(|mount| Some((Path::new(mount["mountPath"].as_str()?), &mount["name"])));
+    let mounts: Vec<(&Path, &Value)> = mounts.collect();
     let is_shown = |path: &str| {
-        let above = mounts.iter().filter(|mount| Path::new(path).starts_with(mount["mountPath"].as_str().unwrap()));
+        let above = mounts.iter().filter(|(at, _)| at.is_absolute() && Path::new(path).starts_with(at));
         // The deepest decides what is seen.
-        let deepest = above.max_by_key(|mount| Path::new(mount["mountPath"].as_str().unwrap()).components().count());
-        deepest.is_some_and(|mount| is_on_node(&mount["name"]))
+        above.max_by_key(|(at, _)| at.components().count()).is_some_and(|(_, name)| is_on_node(name))
     };
     let flags = manifest::read(text).unwrap().flags.into_iter();
     let paths = flags.filter(|(name, value)| name.starts_with("audit-") && value.starts_with('/'));
