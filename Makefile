@@ -29,7 +29,7 @@ test: test-fast test-e2e ## Every test there is, the real control plane included
 test-fast: fmt-check lint generated unit test-upstream deny chart ## What needs no cluster
 
 .PHONY: test-upstream
-test-upstream: ## The policy engine against kube-apiserver's own code, over generated input (UPSTREAM_SCALE=10: ten times as much)
+test-upstream: ## The policy engine and the editor of manifests against upstream's own code, over generated input (UPSTREAM_SCALE=10: ten times as much)
 	cargo test --locked --features upstream --test upstream -- --nocapture
 
 # Long runs, of one seed each, that print the SEED and the FROM which repeat a failure.

@@ -294,7 +294,7 @@ fn api_server(tape: &mut Tape<'_>, poison: Option<&str>) -> (Yaml, Vec<Yaml>) {
     let flags: Vec<Yaml> = flags.into_iter().map(text).collect();
     let mut entries = Vec::new();
     let program = text(tape.pick::<&str>(&["kube-apiserver", "/usr/local/bin/kube-apiserver"]));
-    let with_program = |flags: &[Yaml]| Yaml::List([&[program.clone()], flags].concat());
+    let with_program = |flags: &[Yaml]| Yaml::List([std::slice::from_ref(&program), flags].concat());
     let command = |list: Yaml| ("command".to_string(), list);
     let args = |list: Yaml| ("args".to_string(), list);
     match if poison == Some("shell") { 9 } else { tape.below(9) } {
