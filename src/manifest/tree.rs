@@ -211,8 +211,10 @@ impl<'a> Builder<'a> {
         let kind = match event {
             Event::Scalar(value, style, 0, None) => {
                 if matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) {
-                    end = start + self.text[start..end].trim_end().len();
-                    start = block_header(self.text, start);
+                    // Where it holds nothing, the parser puts it at what comes next: it ends with its header.
+                    let written = self.text[start..end].trim_end().len();
+                    end = if written > 0 { start + written } else { self.text[..start].trim_end().len() };
+                    start = block_header(self.text, start).min(end);
                 }
                 Kind::Scalar { value: value.into_owned(), style }
             }

@@ -2,7 +2,7 @@
 //!
 //! No input may cause a panic or take a second, and what is accepted must keep the promise of who accepts it. A few inputs at every
 //! `cargo test`; `make fuzz TARGET=manifest SECONDS=600` for more, in bounded memory. It is no coverage-guided fuzzer: those need a
-//! nightly compiler, and this one needs nothing but `cargo test`. A case depends on nothing but its seed and number.
+//! nightly compiler, and this one needs nothing but `cargo test`. A case depends on its seed, its number and the files in `tests/cases`.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
