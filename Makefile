@@ -29,8 +29,19 @@ test: test-fast test-e2e ## Every test there is, the real control plane included
 test-fast: fmt-check lint generated unit test-upstream deny chart ## What needs no cluster
 
 .PHONY: test-upstream
-test-upstream: ## The policy engine against kube-apiserver's own code, over generated input (UPSTREAM_SCALE=10: ten times as much)
+test-upstream: ## The policy engine and the editor of manifests against upstream's own code, over generated input (UPSTREAM_SCALE=10: ten times as much)
 	cargo test --locked --features upstream --test upstream -- --nocapture
+
+# Long runs, of one seed each, that print the SEED and the FROM which repeat a failure.
+.PHONY: torture-manifest fuzz
+torture-manifest: ## Generated manifests, edited (CASES=1000000 SEED=1 FROM=0); prints what was refused and why
+	CASES=$(or $(CASES),1000000) SEED=$(SEED) FROM=$(FROM) \
+	  cargo test --locked --profile torture --lib -- --ignored --nocapture many_manifests
+fuzz: ## Mutated inputs (TARGET=manifest, policy, url or request; SECONDS=600 SEED=1 FROM=0), in bounded memory
+	cargo test --locked --profile torture --test it --no-run
+	binary=$$(ls -t target/torture/deps/it-* | grep -v '\.d$$' | head -1); ulimit -v 4000000; \
+	  FUZZ_TARGET=$(or $(filter manifest policy url request,$(TARGET)),manifest) FUZZ_SECONDS=$(or $(SECONDS),600) \
+	  SEED=$(SEED) FROM=$(FROM) CASES=$(CASES) $$binary --ignored --nocapture mutations_for_a_while
 
 .PHONY: test-e2e
 test-e2e: image ## The whole chain on the real control plane, and a dozen faults; takes it down at the end

@@ -4,5 +4,7 @@
 
 mod apply_cases;
 mod manifest_cases;
+mod mutate;
+mod mutations;
 mod policy;
 mod render_cases;
