@@ -8,7 +8,7 @@ use granit_parser::ScalarStyle;
 use serde_json::Value;
 
 use super::tree::{self, Kind, Node};
-use super::{Error, Manifest, flag, is_boolean, meaning};
+use super::{Error, Manifest, OUR_VOLUMES, flag, is_boolean, meaning};
 use crate::render::DRAIN_FLAG;
 
 /// More rounds than any edit takes: splices that lead nowhere must end.
@@ -121,6 +121,8 @@ fn list(place: &Place<'_>, parent: &Node, key: &str, now: &Value, then: Option<&
             is_any_kept |= replacement.is_some();
             match replacement {
                 Some(_) if is_item => {}
+                // Where a line goes, a comment below it may become part of a block scalar above it, for one.
+                _ if !may_change(value) => return Err(Error::NotProved("it would change what is not ours")),
                 Some(next) => splices.push(replace_scalar(place, item, next.unwrap_or_default())?),
                 None => splices.push(remove_item(place, name, list, index)?),
             }
@@ -157,6 +159,14 @@ fn annotations(place: &Place<'_>, metadata: &Node, now: &Value, then: Option<&Va
             remove_entry(place, Some(name), node, entry).map(Some)
         }
         _ => Ok(None),
+    }
+}
+
+/// Whether it is an audit flag, the drain flag, or a mount or a volume of ours.
+fn may_change(item: &Value) -> bool {
+    match item.as_str() {
+        Some(item) => flag(item).is_some_and(|(name, _)| name.starts_with("audit-") || name == DRAIN_FLAG),
+        None => item["name"].as_str().is_some_and(|name| name.starts_with(OUR_VOLUMES)),
     }
 }
 

@@ -66,8 +66,8 @@ pub fn unmounted(text: &str) -> Vec<String> {
     let pod: Value = serde_saphyr::from_str(text).unwrap();
     let listed = |parent: &Value, key: &str| parent[key].as_array().cloned().unwrap_or_default();
     let runs_it = |container: &&Value| {
-        let program = container["command"][0].as_str().or(container["image"].as_str()).unwrap_or_default();
-        program.contains("kube-apiserver")
+        let program = container["command"].get(0).unwrap_or(&container["image"]);
+        program.as_str().is_some_and(|program| program.contains("kube-apiserver"))
     };
     let containers = listed(&pod["spec"], "containers");
     let container = containers.iter().find(runs_it).unwrap();

@@ -58,6 +58,8 @@ fn check(cases: std::ops::Range<u64>, seed: u64) {
         match outcome(&bytes, &intents) {
             Ok(outcome) => *outcomes.entry(outcome).or_insert(0u64) += 1,
             Err(why) => {
+                // At once: a long run may not come to its end.
+                println!("WRONG at SEED={seed} FROM={case} CASES=1: {}", headline(&why));
                 *outcomes.entry("WRONG".into()).or_default() += 1;
                 if failures.len() < FAILURES {
                     failures.entry(headline(&why)).or_insert((case, bytes));
