@@ -13,27 +13,10 @@ pub struct Exposure {
     pub resource: String,
 }
 
-/// Group and resource of what holds a credential in its request, its response or both. Of other custom resources nothing is
-/// known. ConfigMaps are not among them: what is secret does not belong there.
-pub(super) const CREDENTIALS: [(&str, &str); 13] = [
-    ("", "secrets"),
-    // The response.
-    ("", "serviceaccounts/token"),
-    // The request.
-    ("authentication.k8s.io", "tokenreviews"),
-    // OpenShift: the Secrets that an image stream may use; the pull secret in the files of machines; clients with their secret and
-    // all kinds of tokens; the private key of a Route.
-    ("image.openshift.io", "imagestreams/secrets"),
-    ("machineconfiguration.openshift.io", "controllerconfigs"),
-    ("machineconfiguration.openshift.io", "machineconfigs"),
-    ("oauth.openshift.io", "oauthaccesstokens"),
-    ("oauth.openshift.io", "oauthauthorizetokens"),
-    ("oauth.openshift.io", "oauthclients"),
-    ("oauth.openshift.io", "tokenreviews"),
-    ("oauth.openshift.io", "useroauthaccesstokens"),
-    ("route.openshift.io", "routes"),
-    ("route.openshift.io", "routes/status"),
-];
+/// Group and resource of what holds a credential, and whether its request does; its response always does. All that Kubernetes itself
+/// has: of custom resources nothing is known. ConfigMaps are not among them, since what is secret does not belong there.
+pub(super) const CREDENTIALS: [(&str, &str, bool); 3] =
+    [("", "secrets", true), ("", "serviceaccounts/token", false), ("authentication.k8s.io", "tokenreviews", true)];
 
 /// The least level that records a body, by verb: a read has one in its response alone, a watch in none
 /// (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/endpoints/handlers: create.go#L161, update.go#L139, patch.go#L144,
@@ -52,7 +35,8 @@ const BODIES: [(&str, Level); 7] = [
 /// may record and does not protect: what is left is judged by the rules after it.
 pub fn exposure(rules: &[PolicyRule]) -> Option<Exposure> {
     let requests = CREDENTIALS.iter().flat_map(|credential| BODIES.iter().map(move |body| (credential, body)));
-    let found = requests.filter_map(|(&(group, resource), &(verb, level))| {
+    let found = requests.filter_map(|(&(group, resource, is_in_request), &(verb, level))| {
+        let level = if is_in_request { level } else { Level::RequestResponse };
         let request = request(group, resource, verb);
         let rule = rules.iter().position(|rule| {
             (rule.level >= level && may_match(rule, &request)) || (rule.level < level && must_match(rule, &request))
@@ -111,9 +95,9 @@ mod tests {
     fn a_body_is_protected_only_by_a_rule_for_everybody() {
         let all = "{level: RequestResponse}";
         let tokens = "{level: Metadata, resources: [{group: '', resources: [serviceaccounts/token]}, \
-                      {group: authentication.k8s.io, resources: [tokenreviews]}, {group: oauth.openshift.io}, {group: route.openshift.io}, \
-                      {group: image.openshift.io}, {group: machineconfiguration.openshift.io}]}";
-        let secrets = |more: &str| format!("{{level: Metadata, resources: [{{group: '', resources: [secrets]}}]{more}}}");
+                      {group: authentication.k8s.io, resources: [tokenreviews]}]}";
+        let secrets =
+            |more: &str| format!("{{level: Metadata, resources: [{{group: '', resources: [secrets]}}]{more}}}");
         for (rules, want) in [
             (all.to_string(), Some((0, "secrets"))),
             (format!("{tokens}, {all}"), Some((1, "secrets"))),
@@ -129,7 +113,7 @@ mod tests {
             ("{level: RequestResponse, verbs: [watch]}".into(), None),
             ("{level: Request, users: [a], namespaces: [b], verbs: [patch]}".into(), Some((0, "secrets"))),
             ("{level: Request, resources: [{group: '', resources: [secrets], resourceNames: [c]}]}".into(), Some((0, "secrets"))),
-            ("{level: Request, resources: [{group: '*', resources: ['*/token']}]}, {level: Metadata}".into(), Some((0, "serviceaccounts/token"))),
+            ("{level: RequestResponse, resources: [{group: '*', resources: ['*/token']}]}, {level: Metadata}".into(), Some((0, "serviceaccounts/token"))),
             ("{level: RequestResponse, resources: [{group: '', resources: [configmaps, pods, 'pods/*']}]}".into(), None),
             ("{level: Request, nonResourceURLs: ['*']}, {level: Metadata}, {level: Request}".into(), None),
         ] {

@@ -79,9 +79,7 @@ fn has(list: &[String], value: &str) -> bool {
 
 /// All trailing stars of a pattern go, not just one.
 fn matches_path(pattern: &str, path: &str) -> bool {
-    pattern == "*"
-        || pattern == path
-        || (pattern.ends_with('*') && path.starts_with(pattern.trim_end_matches('*')))
+    pattern == "*" || pattern == path || (pattern.ends_with('*') && path.starts_with(pattern.trim_end_matches('*')))
 }
 
 fn resource_mismatch(rule: &PolicyRule, request: &Attributes) -> Option<Mismatch> {
@@ -103,11 +101,14 @@ fn resource_mismatch(rule: &PolicyRule, request: &Attributes) -> Option<Mismatch
         return None;
     }
     // Of several entries that fail, the one that failed last tells most.
-    let mut worst = (0, Mismatch {
-        field: "resources".into(),
-        wanted: groups(),
-        found: format!("group {}", quoted(&request.api_group)),
-    });
+    let mut worst = (
+        0,
+        Mismatch {
+            field: "resources".into(),
+            wanted: groups(),
+            found: format!("group {}", quoted(&request.api_group)),
+        },
+    );
     for (i, entry) in rule.resources.iter().enumerate() {
         let (depth, field, wanted, found) = match entry_mismatch(entry, request) {
             Fit::Whole => return None,
@@ -141,7 +142,11 @@ fn entry_mismatch(entry: &GroupResources, request: &Attributes) -> Fit {
     if !entry.resources.iter().any(|pattern| matches_resource(pattern, request)) {
         return Fit::Group;
     }
-    if entry.resource_names.is_empty() || has(&entry.resource_names, &request.name) { Fit::Whole } else { Fit::Resource }
+    if entry.resource_names.is_empty() || has(&entry.resource_names, &request.name) {
+        Fit::Whole
+    } else {
+        Fit::Resource
+    }
 }
 
 /// `pods/*` is also for the Pods themselves: nothing asks for a subresource there.
