@@ -191,6 +191,19 @@ pub fn validate(
     Ok(ValidSetup { policy, log, webhook, drain_watches_seconds, capabilities })
 }
 
+/// Judges the policy of a Setup alone: what it needs no Secrets and no Services for.
+pub(crate) fn validate_policy(
+    setup: &AuditSetup,
+    references: &References,
+    capabilities: Capabilities,
+) -> Result<ValidPolicy, Vec<Problem>> {
+    let mut problems = Problems(Vec::new());
+    schema::check(&setup.spec, &mut problems);
+    problems.0.retain(|problem| problem.field.starts_with("spec.policy"));
+    let policy = check_policy(&setup.spec.policy, references, capabilities, &mut problems);
+    if problems.0.is_empty() { Ok(policy) } else { Err(problems.0) }
+}
+
 fn check_policy(
     spec: &PolicySpec,
     references: &References,
