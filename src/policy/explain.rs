@@ -64,7 +64,7 @@ pub(super) fn mismatch(rule: &PolicyRule, request: &Attributes) -> Option<Mismat
         return None;
     }
     if request.is_resource_request {
-        return fail("nonResourceURLs", &rule.non_resource_urls, "a request for a resource".into());
+        return fail("nonResourceURLs", &rule.non_resource_urls, "a resource".into());
     }
     let is_matched = rule.non_resource_urls.iter().any(|url| matches_path(url, &request.path));
     let found = || format!("path {}", quoted(&request.path));

@@ -243,7 +243,7 @@ fn text(source: &Source, report: &Report) -> anyhow::Result<String> {
     request::text(&report.attributes, &mut request)?;
     writeln!(out, "request     {}\n", visible(&String::from_utf8_lossy(&request)))?;
     let named = |index: usize, part: Option<&PartReport>| match part {
-        Some(PartReport { name, index }) => format!("{name} [{index}]"),
+        Some(PartReport { name, index }) => format!("{name}, rule {index}"),
         None => format!("rules[{index}]"),
     };
     for one in &report.passed_over {

@@ -1,5 +1,6 @@
 //! `audit-operator policy presets`: the policies that come with the operator.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::process::ExitCode;
 
@@ -96,6 +97,9 @@ fn acknowledge(preset: &PresetPolicy) -> Vec<Risk> {
     exposure(&preset.policy.rules).map(|_| Risk::SecretsAboveMetadata).into_iter().collect()
 }
 
+/// Requests that stand for all that fall short for one reason.
+const FEW: usize = 3;
+
 /// Each item with the rules that meet it, and what falls short.
 fn covered(preset: &PresetPolicy) -> anyhow::Result<String> {
     let places = load(preset.text.as_bytes(), u32::MAX).places;
@@ -116,12 +120,22 @@ fn covered(preset: &PresetPolicy) -> anyhow::Result<String> {
         if !item.rules.is_empty() {
             writeln!(out, "           by {}", item.rules.iter().map(rule).collect::<Vec<_>>().join(", "))?;
         }
-        for short in &item.shortfalls {
-            let Shortfall { user, method, url, least, most, level, rule: by } = short;
+        let mut short: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for Shortfall { user, method, url, least, most, level, rule: by } in &item.shortfalls {
             let asked = if level < least { format!("at least {least:?}") } else { format!("at most {most:?}") };
-            let user = user.as_deref().unwrap_or("nobody (authentication failed)");
+            let user = user.as_deref().unwrap_or("somebody who fails to authenticate");
+            short.entry((by, *level, asked)).or_default().push(format!("{method} {url} by {user}"));
+        }
+        for ((by, level, asked), requests) in short {
             let by = by.as_ref().map(rule).unwrap_or_else(|| "no rule".into());
-            writeln!(out, "           - {method} {url} by {user}: {level:?} of {by}, {asked} is asked")?;
+            let count = requests.len();
+            writeln!(out, "           {asked} is asked, and {by} has {level:?} for {count} of {}:", item.requests)?;
+            for request in requests.iter().take(FEW) {
+                writeln!(out, "             {request}")?;
+            }
+            if count > FEW {
+                writeln!(out, "             … (--output json has all)")?;
+            }
         }
     }
     Ok(out)

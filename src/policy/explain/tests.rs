@@ -30,7 +30,7 @@ fn the_first_condition_that_fails_is_named_with_both_values() {
             "resources: [{group: '', resources: [pods]}, {group: '', resources: ['pods/*'], resourceNames: [db]}]",
             r#"resources[1].resourceNames ["db"]: name "web""#,
         ),
-        ("nonResourceURLs: ['*']", r#"nonResourceURLs ["*"]: a request for a resource"#),
+        ("nonResourceURLs: ['*']", r#"nonResourceURLs ["*"]: a resource"#),
     ] {
         let Mismatch { field, wanted, found } = mismatch(&rule(conditions), &log).expect(conditions);
         assert_eq!(format!("{field} {wanted:?}: {found}"), want);

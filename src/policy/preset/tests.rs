@@ -238,6 +238,7 @@ const DETECTIONS: &[(u32, &str, Level, &[&str])] = {
                 "alice GET /api/v1/secrets",
                 "shop:web GET /api/v1/secrets?limit=500",
                 "kube-system:generic-garbage-collector GET /api/v1/secrets",
+                "kubelet GET /api/v1/secrets",
                 "audit-system:audit-operator-agent GET /api/v1/secrets",
             ],
         ),
