@@ -295,9 +295,8 @@ fn who(report: &Report) -> String {
         return "none: authentication failed. Without credentials it is --as system:anonymous".into();
     };
     let mut out = format!("{}, groups {}", quoted(name), few(groups));
-    let added = added_groups.iter().filter(|group| groups.contains(group)).copied().collect::<Vec<_>>();
-    if !added.is_empty() {
-        out += &format!(" (added, as kube-apiserver does: {})", added.join(", "));
+    if !added_groups.is_empty() {
+        out += &format!(" (added, as kube-apiserver does: {})", added_groups.join(", "));
     }
     if name.starts_with("system:node:") && !groups.contains(&"system:nodes") {
         out += "\n            A kubelet's certificate has the group system:nodes as well: --as-group system:nodes";
