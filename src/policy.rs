@@ -2,7 +2,8 @@
 //!
 //! - [`load`] gives what kube-apiserver would hold of a file, or why it would not start, with the place of everything it would
 //!   complain about: `yaml` or JSON to `tree` (values), `decode` (fields), `validation`.
-//! - [`Evaluator`] decides about a request; [`attributes`] derives what it needs from a method and a URL.
+//! - [`Evaluator`] decides about a request; [`attributes`] derives what it needs from a method and a URL. [`explain`] tells why,
+//!   [`exposure`] whether a credential is recorded, [`coverage`] what of the benchmarks is met.
 //! - [`read`] is for policies of a Setup and stricter: it refuses what kube-apiserver would drop or take in silence.
 //!   [`validate`](crate::validate) asks it and [`faults`](faults::faults); [`render`](crate::render) writes the result.
 //!
@@ -10,8 +11,11 @@
 //! the length of its input, and nothing recurses on it.
 
 mod attributes;
+mod coverage;
+mod credential;
 mod decode;
 mod evaluate;
+mod explain;
 mod faults;
 mod finding;
 mod load;
@@ -25,8 +29,11 @@ mod write;
 mod yaml;
 
 pub use attributes::{Attributes, Text, User};
+pub use coverage::{Item, Outcome, Shortfall, coverage};
+pub use credential::{Exposure, exposure};
 pub use decode::Places;
 pub use evaluate::{Decision, Evaluator};
+pub use explain::{Explanation, Mismatch, explain, stages};
 pub(crate) use faults::is_dns_label;
 pub use faults::{Fault, faults};
 pub use finding::{Finding, Severity};

@@ -191,6 +191,19 @@ pub fn validate(
     Ok(ValidSetup { policy, log, webhook, drain_watches_seconds, capabilities })
 }
 
+/// Judges the policy of a Setup alone: what it needs no Secrets and no Services for.
+pub(crate) fn validate_policy(
+    setup: &AuditSetup,
+    references: &References,
+    capabilities: Capabilities,
+) -> Result<ValidPolicy, Vec<Problem>> {
+    let mut problems = Problems(Vec::new());
+    schema::check(&setup.spec, &mut problems);
+    problems.0.retain(|problem| problem.field.starts_with("spec.policy"));
+    let policy = check_policy(&setup.spec.policy, references, capabilities, &mut problems);
+    if problems.0.is_empty() { Ok(policy) } else { Err(problems.0) }
+}
+
 fn check_policy(
     spec: &PolicySpec,
     references: &References,
@@ -199,13 +212,15 @@ fn check_policy(
 ) -> ValidPolicy {
     let minor = capabilities.minor;
     let field = "spec.policy";
-    let mut omit_stages = spec.omit_stages.clone().unwrap_or(vec![Stage::RequestReceived]);
+    let mut omit_stages = spec.omit_stages.clone().unwrap_or_else(|| vec![Stage::RequestReceived]);
     let mut omit_managed_fields = spec.omit_managed_fields.unwrap_or(true);
     let mut preset = None;
     let mut base = None;
     match (&spec.preset, &spec.rules, &spec.config_map_ref) {
         (Some(name), None, None) => {
             let found = policy::preset(*name);
+            omit_stages = spec.omit_stages.clone().unwrap_or(found.policy.omit_stages);
+            omit_managed_fields = spec.omit_managed_fields.unwrap_or(found.policy.omit_managed_fields);
             preset = Some(found.name.to_string());
             base = Some(policy::Part { title: format!("preset {}", found.name), rules: found.policy.rules });
         }
@@ -261,9 +276,31 @@ fn check_policy(
         base.unwrap_or(part("", &[])),
         part("append", &spec.append),
     ];
+    check_exposure(spec, &parts, problems);
     omit_stages.sort();
     omit_stages.dedup();
     ValidPolicy { parts, omit_stages, omit_managed_fields, preset }
+}
+
+/// Credentials in the log are a risk that is taken knowingly or not at all, whether a preset records them or a rule of one's own.
+fn check_exposure(spec: &PolicySpec, parts: &[policy::Part], problems: &mut Problems) {
+    let rules: Vec<_> = parts.iter().flat_map(|part| part.rules.clone()).collect();
+    let Some(policy::Exposure { rule, resource }) = policy::exposure(&rules) else { return };
+    if spec.acknowledge.contains(&Risk::SecretsAboveMetadata) {
+        return;
+    }
+    let (part, index) = policy::Part::of_rule(parts, rule).expect("a rule of these parts");
+    let field = match part.title.as_str() {
+        title @ ("prepend" | "append" | "rules") => format!("spec.policy.{title}[{index}].level"),
+        "the ConfigMap" => "spec.policy.configMapRef".into(),
+        _ => "spec.policy.preset".into(),
+    };
+    let message = format!(
+        "records {resource} with their bodies (rule {index} of {}): whoever reads the log has the credentials in plain text. Put a \
+         rule at level Metadata for them before it, or SecretsAboveMetadata into policy.acknowledge",
+        part.title
+    );
+    problems.add(field, Reason::RiskNotAcknowledged, message);
 }
 
 /// The agent's `get` of its NodeAudit, once, when it is answered.

@@ -12,6 +12,7 @@ use clap::Subcommand;
 use crate::policy::MAX_BYTES;
 
 mod eval;
+mod explain;
 mod lines;
 mod lint;
 mod presets;
@@ -29,6 +30,8 @@ enum Command {
     Lint(lint::Args),
     /// Decide about requests as kube-apiserver would: level, omitted stages, and the rule that decides.
     Eval(eval::Args),
+    /// Tell which rule decides about a request, and why those before it do not.
+    Explain(explain::Args),
     /// Tell what kube-apiserver makes of a request: the attributes that rules are compared with.
     Request(request::Args),
     /// List the policies that come with the operator, or print one.
@@ -47,6 +50,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.command {
         Command::Lint(args) => lint::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Explain(args) => explain::run(args),
         Command::Request(args) => request::run(args),
         Command::Presets(args) => presets::run(args),
     }

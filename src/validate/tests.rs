@@ -122,6 +122,33 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             "\"a\" must begin with /",
         ),
         (
+            policy("{preset: stig-literal}"),
+            "spec.policy.preset",
+            RiskNotAcknowledged,
+            "records secrets with their bodies (rule 0 of preset stig-literal-2026.1): whoever reads the log has the credentials \
+             in plain text. Put a rule at level Metadata for them before it, or SecretsAboveMetadata into policy.acknowledge",
+        ),
+        (
+            policy("{preset: stig-literal, acknowledge: [BlockingWebhook]}"),
+            "spec.policy.preset",
+            RiskNotAcknowledged,
+            "records secrets with their bodies",
+        ),
+        (
+            policy(
+                "{preset: gce, prepend: [{level: None, users: [a]}, {level: Request, users: [b], verbs: [update]}]}",
+            ),
+            "spec.policy.prepend[1].level",
+            RiskNotAcknowledged,
+            "records secrets with their bodies (rule 1 of prepend)",
+        ),
+        (
+            policy("{rules: [{level: Metadata, resources: [{group: '', resources: [secrets]}]}, {level: Request}]}"),
+            "spec.policy.rules[1].level",
+            RiskNotAcknowledged,
+            "records tokenreviews.authentication.k8s.io with their bodies",
+        ),
+        (
             policy("{configMapRef: {name: mine}, omitStages: []}"),
             "spec.policy",
             InvalidSetup,
@@ -583,6 +610,13 @@ fn good_input_passes() {
             "{url: 'https://a/', delivery: {batch: {throttleBurst: 1}, truncate: {maxEventBytes: 9, maxBatchBytes: 9}}}",
         ),
         policy("{configMapRef: {name: mine}, prepend: [{level: None}]}"),
+        policy("{preset: stig-literal, acknowledge: [SecretsAboveMetadata]}"),
+        policy(
+            "{preset: stig-literal, prepend: [{level: Metadata, resources: [{group: '', resources: [secrets, serviceaccounts/token]}, \
+             {group: authentication.k8s.io, resources: [tokenreviews]}]}]}",
+        ),
+        // Never reached.
+        policy("{preset: gce, append: [{level: RequestResponse}]}"),
         setup(
             "policy: {preset: gce, omitStages: [], acknowledge: [BlockingWebhook]}\nsinks: [{name: w, webhook: {url: 'https://a/', delivery: {mode: BlockingStrict}}}]",
         ),
@@ -604,6 +638,20 @@ fn what_needs_a_newer_api_server_is_refused_or_left_out() {
     assert!(valid(&managed(""), 23).policy.omit_managed_fields);
     assert_eq!(valid(&managed(""), 26).drain_watches_seconds, 0);
     assert_eq!(valid(&managed(""), 27).drain_watches_seconds, 3);
+}
+
+#[test]
+fn stages_and_managed_fields_are_the_presets_where_the_setup_says_nothing() {
+    let found = |given: &str| {
+        let valid = validate(&policy(&format!("{{{given}}}")), &references(), Capabilities { minor: 36 }).unwrap();
+        (valid.policy.omit_stages, valid.policy.omit_managed_fields)
+    };
+    let literal = "preset: stig-literal, acknowledge: [SecretsAboveMetadata]";
+    assert_eq!(found("preset: gce"), (vec![Stage::RequestReceived], true));
+    assert_eq!(found(literal), (vec![], false));
+    assert_eq!(found(&format!("{literal}, omitStages: [Panic], omitManagedFields: true")), (vec![Stage::Panic], true));
+    assert_eq!(found("preset: gce, omitStages: [], omitManagedFields: false"), (vec![], false));
+    assert_eq!(found("rules: [{level: None}]"), (vec![Stage::RequestReceived], true));
 }
 
 #[test]

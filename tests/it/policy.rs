@@ -163,6 +163,206 @@ fn request_gives_attributes_or_says_that_nothing_is_audited() {
     assert_eq!(policy(here.path(), &["request"], b"{\"method\":1}\n").status.code(), Some(2));
 }
 
+fn text(output: Output) -> String {
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(0), String::new()));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn explain_names_the_rule_and_why_those_before_it_do_not_match() {
+    let here = directory();
+    let rules = "# Head.\napiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nomitManagedFields: true\nrules:\n\
+                 - level: None\n  users: [bob]\n# Of the next one.\n- level: None\n  verbs: [get]\n  resources:\n  - group: ''\n    resources: [pods]\n\
+                 \n- level: Request\n  userGroups: [devs]\n\n  # In the middle.\n  verbs: [get]\n# Of nothing.\n";
+    write(here.path(), "policy.yaml", rules.as_bytes());
+    let explain = |args: &[&str]| policy(here.path(), &[&["explain"], args].concat(), b"");
+    let log = "/api/v1/namespaces/shop/pods/web/log";
+    let want = r#"user        "alice", groups "devs", "system:authenticated" (added, as kube-apiserver does: system:authenticated)
+request     get pods/log name=web namespace=shop
+
+policy.yaml:8 no: rules[0] (None): users: "bob"; the request has user "alice"
+policy.yaml:14 no: rules[1] (None): resources[0].resources: "pods"; the request has resource "pods/log"
+policy.yaml:16 yes: rules[2]
+
+16 | - level: Request
+17 |   userGroups: [devs]
+18 | 
+19 |   # In the middle.
+20 |   verbs: [get]
+
+level       Request: the request's body too, where it has one
+omitted     RequestReceived
+recorded    ResponseStarted, ResponseComplete
+managed     fields are left out of bodies
+"#;
+    let args = ["--policy", "policy.yaml", "--as", "alice", "--as-group", "devs", "GET", log];
+    assert_eq!(text(explain(&args)), want);
+    let json = |args: &[&str]| answers(explain(&[args, &["--output", "json"]].concat())).1.remove(0);
+    let found = json(&args);
+    assert_eq!(found["rule"], json!({"index": 2, "line": 16, "lastLine": 20}));
+    assert_eq!((&found["level"], &found["audited"]), (&json!("Request"), &json!(true)));
+    assert_eq!(found["recordedStages"], json!(["ResponseStarted", "ResponseComplete"]));
+    assert_eq!(
+        found["passedOver"][1],
+        json!({"index": 1, "level": "None", "field": "resources[0].resources", "wanted": ["pods"], "found": "resource \"pods/log\"", "line": 14, "column": 16})
+    );
+    // Failed authentication, and no rule that matches.
+    let found = json(&["--policy", "policy.yaml", "GET", "/api/v1/pods"]);
+    assert_eq!((&found["user"], &found["rule"], &found["level"]), (&Value::Null, &Value::Null, &json!("None")));
+    assert_eq!(
+        (&found["recordedStages"], &found["passedOver"][0]["found"]),
+        (&json!([]), &json!("no user: authentication failed"))
+    );
+    let nothing = text(explain(&["--policy", "policy.yaml", "GET", "/api/v1/pods"]));
+    assert!(nothing.contains("No rule matches: the request is not recorded.\n"), "{nothing}");
+    let failed = json(&["--preset", "metadata", "GET", "/api/v1/pods"]);
+    assert_eq!((&failed["level"], &failed["recordedStages"]), (&json!("Metadata"), &json!(["ResponseStarted"])));
+    // Never audited.
+    let never = explain(&["--preset", "metadata", "--as", "alice", "GET", "/api/v1/watch"]);
+    assert_eq!(text(never), "Never audited, whatever the policy: unable to determine kind and namespace from url.\n");
+    assert_eq!(json(&["--preset", "metadata", "OPTIONS", "*"])["audited"], false);
+    // A kubelet is told which group is missing.
+    let kubelet = text(explain(&["--preset", "quiet", "--as", "system:node:n", "GET", "/api/v1/nodes"]));
+    assert!(kubelet.contains("--as-group system:nodes"), "{kubelet}");
+    for args in [
+        &["--preset", "none", "GET", "/"][..],
+        &["--preset", "metadata", "--policy", "policy.yaml", "GET", "/"],
+        &["--preset", "metadata", "--as-group", "devs", "GET", "/"],
+        &["--policy", "none.yaml", "GET", "/"],
+        &["GET", "/"],
+    ] {
+        assert_eq!(explain(args).status.code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn explain_tells_from_which_part_of_a_setup_a_rule_is() {
+    let here = directory();
+    let setup = |policy: &str| {
+        // The Secret is not needed for the policy.
+        let text = format!(
+            "apiVersion: audit-operator.io/v1alpha1\nkind: AuditSetup\nmetadata: {{name: a}}\nspec:\n  policy: {policy}\n  sinks:\n\
+             \x20 - name: a\n    webhook: {{url: 'https://a.example.com/', auth: {{bearerTokenSecretRef: {{name: t}}}}}}\n"
+        );
+        write(here.path(), "setup.yaml", text.as_bytes());
+    };
+    let explain = |args: &[&str]| {
+        let args = [&["explain", "-f", "setup.yaml", "--output", "json", "--as", "alice"], args].concat();
+        policy(here.path(), &args, b"")
+    };
+    setup(
+        "{preset: metadata, prepend: [{level: None, users: [bob]}, {level: None, verbs: [list]}], append: [{level: None}]}",
+    );
+    let part = |args: &[&str]| answers(explain(args)).1.remove(0)["rule"]["part"].clone();
+    assert_eq!(part(&["GET", "/api/v1/pods"]), json!({"name": "prepend", "index": 1}));
+    assert_eq!(part(&["GET", "/api/v1/pods/x"]), json!({"name": "preset metadata-2026.1", "index": 2}));
+    assert_eq!(
+        part(&["GET", "/apis/audit-operator.io/v1alpha1/nodeaudits/n"])["name"],
+        "the operator's canary request"
+    );
+    let found = answers(explain(&["GET", "/healthz"])).1.remove(0);
+    assert_eq!(found["passedOver"][1]["part"], json!({"name": "prepend", "index": 0}));
+    setup("{rules: [{level: None, verbs: [get]}], append: [{level: Metadata}]}");
+    assert_eq!(part(&["GET", "/"]), json!({"name": "rules", "index": 0}));
+    assert_eq!(part(&["POST", "/"]), json!({"name": "append", "index": 0}));
+    // What would not be rolled out is refused with its place.
+    setup("{preset: stig-literal}");
+    let (code, _, error) = answers(explain(&["GET", "/"]));
+    assert_eq!(code, Some(2));
+    assert!(error.contains("setup.yaml:5:12: spec.policy.preset: records secrets with their bodies"), "{error}");
+    assert!(error.contains("SecretsAboveMetadata into policy.acknowledge (RiskNotAcknowledged)"), "{error}");
+}
+
+#[test]
+fn coverage_is_told_with_rules_and_what_falls_short() {
+    let here = directory();
+    let presets = |args: &[&str]| policy(here.path(), &[&["presets"], args].concat(), b"");
+    let shown = text(presets(&["openshift-default", "--coverage"]));
+    for line in [
+        "CIS Kubernetes Benchmark 1.10 and 2.0\n",
+        "  met      3.2.2 Secrets: access to Secrets is recorded, and at Metadata only\n           by rules[3] (line 31)\n",
+        "  not met  policy, reads: reads are recorded with both bodies\n           at least RequestResponse is asked, and rules[3] (line 31) has Metadata for 30 of 30:\n",
+        "  partly   policy, the rest: other paths, anonymous and unauthenticated requests are recorded\n",
+        "             … (--output json has all)\n",
+    ] {
+        assert!(shown.contains(line), "{line}{shown}");
+    }
+    let (code, records, _) = answers(presets(&["stig-literal", "--coverage", "--output", "json"]));
+    let record = &records[0];
+    assert_eq!((code, records.len(), &record["acknowledge"]), (Some(0), 1, &json!(["SecretsAboveMetadata"])));
+    let items = record["coverage"].as_array().unwrap();
+    let item = |id: &str| items.iter().find(|item| item["id"] == id).unwrap();
+    assert_eq!((&item("V-242403")["outcome"], &item("V-242403")["rules"]), (&json!("met"), &json!([0])));
+    assert_eq!(item("3.2.2 Secrets")["outcome"], "notMet");
+    assert_eq!(
+        item("3.2.2 Secrets")["shortfalls"][0],
+        json!({"user": "alice", "method": "GET", "url": "/api/v1/namespaces/shop/secrets/db", "least": "Metadata", "most": "Metadata", "level": "RequestResponse", "rule": 0})
+    );
+    assert_eq!(presets(&["--coverage"]).status.code(), Some(2));
+}
+
+/// The tables in docs/presets.md are written from what the program says.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test writes its own files, and is told so by the environment")]
+fn the_page_about_presets_says_what_they_are() {
+    let here = directory();
+    let ask = |args: &[&str]| answers(policy(here.path(), &[&["presets", "--output", "json"], args].concat(), b"")).1;
+    let all = ask(&[]);
+    let mut presets =
+        "| preset | what for | rules | bodies | acknowledge |\n| --- | --- | --- | --- | --- |\n".to_string();
+    let mut rows: Vec<(String, String)> = Vec::new();
+    for record in &all {
+        let word = |key: &str| record[key].as_str().unwrap();
+        let risks: Vec<_> = record["acknowledge"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|risk| format!("`{}`", risk.as_str().unwrap()))
+            .collect();
+        let bodies = match word("level") {
+            "Metadata" => "none",
+            "Request" => "of requests",
+            _ => "both",
+        };
+        let (version, about) = (word("version"), word("about"));
+        presets += &format!("| `{version}` | {about} | {} | {bodies} | {} |\n", record["rules"], risks.join(", "));
+        let covered = ask(&[word("name"), "--coverage"]).remove(0);
+        for (i, item) in covered["coverage"].as_array().unwrap().iter().enumerate() {
+            let word = |key: &str| item[key].as_str().unwrap();
+            if rows.len() <= i {
+                rows.push((
+                    format!("{} {}: {}", word("standard").split(' ').next().unwrap(), word("id"), word("title")),
+                    String::new(),
+                ));
+            }
+            rows[i].1 += match word("outcome") {
+                "met" => " ● |",
+                "partly" => " ◐ |",
+                _ => " ○ |",
+            };
+        }
+    }
+    let names: Vec<_> = all.iter().map(|record| record["name"].as_str().unwrap()).collect();
+    let mut coverage = format!("| item | {} |\n|{}\n", names.join(" | "), " --- |".repeat(names.len() + 1));
+    for (item, cells) in rows {
+        coverage += &format!("| {item} |{cells}\n");
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/presets.md");
+    let have = fs::read_to_string(&path).unwrap();
+    let mut want = have.clone();
+    for (name, table) in [("presets", presets), ("coverage", coverage)] {
+        let begin = want.find(&format!("<!-- {name}: ")).unwrap();
+        let begin = begin + want[begin..].find('\n').unwrap() + 1;
+        let end = want.find(&format!("<!-- end of {name} -->")).unwrap();
+        want.replace_range(begin..end, &table);
+    }
+    if std::env::var("UPDATE_CASES").is_ok() {
+        fs::write(&path, &want).unwrap();
+    } else {
+        assert_eq!(have, want, "docs/presets.md differs: UPDATE_CASES=1 cargo test --test it presets");
+    }
+}
+
 #[test]
 fn a_reader_that_has_gone_away_is_no_error() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_audit-operator"))

@@ -130,7 +130,7 @@ fn excerpt(line: &str, column: usize) -> (String, usize) {
 }
 
 /// Nothing that a terminal would take for a command.
-fn visible(text: &str) -> String {
+pub(super) fn visible(text: &str) -> String {
     text.chars()
         .map(|c| {
             if c == '\t' {
