@@ -74,6 +74,11 @@ bench-rollout: image ## What a rollout over three nodes costs, by the operator a
 	$(TESTBED) down
 	trap '$(TESTBED) down' EXIT; $(TESTBED) up --nodes 3 && $(TESTBED) load-image target/image.tar && tests/bench/rollout
 
+.PHONY: bench-presets
+bench-presets: image ## Events a minute of each preset on an idle cluster (a quarter of an hour)
+	$(TESTBED) down
+	trap '$(TESTBED) down' EXIT; $(TESTBED) up && $(TESTBED) load-image target/image.tar && tests/bench/presets
+
 .PHONY: testbed
 testbed: ## Bring the testbed up (NODES=1 to 3)
 	$(TESTBED) up --nodes $(NODES)
