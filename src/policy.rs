@@ -14,6 +14,7 @@ mod decode;
 mod evaluate;
 mod faults;
 mod finding;
+mod lint;
 mod load;
 mod preset;
 mod read;
@@ -29,7 +30,10 @@ pub use decode::Places;
 pub use evaluate::{Decision, Evaluator};
 pub(crate) use faults::is_dns_label;
 pub use faults::{Fault, faults};
-pub use finding::{Finding, Severity};
+pub use finding::{Edit, Finding, Note, Severity};
+pub use lint::{
+    FixError, Fixed, Linted, STANZAS, Stanza, Terms, documentation, explain, fix, lint, lint_policy, stanza,
+};
 pub use load::{Loaded, MAX_BYTES, load};
 pub use preset::{PresetPolicy, preset, presets};
 pub(crate) use read::message_of;

@@ -116,6 +116,8 @@ pub enum Risk {
     /// A webhook in mode Blocking or BlockingStrict: while its receiver is down every audited request waits for it, health
     /// checks fail, and the kubelet restarts kube-apiserver over and over.
     BlockingWebhook,
+    /// A policy that records Secrets or tokens above Metadata: they then stand in clear text in every log that the events go to.
+    SecretsAboveMetadata,
 }
 
 /// One rule of an audit policy, as in `audit.k8s.io/v1`. Every list that is given must match; an absent list matches

@@ -24,7 +24,7 @@ pub(super) struct Gone {
 pub(super) struct Resources {
     /// Of each name, one for every group that has it.
     present: BTreeMap<&'static str, Vec<Resource>>,
-    gone: BTreeMap<(&'static str, &'static str), Gone>,
+    gone: Vec<(&'static str, &'static str, Gone)>,
 }
 
 pub(super) static RESOURCES: LazyLock<Resources> = LazyLock::new(|| {
@@ -36,7 +36,7 @@ pub(super) static RESOURCES: LazyLock<Resources> = LazyLock::new(|| {
         match third.parse() {
             Ok(last_minor) => {
                 let now = rest.first().copied().filter(|now| *now != "-");
-                table.gone.insert((group, name), Gone { last_minor, now });
+                table.gone.push((group, name, Gone { last_minor, now }));
             }
             Err(_) => table.present.entry(name).or_default().push(Resource {
                 group,
@@ -59,7 +59,7 @@ impl Resources {
     }
 
     pub fn gone(&self, group: &str, name: &str) -> Option<&Gone> {
-        self.gone.get(&(group, name))
+        self.gone.iter().find(|(of, one, _)| *of == group && *one == name).map(|(.., gone)| gone)
     }
 
     /// Whether it is one of Kubernetes' own groups, now.
@@ -69,7 +69,7 @@ impl Resources {
 
     /// The last version that served anything of a group of which nothing is left.
     pub fn group_gone(&self, group: &str) -> Option<u32> {
-        let served = self.gone.iter().filter(|((of, _), _)| *of == group).map(|(_, gone)| gone.last_minor);
+        let served = self.gone.iter().filter(|(of, ..)| *of == group).map(|(.., gone)| gone.last_minor);
         served.max().filter(|_| !self.has_group(group))
     }
 
