@@ -250,7 +250,8 @@ const RULE_FIELDS: &[&str] = &[
 
 /// Whether one word differs from the other by its case, or by a letter or two.
 fn is_near(word: &str, name: &str) -> bool {
-    word.eq_ignore_ascii_case(name) || (name.len() >= 4 && word.len() <= 32 && distance(word, name) <= 1 + name.len() / 8)
+    word.eq_ignore_ascii_case(name)
+        || (name.len() >= 4 && word.len() <= 32 && distance(word, name) <= 1 + name.len() / 8)
 }
 
 /// How many letters have to be added, removed or replaced.
@@ -267,7 +268,8 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 impl Fields for RawPolicy {
-    const NAMES: &'static [&'static str] = &["rules", "omitStages", "omitManagedFields", "apiVersion", "kind", "metadata"];
+    const NAMES: &'static [&'static str] =
+        &["rules", "omitStages", "omitManagedFields", "apiVersion", "kind", "metadata"];
 
     fn field(&mut self, name: &str) -> Option<&mut dyn Target> {
         Some(match name {
@@ -488,13 +490,17 @@ impl Decoder<'_> {
         let message = format!("unknown field {}", quoted(&path));
         let finding = Finding::new(UNKNOWN_FIELD, *place, path, message);
         let is_list = matches!(self.tree.value(value), Value::List(_));
-        let is_meant = |name: &&&str| is_near(text, name) && is_list == name.ends_with('s') && **name != "omitManagedFields";
+        let is_meant =
+            |name: &&&str| is_near(text, name) && is_list == name.ends_with('s') && **name != "omitManagedFields";
         let finding = match names.iter().find(is_meant) {
             Some(name) => {
                 let help = format!("kube-apiserver drops it and only logs a warning: write {name}");
                 finding.help(help).edit(Some(Edit::new(*place, text, name)))
             }
-            None if self.path.ends_with(']') && self.path.contains(".resources[") && RULE_FIELDS.contains(&text.as_str()) => {
+            None if self.path.ends_with(']')
+                && self.path.contains(".resources[")
+                && RULE_FIELDS.contains(&text.as_str()) =>
+            {
                 let help = format!(
                     "kube-apiserver drops it and only logs a warning: {text} is a field of the rule, two levels further out"
                 );

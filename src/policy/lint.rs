@@ -123,8 +123,7 @@ impl Linter<'_> {
                 Reach::Unreachable { takers } if takers.is_empty() => {}
                 Reach::Unreachable { takers } => {
                     let message = "no request reaches this rule: rules before it take all of its requests".to_string();
-                    let mut finding =
-                        Finding::new(stanza::UNREACHABLE_RULE, self.places.of(&path), path, message);
+                    let mut finding = Finding::new(stanza::UNREACHABLE_RULE, self.places.of(&path), path, message);
                     finding.notes = self.rules(&takers, "this rule takes requests of it");
                     self.add(finding);
                 }
@@ -147,7 +146,8 @@ impl Linter<'_> {
         let shown = super::quoted(rule.name(name));
         let message = format!("{shown} decides nothing here: rules before this one take all of its requests");
         let mut finding = Finding::new(stanza::PARTLY_SHADOWED, self.places.of(&path), path, message);
-        let levels = format!("this rule takes requests of it, and this one would have recorded them at {:?}", rule.level);
+        let levels =
+            format!("this rule takes requests of it, and this one would have recorded them at {:?}", rule.level);
         finding.notes = self.rules(takers, &levels);
         self.add(finding);
     }

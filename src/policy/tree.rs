@@ -112,7 +112,8 @@ fn from_yaml(text: &[u8]) -> Result<Tree, Complaint> {
 
 /// What kube-apiserver takes as YAML has it, and few people know.
 fn traps(document: &Document) -> Vec<Finding> {
-    let trap = |stanza, mark: Mark, message: &str| Finding::new(stanza, mark.into(), String::new(), message.to_string());
+    let trap =
+        |stanza, mark: Mark, message: &str| Finding::new(stanza, mark.into(), String::new(), message.to_string());
     let mut found = Vec::new();
     for node in &document.nodes {
         match &node.kind {

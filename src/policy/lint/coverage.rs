@@ -201,7 +201,8 @@ impl Linter<'_> {
 /// Whether a rule matches everything.
 fn is_open(rule: &PolicyRule) -> bool {
     let PolicyRule { users, user_groups, verbs, resources, namespaces, non_resource_urls, .. } = rule;
-    [users, user_groups, verbs, namespaces, non_resource_urls].iter().all(|list| list.is_empty()) && resources.is_empty()
+    [users, user_groups, verbs, namespaces, non_resource_urls].iter().all(|list| list.is_empty())
+        && resources.is_empty()
 }
 
 /// What a rule says about one resource and the verbs whose bodies it records; none where that is nothing.

@@ -41,7 +41,8 @@ pub fn fix(text: &[u8], terms: &Terms) -> Result<Option<Fixed>, FixError> {
             break;
         }
         let after = lint(edited.as_bytes(), terms);
-        let is_same = |one: &Finding, other: &Finding| one.id == other.id && one.path == other.path && one.edit == other.edit;
+        let is_same =
+            |one: &Finding, other: &Finding| one.id == other.id && one.path == other.path && one.edit == other.edit;
         if let Some(still) = done.iter().find(|one| after.findings.iter().any(|other| is_same(one, other))) {
             return Err(FixError::StillThere(still.message.clone()));
         }

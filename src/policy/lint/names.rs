@@ -22,8 +22,13 @@ const GROUPS: [&str; 6] = [
     "system:serviceaccounts",
     "kubeadm:cluster-admins",
 ];
-const USERS: [&str; 5] =
-    ["system:anonymous", "system:apiserver", "system:kube-proxy", "system:kube-scheduler", "system:kube-controller-manager"];
+const USERS: [&str; 5] = [
+    "system:anonymous",
+    "system:apiserver",
+    "system:kube-proxy",
+    "system:kube-scheduler",
+    "system:kube-controller-manager",
+];
 /// Groups of APIs that kube-apiserver hands on to another server.
 const AGGREGATED: [&str; 3] = ["metrics.k8s.io", "custom.metrics.k8s.io", "external.metrics.k8s.io"];
 
@@ -49,10 +54,14 @@ impl Linter<'_> {
         let mut judge = |list: &[String], path: String| {
             for (j, text) in list.iter().enumerate().filter(|(_, text)| text.contains('*')) {
                 let at = format!("{path}[{j}]");
-                let message = format!("{} matches nothing but itself: only whole names are compared here", quoted(text));
+                let message =
+                    format!("{} matches nothing but itself: only whole names are compared here", quoted(text));
                 // With other names beside it, or as a part of one, it is not certain what was meant.
-                let edit = (list.len() == 1 && text == "*")
-                    .then(|| Edit { at: self.places.of(&at), old: text.clone(), new: None });
+                let edit = (list.len() == 1 && text == "*").then(|| Edit {
+                    at: self.places.of(&at),
+                    old: text.clone(),
+                    new: None,
+                });
                 self.add(Finding::new(LITERAL_WILDCARD, self.places.of(&at), at, message).edit(edit));
             }
         };
@@ -108,12 +117,18 @@ impl Linter<'_> {
                     "put" => "update",
                     _ => "get",
                 };
-                (format!("{shown} is a method of HTTP: requests for resources have other verbs"), format!("write {verb}"))
+                (
+                    format!("{shown} is a method of HTTP: requests for resources have other verbs"),
+                    format!("write {verb}"),
+                )
             } else if RESOURCE_VERBS.contains(&lower.as_str()) && is_for_urls {
                 let help = "write the HTTP method in lower case: get, post, put, …".to_string();
                 (format!("{shown} is a verb of requests for resources, and the rule is for other URLs"), help)
             } else if verb.contains([',', ' ']) {
-                (format!("{shown} is one verb, which no request has"), "write each verb as an item of its own".to_string())
+                (
+                    format!("{shown} is one verb, which no request has"),
+                    "write each verb as an item of its own".to_string(),
+                )
             } else {
                 (format!("no request of this rule has the verb {shown}"), UNKNOWN_VERB.fix.to_string())
             };
@@ -131,7 +146,8 @@ impl Linter<'_> {
         if !rule.resources.iter().any(has_name) || !rule.resources.iter().all(has_name) {
             return;
         }
-        let of_objects = rule.resources.iter().flat_map(|entry| &entry.resources).all(|pattern| !pattern.contains(['/', '*']));
+        let of_objects =
+            rule.resources.iter().flat_map(|entry| &entry.resources).all(|pattern| !pattern.contains(['/', '*']));
         for (j, verb) in rule.verbs.iter().enumerate() {
             let message = match verb.as_str() {
                 "create" if of_objects => "a create has no name in its URL: this rule never matches one",
@@ -150,7 +166,11 @@ impl Linter<'_> {
         if rule.verbs.is_empty() || has("get") == has("create") {
             return;
         }
-        let missing = if has("get") { "create, as which the same command comes by SPDY" } else { "get, as which the same command comes by websocket" };
+        let missing = if has("get") {
+            "create, as which the same command comes by SPDY"
+        } else {
+            "get, as which the same command comes by websocket"
+        };
         for (j, entry) in rule.resources.iter().enumerate().filter(|(_, entry)| entry.group.is_empty()) {
             for (k, pattern) in entry.resources.iter().enumerate() {
                 if matches!(pattern.as_str(), "pods/exec" | "pods/attach" | "pods/portforward") {
@@ -205,7 +225,9 @@ impl Linter<'_> {
         let group_path = format!("{path}.group");
         let is_version = group.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
         if rule.level > Level::Metadata && AGGREGATED.contains(&group) {
-            let message = format!("kube-apiserver does not decode what it hands on to the server of {group}: there is no body to record");
+            let message = format!(
+                "kube-apiserver does not decode what it hands on to the server of {group}: there is no body to record"
+            );
             self.find(BODIES_OF_NOTHING, group_path.clone(), message);
         }
         if group == "core" || is_version {
@@ -225,7 +247,13 @@ impl Linter<'_> {
         }
         let elsewhere = self.one_other_group(entry);
         for (j, pattern) in entry.resources.iter().enumerate() {
-            self.pattern(rule, group, pattern, &format!("{path}.resources[{j}]"), elsewhere.map(|now| (now, &group_path)));
+            self.pattern(
+                rule,
+                group,
+                pattern,
+                &format!("{path}.resources[{j}]"),
+                elsewhere.map(|now| (now, &group_path)),
+            );
         }
     }
 
@@ -280,7 +308,8 @@ impl Linter<'_> {
         if let Some(resource) = RESOURCES.find(group, name) {
             let known = subresource.is_none_or(|rest| rest == "*" || resource.subresources.contains(&rest));
             if !known {
-                let message = format!("{name} of {shown} have no subresource {}", quoted(subresource.unwrap_or_default()));
+                let message =
+                    format!("{name} of {shown} have no subresource {}", quoted(subresource.unwrap_or_default()));
                 let help = match resource.subresources.as_slice() {
                     [] => "they have none".to_string(),
                     all => format!("they have: {}", all.join(", ")),
@@ -291,7 +320,11 @@ impl Linter<'_> {
                 && !rule.namespaces.is_empty()
                 && !rule.namespaces.iter().any(String::is_empty)
             {
-                self.find(CLUSTER_SCOPED, path.into(), format!("{name} are in no namespace: this rule never matches them"));
+                self.find(
+                    CLUSTER_SCOPED,
+                    path.into(),
+                    format!("{name} are in no namespace: this rule never matches them"),
+                );
             }
         } else if let Some(gone) = RESOURCES.gone(group, name) {
             if gone.last_minor < self.terms.minor {
@@ -320,7 +353,8 @@ impl Linter<'_> {
     fn urls(&mut self, rule: &PolicyRule, path: &str) {
         let urls = &rule.non_resource_urls;
         if rule.level > Level::Metadata && !urls.is_empty() {
-            let message = format!("{:?} is Metadata here: only requests for resources have recorded bodies", rule.level);
+            let message =
+                format!("{:?} is Metadata here: only requests for resources have recorded bodies", rule.level);
             self.find(BODIES_OF_NOTHING, format!("{path}.level"), message);
         }
         for (j, url) in urls.iter().enumerate() {
@@ -328,9 +362,14 @@ impl Linter<'_> {
             let whole = url.trim_end_matches('*');
             let is_resource = attributes("GET", whole).is_ok_and(|request| request.is_resource_request);
             if url.contains('?') {
-                self.find(URL_NEVER_MATCHES, path, format!("{} has a query, which is no part of the path", quoted(url)));
+                self.find(
+                    URL_NEVER_MATCHES,
+                    path,
+                    format!("{} has a query, which is no part of the path", quoted(url)),
+                );
             } else if is_resource {
-                let message = format!("{} is the path of requests for resources, which no nonResourceURLs match", quoted(url));
+                let message =
+                    format!("{} is the path of requests for resources, which no nonResourceURLs match", quoted(url));
                 self.find(URL_NEVER_MATCHES, path, message);
             }
         }
@@ -338,7 +377,8 @@ impl Linter<'_> {
 
     fn rule_stages(&mut self, rule: &PolicyRule, path: &str) {
         let omits = |stage| rule.omit_stages.contains(&stage) || self.policy.omit_stages.contains(&stage);
-        let omits_all = [Stage::RequestReceived, Stage::ResponseStarted, Stage::ResponseComplete].into_iter().all(omits);
+        let omits_all =
+            [Stage::RequestReceived, Stage::ResponseStarted, Stage::ResponseComplete].into_iter().all(omits);
         if rule.level > Level::None && omits_all {
             let message = "no event is written for this rule: all its stages are omitted";
             return self.find(OMITS_EVERY_STAGE, format!("{path}.omitStages"), message.into());

@@ -126,7 +126,10 @@ impl<'a> Witnesses<'a> {
             })
         });
         // Without a target there is no request.
-        first.chain(all).filter(|_| !self.targets.is_empty()).find_map(|digits| self.visit_one(digits, &mut visit).break_value())
+        first
+            .chain(all)
+            .filter(|_| !self.targets.is_empty())
+            .find_map(|digits| self.visit_one(digits, &mut visit).break_value())
     }
 
     fn visit_one<B>(
@@ -140,7 +143,11 @@ impl<'a> Witnesses<'a> {
         let user_name = named.0.unwrap_or(fresh);
         let mut groups: Vec<&str> = named.1.into_iter().collect();
         if self.is_authenticated {
-            groups.push(if user_name == "system:anonymous" { "system:unauthenticated" } else { "system:authenticated" });
+            groups.push(if user_name == "system:anonymous" {
+                "system:unauthenticated"
+            } else {
+                "system:authenticated"
+            });
         }
         let has_user = self.is_authenticated || named != (None, None);
         let mut request = Attributes {
@@ -197,7 +204,8 @@ fn targets_of<'a>(rule: &'a PolicyRule, fresh: &'a str) -> Vec<Target<'a>> {
                     targets.push(resource([pattern, None], group, pair, fresh));
                 }
                 let objects = entry.resource_names.iter().enumerate();
-                targets.extend(objects.map(|(k, name)| resource([pattern, Some(Name::Object(i, k))], group, pair, name)));
+                targets
+                    .extend(objects.map(|(k, name)| resource([pattern, Some(Name::Object(i, k))], group, pair, name)));
             }
         }
     }
@@ -239,8 +247,12 @@ fn hardest<'a>(pattern: &'a str, fresh: &'a str) -> Vec<(&'a str, &'a str)> {
 #[derive(Debug, PartialEq)]
 pub(super) enum Reach {
     /// At least one request; the names that nothing is decided by, with rules that take its requests, by index.
-    Reached { dead: Vec<(Name, Vec<usize>)> },
-    Unreachable { takers: Vec<usize> },
+    Reached {
+        dead: Vec<(Name, Vec<usize>)>,
+    },
+    Unreachable {
+        takers: Vec<usize>,
+    },
     TooLarge,
 }
 

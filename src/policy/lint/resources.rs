@@ -102,7 +102,8 @@ mod tests {
         assert_eq!(RESOURCES.groups_with("events"), ["", "events.k8s.io"]);
         assert_eq!(RESOURCES.gone("extensions", "deployments").unwrap().now, Some("apps"));
         assert_eq!((RESOURCES.group_gone("extensions"), RESOURCES.group_gone("policy")), (Some(21), None));
-        for (name, want) in [("Ingress", "ingresses"), ("networkpolicy", "networkpolicies"), ("INGRESSES", "ingresses")] {
+        for (name, want) in [("Ingress", "ingresses"), ("networkpolicy", "networkpolicies"), ("INGRESSES", "ingresses")]
+        {
             assert_eq!(RESOURCES.spelled("networking.k8s.io", name).as_deref(), Some(want));
         }
         assert_eq!(RESOURCES.spelled("apps", "pod"), None);
