@@ -124,7 +124,8 @@ impl Linter<'_> {
                 Reach::Unreachable { takers } => {
                     let message = "no request reaches this rule: rules before it take all of its requests".to_string();
                     let mut finding = Finding::new(stanza::UNREACHABLE_RULE, self.places.of(&path), path, message);
-                    finding.notes = self.rules(&takers, "this rule takes requests of it");
+                    let part = if takers.len() == 1 { "all" } else { "some" };
+                    finding.notes = self.rules(&takers, &format!("this rule takes {part} of them"));
                     self.add(finding);
                 }
                 Reach::Reached { dead } => {

@@ -229,7 +229,7 @@ fn few(from: &'static [&'static str]) -> impl Strategy<Value = Vec<String>> {
     prop_oneof![Just(Vec::new()), prop::collection::vec(pick(from), 0..3)]
 }
 
-fn any_rule() -> impl Strategy<Value = PolicyRule> {
+pub(in crate::policy) fn any_rule() -> impl Strategy<Value = PolicyRule> {
     let entry = (
         pick(&["", "apps", "*"]),
         few(&["pods", "pods/log", "pods/*", "*", "*/log", "*/*", "", "a/b"]),
@@ -254,7 +254,7 @@ fn any_rule() -> impl Strategy<Value = PolicyRule> {
     )
 }
 
-fn any_request() -> impl Strategy<Value = Attributes<'static>> {
+pub(in crate::policy) fn any_request() -> impl Strategy<Value = Attributes<'static>> {
     let text = |from| pick(from).prop_map(Text::from);
     let groups = few(&["devs", "ops", "", "x"]).prop_map(|groups| groups.into_iter().map(Text::from).collect());
     let user = (text(&["alice", "bob", "", "x"]), groups).prop_map(|(name, groups)| User { name, groups });

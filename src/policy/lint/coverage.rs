@@ -97,7 +97,10 @@ impl Linter<'_> {
     }
 
     fn bodies(&mut self, sensitive: &Sensitive) {
-        for (i, rule) in self.policy.rules.iter().enumerate().filter(|(_, rule)| rule.level > Level::Metadata) {
+        for (i, rule) in self.policy.rules.iter().enumerate() {
+            if rule.level <= Level::Metadata || self.omits_all(rule) {
+                continue;
+            }
             let Some(narrow) = narrowed(rule, sensitive) else { continue };
             // Too many to try: those that were not tried are taken for granted.
             let leaks = Witnesses::of(&narrow, self.fresh, true).is_none_or(|witnesses| {
@@ -154,7 +157,13 @@ impl Linter<'_> {
             return;
         }
         let is_silent = |method: &str, url: &str| self.recorded(method, url, Asking::Anybody).is_none();
-        let is_blind = RBAC.into_iter().all(|(method, url)| is_silent(method, url));
+        // Of a policy that records no changes at all it is not expected.
+        let records_changes = |rule: &PolicyRule| {
+            let is_change = |verb: &String| matches!(verb.as_str(), "create" | "update" | "patch" | "delete");
+            records(rule) && (rule.verbs.is_empty() || rule.verbs.iter().any(is_change))
+        };
+        let is_blind =
+            rules.iter().any(records_changes) && RBAC.into_iter().all(|(method, url)| is_silent(method, url));
         let concerns = KEY_CONCERNS.into_iter().filter(|(_, method, url)| is_silent(method, url));
         let concerns: Vec<&str> = concerns.map(|(what, ..)| what).collect();
         if is_blind {

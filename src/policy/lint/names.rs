@@ -376,12 +376,15 @@ impl Linter<'_> {
     }
 
     fn rule_stages(&mut self, rule: &PolicyRule, path: &str) {
-        let omits = |stage| rule.omit_stages.contains(&stage) || self.policy.omit_stages.contains(&stage);
-        let omits_all =
-            [Stage::RequestReceived, Stage::ResponseStarted, Stage::ResponseComplete].into_iter().all(omits);
-        if rule.level > Level::None && omits_all {
+        if rule.level > Level::None && self.omits_all(rule) {
             let message = "no event is written for this rule: all its stages are omitted";
-            return self.find(OMITS_EVERY_STAGE, format!("{path}.omitStages"), message.into());
+            self.find(OMITS_EVERY_STAGE, format!("{path}.omitStages"), message.into());
         }
+    }
+
+    /// Whether there is no event but that of a panic.
+    pub(super) fn omits_all(&self, rule: &PolicyRule) -> bool {
+        let omits = |stage| rule.omit_stages.contains(&stage) || self.policy.omit_stages.contains(&stage);
+        [Stage::RequestReceived, Stage::ResponseStarted, Stage::ResponseComplete].into_iter().all(omits)
     }
 }

@@ -306,6 +306,7 @@ fn reach_of(index: usize, witnesses: &Witnesses, evaluator: &Evaluator, left: &m
         }
     });
     if !is_reached {
+        takers.sort_unstable();
         return Reach::Unreachable { takers };
     }
     let in_order = witnesses.rule.names().into_iter();
