@@ -3,8 +3,10 @@
 //! - [`load`] gives what kube-apiserver would hold of a file, or why it would not start, with the place of everything it would
 //!   complain about: `yaml` or JSON to `tree` (values), `decode` (fields), `validation`.
 //! - [`Evaluator`] decides about a request; [`attributes`] derives what it needs from a method and a URL.
+//! - [`lint`](lint()) says what is wrong with a file beyond that: rules that decide nothing, names that match nothing, Secrets in the
+//!   log. Every finding is of a [`Stanza`], and [`fix`] corrects what is certain.
 //! - [`read`] is for policies of a Setup and stricter: it refuses what kube-apiserver would drop or take in silence.
-//!   [`validate`](crate::validate) asks it and [`faults`](faults::faults); [`render`](crate::render) writes the result.
+//!   [`validate`](crate::validate) asks it, and lint about the whole; [`render`](crate::render) writes the result.
 //!
 //! Upstream's Go code is the reference, and `tests/upstream` compares with it. Everything here is bounded in time and memory by
 //! the length of its input, and nothing recurses on it.
@@ -12,7 +14,6 @@
 mod attributes;
 mod decode;
 mod evaluate;
-mod faults;
 mod finding;
 mod lint;
 mod load;
@@ -28,8 +29,6 @@ mod yaml;
 pub use attributes::{Attributes, Text, User};
 pub use decode::Places;
 pub use evaluate::{Decision, Evaluator};
-pub(crate) use faults::is_dns_label;
-pub use faults::{Fault, faults};
 pub use finding::{Edit, Finding, Note, Severity};
 pub use lint::{
     FixError, Fixed, Linted, STANZAS, Stanza, Terms, documentation, explain, fix, lint, lint_policy, stanza,
@@ -40,6 +39,7 @@ pub(crate) use read::message_of;
 pub use read::{ReadError, read};
 pub use request::{Unaudited, attributes};
 pub use tree::Place;
+pub(crate) use validation::is_dns_label;
 pub use write::{Part, quoted, write};
 
 use crate::api::{PolicyRule, Stage};

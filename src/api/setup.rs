@@ -683,6 +683,23 @@ pub struct PolicyStatus {
     /// Preset with its version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
+    /// What `audit-operator policy lint` warns of, and risks that are acknowledged; the worst first, at most 32. Errors keep
+    /// the policy from being accepted: the condition PolicyAccepted tells them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<PolicyFinding>,
+}
+
+/// One thing about the policy that does not stand in the way.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyFinding {
+    /// `audit-operator policy lint --explain ID` tells what it means.
+    pub id: String,
+    /// warning, or info for a risk that is acknowledged.
+    pub severity: String,
+    /// Field of the Setup.
+    pub field: String,
+    pub message: String,
 }
 
 /// One node under a Setup.

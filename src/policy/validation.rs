@@ -6,7 +6,6 @@
 use serde::Serialize;
 
 use super::decode::{List, RawPolicy, RawResources, RawRule, Word};
-use super::faults::is_dns_subdomain;
 use super::finding::{Edit, Finding, MAX_FINDINGS};
 use super::lint::stanza::{GROUP, LEVEL, MIXED_RULE, NON_RESOURCE_URL, RESOURCE_NAMES, STAGE, Stanza};
 use super::tree::Place;
@@ -132,7 +131,7 @@ impl Findings {
             if group.len() > 253 {
                 problems.push("must be no more than 253 characters");
             }
-            if !group.split('.').all(super::is_dns_label) {
+            if !group.split('.').all(is_dns_label) {
                 problems.push(
                     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
                 );
@@ -216,4 +215,17 @@ fn go_quoted(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+/// RFC 1123: labels of lower-case letters, digits and `-`, joined by dots.
+pub(super) fn is_dns_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_dns_label)
+}
+
+/// Lower-case letters, digits and `-`, which stands at neither end.
+pub(crate) fn is_dns_label(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
