@@ -125,7 +125,7 @@ pub enum Risk {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("!has(self.nonResourceURLs) || !(has(self.resources) || has(self.namespaces))")
-    .message("a rule cannot apply to both resources and nonResourceURLs"))]
+    .message("rules cannot apply to both regular resources and non-resource URLs"))]
 pub struct PolicyRule {
     /// How much of a matching request is recorded.
     pub level: Level,

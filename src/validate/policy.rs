@@ -115,7 +115,8 @@ fn judge(
 ) {
     let text = write(&policy.parts, &policy.omit_stages, policy.omit_managed_fields);
     let mut findings: Vec<Finding> = Vec::new();
-    for minor in [capabilities.minor, capabilities.newest] {
+    let Capabilities { minor, newest } = capabilities;
+    for minor in [minor].into_iter().chain(Some(newest).filter(|newest| *newest != minor)) {
         let linted = lint(text.as_bytes(), &Terms { minor, acknowledged: &spec.acknowledge, mode });
         let is_known = |one: &Finding| findings.iter().any(|known| known.id == one.id && known.path == one.path);
         let new: Vec<Finding> = linted.findings.into_iter().filter(|one| !is_known(one)).collect();

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::reach::Witnesses;
+use super::reach::{MAX_OF_POLICY, Witnesses};
 use super::stanza::*;
 use super::{Finding, Linter};
 use crate::api::{GroupResources, Level, Mode, PolicyRule, Risk, Stage};
@@ -97,16 +97,21 @@ impl Linter<'_> {
     }
 
     fn bodies(&mut self, sensitive: &Sensitive) {
+        let mut left = MAX_OF_POLICY;
         for (i, rule) in self.policy.rules.iter().enumerate() {
             if rule.level <= Level::Metadata || self.omits_all(rule) {
                 continue;
             }
             let Some(narrow) = narrowed(rule, sensitive) else { continue };
+            let witnesses = Witnesses::of(&narrow, self.fresh, true).filter(|witnesses| witnesses.len() <= left);
             // Too many to try: those that were not tried are taken for granted.
-            let leaks = Witnesses::of(&narrow, self.fresh, true).is_none_or(|witnesses| {
-                let found = witnesses.visit(|_, request| match self.evaluator.decide(request).rule {
-                    Some(rule) if rule == i => ControlFlow::Break(()),
-                    _ => ControlFlow::Continue(()),
+            let leaks = witnesses.is_none_or(|witnesses| {
+                let found = witnesses.visit(|_, request| {
+                    left = left.saturating_sub(1);
+                    match self.evaluator.decide(request).rule {
+                        Some(rule) if rule == i => ControlFlow::Break(()),
+                        _ => ControlFlow::Continue(()),
+                    }
                 });
                 found.is_some()
             });

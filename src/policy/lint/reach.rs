@@ -18,7 +18,7 @@ use crate::policy::{Attributes, Evaluator, Policy, User};
 
 /// Combinations tried of one rule, and of all rules of a policy.
 const MAX_OF_RULE: usize = 1 << 16;
-const MAX_OF_POLICY: usize = 1 << 20;
+pub(super) const MAX_OF_POLICY: usize = 1 << 20;
 
 /// More rules than these are not named as those that take the requests of another.
 const MAX_TAKERS: usize = 3;
@@ -109,7 +109,7 @@ impl<'a> Witnesses<'a> {
         Some(Self { rule, fresh, targets, lengths, is_authenticated })
     }
 
-    fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.lengths.iter().product()
     }
 

@@ -423,7 +423,7 @@ stanzas! {
         Info,
         "rule-too-large",
         "A rule with more combinations of values than lint compares.",
-        "Whether a rule is reached is decided by trying every combination of its values. There are bounds to that, 65,536 for a rule and a million for a file, so that it always ends soon; whether this rule is shadowed is not known.",
+        "Whether a rule is reached is decided by trying every combination of its values. There are bounds to that, 65,536 for a rule and a million for a file, so that it always ends soon. Whether this rule is shadowed is not known, and if it may record Secrets, that it does is taken for granted.",
         "make several rules of it",
         None,
         CHECKER,
