@@ -30,9 +30,7 @@ pub use attributes::{Attributes, Text, User};
 pub use decode::Places;
 pub use evaluate::{Decision, Evaluator};
 pub use finding::{Edit, Finding, Note, Severity};
-pub use lint::{
-    FixError, Fixed, Linted, STANZAS, Stanza, Terms, documentation, explain, fix, lint, lint_policy, stanza,
-};
+pub use lint::{FixError, Fixed, Linted, STANZAS, Stanza, Terms, documentation, explain, fix, lint, stanza};
 pub use load::{Loaded, MAX_BYTES, load};
 pub use preset::{PresetPolicy, preset, presets};
 pub(crate) use read::message_of;

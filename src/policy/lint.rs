@@ -2,8 +2,7 @@
 //!
 //! [`lint`] takes a file and gives what [`load`](super::load()) found and, where kube-apiserver starts with it, what it would do
 //! that hardly anybody means: [`names`] rule by rule, [`reach`] for rules that decide nothing, [`coverage`] for what is recorded and
-//! what is not. [`lint_policy`] does the latter for a policy that was never a file; [`validate`](crate::validate) calls it before
-//! any node is touched. [`fix`] applies the edits that findings carry. Each finding belongs to a [`Stanza`].
+//! what is not. [`validate`](crate::validate) asks it about the file that the nodes would get, before any is touched. [`fix`] applies the edits that findings carry. Each finding belongs to a [`Stanza`].
 
 mod coverage;
 mod fix;
@@ -59,7 +58,7 @@ pub fn lint(text: &[u8], terms: &Terms) -> Linted {
 }
 
 /// What a policy would do that hardly anybody means.
-pub fn lint_policy(policy: &Policy, places: &Places, terms: &Terms) -> Vec<Finding> {
+fn lint_policy(policy: &Policy, places: &Places, terms: &Terms) -> Vec<Finding> {
     let fresh = reach::Fresh::of(policy);
     let mut linter = Linter {
         policy,

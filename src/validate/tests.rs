@@ -582,11 +582,8 @@ fn every_cel_rule_of_the_crd_has_a_twin_here() {
     let tested: Vec<_> = bad().into_iter().map(|(_, _, _, message)| message).collect();
     for rule in rules {
         let rule = rule.strip_prefix("metadata.name: ").unwrap_or(&rule);
-        // A message may go on with advice, or the table may hold its beginning.
-        assert!(
-            tested.iter().any(|message| rule.starts_with(message) || message.starts_with(rule)),
-            "no twin of: {rule}"
-        );
+        // A message may say more before and behind, or the table may hold its beginning.
+        assert!(tested.iter().any(|message| rule.starts_with(message) || message.contains(rule)), "no twin of: {rule}");
     }
 }
 
