@@ -1,8 +1,9 @@
 //! What is wrong with a policy that kube-apiserver would start with, and with one that it would not.
 //!
 //! [`lint`] takes a file and gives what [`load`](super::load()) found and, where kube-apiserver starts with it, what it would do
-//! that hardly anybody means: [`names`] rule by rule, [`reach`] for rules that decide nothing, [`coverage`] for what is recorded and
-//! what is not. [`validate`](crate::validate) asks it about the file that the nodes would get, before any is touched. [`fix`] applies the edits that findings carry. Each finding belongs to a [`Stanza`].
+//! that hardly anybody means: [`names`] rule by rule, [`reach`] for rules that decide nothing, [`coverage`] for what is recorded
+//! and what is not. [`fix`] applies the edits that findings carry. Each finding belongs to a [`Stanza`].
+//! [`validate`](crate::validate) asks lint about the file that the nodes would get, before any of them is touched.
 
 mod coverage;
 mod fix;

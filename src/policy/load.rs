@@ -73,8 +73,8 @@ pub(super) fn examine(text: &[u8], minor: u32) -> Examined {
     };
     let type_findings = match type_of(&tree) {
         Ok(()) => Vec::new(),
-        Err(Wrong { finding, is_policy: false }) => return nothing(finding),
-        Err(Wrong { finding, is_policy: true }) => vec![finding],
+        Err(Wrong { finding, is_policy: false }) => return nothing(*finding),
+        Err(Wrong { finding, is_policy: true }) => vec![*finding],
     };
     let Decoded { policy: raw, mut findings, mut traps, places } = decode(&tree);
     traps.extend(tree.traps.iter().map(|trap| Finding { path: String::new(), ..trap.clone() }));
@@ -99,7 +99,7 @@ fn error(stanza: &'static Stanza, place: Place, path: String, message: String) -
 }
 
 struct Wrong {
-    finding: Finding,
+    finding: Box<Finding>,
     /// Whether it is worth looking at the fields.
     is_policy: bool,
 }
@@ -120,7 +120,7 @@ fn type_of(tree: &Tree) -> Result<(), Wrong> {
             };
             let message =
                 format!("couldn't get version/kind; json parse error: json: cannot unmarshal {found} into an object");
-            return Err(Wrong { finding: error(WRONG_TYPE, root, String::new(), message), is_policy: false });
+            return Err(Wrong { finding: Box::new(error(WRONG_TYPE, root, String::new(), message)), is_policy: false });
         }
     };
     let (mut version, mut kind) = ((root, ""), (root, ""));
@@ -135,7 +135,7 @@ fn type_of(tree: &Tree) -> Result<(), Wrong> {
             Value::Text(text) => *found = (tree.place(*id), text),
             _ => {
                 let message = format!("couldn't get version/kind; json parse error: {name} is not a string");
-                let finding = error(WRONG_TYPE, tree.place(*id), name.into(), message);
+                let finding = Box::new(error(WRONG_TYPE, tree.place(*id), name.into(), message));
                 return Err(Wrong { finding, is_policy: true });
             }
         }
@@ -148,7 +148,8 @@ fn type_of(tree: &Tree) -> Result<(), Wrong> {
             _ => None,
         };
         let edit = right.map(|right| Edit::new(place, text, right));
-        Err(Wrong { finding: Finding::new(stanza, place, path.into(), message).help(help).edit(edit), is_policy })
+        let finding = Finding::new(stanza, place, path.into(), message).help(help).edit(edit);
+        Err(Wrong { finding: Box::new(finding), is_policy })
     };
     let is_policy = matches!(kind.1, "" | "Policy");
     let shown = if kind.1.is_empty() { "Policy" } else { kind.1 };

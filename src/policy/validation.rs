@@ -53,8 +53,7 @@ impl Findings {
         stanza: &'static Stanza,
         place: Place,
         path: String,
-        shown: &str,
-        body: &str,
+        (shown, body): (&str, &str),
         help: Option<&str>,
         edit: Option<Edit>,
     ) {
@@ -83,8 +82,7 @@ impl Findings {
                 MIXED_RULE,
                 rule.non_resource_urls.place,
                 path.clone(),
-                &path,
-                &body,
+                (&path, &body),
                 Some("make two rules of it"),
                 None,
             );
@@ -103,7 +101,7 @@ impl Findings {
             format!(r#"Unsupported value: {text}: supported values: "None", "Metadata", "Request", "RequestResponse""#)
         };
         let edit = right_case(level, &["None", "Metadata", "Request", "RequestResponse"]);
-        self.add(LEVEL, level.place, path.clone(), &path, &body, None, edit);
+        self.add(LEVEL, level.place, path.clone(), (&path, &body), None, edit);
     }
 
     fn urls(&mut self, urls: &List<Word>, path: &str) {
@@ -113,12 +111,12 @@ impl Findings {
                 let body = invalid(text, "non-resource URL rules must begin with a '/' character");
                 let is_all = text.starts_with(|c: char| c.is_ascii_alphanumeric()) && !text.contains([':', '?']);
                 let edit = is_all.then(|| Edit::new(*place, text, &format!("/{text}")));
-                self.add(NON_RESOURCE_URL, *place, path.clone(), &path, &body, None, edit);
+                self.add(NON_RESOURCE_URL, *place, path.clone(), (&path, &body), None, edit);
             }
             // Upstream cuts the last byte off; of a character that is more than a byte nothing is left that is a `*`.
             if text.strip_suffix('*').unwrap_or(text).contains('*') {
                 let body = invalid(text, "non-resource URL wildcards '*' must be the final character of the rule");
-                self.add(NON_RESOURCE_URL, *place, path.clone(), &path, &body, None, None);
+                self.add(NON_RESOURCE_URL, *place, path.clone(), (&path, &body), None, None);
             }
         }
     }
@@ -146,13 +144,13 @@ impl Findings {
             let body = invalid(group, &problems.join(","));
             let name = group.split_once('/').map(|(name, _version)| name).filter(|name| is_dns_subdomain(name));
             let edit = name.map(|name| Edit::new(*place, group, name));
-            self.add(GROUP, *place, format!("{path}.group"), &format!("{shown}.group"), &body, help, edit);
+            self.add(GROUP, *place, format!("{path}.group"), (&format!("{shown}.group"), &body), help, edit);
         }
         if !resources.resource_names.items().is_empty() && resources.resources.items().is_empty() {
             let body = invalid_list(&resources.resource_names, "using resourceNames requires at least one resource");
             let place = resources.resource_names.place;
             let path = format!("{path}.resourceNames");
-            self.add(RESOURCE_NAMES, place, path, &format!("{shown}.resourceNames"), &body, None, None);
+            self.add(RESOURCE_NAMES, place, path, (&format!("{shown}.resourceNames"), &body), None, None);
         }
     }
 
@@ -163,7 +161,7 @@ impl Findings {
                 let path = format!("{path}[{j}]");
                 let body = invalid(text, "allowed stages are RequestReceived,ResponseStarted,ResponseComplete,Panic");
                 let edit = right_case(word, &["RequestReceived", "ResponseStarted", "ResponseComplete", "Panic"]);
-                self.add(STAGE, *place, path.clone(), &path, &body, None, edit);
+                self.add(STAGE, *place, path.clone(), (&path, &body), None, edit);
             }
         }
     }

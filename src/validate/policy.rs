@@ -7,6 +7,7 @@ use super::{Capabilities, Problems, References, ValidPolicy};
 use crate::api::{GROUP, GroupResources, Level, Mode, PolicyFinding, PolicyRule, PolicySpec, Reason, Stage};
 use crate::policy::{Finding, Part, Severity, Terms, lint, preset, read, stanza, write};
 
+const CANARY: &str = "the operator's canary request";
 /// More findings are not told in status.
 const MAX_FINDINGS: usize = 32;
 
@@ -14,8 +15,8 @@ const MAX_FINDINGS: usize = 32;
 struct Source {
     part: Part,
     field: &'static str,
-    /// Whether the rules stand in the field itself, and not in what it names.
-    is_inline: bool,
+    /// What the field names, where the rules do not stand in the field itself.
+    named: Option<String>,
 }
 
 pub(super) fn check(
@@ -30,10 +31,10 @@ pub(super) fn check(
     let mut omit_stages = spec.omit_stages.clone().unwrap_or(vec![Stage::RequestReceived]);
     let mut omit_managed_fields = spec.omit_managed_fields.unwrap_or(true);
     let mut name = None;
-    let source = |title: &str, field, is_inline, rules: &[PolicyRule]| Source {
+    let source = |title: &str, field, named, rules: &[PolicyRule]| Source {
         part: Part { title: title.into(), rules: rules.to_vec() },
         field,
-        is_inline,
+        named,
     };
     let mut base = None;
     match (&spec.preset, &spec.rules, &spec.config_map_ref) {
@@ -41,9 +42,10 @@ pub(super) fn check(
             let found = preset(*wanted);
             name = Some(found.name.to_string());
             let title = format!("preset {}", found.name);
-            base = Some(source(&title, "spec.policy.preset", false, &found.policy.rules));
+            let named = Some(title.clone());
+            base = Some(source(&title, "spec.policy.preset", named, &found.policy.rules));
         }
-        (None, Some(rules), None) => base = Some(source("rules", "spec.policy.rules", true, rules)),
+        (None, Some(rules), None) => base = Some(source("rules", "spec.policy.rules", None, rules)),
         (None, None, Some(reference)) => {
             let field = "spec.policy.configMapRef";
             if spec.omit_stages.is_some() || spec.omit_managed_fields.is_some() {
@@ -54,14 +56,14 @@ pub(super) fn check(
                 );
             }
             if let Some(text) = problems.config_map(references, &reference.name, &reference.key, field) {
+                let place = format!("key {:?} of ConfigMap {:?}", reference.key, reference.name);
                 match read(text) {
                     Ok(read) => {
                         omit_stages = read.omit_stages;
                         omit_managed_fields = read.omit_managed_fields;
-                        base = Some(source("the ConfigMap", field, false, &read.rules));
+                        base = Some(source("the ConfigMap", field, Some(place), &read.rules));
                     }
                     Err(error) => {
-                        let place = format!("key {:?} of ConfigMap {:?}", reference.key, reference.name);
                         problems.add(field, Reason::InvalidPolicy, format!("{place}: {error}"));
                     }
                 }
@@ -82,14 +84,13 @@ pub(super) fn check(
     }
     omit_stages.sort();
     omit_stages.dedup();
-    // Without its middle the rest would be judged as something that it is not. That the middle is missing was told.
     let is_whole = base.as_ref().is_some_and(|base| !base.part.rules.is_empty());
     let canary = spec.canary_rule.then(canary_rule);
     let sources = [
-        source("the operator's canary request", "spec.policy.canaryRule", false, canary.as_slice()),
-        source("prepend", "spec.policy.prepend", true, &spec.prepend),
-        base.unwrap_or(source("", field, false, &[])),
-        source("append", "spec.policy.append", true, &spec.append),
+        source(CANARY, "spec.policy.canaryRule", Some(CANARY.into()), canary.as_slice()),
+        source("prepend", "spec.policy.prepend", None, &spec.prepend),
+        base.unwrap_or(source("", field, None, &[])),
+        source("append", "spec.policy.append", None, &spec.append),
     ];
     let mut policy = ValidPolicy {
         parts: sources.iter().map(|source| source.part.clone()).collect(),
@@ -98,38 +99,36 @@ pub(super) fn check(
         preset: name,
         findings: Vec::new(),
     };
-    if is_whole {
-        judge(&mut policy, &sources, spec, capabilities, mode, problems);
-    }
+    let mut findings = findings(&policy, spec, capabilities, mode);
+    // Without its middle the rest is not what it will be, and that the middle is missing was told.
+    findings.retain(|finding| is_whole || (finding.stops_start && finding.path.starts_with("rules[")));
+    judge(&mut policy, findings, &sources, problems);
     policy
 }
 
-/// Errors become problems, so that no node is touched; warnings, and risks that are acknowledged, are told in status.
-fn judge(
-    policy: &mut ValidPolicy,
-    sources: &[Source],
-    spec: &PolicySpec,
-    capabilities: Capabilities,
-    mode: Mode,
-    problems: &mut Problems,
-) {
+/// What lint finds in the file, for the oldest and for the newest API server.
+fn findings(policy: &ValidPolicy, spec: &PolicySpec, capabilities: Capabilities, mode: Mode) -> Vec<Finding> {
     let text = write(&policy.parts, &policy.omit_stages, policy.omit_managed_fields);
-    let mut findings: Vec<Finding> = Vec::new();
     let Capabilities { minor, newest } = capabilities;
+    let mut findings: Vec<Finding> = Vec::new();
     for minor in [minor].into_iter().chain(Some(newest).filter(|newest| *newest != minor)) {
         let linted = lint(text.as_bytes(), &Terms { minor, acknowledged: &spec.acknowledge, mode });
         let is_known = |one: &Finding| findings.iter().any(|known| known.id == one.id && known.path == one.path);
         let new: Vec<Finding> = linted.findings.into_iter().filter(|one| !is_known(one)).collect();
         findings.extend(new);
     }
+    findings
+}
+
+/// Errors become problems, so that no node is touched; warnings, and risks that are acknowledged, are told in status.
+fn judge(policy: &mut ValidPolicy, mut findings: Vec<Finding>, sources: &[Source], problems: &mut Problems) {
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     for finding in findings {
         let (field, place) = origin(&finding.path, sources);
-        // Upstream's own words begin with the path in the file.
-        let message = if finding.stops_start {
-            finding.message.split_once(": ").map_or(finding.message.as_str(), |(_, rest)| rest)
-        } else {
-            &finding.message
+        // Upstream's own words begin with the path in the file, and may end with examples.
+        let message = match finding.message.split_once(": ") {
+            Some((_, rest)) if finding.stops_start => rest.split(" (e.g. ").next().unwrap_or(rest),
+            _ => &finding.message,
         };
         let help = finding.help.iter().map(|help| format!(": {help}")).collect::<String>();
         let message = format!("{place}{message}{help} ({})", finding.id);
@@ -151,11 +150,11 @@ fn origin(path: &str, sources: &[Source]) -> (String, String) {
     let Some((mut index, rest)) = split.and_then(|(index, rest)| Some((index.parse::<usize>().ok()?, rest))) else {
         return ("spec.policy".into(), String::new());
     };
-    for Source { part, field, is_inline } in sources {
-        match index.checked_sub(part.rules.len()) {
-            Some(left) => index = left,
-            None if *is_inline => return (format!("{field}[{index}]{rest}"), String::new()),
-            None => return (field.to_string(), format!("rules[{index}]{rest}: ")),
+    for Source { part, field, named } in sources {
+        match (index.checked_sub(part.rules.len()), named) {
+            (Some(left), _) => index = left,
+            (None, None) => return (format!("{field}[{index}]{rest}"), String::new()),
+            (None, Some(named)) => return (field.to_string(), format!("{named}: rules[{index}]{rest}: ")),
         }
     }
     unreachable!("every rule of the file is of a part")

@@ -156,7 +156,7 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             policy("{configMapRef: {name: mine, key: secrets}}"),
             "spec.policy.configMapRef",
             RiskNotAcknowledged,
-            "rules[1].level: secrets are recorded at Request, with what is in them: put a rule of level Metadata for secrets before it",
+            "key \"secrets\" of ConfigMap \"mine\": rules[1].level: secrets are recorded at Request, with what is in them: put a rule of level Metadata for secrets before it",
         ),
         (
             policy(
