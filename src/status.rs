@@ -6,6 +6,8 @@
 //! kstatus (sigs.k8s.io/cli-utils@v0.37.2 pkg/kstatus/README.md): the two others are True only while they explain why Ready
 //! is not.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
@@ -392,7 +394,12 @@ impl Conditions<'_> {
         let type_ = ConditionType::PolicyAccepted;
         match self.facts.judgement {
             Judgement::Rendered { policy, .. } => {
-                self.set(type_, Truth::True, Reason::Accepted, &format!("{} rules", policy.rules));
+                let mut message = format!("{} rules", policy.rules);
+                if !policy.findings.is_empty() {
+                    let ids: BTreeSet<&str> = policy.findings.iter().map(|finding| finding.id.as_str()).collect();
+                    message += &format!("; found: {}", ids.into_iter().collect::<Vec<_>>().join(", "));
+                }
+                self.set(type_, Truth::True, Reason::Accepted, &message);
             }
             Judgement::Rejected(problems) => {
                 let of_policy = |problem: &&Problem| {

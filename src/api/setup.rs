@@ -156,7 +156,7 @@ pub enum Risk {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("!has(self.nonResourceURLs) || !(has(self.resources) || has(self.namespaces))")
-    .message("a rule cannot apply to both resources and nonResourceURLs"))]
+    .message("rules cannot apply to both regular resources and non-resource URLs"))]
 pub struct PolicyRule {
     /// How much of a matching request is recorded.
     pub level: Level,
@@ -196,7 +196,7 @@ pub struct PolicyRule {
 /// Resources of one API group.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = Rule::new("!has(self.resourceNames) || has(self.resources)").message("resourceNames needs at least one entry in resources"))]
+#[x_kube(validation = Rule::new("!has(self.resourceNames) || has(self.resources)").message("using resourceNames requires at least one resource"))]
 pub struct GroupResources {
     /// API group without a version; empty for the core group.
     #[serde(default)]
@@ -714,6 +714,23 @@ pub struct PolicyStatus {
     /// Preset with its version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
+    /// What `audit-operator policy lint` warns of, and risks that are acknowledged; the worst first, at most 32. Errors keep
+    /// the policy from being accepted: the condition PolicyAccepted tells them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<PolicyFinding>,
+}
+
+/// One thing about the policy that does not stand in the way.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyFinding {
+    /// `audit-operator policy lint --explain ID` tells what it means.
+    pub id: String,
+    /// warning, or info for a risk that is acknowledged.
+    pub severity: String,
+    /// Field of the Setup.
+    pub field: String,
+    pub message: String,
 }
 
 /// One node under a Setup.

@@ -53,7 +53,7 @@ pub(super) async fn apply(args: &ApplyArgs, stop: CancellationToken) -> anyhow::
         Some(minor) => minor,
         None => minor_of(&node::observe(&host, None)?.manifest)?,
     };
-    let rendered = render(&input.validate(Capabilities { minor })?);
+    let rendered = render(&input.validate(Capabilities::of(minor))?);
     if !args.dry_run {
         // Credentials first: a kubeconfig that names a file which is not there stops kube-apiserver.
         for (path, bytes) in &rendered.credentials {

@@ -196,7 +196,7 @@ fn try_url(input: &[u8]) -> &'static str {
     let Ok(url) = std::str::from_utf8(input) else { return "no text" };
     let spec = serde_json::json!({"policy": {"preset": "metadata"}, "sinks": [{"name": "w", "webhook": {"url": url}}]});
     let Ok(spec) = serde_json::from_value(spec) else { return "no Setup" };
-    match validate(&AuditSetup::new("cluster", spec), &References::default(), Capabilities { minor: 36 }) {
+    match validate(&AuditSetup::new("cluster", spec), &References::default(), Capabilities::of(36)) {
         Err(problems) => {
             assert!(!problems.is_empty(), "it is refused without a reason");
             "refused"

@@ -9,7 +9,7 @@ use anyhow::bail;
 use clap::ArgGroup;
 use serde::Serialize;
 
-use super::lint::visible;
+use super::lint::text::visible;
 use super::{Output, policy_minor, presets, read_policy, request};
 use crate::api::{Level, Stage};
 use crate::cli::input::Input;
@@ -160,7 +160,7 @@ fn read(args: &Args) -> anyhow::Result<Source> {
         let preset = presets::named(name)?;
         (format!("{}.yaml", preset.name), preset.text.into(), Vec::new())
     } else {
-        let valid = Input::read(&args.files)?.validate_policy(Capabilities { minor })?;
+        let valid = Input::read(&args.files)?.validate_policy(Capabilities::of(minor))?;
         let text = write(&valid.parts, &valid.omit_stages, valid.omit_managed_fields);
         ("policy.yaml".into(), text.into_bytes(), valid.parts)
     };

@@ -8,9 +8,9 @@ use anyhow::bail;
 use serde::Serialize;
 
 use super::Output;
-use crate::api::{Level, Risk};
+use crate::api::{Level, Mode, Risk};
 use crate::cli::print;
-use crate::policy::{Item, Outcome, PresetPolicy, Shortfall, coverage, exposure, load, presets};
+use crate::policy::{Finding, Item, Outcome, PresetPolicy, Severity, Shortfall, Terms, coverage, lint, load, presets};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -94,7 +94,10 @@ pub(super) fn named(name: &str) -> anyhow::Result<PresetPolicy> {
 }
 
 fn acknowledge(preset: &PresetPolicy) -> Vec<Risk> {
-    exposure(&preset.policy.rules).map(|_| Risk::SecretsAboveMetadata).into_iter().collect()
+    let terms = Terms { minor: 36, acknowledged: &[], mode: Mode::Batch };
+    let is_risk = |finding: &Finding| finding.severity == Severity::Error && !finding.stops_start;
+    let has_risk = lint(preset.text.as_bytes(), &terms).findings.iter().any(is_risk);
+    if has_risk { vec![Risk::SecretsAboveMetadata] } else { Vec::new() }
 }
 
 /// Requests that stand for all that fall short for one reason.

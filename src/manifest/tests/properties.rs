@@ -22,7 +22,7 @@ fn intents() -> Vec<Intent> {
     ];
     let rendered = setups.iter().map(|spec| {
         let setup = AuditSetup::new("cluster", serde_saphyr::from_str(spec).unwrap());
-        let valid = validate(&setup, &References::default(), Capabilities { minor: 36 });
+        let valid = validate(&setup, &References::default(), Capabilities::of(36));
         let valid = valid.unwrap_or_else(|problems| panic!("{spec}: {problems:?}"));
         crate::render::intent(&crate::render::render(&valid).revision)
     });
