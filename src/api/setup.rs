@@ -165,7 +165,7 @@ pub struct PolicyRule {
 /// Resources of one API group.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = Rule::new("!has(self.resourceNames) || has(self.resources)").message("resourceNames needs at least one entry in resources"))]
+#[x_kube(validation = Rule::new("!has(self.resourceNames) || has(self.resources)").message("using resourceNames requires at least one resource"))]
 pub struct GroupResources {
     /// API group without a version; empty for the core group.
     #[serde(default)]
