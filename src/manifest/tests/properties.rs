@@ -261,7 +261,9 @@ fn survives(sample: &Sample, edited: &str) -> Result<(), String> {
         // A key without a value has one afterwards.
         let key = line.trim_start_matches([' ', '-']).split(':').next().unwrap_or_default().trim_matches(['"', '\'']);
         let is_key = matches!(key, "command" | "args" | "volumeMounts" | "volumes" | "annotations");
-        if is_audit(item.replacen("\\x2f", "/", 1).as_str()) || is_key {
+        // A comment may be moved out.
+        let is_comment = line.trim_start().starts_with('#');
+        if is_audit(item.replacen("\\x2f", "/", 1).as_str()) || is_key || is_comment {
             continue;
         }
         if !lines.any(|other| other == line) {
