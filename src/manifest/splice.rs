@@ -130,6 +130,9 @@ fn list(place: &Place<'_>, parent: &Node, key: &str, now: &Value, then: Option<&
         // Commas hang together, and what is left when all items go is another text than any of them leaves.
         if list.is_flow() || !is_any_kept {
             splices.truncate(1);
+        } else if list.items().iter().any(|item| item.has_block_scalar_to(item.end)) {
+            // From the end, one by one: the last to go is the one behind the block scalar, and knows it.
+            splices.drain(..splices.len().saturating_sub(1));
         }
     }
     let missing: Vec<&Value> = wanted.collect();
