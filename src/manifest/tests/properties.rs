@@ -31,7 +31,7 @@ fn intents() -> Vec<Intent> {
 
 #[test]
 fn every_manifest_is_edited_as_it_should_be_or_refused() {
-    check(0..64, 0);
+    check(0..32, 0);
 }
 
 /// `CASES`, `SEED` and `FROM`, the first case, are read from the environment: a failure names the `SEED` and the `FROM` that repeat it.
