@@ -121,7 +121,7 @@ fn list(place: &Place<'_>, parent: &Node, key: &str, now: &Value, then: Option<&
             is_any_kept |= replacement.is_some();
             match replacement {
                 Some(_) if is_item => {}
-                // Where a line goes, a comment below it may become part of a block scalar above it, for one.
+                // Where a line goes, blank ones below it may become part of a block scalar above it, for one.
                 _ if !may_change(value) => return Err(Error::NotProved("it would change what is not ours")),
                 Some(next) => splices.push(replace_scalar(place, item, next.unwrap_or_default())?),
                 None => splices.push(remove_item(place, name, list, index)?),
@@ -130,6 +130,9 @@ fn list(place: &Place<'_>, parent: &Node, key: &str, now: &Value, then: Option<&
         // Commas hang together, and what is left when all items go is another text than any of them leaves.
         if list.is_flow() || !is_any_kept {
             splices.truncate(1);
+        } else if list.items().iter().any(|item| item.has_block_scalar_to(item.end)) {
+            // From the end, one by one: the last to go is the one behind the block scalar, and knows it.
+            splices.drain(..splices.len().saturating_sub(1));
         }
     }
     let missing: Vec<&Value> = wanted.collect();
@@ -209,15 +212,43 @@ fn remove_item(place: &Place<'_>, name: &Node, list: &Node, index: usize) -> Res
 fn remove_lines(place: &Place<'_>, start: usize, end: usize) -> Splice {
     let (start, end) = (line_start(place.text, start), next_line(place.text, end));
     // Without a line end at the end of the file, the one before goes: the file had none before, and has none after.
-    let start = if place.text[..end].ends_with('\n') { start } else { without_line_end(&place.text[..start]).len() };
-    Splice { start, end, text: String::new() }
+    if !place.text[..end].ends_with('\n') {
+        return Splice { start: without_line_end(&place.text[..start]).len(), end, text: String::new() };
+    }
+    let comments = comments_below(place, start, end);
+    Splice {
+        start,
+        end: end + comments.map_or(0, str::len),
+        text: comments.map_or_else(String::new, |comments| moved_out(place, start, comments)),
+    }
+}
+
+/// The lines of comments behind removed ones that a block scalar before those would take for its own.
+fn comments_below<'a>(place: &Place<'a>, start: usize, end: usize) -> Option<&'a str> {
+    if !place.tree.has_block_scalar_to(place.text[..start].trim_end().len()) {
+        return None;
+    }
+    let is_comment = |line: &&str| is_blank(line) || line.trim_start_matches(' ').starts_with('#');
+    let length = place.text[end..].split_inclusive('\n').take_while(is_comment).map(str::len).sum::<usize>();
+    Some(&place.text[end..end + length])
+}
+
+/// Comments no deeper than the line that was removed before them: there they are comments still.
+fn moved_out(place: &Place<'_>, removed: usize, comments: &str) -> String {
+    let column = place.text[removed..].len() - place.text[removed..].trim_start_matches(' ').len();
+    let moved = comments.split_inclusive('\n').map(|line| {
+        let depth = line.len() - line.trim_start_matches(' ').len();
+        if is_blank(line) { line } else { &line[depth.saturating_sub(column)..] }
+    });
+    moved.collect()
 }
 
 /// `[]` or `{}` behind the key in place of the only thing below it: a key with nothing would be null. What is between them stays.
 fn emptied(place: &Place<'_>, name: &Node, start: usize, end: usize, empty: &str) -> Splice {
     let colon = colon(place.text, name);
     let removed = remove_lines(place, start, end);
-    Splice { start: colon, end: removed.end, text: format!(" {empty}{}", &place.text[colon..removed.start]) }
+    let text = format!(" {empty}{}{}", &place.text[colon..removed.start], removed.text);
+    Splice { start: colon, end: removed.end, text }
 }
 
 fn remove_entry(place: &Place<'_>, name: Option<&Node>, parent: &Node, entry: &(Node, Node)) -> Result<Splice, Error> {

@@ -57,6 +57,17 @@ impl Node {
         matches!(self.kind, Kind::Sequence { is_flow: true, .. } | Kind::Mapping { is_flow: true, .. })
     }
 
+    /// Whether a block scalar ends there.
+    pub(super) fn has_block_scalar_to(&self, end: usize) -> bool {
+        match &self.kind {
+            Kind::Scalar { style, .. } => {
+                matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) && self.end == end
+            }
+            Kind::Sequence { items, .. } => items.iter().any(|item| item.has_block_scalar_to(end)),
+            Kind::Mapping { entries, .. } => entries.iter().any(|(_, value)| value.has_block_scalar_to(end)),
+        }
+    }
+
     /// Nothing is written there, or null in one of its spellings.
     pub(super) fn is_null(&self) -> bool {
         match &self.kind {

@@ -31,7 +31,7 @@ fn intents() -> Vec<Intent> {
 
 #[test]
 fn every_manifest_is_edited_as_it_should_be_or_refused() {
-    check(0..64, 0);
+    check(0..32, 0);
 }
 
 /// `CASES`, `SEED` and `FROM`, the first case, are read from the environment: a failure names the `SEED` and the `FROM` that repeat it.
@@ -261,7 +261,9 @@ fn survives(sample: &Sample, edited: &str) -> Result<(), String> {
         // A key without a value has one afterwards.
         let key = line.trim_start_matches([' ', '-']).split(':').next().unwrap_or_default().trim_matches(['"', '\'']);
         let is_key = matches!(key, "command" | "args" | "volumeMounts" | "volumes" | "annotations");
-        if is_audit(item.replacen("\\x2f", "/", 1).as_str()) || is_key {
+        // A comment may be moved out.
+        let is_comment = line.trim_start().starts_with('#');
+        if is_audit(item.replacen("\\x2f", "/", 1).as_str()) || is_key || is_comment {
             continue;
         }
         if !lines.any(|other| other == line) {
