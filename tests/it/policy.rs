@@ -383,7 +383,10 @@ fn explain_tells_from_which_part_of_a_setup_a_rule_is() {
     setup("{preset: stig-literal}");
     let (code, _, error) = answers(explain(&["GET", "/"]));
     assert_eq!(code, Some(2));
-    assert!(error.contains("setup.yaml:5:12: spec.policy.preset: preset stig-literal-2026.1: rules[0].level: secrets are"), "{error}");
+    assert!(
+        error.contains("setup.yaml:5:12: spec.policy.preset: preset stig-literal-2026.1: rules[0].level: secrets are"),
+        "{error}"
+    );
     assert!(error.contains("acknowledge SecretsAboveMetadata (secret-bodies) (RiskNotAcknowledged)"), "{error}");
 }
 
