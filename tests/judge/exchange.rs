@@ -92,6 +92,8 @@ impl Client {
         let socket = TcpStream::connect(("127.0.0.1", self.port));
         let Ok(socket) = socket else { return Answer { status: None, text: String::new() } };
         socket.set_read_timeout(Some(if is_waiting { WATCH_LIMIT } else { LIMIT })).unwrap();
+        // Or the kernel would hold the request back until the server has acknowledged the handshake.
+        socket.set_nodelay(true).unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let mut stream = StreamOwned::new(ClientConnection::new(config.clone(), name).unwrap(), socket);
         let mut seen = Vec::new();

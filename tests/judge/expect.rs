@@ -5,7 +5,7 @@
 
 use audit_operator::api::{Level, Stage};
 use audit_operator::policy::{Attributes, Evaluator, attributes};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::exchange::Answer;
 use crate::script::Request;
@@ -90,7 +90,7 @@ fn is_long_running(attributes: &Attributes) -> bool {
 
 /// The stages of a request, if none were omitted. Where authentication fails nothing is received, only answered
 /// (endpoints/filters/authn_audit.go#L33-L56).
-fn stages(attributes: &Attributes) -> &'static [Stage] {
+fn stages_of(attributes: &Attributes) -> &'static [Stage] {
     match attributes.user {
         None => &[Stage::ResponseStarted],
         Some(_) if is_long_running(attributes) => {
@@ -100,16 +100,14 @@ fn stages(attributes: &Attributes) -> &'static [Stage] {
     }
 }
 
-impl Verdict {
-    /// The stages that there must be events of.
-    pub fn stages(&self) -> Vec<Stage> {
-        match self {
-            Self::Audited { attributes, level, omit_stages, .. } if *level != Level::None => {
-                stages(attributes).iter().filter(|stage| !omit_stages.contains(stage)).copied().collect()
-            }
-            _ => Vec::new(),
-        }
-    }
+/// Whether the events of a request's answer are lost: from the level Request on, kube-apiserver holds a patch as it was sent for the
+/// JSON of its event, and then cannot write the event when the patch is none: a YAML apply that succeeds, or a broken patch
+/// (endpoints/handlers/patch.go#L133, pkg/audit/context.go#L178-L185, plugin/pkg/audit/log/backend.go#L68-L78).
+fn is_lost(seen: &Exchange, attributes: &Attributes, level: Level) -> bool {
+    let is_patch = seen.request.headers.iter().any(|(name, value)| *name == "Content-Type" && value.contains("patch"));
+    let is_read = !matches!(seen.answer.status, Some(401 | 403 | 415));
+    let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(&seen.request.body).is_ok();
+    *attributes.verb == *"patch" && level >= Level::Request && is_patch && is_read && !is_json
 }
 
 /// One request, its answer and its events.
@@ -117,6 +115,16 @@ pub struct Exchange<'a> {
     pub request: &'a Request,
     pub answer: &'a Answer,
     pub events: &'a [Value],
+}
+
+/// The stages that there must be events of.
+pub fn stages(seen: &Exchange, verdict: &Verdict) -> Vec<Stage> {
+    let Verdict::Audited { attributes, level, omit_stages, .. } = verdict else { return Vec::new() };
+    let is_lost = is_lost(seen, attributes, *level);
+    let is_there = |stage: &&Stage| {
+        *level != Level::None && !omit_stages.contains(stage) && (!is_lost || **stage == Stage::RequestReceived)
+    };
+    stages_of(attributes).iter().filter(is_there).copied().collect()
 }
 
 /// What is different from the verdict. `full` is the same request in the run that records everything.
@@ -127,7 +135,7 @@ pub fn differences(seen: &Exchange, verdict: &Verdict, full: Option<&Exchange>) 
             found.push(format!("{what}: expected {expected}, seen {seen}"));
         }
     };
-    let expected: Value = verdict.stages().iter().map(|stage| format!("{stage:?}")).collect();
+    let expected: Value = stages(seen, verdict).iter().map(|stage| format!("{stage:?}")).collect();
     compare("stages", expected, seen.events.iter().map(|event| event["stage"].clone()).collect());
     if let Some(full) = full {
         compare("status, as where everything is recorded", full.answer.status.into(), seen.answer.status.into());
@@ -143,10 +151,10 @@ pub fn differences(seen: &Exchange, verdict: &Verdict, full: Option<&Exchange>) 
         let stage = event["stage"].as_str().unwrap_or_default().to_string();
         let mut compare = |what: &str, expected: Value, seen: Value| compare(&format!("{stage}: {what}"), expected, seen);
         let is_received = stage == "RequestReceived";
-        let is_final = stage == "ResponseComplete";
         compare("level", format!("{level:?}").into(), event["level"].clone());
         compare("verb", (&*attributes.verb).into(), event["verb"].clone());
-        compare("user", shown_user(attributes), event["user"].clone());
+        let user = &event["user"];
+        compare("user", shown_user(attributes), json!([user["username"], user["groups"]]));
         let full_event = full.and_then(|full| full.events.last()).unwrap_or(event);
         let sent = &full_event["requestObject"];
         compare("objectRef", object_ref(attributes, (!is_received).then_some(sent)), shown_ref(&event["objectRef"]));
@@ -154,18 +162,17 @@ pub fn differences(seen: &Exchange, verdict: &Verdict, full: Option<&Exchange>) 
         if has_status {
             compare("status", seen.answer.status.into(), event["responseStatus"]["code"].clone());
         }
-        // Bodies come at the end, and only where the server has them. A failed authentication ends when it is answered.
-        let is_end = is_final || attributes.user.is_none();
+        // Bodies come with the answer, and only where the server has them.
         for (body, from) in [("requestObject", Level::Request), ("responseObject", Level::RequestResponse)] {
             let there = &full_event[body];
-            let is_recorded = is_end && *level >= from && !there.is_null();
+            let is_recorded = !is_received && *level >= from && !there.is_null();
             compare(&format!("has {body}"), is_recorded.into(), (!event[body].is_null()).into());
             // A patch is recorded as it was sent (endpoints/handlers/patch.go#L133).
             let is_omitted = *omit_managed_fields && !(body == "requestObject" && *attributes.verb == *"patch");
             let has_managers = is_recorded && has_managed_fields(there) && !is_omitted;
             compare(&format!("{body} has managedFields"), has_managers.into(), has_managed_fields(&event[body]).into());
         }
-        if is_end && *level >= Level::Request {
+        if !is_received && *level >= Level::Request {
             let is_patch = *attributes.verb == *"patch";
             let expected = if *omit_managed_fields && !is_patch { without_managed_fields(sent) } else { sent.clone() };
             compare("requestObject", expected, event["requestObject"].clone());
@@ -182,18 +189,21 @@ pub fn undocumented(seen: &Exchange, verdict: &Verdict) -> Vec<String> {
     let is_write = matches!(&*attributes.verb, "create" | "update" | "patch" | "delete" | "deletecollection");
     let is_handled = attributes.is_resource_request && !is_long_running(attributes) && *attributes.api_group != *"absent.example.com";
     let mut found = Vec::new();
+    // The lists of groups, versions and resources are objects, though of no resource (endpoints/discovery).
+    let is_discovery = !attributes.is_resource_request && ["/api", "/apis"].iter().any(|root| attributes.path.trim_end_matches('/') == *root || attributes.path.starts_with(&format!("{root}/")));
     let has_body = !seen.request.body.is_empty();
+    let is_lost = is_lost(seen, attributes, Level::RequestResponse);
     if has("requestObject") && !(is_write && is_handled && has_body && attributes.user.is_some()) {
         found.push("a requestObject where none can be".to_string());
     }
-    if is_good && is_write && is_handled && has_body && !has("requestObject") {
+    if is_good && is_write && is_handled && has_body && !is_lost && !has("requestObject") {
         found.push("no requestObject of a write that was carried out".to_string());
     }
-    if is_good && is_handled && seen.request.method != "OPTIONS" && !has("responseObject") {
+    if is_good && (is_handled || is_discovery) && !is_lost && !has("responseObject") {
         found.push("no responseObject of an answer with one".to_string());
     }
-    if is_good && !is_handled && has("responseObject") {
-        found.push("a responseObject of a stream, a proxied answer or no resource".to_string());
+    if is_good && !is_handled && !is_discovery && has("responseObject") {
+        found.push("a responseObject of a stream, a proxied answer or plain text".to_string());
     }
     found
 }
@@ -228,10 +238,10 @@ pub fn own_difference(event: &Value, evaluator: &Evaluator) -> Option<Result<(),
 
 fn shown_user(attributes: &Attributes) -> Value {
     match &attributes.user {
-        None => serde_json::json!({}),
+        None => json!([null, null]),
         Some(user) => {
             let groups: Vec<&str> = user.groups.iter().map(|group| &**group).collect();
-            serde_json::json!({"username": &*user.name, "groups": groups})
+            json!([&*user.name, groups])
         }
     }
 }

@@ -84,7 +84,9 @@ impl Bench {
         let mut server = ApiServer::start(&self.programs, &self.credentials, &self.etcd, &policy.name, &file);
         let client = Client::new(&self.credentials, server.port);
         let is_ready = |answer: Answer| answer.status == Some(200);
+        let b = Instant::now();
         server.wait_for("readiness", || is_ready(client.send(&Request::probe(), "wait")));
+        eprintln!("READY {:?}", b.elapsed());
         let mut answers: Vec<Answer> = Vec::new();
         std::thread::scope(|scope| {
             let mut waiting = Vec::new();
@@ -97,7 +99,9 @@ impl Bench {
                     answers.push(Answer { status: None, text: String::new() });
                     waiting.push((index, scope.spawn(move || client.send(request, &audit_id(index)))));
                 } else {
+                    let begin = Instant::now();
                     answers.push(client.send(request, &audit_id(index)));
+                    if begin.elapsed() > Duration::from_millis(400) { eprintln!("SLOW {:?} {} {:?}", begin.elapsed(), request.method, request.target); }
                 }
             }
             for (index, thread) in waiting {
@@ -105,13 +109,20 @@ impl Bench {
             }
         });
         // An event of a stream comes when the server notices that nobody reads any more.
+        eprintln!("SENT {:?}", b.elapsed());
         let mut run = Run::read(&server.events, answers);
         let end = Instant::now() + EVENTS_LIMIT;
-        let has_all = |run: &Run| run.events.iter().zip(verdicts).all(|(events, verdict)| events.len() >= verdict.stages().len());
+        let has_all = |run: &Run| {
+            (0..verdicts.len()).all(|index| {
+                let seen = run.exchange(&self.requests[index], index);
+                seen.events.len() >= expect::stages(&seen, &verdicts[index]).len()
+            })
+        };
         while !has_all(&run) && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(100));
             run = Run::read(&server.events, run.answers);
         }
+        eprintln!("DONE {:?}", b.elapsed());
         run
     }
 }
@@ -209,7 +220,7 @@ fn every_event_is_as_the_policy_engine_says() {
         })
         .collect();
     let everything = policies::everything();
-    let verdicts = verdicts(&bench, &everything);
+    let verdicts = decided(&bench, &everything);
     let full = bench.run(&everything, &verdicts);
     let total = Mutex::new(Total::default());
     total.lock().unwrap().add(&bench, &everything, &verdicts, &full, None);
@@ -224,7 +235,7 @@ fn every_event_is_as_the_policy_engine_says() {
                 while let Some(policy) = { left.lock().unwrap().pop() } {
                     // Of one policy the command line is asked, of the others the library.
                     let is_by_program = policy.name == "names";
-                    let verdicts = if is_by_program { told(&bench, &policy) } else { verdicts(&bench, &policy) };
+                    let verdicts = if is_by_program { told(&bench, &policy) } else { decided(&bench, &policy) };
                     let run = bench.run(&policy, &verdicts);
                     total.lock().unwrap().add(&bench, &policy, &verdicts, &run, Some(&full));
                 }
@@ -232,7 +243,7 @@ fn every_event_is_as_the_policy_engine_says() {
         }
     });
     let total = total.into_inner().unwrap();
-    let shown = total.differences.iter().take(20).cloned().collect::<Vec<_>>().join("\n\n");
+    let shown = total.differences.iter().take(60).cloned().collect::<Vec<_>>().join("\n\n");
     assert!(total.differences.is_empty(), "{} differences:\n\n{shown}", total.differences.len());
     assert!(total.events > 0 && total.own_events > 0, "nothing was compared");
     eprintln!(
@@ -242,7 +253,7 @@ fn every_event_is_as_the_policy_engine_says() {
 }
 
 /// By the library.
-fn verdicts(bench: &Bench, policy: &Named) -> Vec<Verdict> {
+fn decided(bench: &Bench, policy: &Named) -> Vec<Verdict> {
     let loaded = policy::load(policy.text.as_bytes(), MINOR);
     let policy = loaded.policy.unwrap_or_else(|| panic!("{} is no policy: {:?}", policy.name, loaded.findings));
     let evaluator = Evaluator::new(&policy);

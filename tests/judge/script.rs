@@ -269,6 +269,8 @@ fn writes() -> Vec<Request> {
         patch("apply-patch+yaml", &format!("{x}?fieldManager=judge&force=true"), config_map("x")),
         patch("apply-patch+yaml", &format!("{A}/configmaps/applied?fieldManager=judge"), config_map("applied")),
         patch("apply-patch+yaml", &x, config_map("x")),
+        Request::new("PATCH", &format!("{A}/configmaps/yaml?fieldManager=judge"))
+            .typed("application/apply-patch+yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: yaml}\ndata: {k: v}\n"),
         patch("x-patch", &x, json!({})),
         patch("merge-patch+json", &x, json!({"data": {"m": "2"}})).by(BOB),
         Request::new("PATCH", &x).typed("application/merge-patch+json", "{"),

@@ -77,11 +77,11 @@ pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
-/// Authenticated by `--token-auth-file`: token, name, groups.
+/// Authenticated by `--token-auth-file`: token, name, groups. An empty column of groups is one group, without a name.
 pub const TOKENS: [(&str, &str, &[&str]); 4] = [
     ("token-of-root", "root", &["system:masters"]),
     ("token-of-alice", "alice", &["devs", "ops"]),
-    ("token-of-bob", "bob", &[]),
+    ("token-of-bob", "bob", &[""]),
     ("token-of-n1", "system:node:n1", &["system:nodes"]),
 ];
 /// Authenticated by a certificate.
