@@ -58,7 +58,8 @@ impl Client {
 
     pub fn send(&self, request: &Request, audit_id: &str) -> Answer {
         let Request { method, target, identity, headers, body, .. } = request;
-        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nAudit-ID: {audit_id}\r\n");
+        let mut head =
+            format!("{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nAudit-ID: {audit_id}\r\n");
         let token = match identity {
             Identity::Token(index) => Some(TOKENS[*index].0),
             Identity::Robot => Some(self.robot.get().expect("the robot's token was asked for first").as_str()),

@@ -15,7 +15,13 @@ use crate::script::Request;
 pub enum Verdict {
     /// It is answered before auditing.
     Unaudited(String),
-    Audited { attributes: Attributes<'static>, level: Level, omit_stages: Vec<Stage>, omit_managed_fields: bool, rule: Option<usize> },
+    Audited {
+        attributes: Attributes<'static>,
+        level: Level,
+        omit_stages: Vec<Stage>,
+        omit_managed_fields: bool,
+        rule: Option<usize>,
+    },
 }
 
 /// By the library.
@@ -149,7 +155,8 @@ pub fn differences(seen: &Exchange, verdict: &Verdict, full: Option<&Exchange>) 
     };
     for event in seen.events {
         let stage = event["stage"].as_str().unwrap_or_default().to_string();
-        let mut compare = |what: &str, expected: Value, seen: Value| compare(&format!("{stage}: {what}"), expected, seen);
+        let mut compare =
+            |what: &str, expected: Value, seen: Value| compare(&format!("{stage}: {what}"), expected, seen);
         let is_received = stage == "RequestReceived";
         compare("level", format!("{level:?}").into(), event["level"].clone());
         compare("verb", (&*attributes.verb).into(), event["verb"].clone());
@@ -187,10 +194,15 @@ pub fn undocumented(seen: &Exchange, verdict: &Verdict) -> Vec<String> {
     let has = |body: &str| !event[body].is_null();
     let is_good = seen.answer.status.is_some_and(|status| (200..300).contains(&status));
     let is_write = matches!(&*attributes.verb, "create" | "update" | "patch" | "delete" | "deletecollection");
-    let is_handled = attributes.is_resource_request && !is_long_running(attributes) && *attributes.api_group != *"absent.example.com";
+    let is_handled = attributes.is_resource_request
+        && !is_long_running(attributes)
+        && *attributes.api_group != *"absent.example.com";
     let mut found = Vec::new();
     // The lists of groups, versions and resources are objects, though of no resource (endpoints/discovery).
-    let is_discovery = !attributes.is_resource_request && ["/api", "/apis"].iter().any(|root| attributes.path.trim_end_matches('/') == *root || attributes.path.starts_with(&format!("{root}/")));
+    let is_discovery = !attributes.is_resource_request
+        && ["/api", "/apis"].iter().any(|root| {
+            attributes.path.trim_end_matches('/') == *root || attributes.path.starts_with(&format!("{root}/"))
+        });
     let has_body = !seen.request.body.is_empty();
     let is_lost = is_lost(seen, attributes, Level::RequestResponse);
     if has("requestObject") && !(is_write && is_handled && has_body && attributes.user.is_some()) {

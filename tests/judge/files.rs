@@ -55,7 +55,7 @@ const CHANGES: &[(&str, &str)] = &[
     ("- level: Request\n", "- null\n"), ("- level: Request\n", "- {}\n"), ("- level: Request\n", "- level: Request\n---\nrules: x\n"), ("- level: Request\n", "- level: Request\n...\n}{\n"),
     ("- level: Request\n", " - level: Request\n"), ("- level: Request\n", "-level: Request\n"), ("- level: Request\n", "- level: Request\nrules: []\n"), ("- level: Request\n", "- level: Request\u{0}\n"),
     ("audit.k8s.io/v1", "audit.k8s.io/v1beta1"), ("audit.k8s.io/v1", "v1"), ("audit.k8s.io/v1", "a/b/c"), ("audit.k8s.io/v1", "audit.k8s.io/__internal"), ("audit.k8s.io/v1", "1"),
-    ("apiVersion: audit.k8s.io/v1\n", ""), ("kind: Policy\n", ""), ("kind: Policy", "kind: policy"), ("kind: Policy", "kind: EventList"), ("kind: Policy", "kind: [Policy]"),
+    ("apiVersion: audit.k8s.io/v1\n", ""), ("kind: Policy\n", ""), ("kind: Policy", "kind: policy"), ("kind: Policy", "kind: EventList"), ("kind: Policy", "kind: Status"), ("kind: Policy", "kind: DeleteOptions"), ("kind: Policy", "kind: [Policy]"),
     ("apiVersion", "ApiVersion"), ("apiVersion: ", "---\n# c\napiVersion: "), ("apiVersion: ", "---\n---\napiVersion: "), ("apiVersion: ", "%YAML 1.2\n---\napiVersion: "),
     ("apiVersion: ", "\u{feff}apiVersion: "), ("{name: p}", "{name: 1}"), ("{name: p}", "{labels: {a: 1}}"), ("{name: p}", "{creationTimestamp: 2024-05-01}"), ("{name: p}", "{nome: p}"),
     ("\n", "\r\n"), ("\n", "\u{2028}"), ("rules:", "Rules:"), ("rules:", "x:\n- [.nan]\nrules:"), ("rules:", "rules: &a"),
@@ -118,7 +118,10 @@ fn kube_apiserver_starts_with_exactly_the_files_that_lint_calls_valid() {
                     let (name, text) = &files[index];
                     let said = said_about(&program, &credentials, &paths[index]);
                     if let Some(difference) = difference(text, valid[index], &said) {
-                        differences.lock().unwrap().push(format!("{name}\n{}\n{difference}", String::from_utf8_lossy(text)));
+                        differences
+                            .lock()
+                            .unwrap()
+                            .push(format!("{name}\n{}\n{difference}", String::from_utf8_lossy(text)));
                     }
                 }
             });
@@ -174,7 +177,8 @@ fn difference(text: &[u8], is_valid: bool, said: &Said) -> Option<String> {
     let loaded = load(text, MINOR);
     let Some(refusal) = refusal else {
         let warns = loaded.findings.iter().any(|finding| finding.severity == Severity::Warning);
-        return (warns != said.has_warned).then(|| format!("a warning: {warns}, of kube-apiserver: {}", said.has_warned));
+        return (warns != said.has_warned)
+            .then(|| format!("a warning: {warns}, of kube-apiserver: {}", said.has_warned));
     };
     let errors: Vec<_> = loaded.findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
     let ids: HashSet<&str> = errors.iter().map(|error| error.id).collect();
@@ -187,7 +191,9 @@ fn difference(text: &[u8], is_valid: bool, said: &Said) -> Option<String> {
         "no-rules" => ids.len() == 1,
         _ => true,
     };
-    let missing = errors.iter().find(|error| predicted(error.id) && !refusal.contains(&error.message));
+    // The scheme has the name of the file that made it, which depends on where kube-apiserver was built.
+    let words = |message: &str| message.split(" in scheme ").next().unwrap_or_default().to_string();
+    let missing = errors.iter().find(|error| predicted(error.id) && !refusal.contains(&words(&error.message)));
     missing.map(|error| format!("predicted {:?}\nsaid      {refusal:?}", error.message))
 }
 

@@ -28,10 +28,9 @@ pub fn policies(requests: &[Attributes], seed: u64) -> Vec<Named> {
         name: file.file_stem().unwrap().to_string_lossy().into_owned(),
         text: fs::read_to_string(file).unwrap(),
     });
-    let of_operator = presets().into_iter().map(|preset| Named {
-        name: preset.name.replace('.', "-"),
-        text: preset.text.to_string(),
-    });
+    let of_operator = presets()
+        .into_iter()
+        .map(|preset| Named { name: preset.name.replace('.', "-"), text: preset.text.to_string() });
     let generated = (seed..seed + 5).map(|seed| Named { name: format!("seed-{seed}"), text: policy(requests, seed) });
     by_hand.chain(of_operator).chain(generated).collect()
 }
@@ -93,7 +92,8 @@ fn rule(random: &mut Random, requests: &[Attributes]) -> Value {
         }
     } else if is_narrow {
         let path = &*request.path;
-        let cut = path.char_indices().map(|(at, _)| at).nth(random.below(path.chars().count() + 1)).unwrap_or(path.len());
+        let cut =
+            path.char_indices().map(|(at, _)| at).nth(random.below(path.chars().count() + 1)).unwrap_or(path.len());
         let urls = [path.to_string(), format!("{}*", &path[..cut]), format!("{path}*")];
         // Only what the file may hold: a path may have stars of its own, or none of the form.
         let is_url = |url: &&String| url.starts_with('/') && url.find('*').is_none_or(|at| at + 1 == url.len());
@@ -115,7 +115,8 @@ fn rule(random: &mut Random, requests: &[Attributes]) -> Value {
 
 fn entry(random: &mut Random, request: &Attributes) -> Value {
     let Attributes { api_group, resource, subresource, name, .. } = request;
-    let whole = if subresource.is_empty() { resource.to_string() } else { format!("{}/{}", &**resource, &**subresource) };
+    let whole =
+        if subresource.is_empty() { resource.to_string() } else { format!("{}/{}", &**resource, &**subresource) };
     let patterns = [
         whole.clone(),
         whole,

@@ -33,7 +33,9 @@ impl Identity {
         let (name, groups) = match self {
             Self::Token(index) => (TOKENS[index].1, TOKENS[index].2.to_vec()),
             Self::Carol => (CAROL.0, vec![CAROL.1]),
-            Self::Robot => ("system:serviceaccount:a:robot", vec!["system:serviceaccounts", "system:serviceaccounts:a"]),
+            Self::Robot => {
+                ("system:serviceaccount:a:robot", vec!["system:serviceaccounts", "system:serviceaccounts:a"])
+            }
             Self::Anonymous => ("system:anonymous", vec!["system:unauthenticated"]),
             Self::ForgedToken | Self::ForgedCertificate => return None,
         };
@@ -152,7 +154,18 @@ const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 /// Every request there is.
 pub fn requests(seed: u64) -> Vec<Request> {
     let mut random = Random::new(seed);
-    [setup(), writes(), subresources(), refusals(), impersonations(), reads(&mut random), odd_paths(), odd(&mut random), deletes()].concat()
+    [
+        setup(),
+        writes(),
+        subresources(),
+        refusals(),
+        impersonations(),
+        reads(&mut random),
+        odd_paths(),
+        odd(&mut random),
+        deletes(),
+    ]
+    .concat()
 }
 
 /// What the others find: two namespaces and something in them, a custom resource, an API that is served elsewhere and is not there.
@@ -181,11 +194,18 @@ fn setup() -> Vec<Request> {
     vec![
         post("/api/v1/namespaces", object("v1", "Namespace", "a")),
         post("/api/v1/namespaces", object("v1", "Namespace", "b")),
-        post(&format!("{RBAC}/clusterroles"), with(object("rbac.authorization.k8s.io/v1", "ClusterRole", "judge"), "rules", rule)),
+        post(
+            &format!("{RBAC}/clusterroles"),
+            with(object("rbac.authorization.k8s.io/v1", "ClusterRole", "judge"), "rules", rule),
+        ),
         post(&format!("{RBAC}/clusterrolebindings"), with(with(binding, "subjects", subject), "roleRef", role)),
         post(
             "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
-            with(object("apiextensions.k8s.io/v1", "CustomResourceDefinition", "widgets.judge.example.com"), "spec", definition),
+            with(
+                object("apiextensions.k8s.io/v1", "CustomResourceDefinition", "widgets.judge.example.com"),
+                "spec",
+                definition,
+            ),
         ),
         post(
             "/apis/apiregistration.k8s.io/v1/apiservices",
@@ -227,7 +247,9 @@ fn writes() -> Vec<Request> {
     generated["metadata"] = json!({"generateName": "g-"});
     let big = with(config_map("big"), "data", json!({"k": "b".repeat(200_000)}));
     let too_big = "x".repeat(4 << 20);
-    let review = |group: &str, kind: &str, spec: Value| with(json!({"apiVersion": format!("{group}.k8s.io/v1"), "kind": kind}), "spec", spec);
+    let review = |group: &str, kind: &str, spec: Value| {
+        with(json!({"apiVersion": format!("{group}.k8s.io/v1"), "kind": kind}), "spec", spec)
+    };
     vec![
         put(&x, with_managers.clone()),
         put(&x, with_managers.clone()).by(ALICE),
@@ -245,12 +267,16 @@ fn writes() -> Vec<Request> {
         post(&configmaps, object("v2", "ConfigMap", "c2")),
         post("/api/v1/namespaces/none/configmaps", config_map("x")),
         post("/api/v1/configmaps", config_map("x")),
-        post("/api/v1/namespaces", with(object("v1", "Namespace", ""), "metadata", json!({"name": "c", "namespace": "zzz"}))),
+        post(
+            "/api/v1/namespaces",
+            with(object("v1", "Namespace", ""), "metadata", json!({"name": "c", "namespace": "zzz"})),
+        ),
         Request::new("POST", &configmaps).typed("application/json", "{"),
         Request::new("POST", &configmaps).typed("application/json", "null"),
         Request::new("POST", &configmaps).typed("application/xml", "<a/>"),
         Request::new("POST", &configmaps),
-        Request::new("POST", &configmaps).typed("application/yaml", "{apiVersion: v1, kind: ConfigMap, metadata: {name: from-yaml}}"),
+        Request::new("POST", &configmaps)
+            .typed("application/yaml", "{apiVersion: v1, kind: ConfigMap, metadata: {name: from-yaml}}"),
         Request::new("POST", &configmaps).typed("application/vnd.kubernetes.protobuf", "k8s\0\n"),
         post(&format!("{configmaps}?fieldValidation=Strict"), with(config_map("z"), "unknown", json!(1))),
         post(&format!("{configmaps}?fieldValidation=x"), config_map("z")),
@@ -269,8 +295,10 @@ fn writes() -> Vec<Request> {
         patch("apply-patch+yaml", &format!("{x}?fieldManager=judge&force=true"), config_map("x")),
         patch("apply-patch+yaml", &format!("{A}/configmaps/applied?fieldManager=judge"), config_map("applied")),
         patch("apply-patch+yaml", &x, config_map("x")),
-        Request::new("PATCH", &format!("{A}/configmaps/yaml?fieldManager=judge"))
-            .typed("application/apply-patch+yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: yaml}\ndata: {k: v}\n"),
+        Request::new("PATCH", &format!("{A}/configmaps/yaml?fieldManager=judge")).typed(
+            "application/apply-patch+yaml",
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: yaml}\ndata: {k: v}\n",
+        ),
         patch("x-patch", &x, json!({})),
         patch("merge-patch+json", &x, json!({"data": {"m": "2"}})).by(BOB),
         Request::new("PATCH", &x).typed("application/merge-patch+json", "{"),
@@ -283,11 +311,33 @@ fn writes() -> Vec<Request> {
         post(WIDGETS, json!({"kind": "Widget"})),
         post("/apis/absent.example.com/v1/namespaces/a/things", json!({"metadata": {"name": "t"}})),
         post("/apis/none.example.com/v1/namespaces/a/things", json!({"metadata": {"name": "t"}})),
-        post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review("authorization", "SelfSubjectAccessReview", json!({"nonResourceAttributes": {"path": "/", "verb": "get"}}))).by(ALICE),
-        post("/apis/authentication.k8s.io/v1/tokenreviews", review("authentication", "TokenReview", json!({"token": "t"}))),
-        post("/apis/authentication.k8s.io/v1/selfsubjectreviews", json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"})).by(Identity::Carol),
-        post("/apis/coordination.k8s.io/v1/namespaces/kube-system/leases", object("coordination.k8s.io/v1", "Lease", "leader")),
-        put("/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/leader", object("coordination.k8s.io/v1", "Lease", "leader")).by(NODE),
+        post(
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            review(
+                "authorization",
+                "SelfSubjectAccessReview",
+                json!({"nonResourceAttributes": {"path": "/", "verb": "get"}}),
+            ),
+        )
+        .by(ALICE),
+        post(
+            "/apis/authentication.k8s.io/v1/tokenreviews",
+            review("authentication", "TokenReview", json!({"token": "t"})),
+        ),
+        post(
+            "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+            json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}),
+        )
+        .by(Identity::Carol),
+        post(
+            "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases",
+            object("coordination.k8s.io/v1", "Lease", "leader"),
+        ),
+        put(
+            "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/leader",
+            object("coordination.k8s.io/v1", "Lease", "leader"),
+        )
+        .by(NODE),
         post(&format!("{A}/events"), with(object("v1", "Event", "e"), "involvedObject", json!({"namespace": "a"}))),
         post("/healthz", json!({})),
         put("/version", json!({})),
@@ -305,8 +355,10 @@ fn subresources() -> Vec<Request> {
     let binding = |name: &str| with(object("v1", "Binding", name), "target", json!({"kind": "Node", "name": "n1"}));
     let eviction = object("policy/v1", "Eviction", "q");
     let ephemeral = json!({"spec": {"ephemeralContainers": [{"name": "e", "image": "i"}]}});
-    let finalize = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "b"}, "spec": {"finalizers": []}});
-    let upgrade = |request: Request| request.with("Upgrade", "SPDY/3.1").with("X-Stream-Protocol-Version", "v4.channel.k8s.io");
+    let finalize =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "b"}, "spec": {"finalizers": []}});
+    let upgrade =
+        |request: Request| request.with("Upgrade", "SPDY/3.1").with("X-Stream-Protocol-Version", "v4.channel.k8s.io");
     vec![
         get(&format!("{p}/status")),
         patch("merge-patch+json", &format!("{p}/status"), json!({"status": {"phase": "Running"}})).by(NODE),
@@ -350,7 +402,11 @@ fn subresources() -> Vec<Request> {
         post(&format!("{p}/binding"), binding("p")),
         post(&format!("{A}/bindings"), binding("p")),
         post(&format!("{A}/bindings"), binding("p")).by(BOB),
-        post(&format!("{A}/serviceaccounts/robot/token"), json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}})).by(NODE),
+        post(
+            &format!("{A}/serviceaccounts/robot/token"),
+            json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}),
+        )
+        .by(NODE),
         post(&format!("{A}/serviceaccounts/none/token"), json!({})),
         patch("strategic-merge-patch+json", &format!("{p}/ephemeralcontainers"), ephemeral.clone()),
         patch("merge-patch+json", &format!("{p}/ephemeralcontainers"), ephemeral).by(ALICE),
@@ -372,7 +428,13 @@ fn subresources() -> Vec<Request> {
 /// Answered by the server's filters, before or instead of a handler.
 fn refusals() -> Vec<Request> {
     let mut found = Vec::new();
-    for target in ["/api/v1/namespaces/a/pods", "/api/v1/nodes/n1", "/version", "/healthz", "/api/v1/namespaces/a/pods?watch=1&timeoutSeconds=1"] {
+    for target in [
+        "/api/v1/namespaces/a/pods",
+        "/api/v1/nodes/n1",
+        "/version",
+        "/healthz",
+        "/api/v1/namespaces/a/pods?watch=1&timeoutSeconds=1",
+    ] {
         for identity in [Identity::ForgedToken, Identity::ForgedCertificate, Identity::Anonymous, BOB] {
             found.push(get(target).by(identity));
         }
@@ -380,7 +442,10 @@ fn refusals() -> Vec<Request> {
     found.extend([
         get("/api/v1/pods").by(Identity::ForgedToken).with("Impersonate-User", "bob"),
         get("/api/v1/pods").by(Identity::Anonymous).with("Authorization", "Basic Ym9iOmJvYg=="),
-        get("/api/v1/pods").by(Identity::Anonymous).with("X-Remote-User", "root").with("X-Remote-Group", "system:masters"),
+        get("/api/v1/pods")
+            .by(Identity::Anonymous)
+            .with("X-Remote-User", "root")
+            .with("X-Remote-Group", "system:masters"),
         get("/api/v1/pods?timeout=x"),
         get("/api/v1/pods?timeout=x").by(ALICE),
         get("/api/v1/pods?timeout=x").by(Identity::ForgedToken),
@@ -426,7 +491,9 @@ fn impersonations() -> Vec<Request> {
         get(&target).with("Impersonate-Uid", "1"),
         get("/healthz").with("Impersonate-User", "bob"),
         get("/metrics").with("Impersonate-User", "bob"),
-        get("/api/v1/pods?watch=1&timeoutSeconds=1").with("Impersonate-User", "alice").with("Impersonate-Group", "devs"),
+        get("/api/v1/pods?watch=1&timeoutSeconds=1")
+            .with("Impersonate-User", "alice")
+            .with("Impersonate-Group", "devs"),
         delete(&target).with("Impersonate-User", "bob"),
         post(&format!("{A}/configmaps"), config_map("as-nobody")).with("Impersonate-User", "nobody"),
         get(&format!("{A}/pods/p/log")).with("Impersonate-User", "bob"),
@@ -452,20 +519,37 @@ fn reads(random: &mut Random) -> Vec<Request> {
         "/", "/none", "/.well-known/openid-configuration", "/openid/v1/jwks", "/statusz", "/flagz",
     ];
     const QUERIES: &[&str] = &[
-        "limit=2", "fieldSelector=metadata.name%3Dx", "fieldSelector=metadata.name=x,metadata.namespace=a", "labelSelector=a%3Db",
-        "limit=x", "resourceVersion=0", "labelSelector=(", "fieldSelector=metadata.name!=x", "continue=x", "pretty=true",
-        "watch=false", "includeObject=Object",
+        "limit=2",
+        "fieldSelector=metadata.name%3Dx",
+        "fieldSelector=metadata.name=x,metadata.namespace=a",
+        "labelSelector=a%3Db",
+        "limit=x",
+        "resourceVersion=0",
+        "labelSelector=(",
+        "fieldSelector=metadata.name!=x",
+        "continue=x",
+        "pretty=true",
+        "watch=false",
+        "includeObject=Object",
     ];
     const WATCHES: &[&str] = &[
-        "watch=1&timeoutSeconds=1", "watch=true&timeoutSeconds=1&fieldSelector=metadata.name%3Dx", "watch=&timeoutSeconds=1",
-        "watch=no&timeoutSeconds=1&allowWatchBookmarks=true", "watch=1&timeoutSeconds=x", "watch=1&timeoutSeconds=1&labelSelector=((",
+        "watch=1&timeoutSeconds=1",
+        "watch=true&timeoutSeconds=1&fieldSelector=metadata.name%3Dx",
+        "watch=&timeoutSeconds=1",
+        "watch=no&timeoutSeconds=1&allowWatchBookmarks=true",
+        "watch=1&timeoutSeconds=x",
+        "watch=1&timeoutSeconds=1&labelSelector=((",
     ];
     const ACCEPTS: &[&str] = &[
-        "application/json;as=Table;v=v1;g=meta.k8s.io", "application/vnd.kubernetes.protobuf", "application/yaml",
-        "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json", "application/cbor",
+        "application/json;as=Table;v=v1;g=meta.k8s.io",
+        "application/vnd.kubernetes.protobuf",
+        "application/yaml",
+        "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json",
+        "application/cbor",
         "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io,application/json",
     ];
-    const WHO: &[Identity] = &[ROOT, ROOT, ALICE, ALICE, Identity::Carol, Identity::Robot, BOB, NODE, Identity::Anonymous];
+    const WHO: &[Identity] =
+        &[ROOT, ROOT, ALICE, ALICE, Identity::Carol, Identity::Robot, BOB, NODE, Identity::Anonymous];
     let mut found = Vec::new();
     for target in TARGETS {
         let join = if target.contains('?') { '&' } else { '?' };
@@ -509,7 +593,8 @@ fn odd_paths() -> Vec<Request> {
         "/apis/absent.example.com", "/apis/judge.example.com/v1/namespaces/a/widgets/w/", "/apis/judge.example.com/v1//namespaces/a/widgets",
     ];
     let by = [ROOT, ALICE, ROOT, BOB];
-    let mut found: Vec<Request> = TARGETS.iter().zip(by.iter().cycle()).map(|(target, by)| get(target).by(*by)).collect();
+    let mut found: Vec<Request> =
+        TARGETS.iter().zip(by.iter().cycle()).map(|(target, by)| get(target).by(*by)).collect();
     found.extend([
         Request::new("OPTIONS", "*"),
         Request::new("HEAD", "/api/v1/namespaces/a/pods"),
