@@ -23,7 +23,7 @@ demo-down: ## End the demo
 	$(TESTBED) down
 
 .PHONY: test
-test: test-fast test-e2e ## Every test there is, the real control plane included
+test: test-fast test-judge test-e2e ## Every test there is, the real control plane included
 
 .PHONY: test-fast
 test-fast: fmt-check lint generated unit test-upstream deny chart ## What needs no cluster
@@ -31,6 +31,11 @@ test-fast: fmt-check lint generated unit test-upstream deny chart ## What needs 
 .PHONY: test-upstream
 test-upstream: ## The policy engine against kube-apiserver's own code, over generated input (UPSTREAM_SCALE=10: ten times as much)
 	cargo test --locked --features upstream --test upstream -- --nocapture
+
+.PHONY: test-judge
+test-judge: ## The policy engine against the audit log of a real kube-apiserver (JUDGE_SEED=2: other policies and requests)
+	tests/testbed/build
+	cargo test --locked --features e2e --test judge -- --nocapture
 
 .PHONY: test-e2e
 test-e2e: image ## The whole chain on the real control plane; takes it down at the end
