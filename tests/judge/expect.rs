@@ -10,35 +10,30 @@ use serde_json::{Value, json};
 use crate::exchange::Answer;
 use crate::script::Request;
 
-/// The policy engine's word on a request.
+/// The policy engine's word on a request; or why it is answered before auditing.
+pub type Verdict = Result<Audited, String>;
+
 #[derive(Clone, Debug, PartialEq)]
-pub enum Verdict {
-    /// It is answered before auditing.
-    Unaudited(String),
-    Audited {
-        attributes: Attributes<'static>,
-        level: Level,
-        omit_stages: Vec<Stage>,
-        omit_managed_fields: bool,
-        rule: Option<usize>,
-    },
+pub struct Audited {
+    pub attributes: Attributes<'static>,
+    pub level: Level,
+    pub omit_stages: Vec<Stage>,
+    pub omit_managed_fields: bool,
+    pub rule: Option<usize>,
 }
 
 /// By the library.
 pub fn verdict(request: &Request, evaluator: &Evaluator) -> Verdict {
-    let mut attributes = match attributes(&request.method, &request.target) {
-        Ok(attributes) => attributes,
-        Err(why) => return Verdict::Unaudited(why.to_string()),
-    };
+    let mut attributes = attributes(&request.method, &request.target).map_err(|why| why.to_string())?;
     attributes.user = user(request, &attributes);
     let decision = evaluator.decide(&attributes);
-    Verdict::Audited {
+    Ok(Audited {
         level: decision.level,
         omit_stages: decision.omit_stages.to_vec(),
         omit_managed_fields: decision.omit_managed_fields,
         rule: decision.rule,
         attributes,
-    }
+    })
 }
 
 /// As the policy sees it: a request with a timeout that cannot be read is refused before anybody asks who sent it
@@ -125,7 +120,7 @@ pub struct Exchange<'a> {
 
 /// The stages that there must be events of.
 pub fn stages(seen: &Exchange, verdict: &Verdict) -> Vec<Stage> {
-    let Verdict::Audited { attributes, level, omit_stages, .. } = verdict else { return Vec::new() };
+    let Ok(Audited { attributes, level, omit_stages, .. }) = verdict else { return Vec::new() };
     let is_lost = is_lost(seen, attributes, *level);
     let is_there = |stage: &&Stage| {
         *level != Level::None && !omit_stages.contains(stage) && (!is_lost || **stage == Stage::RequestReceived)
@@ -146,10 +141,10 @@ pub fn differences(seen: &Exchange, verdict: &Verdict, full: Option<&Exchange>) 
     if let Some(full) = full {
         compare("status, as where everything is recorded", full.answer.status.into(), seen.answer.status.into());
     }
-    let Verdict::Audited { attributes, level, omit_managed_fields, .. } = verdict else {
+    let Ok(Audited { attributes, level, omit_managed_fields, .. }) = verdict else {
         // net/http or an early filter has answered.
         let status = seen.answer.status;
-        let is_refused = status.is_none_or(|status| status >= 400) || seen.request.method == "OPTIONS";
+        let is_refused = status.is_none_or(|status| status >= 400) || seen.request.target == "*";
         compare("refused", true.into(), is_refused.into());
         return found;
     };
@@ -190,7 +185,7 @@ pub fn differences(seen: &Exchange, verdict: &Verdict, full: Option<&Exchange>) 
 
 /// In the run that records everything: bodies are where the documentation has them.
 pub fn undocumented(seen: &Exchange, verdict: &Verdict) -> Vec<String> {
-    let (Verdict::Audited { attributes, .. }, Some(event)) = (verdict, seen.events.last()) else { return Vec::new() };
+    let (Ok(Audited { attributes, .. }), Some(event)) = (verdict, seen.events.last()) else { return Vec::new() };
     let has = |body: &str| !event[body].is_null();
     let is_good = seen.answer.status.is_some_and(|status| (200..300).contains(&status));
     let is_write = matches!(&*attributes.verb, "create" | "update" | "patch" | "delete" | "deletecollection");

@@ -13,29 +13,23 @@ mod files;
 #[expect(dead_code, reason = "the comparison with upstream's code uses the rest")]
 mod generate;
 mod policies;
+mod run;
 mod script;
 mod server;
+mod told;
 
 use std::collections::BTreeSet;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use audit_operator::api::{Level, Stage};
 use audit_operator::policy::{self, Attributes, Evaluator};
-use serde_json::{Value, json};
 
-use exchange::{Answer, Client};
-use expect::{Exchange, Verdict};
+use expect::Verdict;
 use policies::Named;
-use script::Request;
-use server::{ApiServer, Credentials, Etcd};
+use run::{Bench, Run};
+use server::{Credentials, Etcd};
 
 const MINOR: u32 = 36;
-/// Longer than an event is on its way after its request has ended.
-const EVENTS_LIMIT: Duration = Duration::from_secs(15);
 /// Servers at a time: one starts while another answers.
 const SERVERS: usize = 2;
 
@@ -46,104 +40,6 @@ fn setting(name: &str) -> Option<String> {
 
 pub fn seed() -> u64 {
     setting("JUDGE_SEED").map_or(1, |seed| seed.parse().expect("JUDGE_SEED is a number"))
-}
-
-/// One policy's run.
-struct Run {
-    answers: Vec<Answer>,
-    /// Of each request.
-    events: Vec<Vec<Value>>,
-    /// Of requests that the server made itself, or we while we waited for something.
-    others: Vec<Value>,
-}
-
-impl Run {
-    fn exchange<'a>(&'a self, request: &'a Request, index: usize) -> Exchange<'a> {
-        Exchange { request, answer: &self.answers[index], events: &self.events[index] }
-    }
-}
-
-struct Bench {
-    programs: PathBuf,
-    credentials: Credentials,
-    etcd: Etcd,
-    requests: Vec<Request>,
-}
-
-impl Bench {
-    #[expect(clippy::disallowed_methods, reason = "a test writes its own files")]
-    fn policy_file(&self, policy: &Named) -> PathBuf {
-        let file = self.credentials.directory.join(format!("{}.yaml", policy.name));
-        std::fs::write(&file, &policy.text).unwrap();
-        file
-    }
-
-    /// Sends everything to a server with this policy.
-    fn run(&self, policy: &Named, verdicts: &[Verdict]) -> Run {
-        let file = self.policy_file(policy);
-        let mut server = ApiServer::start(&self.programs, &self.credentials, &self.etcd, &policy.name, &file);
-        let client = Client::new(&self.credentials, server.port);
-        let is_ready = |answer: Answer| answer.status == Some(200);
-        server.wait_for("readiness", || is_ready(client.send(&Request::probe(), "wait")));
-        let mut answers: Vec<Answer> = Vec::new();
-        std::thread::scope(|scope| {
-            let mut waiting = Vec::new();
-            for (index, request) in self.requests.iter().enumerate() {
-                let client = &client;
-                if let Some(status) = request.until {
-                    server.wait_for(&request.target, || client.send(request, "wait").status == Some(status));
-                }
-                if request.is_waiting {
-                    answers.push(Answer { status: None, text: String::new() });
-                    waiting.push((index, scope.spawn(move || client.send(request, &audit_id(index)))));
-                } else {
-                    answers.push(client.send(request, &audit_id(index)));
-                }
-            }
-            for (index, thread) in waiting {
-                answers[index] = thread.join().unwrap();
-            }
-        });
-        // An event of a stream comes when the server notices that nobody reads any more.
-        let mut run = Run::read(&server.events, answers);
-        let end = Instant::now() + EVENTS_LIMIT;
-        let has_all = |run: &Run| {
-            (0..verdicts.len()).all(|index| {
-                let seen = run.exchange(&self.requests[index], index);
-                seen.events.len() >= expect::stages(&seen, &verdicts[index]).len()
-            })
-        };
-        while !has_all(&run) && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(100));
-            run = Run::read(&server.events, run.answers);
-        }
-        run
-    }
-}
-
-fn audit_id(index: usize) -> String {
-    format!("judge-{index}")
-}
-
-impl Run {
-    fn read(file: &Path, answers: Vec<Answer>) -> Self {
-        let text = std::fs::read_to_string(file).unwrap_or_default();
-        let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
-        let mut events = vec![Vec::new(); answers.len()];
-        let mut others = Vec::new();
-        for line in whole.lines() {
-            let event: Value = serde_json::from_str(line).unwrap();
-            let index = event["auditID"]
-                .as_str()
-                .and_then(|id| id.strip_prefix("judge-"))
-                .and_then(|id| id.parse::<usize>().ok());
-            match index {
-                Some(index) => events[index].push(event),
-                None => others.push(event),
-            }
-        }
-        Self { answers, events, others }
-    }
 }
 
 /// What was compared, and what was not the same.
@@ -170,10 +66,7 @@ impl Total {
             if full.is_none() {
                 found.extend(expect::undocumented(&seen, verdict));
             }
-            let rule = match verdict {
-                Verdict::Audited { rule, .. } => *rule,
-                Verdict::Unaudited(_) => None,
-            };
+            let rule = verdict.as_ref().ok().and_then(|audited| audited.rule);
             hit.extend(rule);
             self.events += seen.events.len();
             if !found.is_empty() {
@@ -233,7 +126,11 @@ fn every_event_is_as_the_policy_engine_says() {
                 while let Some(policy) = { left.lock().unwrap().pop() } {
                     // Of one policy the command line is asked, of the others the library.
                     let is_by_program = policy.name == "names";
-                    let verdicts = if is_by_program { told(&bench, &policy) } else { decided(&bench, &policy) };
+                    let verdicts = if is_by_program {
+                        told::told(&bench.requests, &bench.policy_file(&policy))
+                    } else {
+                        decided(&bench, &policy)
+                    };
                     let run = bench.run(&policy, &verdicts);
                     total.lock().unwrap().add(&bench, &policy, &verdicts, &run, Some(&full));
                 }
@@ -262,76 +159,4 @@ fn decided(bench: &Bench, policy: &Named) -> Vec<Verdict> {
     let policy = loaded.policy.unwrap_or_else(|| panic!("{} is no policy: {:?}", policy.name, loaded.findings));
     let evaluator = Evaluator::new(&policy);
     bench.requests.iter().map(|request| expect::verdict(request, &evaluator)).collect()
-}
-
-/// By the command line: `policy request`, and what it answers to `policy eval`.
-fn told(bench: &Bench, policy: &Named) -> Vec<Verdict> {
-    let questions = bench.requests.iter().map(|request| json!({"method": request.method, "url": request.target}));
-    let derived = ask(&["request"], questions);
-    let text = |record: &Value, field: &str| record[field].as_str().unwrap_or_default().to_string();
-    let found: Vec<Result<Attributes, String>> = bench
-        .requests
-        .iter()
-        .zip(&derived)
-        .map(|(request, record)| {
-            if let Some(why) = record["error"].as_str() {
-                return Err(why.to_string());
-            }
-            let found = Attributes {
-                user: None,
-                verb: text(record, "verb").into(),
-                namespace: text(record, "namespace").into(),
-                api_group: text(record, "apiGroup").into(),
-                api_version: text(record, "apiVersion").into(),
-                resource: text(record, "resource").into(),
-                subresource: text(record, "subresource").into(),
-                name: text(record, "name").into(),
-                is_resource_request: record["isResourceRequest"] == true,
-                path: text(record, "path").into(),
-            };
-            Ok(Attributes { user: expect::user(request, &found), ..found })
-        })
-        .collect();
-    let records = derived.iter().zip(&found).filter_map(|(record, found)| {
-        let mut record = record.clone();
-        record["resourceRequest"] = record["isResourceRequest"].take();
-        let user = found.as_ref().ok()?.user.as_ref();
-        record["user"] = user.map_or(
-            Value::Null,
-            |user| json!({"name": &*user.name, "groups": user.groups.iter().map(|group| &**group).collect::<Vec<_>>()}),
-        );
-        Some(record)
-    });
-    let file = bench.policy_file(policy).display().to_string();
-    let mut decisions = ask(&["eval", "--policy", &file, "--attributes", "-"], records).into_iter();
-    let verdicts = found.into_iter().map(|found| match found {
-        Err(why) => Verdict::Unaudited(why),
-        Ok(attributes) => {
-            let decision = decisions.next().expect("an answer to every record");
-            Verdict::Audited {
-                attributes,
-                level: serde_json::from_value::<Level>(decision["level"].clone()).unwrap(),
-                omit_stages: serde_json::from_value::<Vec<Stage>>(decision["omitStages"].clone()).unwrap(),
-                omit_managed_fields: decision["omitManagedFields"] == true,
-                rule: decision["rule"].as_u64().map(|rule| usize::try_from(rule).unwrap()),
-            }
-        }
-    });
-    verdicts.collect()
-}
-
-fn ask(args: &[&str], records: impl Iterator<Item = Value>) -> Vec<Value> {
-    let input: String = records.map(|record| format!("{record}\n")).collect();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_audit-operator"))
-        .args([&["policy"], args, &["--output", "json"]].concat())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()).unwrap());
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap();
-    assert!(output.status.success(), "policy {args:?} failed");
-    String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

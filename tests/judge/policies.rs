@@ -80,7 +80,7 @@ fn rule(random: &mut Random, requests: &[Attributes]) -> Value {
         constraints += 1;
     }
     // A rule for everything would leave nothing for those behind it.
-    let is_narrow = constraints < 2 || random.one_in(2);
+    let is_narrow = constraints < 2 || !random.one_in(6);
     if request.is_resource_request && is_narrow {
         let entry = entry(random, request);
         let has_namespaces = random.one_in(4);
