@@ -103,7 +103,8 @@ fn stages_of(attributes: &Attributes) -> &'static [Stage] {
 
 /// Whether the events of a request's answer are lost: from the level Request on, kube-apiserver holds a patch as it was sent for the
 /// JSON of its event, and then cannot write the event when the patch is none: a YAML apply that succeeds, or a broken patch
-/// (endpoints/handlers/patch.go#L133, pkg/audit/context.go#L178-L185, plugin/pkg/audit/log/backend.go#L68-L78).
+/// (endpoints/handlers/patch.go#L133, pkg/audit/context.go#L178-L185, plugin/pkg/audit/log/backend.go#L68-L78). 1.37 refuses or
+/// converts such a patch first (kubernetes/kubernetes#139419).
 fn is_lost(seen: &Exchange, attributes: &Attributes, level: Level) -> bool {
     let is_patch = seen.request.headers.iter().any(|(name, value)| *name == "Content-Type" && value.contains("patch"));
     let is_read = !matches!(seen.answer.status, Some(401 | 403 | 415));

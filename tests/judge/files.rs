@@ -87,7 +87,7 @@ fn files() -> Vec<(String, Vec<u8>)> {
     });
     let presets = presets().into_iter().map(|preset| (preset.name.to_string(), preset.text.into()));
     let mut random = Random::new(seed());
-    let generated = (0..40).map(|index| (format!("generated {index}"), generate::policy_text(&mut random)));
+    let generated = (0..25).map(|index| (format!("generated {index}"), generate::policy_text(&mut random)));
     std::iter::once(("the policy itself".to_string(), BASE.into()))
         .chain(changed)
         .chain(whole)

@@ -31,7 +31,7 @@ pub fn policies(requests: &[Attributes], seed: u64) -> Vec<Named> {
     let of_operator = presets()
         .into_iter()
         .map(|preset| Named { name: preset.name.replace('.', "-"), text: preset.text.to_string() });
-    let generated = (seed..seed + 5).map(|seed| Named { name: format!("seed-{seed}"), text: policy(requests, seed) });
+    let generated = (seed..seed + 4).map(|seed| Named { name: format!("seed-{seed}"), text: policy(requests, seed) });
     by_hand.chain(of_operator).chain(generated).collect()
 }
 
