@@ -158,7 +158,7 @@ fn said_about(program: &Path, credentials: &Credentials, policy: &Path) -> Said 
     let mut args = server::api_server_args(credentials, "http://127.0.0.1:1", &name, server::free_port(), policy);
     args.push("--audit-webhook-config-file=/nonexistent".into());
     let mut process = Process::start(program, &args, policy.with_extension("log"));
-    server::wait_until("the end of kube-apiserver", LIMIT, || process.has_ended());
+    server::wait_until(|| "the end of kube-apiserver".into(), LIMIT, || process.has_ended());
     let log = process.said();
     let error = log.lines().rev().find_map(|line| line.split_once("\"command failed\" err="));
     let (_, error) = error.unwrap_or_else(|| panic!("kube-apiserver has not said why it ended:\n{log}"));

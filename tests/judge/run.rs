@@ -1,5 +1,6 @@
 //! One policy, one kube-apiserver, every request: the answers and the events.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -51,14 +52,21 @@ impl Bench {
         let mut server = ApiServer::start(&self.programs, &self.credentials, &self.etcd, &policy.name, &file);
         let client = Client::new(&self.credentials, server.port);
         let is_ready = |answer: Answer| answer.status == Some(200);
-        server.wait_for("readiness", || is_ready(client.send(&Request::probe(), "wait")));
+        server.wait_for(|| "readiness".into(), || is_ready(client.send(&Request::probe(), "wait")));
         let mut answers: Vec<Answer> = Vec::new();
         std::thread::scope(|scope| {
             let mut waiting = Vec::new();
             for (index, request) in self.requests.iter().enumerate() {
                 let client = &client;
                 if let Some(status) = request.until {
-                    server.wait_for(&request.target, || client.send(request, "wait").status == Some(status));
+                    let last = RefCell::new(String::new());
+                    let what =
+                        || format!("{status} for {} {}, instead of {}", request.method, request.target, last.borrow());
+                    server.wait_for(what, || {
+                        let answer = client.send(request, "wait");
+                        *last.borrow_mut() = answer.text;
+                        answer.status == Some(status)
+                    });
                 }
                 if request.is_waiting {
                     answers.push(Answer { status: None, text: String::new() });

@@ -155,7 +155,7 @@ const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 pub fn requests(seed: u64) -> Vec<Request> {
     let mut random = Random::new(seed);
     [
-        setup(),
+        setup().into_iter().map(repeated).collect(),
         writes(),
         subresources(),
         refusals(),
@@ -166,6 +166,12 @@ pub fn requests(seed: u64) -> Vec<Request> {
         deletes(),
     ]
     .concat()
+}
+
+/// A server that has much else to do refuses, for a while, what it will take: so it is asked until the object is there, and once more.
+fn repeated(request: Request) -> Request {
+    let is_object = request.method == "POST" && !request.target.ends_with("/token");
+    if is_object { request.until(409) } else { request }
 }
 
 /// What the others find: two namespaces and something in them, a custom resource, an API that is served elsewhere and is not there.
@@ -261,6 +267,9 @@ fn writes() -> Vec<Request> {
         put(&format!("{x}?dryRun=some"), config_map("x")),
         post(&format!("{configmaps}?dryRun=All"), generated),
         post(&configmaps, big),
+        post(&format!("{A}/pods?dryRun=All"), pod("dry")),
+        post(&format!("{A}/secrets?dryRun=All"), object("v1", "Secret", "dry")),
+        post("/apis/apps/v1/namespaces/a/deployments?dryRun=All", deployment("dry")),
         Request::new("POST", &configmaps).typed("application/json", too_big),
         post(&configmaps, config_map("x")),
         post(&configmaps, config_map("")),

@@ -22,10 +22,10 @@ pub fn programs() -> PathBuf {
 }
 
 /// Polls until it is so.
-pub fn wait_until(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool) {
+pub fn wait_until(what: impl Fn() -> String, limit: Duration, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + limit;
     while !is_so() {
-        assert!(Instant::now() < end, "{what}: not within {limit:?}");
+        assert!(Instant::now() < end, "{}: not within {limit:?}", what());
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -215,7 +215,7 @@ impl ApiServer {
         Self { port, events, process: Process::start(&programs.join("kube-apiserver"), &args, log) }
     }
 
-    pub fn wait_for(&mut self, what: &str, is_so: impl Fn() -> bool) {
+    pub fn wait_for(&mut self, what: impl Fn() -> String, is_so: impl Fn() -> bool) {
         wait_until(what, START_LIMIT, || {
             assert!(!self.process.has_ended(), "kube-apiserver has ended:\n{}", self.process.said());
             is_so()
