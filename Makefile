@@ -35,7 +35,7 @@ test-upstream: ## The policy engine against kube-apiserver's own code, over gene
 .PHONY: test-judge
 test-judge: ## The policy engine against the audit log of a real kube-apiserver (JUDGE_SEED=2: other policies and requests)
 	tests/testbed/build
-	cargo test --locked --features e2e --test judge -- --nocapture
+	cargo test --locked --features e2e --test judge -- --test-threads=1 --nocapture
 
 .PHONY: test-e2e
 test-e2e: image ## The whole chain on the real control plane; takes it down at the end
