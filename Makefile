@@ -23,7 +23,7 @@ demo-down: ## End the demo
 	$(TESTBED) down
 
 .PHONY: test
-test: test-fast test-e2e ## Every test there is, the real control plane included
+test: test-fast test-judge test-e2e ## Every test there is, the real control plane included
 
 .PHONY: test-fast
 test-fast: fmt-check lint generated unit test-upstream deny chart ## What needs no cluster
@@ -42,6 +42,11 @@ fuzz: ## Mutated inputs (TARGET=manifest, policy, url or request; SECONDS=600 SE
 	binary=$$(ls -t target/torture/deps/it-* | grep -v '\.d$$' | head -1); ulimit -v 4000000; \
 	  FUZZ_TARGET=$(or $(filter manifest policy url request,$(TARGET)),manifest) FUZZ_SECONDS=$(or $(SECONDS),600) \
 	  SEED=$(SEED) FROM=$(FROM) CASES=$(CASES) $$binary --ignored --nocapture mutations_for_a_while
+
+.PHONY: test-judge
+test-judge: ## The policy engine against the audit log of a real kube-apiserver (JUDGE_SEED=2: other policies and requests)
+	tests/testbed/build
+	cargo test --locked --features e2e --test judge -- --test-threads=1 --nocapture
 
 .PHONY: test-e2e
 test-e2e: image ## The whole chain on the real control plane, and a dozen faults; takes it down at the end

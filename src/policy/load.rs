@@ -22,6 +22,15 @@ use crate::api::{GroupResources, PolicyRule};
 pub const MAX_BYTES: usize = 1 << 20;
 
 const API_VERSION: &str = "audit.k8s.io/v1";
+/// What else upstream has under this version, and what it has under any: decoded, and then not converted to a policy
+/// (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/apis/audit/v1/register.go#L52-L61, apimachinery
+/// pkg/apis/meta/v1/register.go#L66-L86).
+#[rustfmt::skip]
+const OTHER_KINDS: [&str; 10] = [
+    "Event", "EventList", "PolicyList", "WatchEvent", "ListOptions", "GetOptions", "DeleteOptions", "CreateOptions",
+    "UpdateOptions", "PatchOptions",
+];
+const UNVERSIONED_KINDS: [&str; 5] = ["Status", "APIVersions", "APIGroupList", "APIGroup", "APIResourceList"];
 
 /// A policy file, read.
 #[derive(Debug)]
@@ -158,10 +167,15 @@ fn type_of(tree: &Tree) -> Result<(), Wrong> {
         quoted(shown),
         quoted(version.1)
     );
+    let unconverted = format!("converting (v1.{shown}) to (audit.Policy): unknown conversion");
     let write_version = || format!("write apiVersion: {API_VERSION}");
     match version.1 {
         API_VERSION if is_policy => Ok(()),
-        API_VERSION => wrong(kind, KIND, "kind", unregistered, "write kind: Policy".into(), false),
+        API_VERSION => {
+            let is_known = OTHER_KINDS.contains(&kind.1) || UNVERSIONED_KINDS.contains(&kind.1);
+            let message = if is_known { unconverted } else { unregistered };
+            wrong(kind, KIND, "kind", message, "write kind: Policy".into(), false)
+        }
         "" | "/" | "audit.k8s.io/" | "audit.k8s.io/__internal" => {
             let message = format!("unknown group version field audit.k8s.io/__internal, Kind={shown} in policy");
             wrong(version, stanza::API_VERSION, "apiVersion", message, write_version(), is_policy)
