@@ -100,7 +100,12 @@ async fn bring_about(
     if let Some(change) = locked.journal()?.unconfirmed() {
         say(&format!("Taking up the change to {} that was not finished.", plan::name(change.target.as_ref())));
     } else {
-        let plan = plan::plan(desired, &node::observe(host, content)?);
+        let mut plan = plan::plan(desired, &node::observe(host, content)?);
+        if let Plan::Nothing(plan::Idle::Unseen(unseen)) = &plan
+            && node::adopt(&locked, unseen).await?
+        {
+            plan = Plan::Nothing(plan::Idle::AsDesired);
+        }
         let code = show(&plan)?;
         let Plan::Change(steps) = plan else { return Ok(code) };
         node::stage(&locked, &steps)?;

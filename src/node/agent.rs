@@ -24,7 +24,7 @@ use super::metrics::Metrics;
 use super::report::{Known, differs, report};
 use super::sinks::{Found, Sinks};
 use super::state::{self, State};
-use super::{observe, process, remove_unused, stage};
+use super::{adopt, keep_files, observe, process, remove_unused, stage};
 use crate::api::{CredentialsRef, NodeAudit, NodeAuditSpec, NodeAuditStatus, Reason};
 use crate::journal::{Cause, Journal, Stage};
 use crate::outage::{Clients, Outage, clients, is_outage};
@@ -267,7 +267,7 @@ impl Agent {
             .unwrap_or_default();
         let status = report(&known, &old, process::clock().wall);
         self.metrics.observe(&known, &status);
-        let is_settling = matches!(known.plan, Ok(Plan::Nothing(plan::Idle::Settling { .. })));
+        let is_settling = matches!(known.plan, Ok(Plan::Nothing(plan::Idle::Settling { .. } | plan::Idle::Unseen(_))));
         self.write(&old, status).await?;
         Ok(is_busy || is_settling)
     }
@@ -300,8 +300,19 @@ impl Agent {
             let Some(locked) = self.state.try_lock().map_err(Error::State)? else { return Ok(plan) };
             tracing::info!(target = %plan::name(steps.change.target.as_ref()), "staging a change");
             stage(&locked, steps).map_err(|error| Failed::Refused(unusable(&error)))?;
-        } else if plan == Plan::Nothing(plan::Idle::AsDesired) {
-            self.remove_unused(revision.as_ref())?;
+        } else if let Plan::Nothing(plan::Idle::AsDesired | plan::Idle::Unseen(_)) = &plan {
+            let Some(locked) = self.state.try_lock().map_err(Error::State)? else { return Ok(plan) };
+            if let Some(revision) = &revision {
+                keep_files(&locked, revision).map_err(|error| Failed::Refused(unusable(&error.into())))?;
+            }
+            if let Plan::Nothing(plan::Idle::Unseen(unseen)) = &plan
+                && !adopt(&locked, unseen).await.map_err(|error| Failed::Refused(unusable(&error)))?
+            {
+                return Ok(plan);
+            }
+            let confirmed = locked.journal().map_err(Error::State)?.confirmed.map(|confirmed| confirmed.revision);
+            remove_unused(&locked, revision.as_ref(), confirmed.as_ref()).map_err(Error::File)?;
+            return Ok(Plan::Nothing(plan::Idle::AsDesired));
         }
         Ok(plan)
     }
@@ -390,14 +401,6 @@ impl Agent {
             locked.record(&journal)?;
         }
         Ok(locked.host.remove(GUARD_MANIFEST)?)
-    }
-
-    /// Removes what neither runs nor is wanted.
-    fn remove_unused(&self, wanted: Option<&Revision>) -> Result<(), Failed> {
-        let Some(locked) = self.state.try_lock().map_err(Error::State)? else { return Ok(()) };
-        let confirmed = locked.journal().map_err(Error::State)?.confirmed;
-        let confirmed = confirmed.map(|confirmed| confirmed.revision);
-        Ok(remove_unused(&locked, wanted, confirmed.as_ref()).map_err(Error::File)?)
     }
 
     /// Probes the sinks, once an interval. Only a node that runs the wanted Revision can be asked whether it delivers.

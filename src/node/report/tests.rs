@@ -10,7 +10,7 @@ fn clock(second: u32) -> Value {
 fn journal(stage: &str, changed: Value) -> Journal {
     let sha = "0123456789ab";
     let mut change = json!({
-        "number": 1, "target": "r-0123456789", "setupGeneration": 1, "before": sha, "after": sha, "argvBefore": [], "argvAfter": [],
+        "number": 1, "target": "r-0123456789", "setupGeneration": 1, "before": sha, "after": sha, "ours": sha, "argvBefore": [], "argvAfter": [],
         "probe": {"host": "127.0.0.1", "port": 6443}, "podsBefore": [], "rollout": {}, "stage": stage, "staged": clock(0),
         "begun": null, "rollback": null, "cause": null, "finished": null,
     });
