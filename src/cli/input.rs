@@ -17,7 +17,6 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
 use crate::api::{AuditSetup, Reason};
-use crate::policy::message_of;
 use crate::validate::{
     Capabilities, Fit, Problem, References, ValidPolicy, ValidSetup, fit, needs, validate, validate_policy,
 };
@@ -318,6 +317,21 @@ fn parse<T: DeserializeOwned>(document: &Document, snippet: Snippet) -> anyhow::
         }
         anyhow!(out)
     })
+}
+
+/// The parser's message without its place, on one line.
+fn message_of(error: &serde_saphyr::Error) -> String {
+    let text = error.without_snippet().to_string();
+    let text = text.lines().next().unwrap_or_default();
+    // "error: line 5 column 10: unknown variant …" and " at line 5, column 10" repeat the place.
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let text = match text.split_once(": ") {
+        Some((place, rest)) if place.starts_with("line ") => rest,
+        _ => text,
+    };
+    // So does advice for programmers.
+    let end = [" at line ", ", set DuplicateKeyPolicy"].iter().filter_map(|rest| text.find(rest)).min();
+    text[..end.unwrap_or(text.len())].to_string()
 }
 
 /// `1.36`, `v1.36` or `v1.36.3`: the minor version.

@@ -26,7 +26,7 @@ pub(super) struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Tell whether kube-apiserver would start with a policy file, and what it would complain about.
+    /// Tell whether kube-apiserver would start with a policy file, and what it would do with it that is hardly meant.
     Lint(lint::Args),
     /// Decide about requests as kube-apiserver would: level, omitted stages, and the rule that decides.
     Eval(eval::Args),

@@ -53,11 +53,11 @@ impl User<'static> {
     ///
     /// kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/authentication: group/authenticated_group_adder.go#L38-L58,
     /// request/anonymous/anonymous.go#L28-L55, serviceaccount/util.go#L84-L109.
-    pub fn authenticated(name: &str, given: &[String]) -> Self {
+    pub fn authenticated(name: &str, given: &[&str]) -> Self {
         const AUTHENTICATED: &str = "system:authenticated";
         const UNAUTHENTICATED: &str = "system:unauthenticated";
-        let mut groups: Vec<String> = given.to_vec();
-        let is_anonymous = name == "system:anonymous" || given.iter().any(|group| group == UNAUTHENTICATED);
+        let mut groups: Vec<String> = given.iter().map(|group| group.to_string()).collect();
+        let is_anonymous = name == "system:anonymous" || given.contains(&UNAUTHENTICATED);
         let mut add = |group: String| {
             if !groups.contains(&group) {
                 groups.push(group);
@@ -141,8 +141,7 @@ mod tests {
             ("system:serviceaccount:a:", &[], &["system:authenticated"]),
             ("system:serviceaccount:a:b:c", &[], &["system:authenticated"]),
         ] {
-            let given: Vec<_> = given.iter().map(|group| group.to_string()).collect();
-            let user = User::authenticated(name, &given);
+            let user = User::authenticated(name, given);
             assert_eq!(user.groups.iter().map(|group| &**group).collect::<Vec<_>>(), want, "{name} {given:?}");
         }
     }

@@ -107,21 +107,15 @@ fn request_response() -> Level {
 impl By {
     fn user(self) -> Option<User<'static>> {
         let (name, groups): (_, &[&str]) = match self {
-            Self::Person => ("alice", &["developers", "system:authenticated"]),
-            Self::Administrator => ("kubernetes-admin", &["kubeadm:cluster-admins", "system:authenticated"]),
-            Self::Workload => (
-                "system:serviceaccount:shop:web",
-                &["system:serviceaccounts", "system:serviceaccounts:shop", "system:authenticated"],
-            ),
-            Self::Controller => (
-                "system:serviceaccount:kube-system:replicaset-controller",
-                &["system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"],
-            ),
-            Self::Kubelet => ("system:node:worker-1", &["system:nodes", "system:authenticated"]),
-            Self::Anonymous => ("system:anonymous", &["system:unauthenticated"]),
+            Self::Person => ("alice", &["developers"]),
+            Self::Administrator => ("kubernetes-admin", &["kubeadm:cluster-admins"]),
+            Self::Workload => ("system:serviceaccount:shop:web", &[]),
+            Self::Controller => ("system:serviceaccount:kube-system:replicaset-controller", &[]),
+            Self::Kubelet => ("system:node:worker-1", &["system:nodes"]),
+            Self::Anonymous => ("system:anonymous", &[]),
             Self::Nobody => return None,
         };
-        Some(User { name: name.into(), groups: groups.iter().map(|group| (*group).into()).collect() })
+        Some(User::authenticated(name, groups))
     }
 }
 

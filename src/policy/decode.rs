@@ -157,7 +157,7 @@ impl<T: Fields> Target for T {
     fn fill(&mut self, decoder: &mut Decoder, id: ValueId) {
         self.set_place(decoder.tree.place(id));
         match decoder.tree.value(id) {
-            Value::Null => decoder.null(id),
+            Value::Null => decoder.null(id, "an object"),
             Value::Map(entries) => {
                 let mut known: Vec<&str> = Vec::new();
                 for (key, value) in entries {
@@ -183,7 +183,7 @@ impl Target for Word {
     fn fill(&mut self, decoder: &mut Decoder, id: ValueId) {
         self.place = decoder.tree.place(id);
         match decoder.tree.value(id) {
-            Value::Null => decoder.null(id),
+            Value::Null => decoder.null(id, "a string"),
             Value::Text(text) => self.text.clone_from(text),
             _ => decoder.mismatch(id, "a string"),
         }
@@ -216,7 +216,7 @@ impl<T: Target + Default> Target for List<T> {
         match decoder.tree.value(id) {
             Value::Null => {
                 *self = Self { place: self.place, ..Self::default() };
-                decoder.null(id);
+                decoder.null(id, "a list");
             }
             Value::List(children) => {
                 if children.is_empty() {
@@ -462,13 +462,13 @@ impl Decoder<'_> {
         target.fill(self, id);
     }
 
-    /// Null is the same as nothing, which looks different.
-    fn null(&mut self, id: ValueId) {
+    /// Null is the same as nothing, which looks different. An empty file is told as such.
+    fn null(&mut self, id: ValueId, wanted: &str) {
         let written = self.tree.written(id).unwrap_or("null");
-        if self.traps.len() == MAX_FINDINGS {
+        if self.traps.len() == MAX_FINDINGS || self.path.is_empty() {
             return;
         }
-        let message = format!("{} is null to kube-apiserver, not a string", quoted(written));
+        let message = format!("{} is null to kube-apiserver, not {wanted}", quoted(written));
         self.traps.push(Finding::new(NULL_VALUE, self.tree.place(id), self.path.clone(), message));
     }
 

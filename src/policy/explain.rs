@@ -150,7 +150,7 @@ fn entry_mismatch(entry: &GroupResources, request: &Attributes) -> Fit {
 }
 
 /// `pods/*` is also for the Pods themselves: nothing asks for a subresource there.
-fn matches_resource(pattern: &str, request: &Attributes) -> bool {
+pub(super) fn matches_resource(pattern: &str, request: &Attributes) -> bool {
     let Attributes { resource, subresource, .. } = request;
     pattern == "*"
         || pattern == combined(request)

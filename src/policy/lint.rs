@@ -52,7 +52,6 @@ pub fn lint(text: &[u8], terms: &Terms) -> Linted {
     // A file that does not start is corrected first: what its rules would do is not known before.
     if let Some(policy) = &policy {
         findings.extend(lint_policy(policy, &places, terms));
-        findings.extend(folded_lists(policy, &places));
     }
     findings.sort_by_key(|finding| (finding.place, std::cmp::Reverse(finding.severity)));
     Linted { policy, findings }
@@ -152,22 +151,6 @@ impl Linter<'_> {
         finding.notes = self.rules(takers, &levels);
         self.add(finding);
     }
-}
-
-/// `- a` and a deeper `- b` below it.
-fn folded_lists(policy: &Policy, places: &Places) -> Vec<Finding> {
-    let mut found = Vec::new();
-    for (i, rule) in policy.rules.iter().enumerate() {
-        rule.each_name(|name| {
-            let text = rule.name(name);
-            if text.contains(" - ") && found.len() < MAX_OF_STANZA {
-                let path = format!("rules[{i}].{name}");
-                let message = format!("{} is one string to every YAML parser", super::quoted(text));
-                found.push(Finding::new(stanza::FOLDED_LIST, places.of(&path), path, message));
-            }
-        });
-    }
-    found
 }
 
 #[cfg(test)]

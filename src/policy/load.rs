@@ -86,7 +86,7 @@ pub(super) fn examine(text: &[u8], minor: u32) -> Examined {
         Err(Wrong { finding, is_policy: true }) => vec![*finding],
     };
     let Decoded { policy: raw, mut findings, mut traps, places } = decode(&tree);
-    traps.extend(tree.traps.iter().map(|trap| Finding { path: String::new(), ..trap.clone() }));
+    traps.extend(tree.traps);
     let is_error = |finding: &&Finding| finding.severity == Severity::Error;
     let mistyped: HashSet<String> = findings.iter().filter(is_error).map(|finding| finding.path.clone()).collect();
     findings.extend(type_findings);

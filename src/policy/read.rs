@@ -50,21 +50,6 @@ pub fn read(text: &str) -> Result<Policy, ReadError> {
     Ok(examined.policy.expect("a level or a stage that is none was found"))
 }
 
-/// The parser's message without its place, on one line.
-pub(crate) fn message_of(error: &serde_saphyr::Error) -> String {
-    let text = error.without_snippet().to_string();
-    let text = text.lines().next().unwrap_or_default();
-    // "error: line 5 column 10: unknown variant …" and " at line 5, column 10" repeat the place.
-    let text = text.strip_prefix("error: ").unwrap_or(text);
-    let text = match text.split_once(": ") {
-        Some((place, rest)) if place.starts_with("line ") => rest,
-        _ => text,
-    };
-    // So does advice for programmers.
-    let end = [" at line ", ", set DuplicateKeyPolicy"].iter().filter_map(|rest| text.find(rest)).min();
-    text[..end.unwrap_or(text.len())].to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,7 +88,11 @@ mod tests {
                 rules("- level: None\n  namespaces: [a, 1_000]\n"),
                 "line 5, column 19: \"1_000\" is a number to kube-apiserver",
             ),
-            (rules("- level: None\n  users:\n  - ~\n"), "line 6, column 5: \"~\" is null to kube-apiserver"),
+            (
+                rules("- level: None\n  users:\n  - ~\n"),
+                "line 6, column 5: \"~\" is null to kube-apiserver, not a string",
+            ),
+            (rules("- level: None\n  users: ~\n"), "line 5, column 10: \"~\" is null to kube-apiserver, not a list"),
             (
                 rules("- level: None\n  omitStages: [RequestRecieved]\n"),
                 "line 5, column 16: rules[0].omitStages[0]: Invalid value: \"RequestRecieved\"",

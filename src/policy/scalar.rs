@@ -1,7 +1,7 @@
-//! What kube-apiserver takes a YAML scalar for.
+//! What kube-apiserver takes a YAML scalar for, and kubectl too.
 //!
-//! Its parser is go.yaml.in/yaml/v2, so YAML 1.1: `on`, `y` and `1_000` are no strings (resolve.go#L21-L196). Where it wants a
-//! string, such a scalar stops it.
+//! Their parser is go.yaml.in/yaml/v2, so YAML 1.1: `on`, `y` and `1_000` are no strings (resolve.go#L21-L196). Where kube-apiserver
+//! wants a string, such a scalar stops it.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -9,7 +9,7 @@ use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 
 /// A scalar and its type.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Scalar {
+pub(crate) enum Scalar {
     Null,
     Bool(bool),
     Int(i64),
@@ -51,7 +51,7 @@ pub(super) fn resolve(tag: &[u8], text: &str) -> Result<Scalar, String> {
 }
 
 /// A plain scalar without a tag. A timestamp is a string.
-fn plain(text: &str) -> Scalar {
+pub(crate) fn plain(text: &str) -> Scalar {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Scalar::Null,
         "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {

@@ -7,4 +7,5 @@ mod manifest_cases;
 mod mutate;
 mod mutations;
 mod policy;
+mod random;
 mod render_cases;

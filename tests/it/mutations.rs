@@ -13,7 +13,8 @@ use audit_operator::policy::{self, Evaluator};
 use audit_operator::validate::{Capabilities, References, validate};
 
 use crate::manifest_cases::{intent, pod, unmounted};
-use crate::mutate::{Random, YAML_TOKENS, files, mutated};
+use crate::mutate::{YAML_TOKENS, files, mutated};
+use crate::random::Random;
 
 const MAX_TIME: Duration = Duration::from_secs(1);
 
@@ -222,7 +223,7 @@ fn run(name: &str, seed: u64, from: u64, cases: u64, time: Duration) {
     let mut outcomes = std::collections::BTreeMap::<_, u64>::new();
     let (began, mut told, mut slowest) = (Instant::now(), Instant::now(), Duration::ZERO);
     for case in from..from.saturating_add(cases) {
-        let input = mutated(&mut Random(seed ^ case.wrapping_mul(0xD134_2543_DE82_EF95)), &corpus, tokens);
+        let input = mutated(&mut Random::new(seed ^ case.wrapping_mul(0xD134_2543_DE82_EF95)), &corpus, tokens);
         let start = cpu_time();
         let outcome = std::panic::catch_unwind(|| run(&input)).unwrap_or_else(|_| {
             panic!("TARGET={name} SEED={seed} FROM={case} CASES=1:\n{}", String::from_utf8_lossy(&input))

@@ -4,7 +4,7 @@
 //! an event follows from how kube-apiserver answers; the run in which everything is recorded tells what it has to record.
 
 use audit_operator::api::{Level, Stage};
-use audit_operator::policy::{Attributes, Evaluator, attributes};
+use audit_operator::policy::{self, Attributes, Evaluator, User, attributes};
 use serde_json::{Value, json};
 
 use crate::exchange::Answer;
@@ -38,7 +38,7 @@ pub fn verdict(request: &Request, evaluator: &Evaluator) -> Verdict {
 
 /// As the policy sees it: a request with a timeout that cannot be read is refused before anybody asks who sent it
 /// (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/endpoints/filters/request_deadline.go#L64-L80).
-pub fn user(request: &Request, attributes: &Attributes) -> Option<audit_operator::policy::User<'static>> {
+pub fn user(request: &Request, attributes: &Attributes) -> Option<User<'static>> {
     if has_bad_timeout(request) && !is_long_running(attributes) { None } else { request.identity.user() }
 }
 
@@ -81,24 +81,10 @@ fn is_duration(text: &str) -> bool {
     is_any
 }
 
-/// kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/server/filters/longrunning.go#L28-L41, with kube-apiserver's verbs and subresources.
+/// Whether the answer to a request goes on: for whoever is authenticated, its beginning is an event.
 fn is_long_running(attributes: &Attributes) -> bool {
-    matches!(&*attributes.verb, "watch" | "proxy")
-        || (attributes.is_resource_request
-            && matches!(&*attributes.subresource, "attach" | "exec" | "proxy" | "log" | "portforward"))
-        || (!attributes.is_resource_request && attributes.path.starts_with("/debug/pprof/"))
-}
-
-/// The stages of a request, if none were omitted. Where authentication fails nothing is received, only answered
-/// (endpoints/filters/authn_audit.go#L33-L56).
-fn stages_of(attributes: &Attributes) -> &'static [Stage] {
-    match attributes.user {
-        None => &[Stage::ResponseStarted],
-        Some(_) if is_long_running(attributes) => {
-            &[Stage::RequestReceived, Stage::ResponseStarted, Stage::ResponseComplete]
-        }
-        Some(_) => &[Stage::RequestReceived, Stage::ResponseComplete],
-    }
+    let asked = Attributes { user: Some(User::default()), ..attributes.clone() };
+    policy::stages(&asked).contains(&Stage::ResponseStarted)
 }
 
 /// Whether the events of a request's answer are lost: from the level Request on, kube-apiserver holds a patch as it was sent for the
@@ -126,7 +112,7 @@ pub fn stages(seen: &Exchange, verdict: &Verdict) -> Vec<Stage> {
     let is_there = |stage: &&Stage| {
         *level != Level::None && !omit_stages.contains(stage) && (!is_lost || **stage == Stage::RequestReceived)
     };
-    stages_of(attributes).iter().filter(is_there).copied().collect()
+    policy::stages(attributes).iter().filter(is_there).copied().collect()
 }
 
 /// What is different from the verdict. `full` is the same request in the run that records everything.
@@ -235,9 +221,7 @@ pub fn own_difference(event: &Value, evaluator: &Evaluator) -> Option<Result<(),
     };
     let groups = event["user"]["groups"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let groups = groups.map(|group| group.to_string().into()).collect();
-    attributes.user = event["user"]["username"]
-        .as_str()
-        .map(|name| audit_operator::policy::User { name: name.to_string().into(), groups });
+    attributes.user = event["user"]["username"].as_str().map(|name| User { name: name.to_string().into(), groups });
     let decision = evaluator.decide(&attributes);
     let is_omitted = decision.omit_stages.iter().any(|stage| format!("{stage:?}") == text("stage"));
     let is_same = format!("{:?}", decision.level) == text("level") && !is_omitted;

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use audit_operator::policy::{Severity, load, presets};
 use serde_json::Value;
 
-use crate::generate::{self, Random};
+use crate::generate;
+use crate::random::Random;
 use crate::server::{self, Credentials, Process};
 use crate::{MINOR, seed};
 

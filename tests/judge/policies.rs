@@ -6,7 +6,7 @@ use std::path::Path;
 use audit_operator::policy::{Attributes, presets};
 use serde_json::{Value, json};
 
-use crate::generate::Random;
+use crate::random::Random;
 
 pub struct Named {
     /// Good for a file name.

@@ -5,7 +5,8 @@
 use audit_operator::policy::{User, attributes};
 use serde_json::{Value, json};
 
-use crate::generate::{self, Random};
+use crate::generate;
+use crate::random::Random;
 use crate::server::{CAROL, TOKENS};
 
 /// Whose credentials a request carries.
@@ -30,17 +31,14 @@ const NODE: Identity = Identity::Token(3);
 impl Identity {
     /// As kube-apiserver knows it; none where it cannot be authenticated.
     pub fn user(self) -> Option<User<'static>> {
-        let (name, groups) = match self {
-            Self::Token(index) => (TOKENS[index].1, TOKENS[index].2.to_vec()),
-            Self::Carol => (CAROL.0, vec![CAROL.1]),
-            Self::Robot => {
-                ("system:serviceaccount:a:robot", vec!["system:serviceaccounts", "system:serviceaccounts:a"])
-            }
-            Self::Anonymous => ("system:anonymous", vec!["system:unauthenticated"]),
+        let (name, groups): (_, &[&str]) = match self {
+            Self::Token(index) => (TOKENS[index].1, TOKENS[index].2),
+            Self::Carol => (CAROL.0, &[CAROL.1]),
+            Self::Robot => ("system:serviceaccount:a:robot", &[]),
+            Self::Anonymous => ("system:anonymous", &[]),
             Self::ForgedToken | Self::ForgedCertificate => return None,
         };
-        let everybody = (self != Self::Anonymous).then_some("system:authenticated");
-        Some(User { name: name.into(), groups: groups.into_iter().chain(everybody).map(Into::into).collect() })
+        Some(User::authenticated(name, groups))
     }
 }
 

@@ -15,10 +15,12 @@ mod judge;
 mod manifests;
 #[path = "../it/mutate.rs"]
 mod mutate;
+#[path = "../it/random.rs"]
+mod random;
 
 use audit_operator::policy::{self, Attributes, Evaluator, Policy, Severity};
-use generate::Random;
 use judge::Judge;
+use random::Random;
 use serde_json::{Value, json};
 
 const MINOR: u32 = 36;

@@ -8,7 +8,8 @@ use audit_operator::revision::RevisionId;
 use serde_json::{Value, json};
 
 use crate::judge::{self, Judge};
-use crate::mutate::{Random, YAML_TOKENS, files, mutated};
+use crate::mutate::{YAML_TOKENS, files, mutated};
+use crate::random::Random;
 use crate::{PORTION, count, generated, setting};
 
 const DRAIN_FLAG: &str = "shutdown-watch-termination-grace-period";
@@ -33,7 +34,7 @@ fn intent() -> Intent {
 }
 
 fn manifest_text(random: &mut Random, corpus: &[Vec<u8>]) -> Option<String> {
-    if random.below(2) == 0 {
+    if random.one_in(2) {
         return String::from_utf8(mutated(random, corpus, YAML_TOKENS)).ok();
     }
     let tape: Vec<u8> = (0..random.below(900)).map(|_| u8::try_from(random.below(256)).unwrap()).collect();
@@ -110,7 +111,7 @@ fn edited_manifests_are_to_the_kubelet_what_they_should_be() {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/manifest");
     let corpus = [files(&cases, "in.yaml"), files(&cases, "want.yaml")].concat();
     let mut judge = Judge::start();
-    let mut random = Random(setting("UPSTREAM_SEED"));
+    let mut random = Random::new(setting("UPSTREAM_SEED"));
     let (mut compared, mut unread, mut found) = (0, 0, Vec::new());
     while compared < count(1_000) && found.len() < 5 {
         let texts = (0..PORTION).filter_map(|_| manifest_text(&mut random, &corpus));

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use granit_parser::{Event, Parser, ScalarStyle, Span};
 use serde_json::{Map, Number, Value};
 
+use crate::policy::scalar::{Scalar, plain};
+
 /// Line and column, from 1.
 pub(super) type Place = (u64, u64);
 
@@ -62,10 +64,7 @@ impl<'a> Reader<'a> {
                     Some(tag) if tag.is_yaml_core_schema_tag("str") => false,
                     Some(_) => return None,
                 };
-                if is_plain && is_beyond_json(&text) {
-                    return None;
-                }
-                (if is_plain { plain(&text) } else { Value::String(text.into_owned()) }, anchor)
+                (if is_plain { json_of(&text)? } else { Value::String(text.into_owned()) }, anchor)
             }
             Event::SequenceStart(_, anchor, None) => {
                 let mut items = Vec::new();
@@ -100,7 +99,7 @@ impl<'a> Reader<'a> {
                     let is_merge = is_plain && name == "<<";
                     // A key that is no text becomes one.
                     let name = match plain(&name) {
-                        Value::Bool(value) if is_plain => value.to_string(),
+                        Scalar::Bool(value) if is_plain => value.to_string(),
                         _ => name.into_owned(),
                     };
                     (name, span, is_merge)
@@ -135,63 +134,19 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What a scalar without quotes is (go.yaml.in/yaml/v2@v2.4.3 resolve.go#L32-L50 and L86-L197).
-fn plain(text: &str) -> Value {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
-        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => return Value::Bool(true),
-        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
-            return Value::Bool(false);
-        }
-        _ => {}
-    }
-    // Only these first characters make the parser try numbers.
-    let may_be_number = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'));
-    let number =
-        may_be_number.then(|| text.replace('_', "")).and_then(|digits| integer(&digits).or_else(|| float(&digits)));
-    number.map_or_else(|| Value::String(text.to_string()), Value::Number)
-}
-
-/// Infinite, or no number.
-fn is_beyond_json(text: &str) -> bool {
-    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    matches!(unsigned, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN")
-}
-
-/// Go's `strconv.ParseInt(text, 0, 64)` and `ParseUint`.
-fn integer(text: &str) -> Option<Number> {
-    let (sign, unsigned) = match text.as_bytes().first()? {
-        b'-' => ("-", &text[1..]),
-        b'+' => ("", &text[1..]),
-        _ => ("", text),
-    };
-    let lower = unsigned.to_ascii_lowercase();
-    let (digits, radix) = match lower.as_bytes() {
-        [b'0', b'x', ..] => (&lower[2..], 16),
-        [b'0', b'o', ..] => (&lower[2..], 8),
-        [b'0', b'b', ..] => (&lower[2..], 2),
-        [b'0', _, ..] => (&lower[1..], 8),
-        _ => (&lower[..], 10),
-    };
-    if !digits.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-        return None;
-    }
-    let signed = i64::from_str_radix(&format!("{sign}{digits}"), radix).map(Number::from);
-    signed.ok().or_else(|| u64::from_str_radix(digits, radix).ok().filter(|_| sign.is_empty()).map(Number::from))
-}
-
-fn float(text: &str) -> Option<Number> {
-    let is_number = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'));
-    if !is_number || !text.contains(|c: char| c.is_ascii_digit()) {
-        return None;
-    }
-    let value: f64 = text.parse().ok()?;
-    // Written as JSON, 3.0 is 3.
-    #[expect(clippy::cast_possible_truncation, reason = "it is whole and in range")]
-    if value.fract() == 0.0 && value.abs() < MAX_WHOLE {
-        return Some(Number::from(value as i64));
-    }
-    Number::from_f64(value)
+/// What a scalar without quotes is in JSON; `None` for what is infinite, or no number.
+fn json_of(text: &str) -> Option<Value> {
+    Some(match plain(text) {
+        Scalar::Null => Value::Null,
+        Scalar::Bool(value) => value.into(),
+        Scalar::Int(value) => value.into(),
+        Scalar::Uint(value) => value.into(),
+        // Written as JSON, 3.0 is 3.
+        #[expect(clippy::cast_possible_truncation, reason = "it is whole and in range")]
+        Scalar::Float(value) if value.fract() == 0.0 && value.abs() < MAX_WHOLE => (value as i64).into(),
+        Scalar::Float(value) => Number::from_f64(value)?.into(),
+        Scalar::Text(text) => text.into(),
+    })
 }
 
 fn place(span: &Span) -> Place {
@@ -286,6 +241,8 @@ mod tests {
             ("017", json!(15)),
             ("0o17", json!(15)),
             ("1_000", json!(1000)),
+            ("0b-1", json!(-1)),
+            (".5_", json!(".5_")),
             ("08", json!(8)),
             ("1.5", json!(1.5)),
             (".5", json!(0.5)),

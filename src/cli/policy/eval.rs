@@ -55,7 +55,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let evaluator = Evaluator::new(&policy);
     let answer = |line: &str, out: &mut dyn Write| {
-        let request: Attributes = serde_json::from_str(line)?;
+        let request: Attributes = lines::record(line)?;
         let decision = evaluator.decide(&request);
         match args.output {
             Output::Json => serde_json::to_writer(

@@ -46,7 +46,7 @@ pub(super) struct Args {
     /// Form of the explanation.
     #[arg(long, value_enum, value_name = "FORM", default_value = "text")]
     output: Output,
-    /// HTTP method: GET, POST, PUT, PATCH, DELETE.
+    /// HTTP method, in upper case: GET, POST, PUT, PATCH, DELETE.
     method: String,
     /// Path and query, as /api/v1/namespaces/default/secrets?watch=true.
     url: String,
@@ -140,7 +140,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let user = args.user.as_ref().map(|name| User::authenticated(name, &args.groups));
+    let given: Vec<&str> = args.groups.iter().map(String::as_str).collect();
+    let user = args.user.as_ref().map(|name| User::authenticated(name, &given));
     let asked = Attributes { user, ..found };
     let explanation = explain(&source.policy.rules, &asked);
     let evaluator = Evaluator::new(&source.policy);

@@ -2,7 +2,8 @@
 
 use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
+use serde::Deserialize;
 
 /// Longer lines are no records of ours.
 const MAX_LINE: usize = 1 << 20;
@@ -41,6 +42,17 @@ pub(super) fn answer(
         }
     }
     is_gone(out.flush()).map(drop)
+}
+
+/// The record of a line. [`answer`] tells which line it is; serde_json takes each for the first, and a list for a record.
+pub(super) fn record<'a, T: Deserialize<'a>>(line: &'a str) -> anyhow::Result<T> {
+    if !line.trim_start().starts_with('{') {
+        bail!("not a JSON object");
+    }
+    serde_json::from_str(line.trim_end()).map_err(|error| {
+        let (column, text) = (error.column(), error.to_string());
+        anyhow!("column {column}: {}", text.trim_end_matches(&format!(" at line 1 column {column}")))
+    })
 }
 
 fn is_gone(written: std::io::Result<()>) -> anyhow::Result<bool> {

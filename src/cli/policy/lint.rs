@@ -43,7 +43,7 @@ pub(super) struct Args {
     #[arg(long)]
     fix: bool,
     /// Print what a finding means, why it matters and what to do, by its id.
-    #[arg(long, value_name = "ID", conflicts_with_all = ["files", "fix"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["files", "fix", "output"])]
     explain: Option<String>,
 }
 

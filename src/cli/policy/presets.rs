@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::Context;
 use serde::Serialize;
 
 use super::Output;
@@ -86,11 +86,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 pub(super) fn named(name: &str) -> anyhow::Result<PresetPolicy> {
     let all = presets();
     let names: Vec<_> = all.iter().map(PresetPolicy::unversioned).collect();
-    let unknown = format!("there is no preset {name:?}; there are: {}", names.join(", "));
-    match all.into_iter().find(|preset| [preset.name, preset.unversioned()].contains(&name)) {
-        Some(preset) => Ok(preset),
-        None => bail!(unknown),
-    }
+    let found = all.into_iter().find(|preset| [preset.name, preset.unversioned()].contains(&name));
+    found.with_context(|| format!("there is no preset {name:?}; there are: {}", names.join(", ")))
 }
 
 fn acknowledge(preset: &PresetPolicy) -> Vec<Risk> {

@@ -50,7 +50,7 @@ struct Refusal {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     lines::answer("standard input", std::io::stdin().lock(), |line, out| {
-        let Question { method, url } = serde_json::from_str(line)?;
+        let Question { method, url } = lines::record(line)?;
         let found = attributes(&method.unwrap_or_default(), &url.unwrap_or_default());
         match (&found, args.output) {
             (Ok(found), Output::Json) => serde_json::to_writer(&mut *out, &record(found))?,
@@ -82,7 +82,9 @@ pub(super) fn text(found: &Record, out: &mut dyn Write) -> std::io::Result<()> {
     if !found.is_resource_request {
         return write!(out, "{} {} (no resource)", found.verb, found.path);
     }
-    write!(out, "{} {}", found.verb, found.resource)?;
+    // That of an unknown method is empty.
+    let verb = if found.verb.is_empty() { "\"\"" } else { found.verb };
+    write!(out, "{verb} {}", found.resource)?;
     for (before, value) in [
         ("/", found.subresource),
         (" name=", found.name),

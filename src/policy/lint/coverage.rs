@@ -6,6 +6,7 @@ use super::reach::{MAX_OF_POLICY, Witnesses};
 use super::stanza::*;
 use super::{Finding, Linter};
 use crate::api::{GroupResources, Level, Mode, PolicyRule, Risk, Stage};
+use crate::policy::explain::matches_resource;
 use crate::policy::{Attributes, User, attributes};
 
 /// A resource whose bodies hold more than should be in a log.
@@ -85,12 +86,11 @@ impl Linter<'_> {
     /// The rule that records a request, and its level; none where it is not recorded.
     fn recorded(&self, method: &str, url: &str, user: Asking) -> Option<(usize, Level)> {
         let user = match user {
-            Asking::Anybody => Some(("\u{e000}", "system:authenticated")),
-            Asking::Node => Some(("system:node:a", "system:nodes")),
-            Asking::Anonymous => Some(("system:anonymous", "system:unauthenticated")),
+            Asking::Anybody => Some(User::authenticated("\u{e000}", &[])),
+            Asking::Node => Some(User::authenticated("system:node:a", &["system:nodes"])),
+            Asking::Anonymous => Some(User::authenticated("system:anonymous", &[])),
             Asking::Nobody => None,
         };
-        let user = user.map(|(name, group)| User { name: name.into(), groups: vec![group.into()] });
         let attributes = attributes(method, url).expect("the URLs here are ones that are audited");
         let decision = self.evaluator.decide(&Attributes { user, ..attributes });
         decision.rule.filter(|_| decision.level > Level::None).map(|rule| (rule, decision.level))
@@ -234,12 +234,8 @@ fn narrowed(rule: &PolicyRule, sensitive: &Sensitive) -> Option<PolicyRule> {
         (true, _) => rule.namespaces.clone(),
     };
     let (resource, subresource) = pattern.split_once('/').unwrap_or((pattern, ""));
-    let matches = |one: &String| {
-        one == "*"
-            || one == pattern
-            || one.strip_suffix("/*") == Some(resource)
-            || (!subresource.is_empty() && one.strip_prefix("*/") == Some(subresource))
-    };
+    let request = Attributes { resource: resource.into(), subresource: subresource.into(), ..Attributes::default() };
+    let matches = |one: &String| matches_resource(one, &request);
     let of_group = rule.resources.iter().filter(|entry| entry.group == *group || entry.group == "*");
     let entries = of_group.filter(|entry| entry.resources.is_empty() || entry.resources.iter().any(matches));
     let entry = |resource_names| GroupResources {

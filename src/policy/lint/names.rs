@@ -39,6 +39,7 @@ impl Linter<'_> {
             let path = format!("rules[{i}]");
             self.wildcards(rule, &path);
             self.lists(rule, &path);
+            self.folded(rule, &path);
             self.verbs(rule, &path);
             self.subjects(rule, &path);
             self.namespaces(rule, &path);
@@ -94,6 +95,17 @@ impl Linter<'_> {
         for (j, entry) in rule.resources.iter().enumerate() {
             judge(&entry.resources, format!("{path}.resources[{j}].resources"), false);
             judge(&entry.resource_names, format!("{path}.resources[{j}].resourceNames"), false);
+        }
+    }
+
+    /// `- a` and a deeper `- b` below it.
+    fn folded(&mut self, rule: &PolicyRule, path: &str) {
+        for name in rule.names() {
+            let text = rule.name(name);
+            if text.contains(" - ") {
+                let message = format!("{} is one string to every YAML parser", quoted(text));
+                self.find(FOLDED_LIST, format!("{path}.{name}"), message);
+            }
         }
     }
 

@@ -273,7 +273,7 @@ fn reach_of(index: usize, witnesses: &Witnesses, evaluator: &Evaluator, left: &m
     let mut takers: Vec<usize> = Vec::new();
     // None for a name that is alive.
     let mut dead: HashMap<Name, Option<Vec<usize>>> = HashMap::new();
-    let count = witnesses.rule.names().len();
+    let of_rule = witnesses.rule.names();
     let mut alive = 0;
     witnesses.visit(|names, request| {
         *left = left.saturating_sub(1);
@@ -290,7 +290,7 @@ fn reach_of(index: usize, witnesses: &Witnesses, evaluator: &Evaluator, left: &m
                         alive += 1;
                     }
                 }
-                if alive == count { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                if alive == of_rule.len() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             }
             Some(taker) if taker < index => {
                 note(&mut takers, taker);
@@ -309,13 +309,12 @@ fn reach_of(index: usize, witnesses: &Witnesses, evaluator: &Evaluator, left: &m
         takers.sort_unstable();
         return Reach::Unreachable { takers };
     }
-    let in_order = witnesses.rule.names().into_iter();
-    Reach::Reached { dead: in_order.filter_map(|name| Some((name, dead.remove(&name)??))).collect() }
+    Reach::Reached { dead: of_rule.into_iter().filter_map(|name| Some((name, dead.remove(&name)??))).collect() }
 }
 
 impl PolicyRule {
     /// Every name that the rule lists and looks at.
-    fn names(&self) -> Vec<Name> {
+    pub(super) fn names(&self) -> Vec<Name> {
         let mut names: Vec<Name> = (0..self.users.len()).map(Name::User).collect();
         names.extend((0..self.user_groups.len()).map(Name::Group));
         names.extend((0..self.verbs.len()).map(Name::Verb));
@@ -331,11 +330,6 @@ impl PolicyRule {
             names.extend((0..self.non_resource_urls.len()).map(Name::Url));
         }
         names
-    }
-
-    /// Calls with every name.
-    pub(super) fn each_name(&self, visit: impl FnMut(Name)) {
-        self.names().into_iter().for_each(visit);
     }
 
     /// The string behind a name.

@@ -31,7 +31,7 @@ const AUTHN_AUDIT: &str = "kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/e
 const REQUEST_INFO: &str = "kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/endpoints/request/requestinfo.go";
 const REQUEST: &str = "kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/request.go";
 const DISCOVERY: &str = "kubernetes@v1.36.3 api/discovery; the table is src/policy/lint/resources.txt";
-const YAML: &str = "go.yaml.in/yaml/v2@v2.4.4 resolve.go, yaml.go, parserc.go";
+const YAML: &str = "go.yaml.in/yaml/v2@v2.4.3 resolve.go, yaml.go, parserc.go";
 
 macro_rules! stanzas {
     ($($name:ident = $stanza:expr;)*) => {

@@ -251,9 +251,7 @@ proptest! {
         let fresh = Fresh::of(&policy);
         for (i, reach) in reached(&policy).into_iter().enumerate() {
             let Reach::Reached { dead } = reach else { continue };
-            let mut names = Vec::new();
-            policy.rules[i].each_name(|name| names.push(name));
-            for name in names.into_iter().filter(|name| dead.iter().all(|(one, _)| one != name)) {
+            for name in policy.rules[i].names().into_iter().filter(|name| dead.iter().all(|(one, _)| one != name)) {
                 let mut narrow = policy.clone();
                 narrow.rules[i] = only(&policy.rules[i], name);
                 let evaluator = Evaluator::new(&narrow);

@@ -191,23 +191,17 @@ static EVALUATORS: LazyLock<Vec<(&str, Evaluator)>> =
 
 /// Users of the tables below, with the groups that their authenticators give them.
 fn user(name: &str) -> Option<User<'static>> {
-    let (name, groups): (_, &[&str]) = match name {
-        "alice" => ("alice", &["developers", "system:authenticated"]),
-        "admin" => ("kubernetes-admin", &["kubeadm:cluster-admins", "system:authenticated"]),
-        "kubelet" => ("system:node:cp1", &["system:nodes", "system:authenticated"]),
-        "apiserver" => ("system:apiserver", &["system:masters", "system:authenticated"]),
-        "manager" => ("system:kube-controller-manager", &["system:authenticated"]),
-        "scheduler" => ("system:kube-scheduler", &["system:authenticated"]),
-        "anonymous" => ("system:anonymous", &["system:unauthenticated"]),
+    Some(match name {
+        "alice" => User::authenticated("alice", &["developers"]),
+        "admin" => User::authenticated("kubernetes-admin", &["kubeadm:cluster-admins"]),
+        "kubelet" => User::authenticated("system:node:cp1", &["system:nodes"]),
+        "apiserver" => User::authenticated("system:apiserver", &["system:masters"]),
+        "manager" => User::authenticated("system:kube-controller-manager", &[]),
+        "scheduler" => User::authenticated("system:kube-scheduler", &[]),
+        "anonymous" => User::authenticated("system:anonymous", &[]),
         "nobody" => return None,
-        account => {
-            let (namespace, name) = account.split_once(':').expect("a ServiceAccount");
-            let groups = ["system:serviceaccounts".to_string(), format!("system:serviceaccounts:{namespace}")];
-            let groups = groups.into_iter().chain(["system:authenticated".to_string()]).map(Into::into).collect();
-            return Some(User { name: format!("system:serviceaccount:{namespace}:{name}").into(), groups });
-        }
-    };
-    Some(User { name: name.into(), groups: groups.iter().map(|group| (*group).into()).collect() })
+        account => User::authenticated(&format!("system:serviceaccount:{account}"), &[]),
+    })
 }
 
 /// What a preset leaves in the log of a request: the level, or None where no stage of it is recorded.

@@ -741,7 +741,7 @@ impl<'a> Scanner<'a> {
     fn scan_flow_scalar(&mut self, is_single: bool) -> Result<Vec<u8>, Problem> {
         let quote = if is_single { b'\'' } else { b'"' };
         self.chars.skip();
-        let (mut text, mut leading, mut trailing, mut blanks) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut text, mut gap) = (Vec::new(), Gap::default());
         loop {
             self.chars.need(4)?;
             if self.chars.is_document_indicator() {
@@ -750,7 +750,6 @@ impl<'a> Scanner<'a> {
             if self.chars.at(0) == 0 {
                 return self.error("found unexpected end of stream");
             }
-            let mut is_after_break = false;
             while !self.chars.is_blank_or_end(0) {
                 match self.chars.at(0) {
                     b'\'' if is_single && self.chars.at(1) == b'\'' => {
@@ -763,7 +762,7 @@ impl<'a> Scanner<'a> {
                         self.chars.need(3)?;
                         self.chars.skip();
                         self.chars.skip_line();
-                        is_after_break = true;
+                        gap.has_break = true;
                         break;
                     }
                     b'\\' if !is_single => self.scan_escape(&mut text)?,
@@ -775,30 +774,8 @@ impl<'a> Scanner<'a> {
             if self.chars.at(0) == quote {
                 break;
             }
-            while self.chars.is_blank(0) || self.chars.is_break(0) {
-                if self.chars.is_blank(0) {
-                    if is_after_break {
-                        self.chars.skip();
-                    } else {
-                        self.chars.read(&mut blanks);
-                    }
-                } else {
-                    self.chars.need(2)?;
-                    if is_after_break {
-                        self.chars.read_line(&mut trailing);
-                    } else {
-                        blanks.clear();
-                        self.chars.read_line(&mut leading);
-                        is_after_break = true;
-                    }
-                }
-                self.chars.need(1)?;
-            }
-            if is_after_break {
-                fold(&mut text, &mut leading, &mut trailing);
-            } else {
-                text.append(&mut blanks);
-            }
+            self.scan_gap(&mut gap, 0)?;
+            gap.close(&mut text);
         }
         self.chars.skip();
         Ok(text)
@@ -850,8 +827,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn scan_plain_scalar(&mut self) -> Result<(Vec<u8>, Mark), Problem> {
-        let (mut text, mut leading, mut trailing, mut blanks) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut is_after_break = false;
+        let (mut text, mut gap) = (Vec::new(), Gap::default());
         let indent = self.indent + 1;
         let mut end = self.chars.mark;
         loop {
@@ -865,12 +841,7 @@ impl<'a> Scanner<'a> {
                 if is_ended {
                     break;
                 }
-                if is_after_break {
-                    fold(&mut text, &mut leading, &mut trailing);
-                    is_after_break = false;
-                } else {
-                    text.append(&mut blanks);
-                }
+                gap.close(&mut text);
                 self.chars.read(&mut text);
                 end = self.chars.mark;
                 self.chars.need(2)?;
@@ -879,50 +850,66 @@ impl<'a> Scanner<'a> {
                 break;
             }
             self.chars.need(1)?;
-            while self.chars.is_blank(0) || self.chars.is_break(0) {
-                if self.chars.is_blank(0) {
-                    if is_after_break && self.column() < indent && self.chars.at(0) == b'\t' {
-                        return self.error("found a tab character that violates indentation");
-                    }
-                    if is_after_break {
-                        self.chars.skip();
-                    } else {
-                        self.chars.read(&mut blanks);
-                    }
-                } else {
-                    self.chars.need(2)?;
-                    if is_after_break {
-                        self.chars.read_line(&mut trailing);
-                    } else {
-                        blanks.clear();
-                        self.chars.read_line(&mut leading);
-                        is_after_break = true;
-                    }
-                }
-                self.chars.need(1)?;
-            }
+            self.scan_gap(&mut gap, indent)?;
             if self.flow_level == 0 && self.column() < indent {
                 break;
             }
         }
-        if is_after_break {
+        if gap.has_break {
             self.is_simple_key_allowed = true;
         }
         Ok((text, end))
     }
+
+    /// Blanks and line breaks within a scalar. On a new line no tab may stand before the column `indent`.
+    fn scan_gap(&mut self, gap: &mut Gap, indent: isize) -> Done {
+        while self.chars.is_blank(0) || self.chars.is_break(0) {
+            if self.chars.is_break(0) {
+                self.chars.need(2)?;
+                if gap.has_break {
+                    self.chars.read_line(&mut gap.trailing);
+                } else {
+                    gap.blanks.clear();
+                    self.chars.read_line(&mut gap.leading);
+                    gap.has_break = true;
+                }
+            } else if !gap.has_break {
+                self.chars.read(&mut gap.blanks);
+            } else if self.column() < indent && self.chars.at(0) == b'\t' {
+                return self.error("found a tab character that violates indentation");
+            } else {
+                self.chars.skip();
+            }
+            self.chars.need(1)?;
+        }
+        Ok(())
+    }
 }
 
-/// A line break within a scalar is a blank; further ones stay.
-fn fold(text: &mut Vec<u8>, leading: &mut Vec<u8>, trailing: &mut Vec<u8>) {
-    if leading.first() == Some(&b'\n') {
-        if trailing.is_empty() {
+/// What lies between two words of a scalar.
+#[derive(Default)]
+struct Gap {
+    /// Without a line break.
+    blanks: Vec<u8>,
+    has_break: bool,
+    /// The first line break; none where it was escaped.
+    leading: Vec<u8>,
+    trailing: Vec<u8>,
+}
+
+impl Gap {
+    /// Adds to the text what is left of it: a line break becomes a blank, further ones stay.
+    fn close(&mut self, text: &mut Vec<u8>) {
+        let Self { blanks, has_break, leading, trailing } = std::mem::take(self);
+        if !has_break {
+            text.extend(blanks);
+        } else if leading.first() != Some(&b'\n') {
+            text.extend(leading);
+        } else if trailing.is_empty() {
             text.push(b' ');
         }
-    } else {
-        text.extend_from_slice(leading);
+        text.extend(trailing);
     }
-    text.append(trailing);
-    leading.clear();
 }
 
 fn hex(digit: u8) -> Option<u32> {
