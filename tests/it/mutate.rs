@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 
+use crate::random::Random;
+
 /// Longer ones are cut: what grows with the square of the length must show within the time.
 const MAX_BYTES: usize = 64 << 10;
 
@@ -83,25 +85,12 @@ pub const YAML_TOKENS: &[&str] = &[
     "nonResourceURLs: ['/*']",
     "omitStages: [Panic]",
 ];
-/// SplitMix64.
-pub struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % n.max(1) as u64).unwrap()
-    }
-
     fn range(&mut self, text: &[u8]) -> std::ops::Range<usize> {
         let start = self.below(text.len() + 1);
         // Mostly short.
-        let longest = if self.below(4) == 0 { text.len() + 1 } else { 12 };
+        let longest = if self.one_in(4) { text.len() + 1 } else { 12 };
         let length = self.below(longest);
         start..(start + length).min(text.len())
     }
@@ -120,7 +109,7 @@ impl Random {
 
 pub fn mutated(random: &mut Random, corpus: &[Vec<u8>], tokens: &[&str]) -> Vec<u8> {
     let mut text = corpus[random.below(corpus.len())].clone();
-    let most = if random.below(8) == 0 { 40 } else { 4 };
+    let most = if random.one_in(8) { 40 } else { 4 };
     for _ in 0..=random.below(most) {
         let range = random.range(&text);
         let lines = random.lines(&text);
@@ -149,13 +138,13 @@ pub fn mutated(random: &mut Random, corpus: &[Vec<u8>], tokens: &[&str]) -> Vec<
                 let from = random.lines(other);
                 text.splice(lines.start..lines.start, other[from].to_vec());
             }
-            7 if random.below(20) == 0 => {
-                let many = tokens[random.below(tokens.len())].repeat(random.below(5000));
+            7 if random.one_in(20) => {
+                let many = random.pick(tokens).repeat(random.below(5000));
                 text.splice(range.start..range.start, many.into_bytes());
             }
             _ => {
-                let end = if random.below(2) == 0 { range.start } else { range.end };
-                text.splice(range.start..end, tokens[random.below(tokens.len())].bytes());
+                let end = if random.one_in(2) { range.start } else { range.end };
+                text.splice(range.start..end, random.pick(tokens).bytes());
             }
         }
     }
@@ -163,7 +152,13 @@ pub fn mutated(random: &mut Random, corpus: &[Vec<u8>], tokens: &[&str]) -> Vec<
     text
 }
 
-/// Every file of that kind below `tests/cases`, in an order that does not change.
+/// The manifests of the golden cases, edited and not.
+pub fn manifests() -> Vec<Vec<u8>> {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/manifest");
+    [files(&cases, "in.yaml"), files(&cases, "want.yaml")].concat()
+}
+
+/// Every file of that name below a directory of cases, in an order that does not change.
 pub fn files(directory: &Path, name: &str) -> Vec<Vec<u8>> {
     let mut found: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path().join(name)).collect();
     found.sort();

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use audit_operator::policy::{Severity, load, presets};
 use serde_json::Value;
 
-use crate::generate::{self, Random};
+use crate::generate;
+use crate::random::Random;
 use crate::server::{self, Credentials, Process};
 use crate::{MINOR, seed};
 
@@ -86,7 +87,7 @@ fn files() -> Vec<(String, Vec<u8>)> {
         inputs.map(|file| (file.display().to_string(), std::fs::read(&file).unwrap())).collect::<Vec<_>>()
     });
     let presets = presets().into_iter().map(|preset| (preset.name.to_string(), preset.text.into()));
-    let mut random = Random::new(seed());
+    let mut random = Random(seed());
     let generated = (0..25).map(|index| (format!("generated {index}"), generate::policy_text(&mut random)));
     std::iter::once(("the policy itself".to_string(), BASE.into()))
         .chain(changed)

@@ -13,6 +13,8 @@ mod files;
 #[expect(dead_code, reason = "the comparison with upstream's code uses the rest")]
 mod generate;
 mod policies;
+#[path = "../it/random.rs"]
+mod random;
 mod run;
 mod script;
 mod server;

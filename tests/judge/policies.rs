@@ -6,7 +6,7 @@ use std::path::Path;
 use audit_operator::policy::{Attributes, presets};
 use serde_json::{Value, json};
 
-use crate::generate::Random;
+use crate::random::Random;
 
 pub struct Named {
     /// Good for a file name.
@@ -36,7 +36,7 @@ pub fn policies(requests: &[Attributes], seed: u64) -> Vec<Named> {
 }
 
 fn policy(requests: &[Attributes], seed: u64) -> String {
-    let mut random = Random::new(seed);
+    let mut random = Random(seed);
     let rules: Vec<Value> = (0..30).map(|_| rule(&mut random, requests)).collect();
     let mut policy = json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules});
     if random.one_in(2) {

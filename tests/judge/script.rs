@@ -5,7 +5,8 @@
 use audit_operator::policy::{User, attributes};
 use serde_json::{Value, json};
 
-use crate::generate::{self, Random};
+use crate::generate;
+use crate::random::Random;
 use crate::server::{CAROL, TOKENS};
 
 /// Whose credentials a request carries.
@@ -153,7 +154,7 @@ const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 
 /// Every request there is.
 pub fn requests(seed: u64) -> Vec<Request> {
-    let mut random = Random::new(seed);
+    let mut random = Random(seed);
     [
         setup().into_iter().map(repeated).collect(),
         writes(),

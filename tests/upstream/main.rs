@@ -11,14 +11,18 @@ mod generate;
 #[path = "../../src/manifest/tests/generate.rs"]
 #[expect(dead_code, reason = "the properties want more of it")]
 mod generated;
+#[path = "../it/intent.rs"]
+mod intent;
 mod judge;
 mod manifests;
 #[path = "../it/mutate.rs"]
 mod mutate;
+#[path = "../it/random.rs"]
+mod random;
 
 use audit_operator::policy::{self, Attributes, Evaluator, Policy, Severity};
-use generate::Random;
 use judge::Judge;
+use random::Random;
 use serde_json::{Value, json};
 
 const MINOR: u32 = 36;
@@ -103,7 +107,7 @@ fn loaded(text: &[u8]) -> (Value, bool, Vec<String>) {
 #[test]
 fn policies_load_as_they_do_upstream() {
     let mut judge = Judge::start();
-    let mut random = Random::new(setting("UPSTREAM_SEED"));
+    let mut random = Random(setting("UPSTREAM_SEED"));
     let mut differences = Differences::new();
     let mut valid = 0;
     while differences.compared < count(20_000) && !differences.is_enough() {
@@ -136,7 +140,7 @@ fn policies_load_as_they_do_upstream() {
 #[test]
 fn requests_are_decided_as_they_are_upstream() {
     let mut judge = Judge::start();
-    let mut random = Random::new(setting("UPSTREAM_SEED"));
+    let mut random = Random(setting("UPSTREAM_SEED"));
     let mut differences = Differences::new();
     while differences.compared < count(100_000) && !differences.is_enough() {
         let text = generate::valid_policy(&mut random);
@@ -164,7 +168,7 @@ fn requests_are_decided_as_they_are_upstream() {
 #[test]
 fn attributes_are_derived_as_they_are_upstream() {
     let mut judge = Judge::start();
-    let mut random = Random::new(setting("UPSTREAM_SEED"));
+    let mut random = Random(setting("UPSTREAM_SEED"));
     let mut differences = Differences::new();
     while differences.compared < count(50_000) && !differences.is_enough() {
         let requests: Vec<(String, String)> = (0..PORTION).map(|_| generate::request(&mut random)).collect();
