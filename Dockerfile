@@ -3,8 +3,6 @@ FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
 COPY src src
-# Test targets are named in Cargo.toml; cargo wants to see their files.
-COPY tests/e2e tests/e2e
 RUN target=$(rustc -vV | sed -n 's/^host: //p') && \
     RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target "$target" && \
     install -D "target/$target/release/audit-operator" /out/usr/local/bin/audit-operator

@@ -5,6 +5,8 @@ TARGET ?= x86_64-unknown-linux-gnu
 IMAGE ?= audit-operator.io/audit-operator:dev
 NODES ?= 1
 TESTBED := tests/testbed/testbed
+# A new testbed of $(1) nodes with the image on it, for what follows on the line.
+on_testbed = $(TESTBED) down && trap '$(TESTBED) down' EXIT && $(TESTBED) up --nodes $(1) && $(TESTBED) load-image target/image.tar &&
 CACHE := $(or $(AUDIT_OPERATOR_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/audit-operator)
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
@@ -12,7 +14,7 @@ BINARY := target/$(TARGET)/release/audit-operator
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 .PHONY: demo
 demo: image ## A real control plane with the operator on it, and what it does
@@ -50,9 +52,7 @@ test-judge: ## The policy engine against the audit log of a real kube-apiserver 
 
 .PHONY: test-e2e
 test-e2e: image ## The whole chain on the real control plane, and a dozen faults; takes it down at the end
-	$(TESTBED) down
-	trap '$(TESTBED) down' EXIT; $(TESTBED) up && $(TESTBED) load-image target/image.tar && \
-	  cargo test --features e2e --test e2e -- --test-threads=1 --nocapture && $(FAULTS) matrix --chosen
+	$(call on_testbed,1) cargo test --features e2e --test e2e -- --test-threads=1 --nocapture && $(FAULTS) matrix --chosen
 
 .PHONY: test-faults torture
 RUNS ?= 20
@@ -65,24 +65,19 @@ test-faults: image ## The fault matrix, on one node and on three, and docs/fault
 	  $(FAULTS) matrix --results target/faults.jsonl || failed=yes; done; $(TESTBED) down; \
 	  cargo test --offline --quiet --features e2e --test faults -- table target/faults.jsonl docs/faults.md; [ -z "$$failed" ]
 torture: image ## Random faults at random moments on NODES nodes: RUNS of them, from SEED
-	$(TESTBED) down
-	trap '$(TESTBED) down' EXIT; $(TESTBED) up --nodes $(NODES) && $(TESTBED) load-image target/image.tar && \
-	  $(FAULTS) torture --runs $(RUNS) --seed $(SEED)
+	$(call on_testbed,$(NODES)) $(FAULTS) torture --runs $(RUNS) --seed $(SEED)
 
 .PHONY: bench
 bench: image ## What a change costs, by the operator and by hand, on one real control plane (half an hour)
-	$(TESTBED) down
-	trap '$(TESTBED) down' EXIT; $(TESTBED) up && $(TESTBED) load-image target/image.tar && tests/bench/restart
+	$(call on_testbed,1) tests/bench/restart
 
 .PHONY: bench-rollout
 bench-rollout: image ## What a rollout over three nodes costs, by the operator and by hand (half an hour)
-	$(TESTBED) down
-	trap '$(TESTBED) down' EXIT; $(TESTBED) up --nodes 3 && $(TESTBED) load-image target/image.tar && tests/bench/rollout
+	$(call on_testbed,3) tests/bench/rollout
 
 .PHONY: bench-presets
 bench-presets: image ## Events a minute of each preset on an idle cluster (a quarter of an hour)
-	$(TESTBED) down
-	trap '$(TESTBED) down' EXIT; $(TESTBED) up && $(TESTBED) load-image target/image.tar && tests/bench/presets
+	$(call on_testbed,1) tests/bench/presets
 
 .PHONY: testbed
 testbed: ## Bring the testbed up (NODES=1 to 3)

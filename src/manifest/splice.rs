@@ -7,7 +7,7 @@
 use granit_parser::ScalarStyle;
 use serde_json::Value;
 
-use super::tree::{self, Kind, Node};
+use super::tree::{self, Kind, Node, colon};
 use super::{Error, Manifest, OUR_VOLUMES, flag, is_boolean, meaning};
 use crate::render::DRAIN_FLAG;
 
@@ -123,7 +123,7 @@ fn list(place: &Place<'_>, parent: &Node, key: &str, now: &Value, then: Option<&
                 Some(_) if is_item => {}
                 // Where a line goes, blank ones below it may become part of a block scalar above it, for one.
                 _ if !may_change(value) => return Err(Error::NotProved("it would change what is not ours")),
-                Some(next) => splices.push(replace_scalar(place, item, next.unwrap_or_default())?),
+                Some(next) => splices.push(replace_scalar(item, next.unwrap_or_default())?),
                 None => splices.push(remove_item(place, name, list, index)?),
             }
         }
@@ -150,7 +150,7 @@ fn annotations(place: &Place<'_>, metadata: &Node, now: &Value, then: Option<&Va
     for (key, value) in then {
         let Some(value) = value.as_str().filter(|_| now.get(key) != Some(value)) else { continue };
         return match entry.and_then(|(_, node)| node.get(key)) {
-            Some(scalar) => replace_scalar(place, scalar, value),
+            Some(scalar) => replace_scalar(scalar, value),
             None => append_entry(place, metadata, "annotations", key, value),
         }
         .map(Some);
@@ -179,7 +179,7 @@ fn replaces(value: &Value, next: &Value) -> bool {
     name(value).is_some() && name(value) == name(next)
 }
 
-fn replace_scalar(place: &Place<'_>, node: &Node, value: &str) -> Result<Splice, Error> {
+fn replace_scalar(node: &Node, value: &str) -> Result<Splice, Error> {
     let Kind::Scalar { style, .. } = &node.kind else { return Err(layout(node, "a text is expected")) };
     let text = match style {
         ScalarStyle::Plain if is_plain(value) => value.to_string(),
@@ -187,7 +187,6 @@ fn replace_scalar(place: &Place<'_>, node: &Node, value: &str) -> Result<Splice,
         ScalarStyle::Plain | ScalarStyle::DoubleQuoted => quoted(value),
         ScalarStyle::Literal | ScalarStyle::Folded => return Err(layout(node, "a flag in a block scalar")),
     };
-    debug_assert!(place.text.is_char_boundary(node.start));
     Ok(Splice { start: node.start, end: node.end, text })
 }
 
@@ -381,19 +380,14 @@ fn fill(place: &Place<'_>, parent: &Node, name: &Node, value: &Node, content: Co
     let Kind::Mapping { entries, is_flow } = &parent.kind else { return Err(layout(parent, "a mapping is expected")) };
     let written = &place.text[value.start..value.end];
     let is_empty = matches!(written, "[]" | "{}") || value.is_null();
-    if *is_flow {
-        return match is_empty {
-            true if written.is_empty() => {
-                Ok(Splice { start: value.start, end: value.end, text: format!(" {}", collection(&content)) })
-            }
-            true => Ok(Splice { start: value.start, end: value.end, text: collection(&content) }),
-            false => append_to_flow(place, value, None, &content.in_flow()),
-        };
+    if *is_flow && is_empty {
+        let gap = if written.is_empty() { " " } else { "" };
+        return Ok(Splice { start: value.start, end: value.end, text: format!("{gap}{}", collection(&content)) });
     }
     let rest = next_line(place.text, value.end);
     let rest_of_line = &place.text[value.end..rest];
     let colon = colon(place.text, name);
-    if !is_empty || !is_blank(&place.text[colon..value.start]) || !is_blank_or_comment(rest_of_line) {
+    if *is_flow || !is_empty || !is_blank(&place.text[colon..value.start]) || !is_blank_or_comment(rest_of_line) {
         return append_to_flow(place, value, None, &content.in_flow());
     }
     let column = column(place.text, entries[0].0.start);
@@ -516,11 +510,6 @@ fn dash(place: &Place<'_>, item: &Node) -> Result<usize, Error> {
             _ => return Err(layout(item, "something else stands between a dash, its item and the start of the line")),
         }
     }
-}
-
-/// Behind the colon of a key.
-fn colon(text: &str, key: &Node) -> usize {
-    text[key.end..].find(':').map_or(key.end, |colon| key.end + colon + 1)
 }
 
 /// Behind the comma that follows, with nothing but blanks and line ends between.

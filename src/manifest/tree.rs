@@ -261,8 +261,8 @@ impl<'a> Builder<'a> {
                             let mut value = self.node(event, span, depth + 1)?;
                             if value.start == value.end {
                                 // The parser puts a value that is not there anywhere up to the next token: it belongs behind the colon.
-                                let colon = self.text[key.end..].find(':').map_or(key.end, |colon| key.end + colon + 1);
-                                (value.start, value.end) = (colon, colon);
+                                value.start = colon(self.text, &key);
+                                value.end = value.start;
                             }
                             entries.push((key, value));
                         }
@@ -286,6 +286,11 @@ impl<'a> Builder<'a> {
             StructureStyle::Block => last.map_or(end, |last| last.end),
         }
     }
+}
+
+/// Behind the colon of a key.
+pub(super) fn colon(text: &str, key: &Node) -> usize {
+    text[key.end..].find(':').map_or(key.end, |colon| key.end + colon + 1)
 }
 
 /// Where the `|` or `>` of a block scalar stands, whose content begins at `content`: the parser counts from there.

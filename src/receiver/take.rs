@@ -84,17 +84,17 @@ impl fmt::Display for Refused {
 }
 
 pub(super) async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Response<Full<Bytes>> {
-    let text = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/healthz" | "/readyz") => Ok("ok\n".to_string()),
+    let taken = match (request.method(), request.uri().path()) {
+        (&Method::GET, "/healthz" | "/readyz") => Ok(()),
         (&Method::GET, "/metrics") => {
             let mut response = Response::new(Full::new(Bytes::from(shared.metrics.text(shared.queue.bytes()))));
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(EXPOSITION_TYPE));
             return response;
         }
-        _ => take(request, shared).await.map(|()| "ok\n".to_string()),
+        _ => take(request, shared).await,
     };
-    let (status, text) = match &text {
-        Ok(text) => (StatusCode::OK, text.clone()),
+    let (status, text) = match taken {
+        Ok(()) => (StatusCode::OK, "ok\n".to_string()),
         Err(refused) => {
             shared.metrics.refused(refused.reason());
             (refused.status(), format!("{refused}\n"))

@@ -1,25 +1,37 @@
-"""Runs in a network of the testbed: asks an API server as clients do, and counts what fails.
+"""Runs in a network of the testbed: asks an API server as clients do, and tells every answer.
 
-  client.py ADDRESS PORT PKI
+  client.py ADDRESS PORT PKI NAME…
 
-Two clients, 20 requests a second each: `new` with a connection of its own for each request, and `kept` with one that is kept.
-A line an answer on standard output: `<client> <seconds of CLOCK_MONOTONIC> <status, 0 for none>`. Ends with its standard input.
+The clients are those of CLIENTS. A line an answer on standard output: `<client> <asked at> <answered at> <status, 0 for none>`, in
+seconds of CLOCK_MONOTONIC. Ends with its standard input.
 """
-import http.client, ssl, sys, threading, time
+import http.client, itertools, ssl, sys, threading, time
 
-HOST, PORT, PKI = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-PATH = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
-PERIOD = 1 / 20
+HOST, PORT, PKI, NAMES = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4:]
+CONFIG_MAP = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
+# Requests a second, seconds until one is given up, whether the connection is kept, and what is asked for by turns.
+CLIENTS = {
+    # On a connection that is kept, a server that takes no new ones may still answer.
+    "readyz": (20, 1, False, ["/readyz"]),
+    "load": (50, 2, True, ["/api/v1/namespaces/default/configmaps", CONFIG_MAP, "/api/v1/nodes", "/apis/apps/v1/deployments?limit=5", "/version"]),
+    "new": (20, 5, False, [CONFIG_MAP]),
+    "kept": (20, 5, True, [CONFIG_MAP]),
+}
 
-context = ssl.create_default_context(cafile=PKI + "/ca.crt")
-# The name of the load balancer is in the certificate, its address is not.
-context.check_hostname = False
-context.load_cert_chain(PKI + "/apiserver-kubelet-client.crt", PKI + "/apiserver-kubelet-client.key")
+
+def tls(name):
+    context = ssl.create_default_context(cafile=PKI + "/ca.crt")
+    # The name of the load balancer is in the certificate, its address is not.
+    context.check_hostname = False
+    # Health is asked for by nobody in particular.
+    if name != "readyz":
+        context.load_cert_chain(PKI + "/apiserver-kubelet-client.crt", PKI + "/apiserver-kubelet-client.key")
+    return context
 
 
-def ask(connection):
+def ask(connection, path):
     try:
-        connection.request("GET", PATH)
+        connection.request("GET", path)
         answer = connection.getresponse()
         answer.read()
         return answer.status
@@ -28,19 +40,21 @@ def ask(connection):
         return 0
 
 
-def client(name, keeps):
-    connection = http.client.HTTPSConnection(HOST, PORT, timeout=5, context=context)
+def client(name):
+    per_second, timeout, is_kept, paths = CLIENTS[name]
+    connection = http.client.HTTPSConnection(HOST, PORT, timeout=timeout, context=tls(name))
     due = time.monotonic()
-    while True:
-        begin = time.monotonic()
-        status = ask(connection)
-        if not keeps:
+    for path in itertools.cycle(paths):
+        asked = time.monotonic()
+        status = ask(connection, path)
+        if not is_kept:
             connection.close()
-        print(name, begin, status, flush=True)
-        due = max(due + PERIOD, time.monotonic() - 1)
+        # In one piece: the clients share the output.
+        sys.stdout.write(f"{name} {asked} {time.monotonic()} {status}\n")
+        due = max(due + 1 / per_second, time.monotonic() - 1)
         time.sleep(max(0, due - time.monotonic()))
 
 
-for name, keeps in (("new", False), ("kept", True)):
-    threading.Thread(target=client, args=(name, keeps), daemon=True).start()
+for name in NAMES:
+    threading.Thread(target=client, args=(name,), daemon=True).start()
 sys.stdin.read()

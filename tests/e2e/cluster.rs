@@ -149,17 +149,13 @@ impl Cluster {
                 return value;
             }
             if begin.elapsed() > limit {
-                println!("{}", self.try_kubectl(&["get", "auditsetup,nodeaudit", "-o", "yaml"]).unwrap_or_default());
-                println!(
-                    "{}",
-                    self.try_kubectl(&["-n", "audit-system", "logs", "ds/audit-operator-agent", "--tail=40"])
-                        .unwrap_or_default()
-                );
-                println!(
-                    "{}",
-                    self.try_kubectl(&["-n", "audit-system", "logs", "deploy/audit-operator-controller", "--tail=40"])
-                        .unwrap_or_default()
-                );
+                for question in [
+                    &["get", "auditsetup,nodeaudit", "-o", "yaml"][..],
+                    &["-n", "audit-system", "logs", "ds/audit-operator-agent", "--tail=40"],
+                    &["-n", "audit-system", "logs", "deploy/audit-operator-controller", "--tail=40"],
+                ] {
+                    println!("{}", self.try_kubectl(question).unwrap_or_default());
+                }
                 panic!("waited {} s in vain for {what}", limit.as_secs());
             }
             std::thread::sleep(Duration::from_millis(300));

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 mod apply_cases;
+mod golden;
+mod intent;
 mod manifest_cases;
 mod mutate;
 mod mutations;

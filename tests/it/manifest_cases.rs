@@ -8,28 +8,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use audit_operator::manifest::{self, Intent, Mount};
-use audit_operator::revision::RevisionId;
+use audit_operator::manifest;
 use audit_operator::telemetry::chain;
 
-pub fn intent() -> Intent {
-    let mount = |name: &str, path: &str, read_only| Mount { name: name.into(), path: path.into(), read_only };
-    let flag = |name: &str, value: &str| (name.to_string(), value.to_string());
-    Intent {
-        revision: RevisionId::try_from("r-0123456789".to_string()).unwrap(),
-        flags: [
-            flag("audit-log-path", "/var/log/kubernetes/audit/audit.log"),
-            flag("audit-log-maxage", "30"),
-            flag("audit-policy-file", "/etc/kubernetes/audit/revisions/r-0123456789/policy.yaml"),
-        ]
-        .into(),
-        defaults: [flag("shutdown-watch-termination-grace-period", "3s")].into(),
-        mounts: vec![
-            mount("audit-operator-config", "/etc/kubernetes/audit", true),
-            mount("audit-operator-log", "/var/log/kubernetes/audit", false),
-        ],
-    }
-}
+use crate::golden;
+use crate::intent::intent;
 
 /// The whole pod, but for what means nothing: where the audit flags stand among the others, and whether an emptied key is empty,
 /// null or not there.
@@ -88,9 +71,7 @@ pub fn unmounted(text: &str) -> Vec<String> {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a test writes its own files, and is told so by the environment")]
 fn every_manifest_is_edited_as_it_should_be() {
-    let is_update = std::env::var("UPDATE_CASES").is_ok();
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/manifest");
     let mut wrong = Vec::new();
     for case in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
@@ -112,15 +93,14 @@ fn every_manifest_is_edited_as_it_should_be() {
             }
             Err(error) => ("want.err", "want.yaml", format!("{}: {}\n", error.reason(), chain(&error))),
         };
-        if is_update {
-            fs::write(case.join(want), have).unwrap();
+        if golden::is_update() {
+            golden::write(&case.join(want), have);
             _ = fs::remove_file(case.join(gone));
             continue;
         }
         let wanted = fs::read_to_string(case.join(want)).unwrap_or_else(|_| format!("(there is no {want})"));
         if have != wanted {
-            let diff = similar::TextDiff::from_lines(&wanted, &have).unified_diff().header("want", "have").to_string();
-            wrong.push(format!("{name}\n{diff}"));
+            wrong.push(format!("{name}\n{}", golden::difference(&wanted, &have)));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -152,7 +152,13 @@ pub fn mutated(random: &mut Random, corpus: &[Vec<u8>], tokens: &[&str]) -> Vec<
     text
 }
 
-/// Every file of that kind below `tests/cases`, in an order that does not change.
+/// The manifests of the golden cases, edited and not.
+pub fn manifests() -> Vec<Vec<u8>> {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/manifest");
+    [files(&cases, "in.yaml"), files(&cases, "want.yaml")].concat()
+}
+
+/// Every file of that name below a directory of cases, in an order that does not change.
 pub fn files(directory: &Path, name: &str) -> Vec<Vec<u8>> {
     let mut found: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path().join(name)).collect();
     found.sort();

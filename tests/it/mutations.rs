@@ -12,8 +12,9 @@ use audit_operator::manifest;
 use audit_operator::policy::{self, Evaluator};
 use audit_operator::validate::{Capabilities, References, validate};
 
-use crate::manifest_cases::{intent, pod, unmounted};
-use crate::mutate::{YAML_TOKENS, files, mutated};
+use crate::intent::intent;
+use crate::manifest_cases::{pod, unmounted};
+use crate::mutate::{YAML_TOKENS, files, manifests, mutated};
 use crate::random::Random;
 
 const MAX_TIME: Duration = Duration::from_secs(1);
@@ -99,11 +100,7 @@ fn target(name: &str) -> Target {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
     let urls = || URLS.iter().map(|url| url.as_bytes().to_vec()).collect();
     match name {
-        "manifest" => {
-            let corpus =
-                [files(&cases.join("manifest"), "in.yaml"), files(&cases.join("manifest"), "want.yaml")].concat();
-            Target { corpus, tokens: YAML_TOKENS, run: try_manifest }
-        }
+        "manifest" => Target { corpus: manifests(), tokens: YAML_TOKENS, run: try_manifest },
         "policy" => {
             let presets = policy::presets().into_iter().map(|preset| preset.text.as_bytes().to_vec());
             let corpus = files(&cases.join("lint"), "in.yaml").into_iter().chain(presets).collect();

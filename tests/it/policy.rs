@@ -13,6 +13,8 @@ use std::process::{Command, Output, Stdio};
 use audit_operator::policy::{STANZAS, documentation};
 use serde_json::{Value, json};
 
+use crate::golden;
+
 const POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n\
                       - {level: None, users: [''], omitStages: [Panic]}\n- {level: Request, verbs: [get]}\n";
 
@@ -44,15 +46,8 @@ fn directory() -> tempfile::TempDir {
     directory
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test writes its own files")]
 fn write(directory: &Path, name: &str, content: &[u8]) {
-    fs::write(directory.join(name), content).unwrap();
-}
-
-/// Whether golden files are to be written.
-#[expect(clippy::disallowed_methods, reason = "a test is told so by the environment")]
-fn is_update() -> bool {
-    std::env::var("UPDATE_CASES").is_ok()
+    golden::write(&directory.join(name), content);
 }
 
 #[test]
@@ -75,7 +70,7 @@ fn every_lint_case_comes_out_as_it_should() {
             [("want.out", Some(shown.clone().into_bytes())), ("want.file", (written != input).then_some(written))];
         for (name, have) in outcomes {
             let path = case.join(name);
-            if is_update() {
+            if golden::is_update() {
                 match &have {
                     Some(have) => write(&case, name, have),
                     None => drop(fs::remove_file(&path)),
@@ -84,10 +79,8 @@ fn every_lint_case_comes_out_as_it_should() {
             let want = fs::read(&path).ok();
             if have != want {
                 let text = |bytes: Option<Vec<u8>>| String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
-                let (want, have) = (text(want), text(have));
-                let diff =
-                    similar::TextDiff::from_lines(&want, &have).unified_diff().header("want", "have").to_string();
-                wrong.push(format!("{}:\n{diff}", path.display()));
+                let difference = golden::difference(&text(want), &text(have));
+                wrong.push(format!("{}:\n{difference}", path.display()));
             }
         }
         let is_bad = shown.lines().any(|line| line.starts_with("error[") || line.starts_with("warning["));
@@ -108,7 +101,7 @@ fn every_lint_case_comes_out_as_it_should() {
 #[test]
 fn the_documentation_is_that_of_the_stanzas() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-    if is_update() {
+    if golden::is_update() {
         write(&directory, "policy-lint.md", documentation().as_bytes());
     }
     assert!(
@@ -467,8 +460,8 @@ fn the_page_about_presets_says_what_they_are() {
     for (item, cells) in rows {
         coverage += &format!("| {item} |{cells}\n");
     }
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-    let have = fs::read_to_string(directory.join("presets.md")).unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/presets.md");
+    let have = fs::read_to_string(&path).unwrap();
     let mut want = have.clone();
     for (name, table) in [("presets", presets), ("coverage", coverage)] {
         let begin = want.find(&format!("<!-- {name}: ")).unwrap();
@@ -476,8 +469,8 @@ fn the_page_about_presets_says_what_they_are() {
         let end = want.find(&format!("<!-- end of {name} -->")).unwrap();
         want.replace_range(begin..end, &table);
     }
-    if is_update() {
-        write(&directory, "presets.md", want.as_bytes());
+    if golden::is_update() {
+        golden::write(&path, &want);
     } else {
         assert_eq!(have, want, "docs/presets.md differs: UPDATE_CASES=1 cargo test --test it presets");
     }

@@ -7,6 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::golden;
+
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -27,9 +29,7 @@ fn text(bytes: Vec<u8>) -> String {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a test writes its own files, and is told so by the environment")]
 fn every_case_comes_out_as_it_should() {
-    let is_update = std::env::var("UPDATE_CASES").is_ok();
     let mut wrong = Vec::new();
     for case in entries("tests/cases/render") {
         let args = fs::read_to_string(case.join("args")).unwrap_or_default();
@@ -38,10 +38,10 @@ fn every_case_comes_out_as_it_should() {
         let code = output.status.code();
         let (out, err) = (text(output.stdout), text(output.stderr));
         let failed = code == Some(2);
-        if is_update {
+        if golden::is_update() {
             let (have, gone, content) =
                 if failed { ("want.err", "want.out", &err) } else { ("want.out", "want.err", &out) };
-            fs::write(case.join(have), content).unwrap();
+            golden::write(&case.join(have), content);
             _ = fs::remove_file(case.join(gone));
             continue;
         }
@@ -49,8 +49,7 @@ fn every_case_comes_out_as_it_should() {
         let wanted = fs::read_to_string(case.join(want)).unwrap_or_else(|_| format!("(there is no {want})"));
         let differs = args.contains(&"--diff") && !out.is_empty();
         if *have != wanted {
-            let diff = similar::TextDiff::from_lines(&wanted, have).unified_diff().header("want", "have").to_string();
-            wrong.push(format!("{}\n{diff}", case.display()));
+            wrong.push(format!("{}\n{}", case.display(), golden::difference(&wanted, have)));
         } else if !other.is_empty() || (!failed && code != Some(i32::from(differs))) {
             wrong.push(format!("{}: exit {code:?}, and beside it: {other}", case.display()));
         }
@@ -84,8 +83,7 @@ fn references(directory: &Path) -> PathBuf {
     ]
     .concat();
     let path = directory.join("references.yaml");
-    #[expect(clippy::disallowed_methods, reason = "input of the test, not a file of the host")]
-    fs::write(&path, text).unwrap();
+    golden::write(&path, text);
     path
 }
 

@@ -11,6 +11,8 @@ mod generate;
 #[path = "../../src/manifest/tests/generate.rs"]
 #[expect(dead_code, reason = "the properties want more of it")]
 mod generated;
+#[path = "../it/intent.rs"]
+mod intent;
 mod judge;
 mod manifests;
 #[path = "../it/mutate.rs"]

@@ -1,37 +1,16 @@
 //! The editor of manifests against what the kubelet reads: whatever is edited must be, for the kubelet's own code, the same pod but for what
 //! the intent says. The manifests are those of the properties, and mutations of the golden cases.
 
-use std::path::Path;
-
-use audit_operator::manifest::{self, Intent, Mount};
-use audit_operator::revision::RevisionId;
+use audit_operator::manifest;
 use serde_json::{Value, json};
 
+use crate::intent::intent;
 use crate::judge::{self, Judge};
-use crate::mutate::{YAML_TOKENS, files, mutated};
+use crate::mutate::{YAML_TOKENS, manifests, mutated};
 use crate::random::Random;
 use crate::{PORTION, count, generated, setting};
 
 const DRAIN_FLAG: &str = "shutdown-watch-termination-grace-period";
-
-fn intent() -> Intent {
-    let mount = |name: &str, path: &str, read_only| Mount { name: name.into(), path: path.into(), read_only };
-    let flag = |name: &str, value: &str| (name.to_string(), value.to_string());
-    Intent {
-        revision: RevisionId::try_from("r-0123456789".to_string()).unwrap(),
-        flags: [
-            flag("audit-log-path", "/var/log/kubernetes/audit/audit.log"),
-            flag("audit-log-maxage", "30"),
-            flag("audit-policy-file", "/etc/kubernetes/audit/revisions/r-0123456789/policy.yaml"),
-        ]
-        .into(),
-        defaults: [flag(DRAIN_FLAG, "3s")].into(),
-        mounts: vec![
-            mount("audit-operator-config", "/etc/kubernetes/audit", true),
-            mount("audit-operator-log", "/var/log/kubernetes/audit", false),
-        ],
-    }
-}
 
 fn manifest_text(random: &mut Random, corpus: &[Vec<u8>]) -> Option<String> {
     if random.one_in(2) {
@@ -108,8 +87,7 @@ fn wrong(mut before: Value, mut after: Value) -> Option<String> {
 
 #[test]
 fn edited_manifests_are_to_the_kubelet_what_they_should_be() {
-    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/manifest");
-    let corpus = [files(&cases, "in.yaml"), files(&cases, "want.yaml")].concat();
+    let corpus = manifests();
     let mut judge = Judge::start();
     let mut random = Random::new(setting("UPSTREAM_SEED"));
     let (mut compared, mut unread, mut found) = (0, 0, Vec::new());

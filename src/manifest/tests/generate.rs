@@ -347,16 +347,12 @@ fn mounts(tape: &mut Tape<'_>, is_by_hand: bool) -> (Vec<Yaml>, Vec<Yaml>) {
     for (index, mount) in AUDIT_MOUNTS.iter().enumerate() {
         // The later ones are in the way.
         let is_taken = all.iter().any(|(_, (path, ..))| path.trim_end_matches('/') == mount.0.trim_end_matches('/'));
-        if !is_taken
-            && is_by_hand
-            && tape.once_in(if index < 2 {
-                2
-            } else if index < 6 {
-                6
-            } else {
-                20
-            })
-        {
+        let odds = match index {
+            0..2 => 2,
+            2..6 => 6,
+            _ => 20,
+        };
+        if !is_taken && is_by_hand && tape.once_in(odds) {
             all.push((20 + index, mount));
         }
     }
@@ -585,29 +581,21 @@ impl<'t, 'a> Out<'t, 'a> {
         // What was empty is emptied with one blank before it, whatever there was.
         let gap = if self.tape.once_in(30) && !value.is_empty() { "\t" } else { " " };
         match value {
+            Yaml::List(_) | Yaml::Map(_) if !value.is_empty() && self.wants_flow() => {
+                self.is_flow |= is_touched;
+                self.text += gap;
+                self.flow_anew(value, column + 2);
+                self.line_end(true);
+            }
             Yaml::List(items) if !items.is_empty() => {
-                if self.wants_flow() {
-                    self.is_flow |= is_touched;
-                    self.text += gap;
-                    self.flow_anew(value, column + 2);
-                    self.line_end(true);
-                } else {
-                    self.line_end(true);
-                    self.deepest = usize::MAX;
-                    self.block_list(items, column + self.offset);
-                }
+                self.line_end(true);
+                self.deepest = usize::MAX;
+                self.block_list(items, column + self.offset);
             }
             Yaml::Map(entries) if !entries.is_empty() => {
-                if self.wants_flow() {
-                    self.is_flow |= is_touched;
-                    self.text += gap;
-                    self.flow_anew(value, column + 2);
-                    self.line_end(true);
-                } else {
-                    self.line_end(true);
-                    self.deepest = usize::MAX;
-                    self.block_map(entries, column + self.step, false);
-                }
+                self.line_end(true);
+                self.deepest = usize::MAX;
+                self.block_map(entries, column + self.step, false);
             }
             Yaml::Null => {
                 let null = *self.tape.pick(&["", " null", " ~"]);

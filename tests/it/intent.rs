@@ -1,0 +1,23 @@
+//! What the tests of the editor make of a manifest.
+
+use audit_operator::manifest::{Intent, Mount};
+use audit_operator::revision::RevisionId;
+
+pub fn intent() -> Intent {
+    let mount = |name: &str, path: &str, read_only| Mount { name: name.into(), path: path.into(), read_only };
+    let flag = |name: &str, value: &str| (name.to_string(), value.to_string());
+    Intent {
+        revision: RevisionId::try_from("r-0123456789".to_string()).unwrap(),
+        flags: [
+            flag("audit-log-path", "/var/log/kubernetes/audit/audit.log"),
+            flag("audit-log-maxage", "30"),
+            flag("audit-policy-file", "/etc/kubernetes/audit/revisions/r-0123456789/policy.yaml"),
+        ]
+        .into(),
+        defaults: [flag("shutdown-watch-termination-grace-period", "3s")].into(),
+        mounts: vec![
+            mount("audit-operator-config", "/etc/kubernetes/audit", true),
+            mount("audit-operator-log", "/var/log/kubernetes/audit", false),
+        ],
+    }
+}
