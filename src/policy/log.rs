@@ -55,6 +55,3 @@ impl Reader {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

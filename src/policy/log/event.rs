@@ -23,6 +23,9 @@ pub struct Event<'a> {
     pub annotations: &'a [u8],
     pub request_object: &'a [u8],
     pub response_object: &'a [u8],
+    /// Bytes that go if a body is not written.
+    pub request_object_bytes: u64,
+    pub response_object_bytes: u64,
     /// When it was written, in seconds since 1970; none where there is no time in it.
     pub time: Option<i64>,
     /// As a line of a log: without insignificant blanks, with `kind` and `apiVersion`, and with the end of the line.
@@ -73,7 +76,7 @@ pub(super) fn stage(text: &[u8]) -> Option<Stage> {
     })
 }
 
-/// Members that an event of the stage `RequestReceived` does not have, with names as long as `len`.
+/// Members that an event of the stage `RequestReceived` does not have.
 pub(super) fn is_later(name: &[u8]) -> bool {
     matches!(
         name,
@@ -89,21 +92,6 @@ pub(super) fn is_later(name: &[u8]) -> bool {
 /// Bytes of a member with its name, colon and comma.
 pub(super) fn member_bytes(name: usize, value: usize) -> u64 {
     (name + value + 4) as u64
-}
-
-impl Event<'_> {
-    /// Bytes that go if a body is not written; none where there is none.
-    pub fn request_object_bytes(&self) -> u64 {
-        if self.request_object.is_empty() { 0 } else { member_bytes("requestObject".len(), compact(self.request_object)) }
-    }
-
-    pub fn response_object_bytes(&self) -> u64 {
-        if self.response_object.is_empty() {
-            0
-        } else {
-            member_bytes("responseObject".len(), compact(self.response_object))
-        }
-    }
 }
 
 /// An event from any JSON text of one. The scan must give the same wherever it gives something.
@@ -130,12 +118,18 @@ pub(super) fn parse(line: &[u8]) -> Result<Event<'_>, Damage> {
     // Braces, the end of the line, and one comma less than there are members.
     let mut bytes = 2;
     let mut later_bytes = 0;
+    let [mut request_object_bytes, mut response_object_bytes] = [0; 2];
     for (name, value) in &members {
         let name_bytes = serde_json::to_string(name).expect("a string is JSON").len() - 2;
         let member = member_bytes(name_bytes, compact(value.get().as_bytes()));
         bytes += member;
         if is_later(name.as_bytes()) {
             later_bytes += member;
+        }
+        match name.as_str() {
+            "requestObject" => request_object_bytes = member,
+            "responseObject" => response_object_bytes = member,
+            _ => {}
         }
     }
     Ok(Event {
@@ -147,6 +141,8 @@ pub(super) fn parse(line: &[u8]) -> Result<Event<'_>, Damage> {
         annotations: present("annotations"),
         request_object: present("requestObject"),
         response_object: present("responseObject"),
+        request_object_bytes,
+        response_object_bytes,
         time,
         bytes: bytes + if has_kind { 0 } else { TYPE_BYTES },
         later_bytes,

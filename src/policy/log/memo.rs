@@ -13,8 +13,9 @@ pub struct Memo<V> {
 #[derive(Debug)]
 struct Slot<V> {
     hash: u64,
-    /// Verb, URI and user, one after the other. They are JSON texts, so none is the beginning of another.
+    /// Verb, URI and user, one after the other, and how long the first two are.
     key: Vec<u8>,
+    lengths: [usize; 2],
     value: V,
 }
 
@@ -52,7 +53,7 @@ impl<V: Clone> Memo<V> {
             key.clear();
             key.reserve_exact(length);
             parts.into_iter().for_each(|part| key.extend_from_slice(part));
-            *slot = Some(Slot { hash, key, value: value.clone() });
+            *slot = Some(Slot { hash, key, lengths: [event.verb.len(), event.uri.len()], value: value.clone() });
         }
         Ok(value)
     }
@@ -61,7 +62,9 @@ impl<V: Clone> Memo<V> {
 impl<V> Slot<V> {
     fn is(&self, parts: [&[u8]; 3]) -> bool {
         let [verb, uri, user] = parts;
-        self.key.strip_prefix(verb).and_then(|rest| rest.strip_prefix(uri)) == Some(user)
+        let (have_verb, rest) = self.key.split_at(self.lengths[0]);
+        let (have_uri, have_user) = rest.split_at(self.lengths[1]);
+        (have_verb, have_uri, have_user) == (verb, uri, user)
     }
 }
 

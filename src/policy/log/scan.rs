@@ -257,6 +257,10 @@ pub(super) fn scan<'a>(marks: &mut Marks, line: &'a [u8]) -> Option<Event<'a>> {
         }
     }
     let value = |member: Member| values[member as usize];
+    let bytes_of = |member: Member, name: &str| match value(member) {
+        [] => 0,
+        value => member_bytes(name.len(), value.len()),
+    };
     let uri = value(Member::Uri);
     let has_kind = match value(Member::Kind) {
         kind if kind == KIND.as_bytes() => true,
@@ -275,6 +279,8 @@ pub(super) fn scan<'a>(marks: &mut Marks, line: &'a [u8]) -> Option<Event<'a>> {
         annotations: value(Member::Annotations),
         request_object: value(Member::RequestObject),
         response_object: value(Member::ResponseObject),
+        request_object_bytes: bytes_of(Member::RequestObject, "requestObject"),
+        response_object_bytes: bytes_of(Member::ResponseObject, "responseObject"),
         time: event::time(value(Member::Staged)).or_else(|| event::time(value(Member::Received))),
         bytes: line.len() as u64 + 1 + if has_kind { 0 } else { TYPE_BYTES },
         later_bytes,
