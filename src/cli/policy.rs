@@ -14,7 +14,9 @@ use crate::policy::MAX_BYTES;
 mod eval;
 mod lines;
 mod lint;
+mod log;
 mod presets;
+mod replay;
 mod request;
 
 #[derive(clap::Args)]
@@ -31,6 +33,8 @@ enum Command {
     Eval(eval::Args),
     /// Tell what kube-apiserver makes of a request: the attributes that rules are compared with.
     Request(request::Args),
+    /// Tell what a policy would have kept of the events of a log, and what that costs.
+    Replay(replay::Args),
     /// List the policies that come with the operator, or print one.
     Presets(presets::Args),
 }
@@ -48,6 +52,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Lint(args) => lint::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Request(args) => request::run(args),
+        Command::Replay(args) => replay::run(args),
         Command::Presets(args) => presets::run(args),
     }
 }

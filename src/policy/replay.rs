@@ -12,7 +12,7 @@ mod report;
 mod tally;
 mod times;
 
-pub use report::{Batching, Placed, Report, Rotation};
+pub use report::{Basis, Batching, Damages, Noise, Placed, Rate, Report, Rotation, Rule};
 pub use tally::Tally;
 
 use super::log::{Damage, Event, Memo, Reader, Request};

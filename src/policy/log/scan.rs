@@ -7,7 +7,7 @@
 //! Gives nothing where there is anything out of the ordinary - blanks between tokens, control characters, a name twice, an escape
 //! in a name, a missing member - and the line is parsed in full. Where it gives something, it is what parsing would give.
 
-use wide::{CmpEq, u8x16};
+use wide::u8x16;
 
 use super::event::{self, Event, KIND, TYPE_BYTES, member_bytes};
 

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::Tally;
 use super::tally::Count;
 use crate::api::{Level, PolicyRule, Stage};
+use crate::policy::Policy;
 
 /// Rotation of a log file.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -184,25 +185,33 @@ pub struct Unknown {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Placed {
     pub file: String,
-    /// Counted from 1; none in a document that has no lines of its own.
+    /// Counted from 1; none in a document whose lines are not events.
     pub line: Option<u64>,
-    /// Of the first byte, after decompression.
-    pub offset: u64,
+    /// Of the first byte, after decompression; none there too.
+    pub offset: Option<u64>,
     pub message: String,
 }
 
+/// All damaged lines, and the first of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Damages {
+    pub count: u64,
+    pub first: Vec<Placed>,
+}
+
+/// What the counts are compared with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Basis {
+    pub rotation: Rotation,
+    pub batching: Batching,
+    /// How many users, resources and verbs are named.
+    pub top: usize,
+}
+
 impl Report {
-    /// `rules` are those of the policy; `damage` is what was found on the way.
-    pub fn new(
-        mut tally: Tally,
-        rules: &[PolicyRule],
-        unmatched: Level,
-        rotation: Rotation,
-        batching: Batching,
-        top: usize,
-        damaged: u64,
-        damage: Vec<Placed>,
-    ) -> Self {
+    pub fn new(mut tally: Tally, policy: &Policy, basis: &Basis, damage: Damages) -> Self {
+        let Basis { rotation, batching, top } = *basis;
+        let Policy { rules, .. } = policy;
         let span = tally.times.span();
         let seconds = span.seconds.map(|seconds| seconds as f64);
         let per_second = |count: u64| seconds.map(|seconds| count as f64 / seconds);
@@ -219,7 +228,7 @@ impl Report {
             missing.events += absent;
             missing.bytes += (owed.bytes as f64 * share(absent, owed.events)) as u64;
         }
-        let levels = rules.iter().map(|rule| rule.level).chain([unmatched]);
+        let levels = rules.iter().map(|rule| rule.level).chain([Level::None]);
         let abouts = rules.iter().map(about).chain(["no rule matches".to_string()]);
         let rules = tally.rules.iter().zip(levels).zip(abouts).enumerate().map(|(index, ((rule, level), about))| Rule {
             rule: (index + 1 < tally.rules.len()).then_some(index),
@@ -253,7 +262,7 @@ impl Report {
             noise.collect()
         };
         Self {
-            unknown: unknown(&tally, lacking, missing, span.gaps, damaged),
+            unknown: unknown(&tally, lacking, missing, span.gaps, damage.count),
             log: Log {
                 events: tally.log.events,
                 bytes: tally.log.bytes,
@@ -284,8 +293,8 @@ impl Report {
             },
             top: Top { users: noise(&tally.users), resources: noise(&tally.resources), verbs: noise(&tally.verbs) },
             sink: sink(&mut tally, kept, seconds, batching),
-            damaged,
-            damage,
+            damaged: damage.count,
+            damage: damage.first,
         }
     }
 }
