@@ -11,6 +11,7 @@
 
 mod attributes;
 mod decode;
+pub mod diff;
 mod evaluate;
 mod faults;
 mod finding;

@@ -11,6 +11,7 @@ use clap::Subcommand;
 
 use crate::policy::MAX_BYTES;
 
+mod diff;
 mod eval;
 mod lines;
 mod lint;
@@ -35,6 +36,8 @@ enum Command {
     Request(request::Args),
     /// Tell what a policy would have kept of the events of a log, and what that costs.
     Replay(replay::Args),
+    /// Tell which requests are recorded differently under another policy, and how.
+    Diff(diff::Args),
     /// List the policies that come with the operator, or print one.
     Presets(presets::Args),
 }
@@ -53,6 +56,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Eval(args) => eval::run(args),
         Command::Request(args) => request::run(args),
         Command::Replay(args) => replay::run(args),
+        Command::Diff(args) => diff::run(args),
         Command::Presets(args) => presets::run(args),
     }
 }

@@ -55,3 +55,6 @@ impl Reader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
