@@ -11,14 +11,20 @@ use wide::u8x16;
 
 use super::event::{self, Event, KIND, TYPE_BYTES, member_bytes};
 
-/// Where the strings, objects and lists of a line are; a bit a byte.
+/// Where the strings, objects and lists of a line are.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
+    blocks: Vec<Block>,
+}
+
+/// 64 bytes of a line, a bit a byte.
+#[derive(Clone, Copy, Debug, Default)]
+struct Block {
     /// Quotes that begin or end a string.
-    quotes: Vec<u64>,
+    quotes: u64,
     /// Brackets and braces outside of strings.
-    opening: Vec<u64>,
-    closing: Vec<u64>,
+    opening: u64,
+    closing: u64,
 }
 
 const BLOCK: usize = 64;
@@ -26,19 +32,15 @@ const BLOCK: usize = 64;
 impl Marks {
     /// False where something is not as kube-apiserver writes it.
     fn mark(&mut self, line: &[u8]) -> bool {
-        self.quotes.clear();
-        self.opening.clear();
-        self.closing.clear();
         let mut state = State::default();
-        let (blocks, rest) = line.as_chunks::<BLOCK>();
-        for block in blocks {
-            self.block(block, &mut state);
-        }
+        let (whole, rest) = line.as_chunks::<BLOCK>();
+        self.blocks.clear();
+        self.blocks.extend(whole.iter().map(|block| state.block(block)));
         if !rest.is_empty() {
             // Something that means nothing.
             let mut block = [b'_'; BLOCK];
             block[..rest.len()].copy_from_slice(rest);
-            self.block(&block, &mut state);
+            self.blocks.push(state.block(&block));
         }
         let is_ascii = state.all.to_bitmask() == 0;
         state.in_string == 0
@@ -47,40 +49,14 @@ impl Marks {
             && (is_ascii || str::from_utf8(line).is_ok())
     }
 
-    #[inline]
-    fn block(&mut self, block: &[u8; BLOCK], state: &mut State) {
-        let (parts, _) = block.as_chunks::<16>();
-        let parts: [u8x16; 4] = std::array::from_fn(|i| u8x16::new(parts[i]));
-        let equal = |byte: u8| mask(parts.map(|part| part.simd_eq(u8x16::splat(byte))));
-        let mut quotes = equal(b'"');
-        let backslashes = equal(b'\\');
-        if backslashes | state.escape != 0 {
-            quotes &= !escaped(backslashes, &mut state.escape);
-        }
-        // Set from the opening quote up to before the closing one.
-        let in_string = prefix_xor(quotes) ^ state.in_string;
-        state.in_string = ((in_string as i64) >> 63) as u64;
-        // `[` and `{` differ in one bit only, and so do `]` and `}`.
-        let folded = parts.map(|part| part | u8x16::splat(0x20));
-        let bracket = |byte: u8| mask(folded.map(|part| part.simd_eq(u8x16::splat(byte)))) & !in_string;
-        self.quotes.push(quotes);
-        self.opening.push(bracket(b'{'));
-        self.closing.push(bracket(b'}'));
-        state.blanks |= equal(b' ') & !in_string;
-        for part in parts {
-            state.all |= part;
-            state.control |= part.min(u8x16::splat(0x1f)).simd_eq(part);
-        }
-    }
-
     /// The first quote at or after a position.
     #[inline]
     fn quote(&self, from: usize) -> Option<usize> {
         let mut word = from / BLOCK;
-        let mut marks = self.quotes.get(word)? & (!0 << (from % BLOCK));
+        let mut marks = self.blocks.get(word)?.quotes & (!0 << (from % BLOCK));
         while marks == 0 {
             word += 1;
-            marks = *self.quotes.get(word)?;
+            marks = self.blocks.get(word)?.quotes;
         }
         Some(word * BLOCK + marks.trailing_zeros() as usize)
     }
@@ -90,7 +66,7 @@ impl Marks {
     fn closing(&self, from: usize) -> Option<usize> {
         let mut depth = 0;
         let mut kept = !0 << (from % BLOCK);
-        for (word, (opening, closing)) in self.opening.iter().zip(&self.closing).enumerate().skip(from / BLOCK) {
+        for (word, Block { opening, closing, .. }) in self.blocks.iter().enumerate().skip(from / BLOCK) {
             let (opening, mut closing) = (opening & kept, closing & kept);
             kept = !0;
             // With fewer closing brackets than open ones the end cannot be here.
@@ -125,6 +101,32 @@ struct State {
     all: u8x16,
 }
 
+impl State {
+    #[inline]
+    fn block(&mut self, block: &[u8; BLOCK]) -> Block {
+        let (parts, _) = block.as_chunks::<16>();
+        let parts: [u8x16; 4] = std::array::from_fn(|i| u8x16::new(parts[i]));
+        let equal = |byte: u8| mask(parts.map(|part| part.simd_eq(u8x16::splat(byte))));
+        let mut quotes = equal(b'"');
+        let backslashes = equal(b'\\');
+        if backslashes | self.escape != 0 {
+            quotes &= !escaped(backslashes, &mut self.escape);
+        }
+        // Set from the opening quote up to before the closing one.
+        let in_string = prefix_xor(quotes) ^ self.in_string;
+        self.in_string = ((in_string as i64) >> 63) as u64;
+        // `[` and `{` differ in one bit only, and so do `]` and `}`.
+        let folded = parts.map(|part| part | u8x16::splat(0x20));
+        let bracket = |byte: u8| mask(folded.map(|part| part.simd_eq(u8x16::splat(byte)))) & !in_string;
+        self.blanks |= equal(b' ') & !in_string;
+        for part in parts {
+            self.all |= part;
+            self.control |= part.min(u8x16::splat(0x1f)).simd_eq(part);
+        }
+        Block { quotes, opening: bracket(b'{'), closing: bracket(b'}') }
+    }
+}
+
 #[inline]
 fn mask(parts: [u8x16; 4]) -> u64 {
     let [a, b, c, d] = parts.map(|part| u64::from(part.to_bitmask()));
@@ -151,118 +153,84 @@ fn prefix_xor(mut bits: u64) -> u64 {
     bits
 }
 
-/// Members of which each may be there once.
-#[derive(Clone, Copy)]
-enum Member {
-    Kind,
-    Level,
-    Stage,
-    Uri,
-    Verb,
-    User,
-    Annotations,
-    RequestObject,
-    ResponseObject,
-    Received,
-    Staged,
-    ResponseStatus,
-    ImpersonatedUser,
-    AuthenticationMetadata,
-    ApiVersion,
-    AuditId,
-    SourceIps,
-    UserAgent,
-    ObjectRef,
-}
+/// Members in the order in which kube-apiserver writes them (audit/v1/types.go#L71-L153), each as it begins. Not all of them are
+/// needed, but one that is not among them could be there twice.
+const MEMBERS: [&[u8]; 19] = [
+    b"\"kind\":",
+    b"\"apiVersion\":",
+    b"\"level\":",
+    b"\"auditID\":",
+    b"\"stage\":",
+    b"\"requestURI\":",
+    b"\"verb\":",
+    b"\"user\":",
+    b"\"impersonatedUser\":",
+    b"\"authenticationMetadata\":",
+    b"\"sourceIPs\":",
+    b"\"userAgent\":",
+    b"\"objectRef\":",
+    b"\"responseStatus\":",
+    b"\"requestObject\":",
+    b"\"responseObject\":",
+    b"\"requestReceivedTimestamp\":",
+    b"\"stageTimestamp\":",
+    b"\"annotations\":",
+];
 
-impl Member {
-    #[inline]
-    fn of(name: &[u8]) -> Option<Self> {
-        Some(match name {
-            b"kind" => Self::Kind,
-            b"apiVersion" => Self::ApiVersion,
-            b"level" => Self::Level,
-            b"auditID" => Self::AuditId,
-            b"stage" => Self::Stage,
-            b"requestURI" => Self::Uri,
-            b"verb" => Self::Verb,
-            b"user" => Self::User,
-            b"impersonatedUser" => Self::ImpersonatedUser,
-            b"authenticationMetadata" => Self::AuthenticationMetadata,
-            b"sourceIPs" => Self::SourceIps,
-            b"userAgent" => Self::UserAgent,
-            b"objectRef" => Self::ObjectRef,
-            b"responseStatus" => Self::ResponseStatus,
-            b"requestObject" => Self::RequestObject,
-            b"responseObject" => Self::ResponseObject,
-            b"requestReceivedTimestamp" => Self::Received,
-            b"stageTimestamp" => Self::Staged,
-            b"annotations" => Self::Annotations,
-            // A name that is not known could be there twice.
-            _ => return None,
-        })
-    }
-
-    /// As [`event::is_later`] has it.
-    #[inline]
-    fn is_later(self) -> bool {
-        matches!(
-            self,
-            Self::RequestObject
-                | Self::ResponseObject
-                | Self::ResponseStatus
-                | Self::Annotations
-                | Self::ImpersonatedUser
-                | Self::AuthenticationMetadata
-        )
-    }
+/// The member that begins here. The next one in the order is the likely one.
+#[inline]
+fn member(text: &[u8], next: usize) -> Option<usize> {
+    let found = MEMBERS[next..].iter().position(|member| text.starts_with(member)).map(|at| next + at);
+    found.or_else(|| MEMBERS[..next].iter().position(|member| text.starts_with(member)))
 }
 
 pub(super) fn scan<'a>(marks: &mut Marks, line: &'a [u8]) -> Option<Event<'a>> {
     if line.first() != Some(&b'{') || !marks.mark(line) {
         return None;
     }
-    let mut values = [&line[..0]; Member::ObjectRef as usize + 1];
-    let mut later_bytes = 0;
-    let mut at = 1;
+    let mut values = [&line[..0]; MEMBERS.len()];
+    let (mut at, mut next) = (1, 0);
     loop {
-        if line.get(at) != Some(&b'"') {
-            return None;
-        }
-        let name_end = marks.quote(at + 1)?;
-        let name = &line[at + 1..name_end];
-        let member = Member::of(name)?;
-        if line.get(name_end + 1) != Some(&b':') {
-            return None;
-        }
-        let start = name_end + 2;
+        let member = member(&line[at..], next)?;
+        next = member + 1;
+        let start = at + MEMBERS[member].len();
         let last = match line.get(start)? {
             b'"' => marks.quote(start + 1)?,
             b'{' | b'[' => marks.closing(start)?,
             _ => return None,
         };
-        let value = &line[start..=last];
-        let slot = &mut values[member as usize];
-        if !slot.is_empty() {
+        if !values[member].is_empty() {
             return None;
         }
-        *slot = value;
-        if member.is_later() {
-            later_bytes += member_bytes(name.len(), value.len());
-        }
+        values[member] = &line[start..=last];
         match line.get(last + 1)? {
             b',' => at = last + 2,
             b'}' if last + 2 == line.len() => break,
             _ => return None,
         }
     }
-    let value = |member: Member| values[member as usize];
-    let bytes_of = |member: Member, name: &str| match value(member) {
-        [] => 0,
-        value => member_bytes(name.len(), value.len()),
-    };
-    let uri = value(Member::Uri);
-    let has_kind = match value(Member::Kind) {
+    let [
+        kind,
+        _,
+        level,
+        _,
+        stage,
+        uri,
+        verb,
+        user,
+        impersonated,
+        authentication,
+        _,
+        _,
+        _,
+        status,
+        request_object,
+        response_object,
+        received,
+        staged,
+        annotations,
+    ] = values;
+    let has_kind = match kind {
         kind if kind == KIND.as_bytes() => true,
         [] => false,
         _ => return None,
@@ -270,19 +238,27 @@ pub(super) fn scan<'a>(marks: &mut Marks, line: &'a [u8]) -> Option<Event<'a>> {
     if uri.is_empty() {
         return None;
     }
+    let bytes = |name: &str, value: &[u8]| if value.is_empty() { 0 } else { member_bytes(name.len(), value.len()) };
+    let request_object_bytes = bytes("requestObject", request_object);
+    let response_object_bytes = bytes("responseObject", response_object);
     Some(Event {
-        level: event::level(value(Member::Level))?,
-        stage: event::stage(value(Member::Stage))?,
-        verb: value(Member::Verb),
+        level: event::level(level)?,
+        stage: event::stage(stage)?,
+        verb,
         uri,
-        user: value(Member::User),
-        annotations: value(Member::Annotations),
-        request_object: value(Member::RequestObject),
-        response_object: value(Member::ResponseObject),
-        request_object_bytes: bytes_of(Member::RequestObject, "requestObject"),
-        response_object_bytes: bytes_of(Member::ResponseObject, "responseObject"),
-        time: event::time(value(Member::Staged)).or_else(|| event::time(value(Member::Received))),
+        user,
+        annotations,
+        request_object,
+        response_object,
+        request_object_bytes,
+        response_object_bytes,
+        time: event::time(staged).or_else(|| event::time(received)),
         bytes: line.len() as u64 + 1 + if has_kind { 0 } else { TYPE_BYTES },
-        later_bytes,
+        later_bytes: request_object_bytes
+            + response_object_bytes
+            + bytes("responseStatus", status)
+            + bytes("annotations", annotations)
+            + bytes("impersonatedUser", impersonated)
+            + bytes("authenticationMetadata", authentication),
     })
 }
