@@ -43,6 +43,12 @@ bench: image ## What a change costs, by the operator and by hand, on one real co
 	$(TESTBED) down
 	trap '$(TESTBED) down' EXIT; $(TESTBED) up && $(TESTBED) load-image target/image.tar && tests/bench/restart
 
+.PHONY: bench-replay
+bench-replay: ## How fast logs are replayed and requests decided, beside jq and upstream's Go (SIZE=1.1e9 bytes, ROUNDS=5; no cluster)
+	cargo build --release --locked
+	tests/bench/replay
+	taskset -c 0 cargo bench --locked --bench decisions -- $(or $(BENCH_DATA),target/bench)/audit-small.jsonl
+
 .PHONY: testbed
 testbed: ## Bring the testbed up (NODES=1 to 3)
 	$(TESTBED) up --nodes $(NODES)
