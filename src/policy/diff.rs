@@ -110,8 +110,12 @@ impl<'p> Comparison<'p> {
     }
 
     pub fn into_differences(self) -> Differences {
-        let mut differences =
-            Differences { events: self.all.events, requests: self.all.requests, is_complete: true, ..Differences::default() };
+        let mut differences = Differences {
+            events: self.all.events,
+            requests: self.all.requests,
+            is_complete: true,
+            ..Differences::default()
+        };
         for (outcomes, place) in self.places {
             differences.changes.insert(outcomes, self.changes[place].clone());
         }

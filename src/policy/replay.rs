@@ -120,8 +120,7 @@ fn asked(evaluator: &Evaluator, tally: &mut Tally, request: &Request) -> Asked {
 fn what(request: &Request) -> String {
     let attributes = &request.attributes;
     if !attributes.is_resource_request {
-        let path: Vec<&str> = attributes.path.split('/').take(3).map(|part| part.get(..40).unwrap_or(part)).collect();
-        return path.join("/");
+        return attributes.path.split('/').take(3).collect::<Vec<_>>().join("/");
     }
     let mut what = attributes.resource.to_string();
     for (before, part) in [('.', &attributes.api_group), ('/', &attributes.subresource)] {

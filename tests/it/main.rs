@@ -5,5 +5,5 @@
 mod apply_cases;
 mod manifest_cases;
 mod policy;
-mod replay;
 mod render_cases;
+mod replay;

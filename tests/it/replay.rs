@@ -116,8 +116,12 @@ fn a_log_is_counted_by_rule_and_what_it_would_cost_is_told() {
     assert!((report["rotation"]["hours"].as_f64().unwrap() - hours).abs() < 1e-6 * hours);
     assert_eq!(report["sink"]["eventsPerSecond"], json!({"mean": 0.2, "peakSecond": 1, "peakMinute": 2.0 / 60.0}));
     assert_eq!((&report["sink"]["suffices"], &report["sink"]["eventsPerSecondAtMost"]), (&json!(true), &json!(4000)));
-    let top = |of: &str| report["top"][of].as_array().unwrap().iter().map(|one| one["name"].clone()).collect::<Vec<_>>();
-    assert_eq!((top("users"), top("resources"), top("verbs")), (vec![json!("bob"), json!("alice")], vec![json!("pods")], vec![json!("get")]));
+    let top =
+        |of: &str| report["top"][of].as_array().unwrap().iter().map(|one| one["name"].clone()).collect::<Vec<_>>();
+    assert_eq!(
+        (top("users"), top("resources"), top("verbs")),
+        (vec![json!("bob"), json!("alice")], vec![json!("pods")], vec![json!("get")])
+    );
     let unknown: Vec<_> = report["unknown"].as_array().unwrap().iter().map(|one| one["id"].clone()).collect();
     assert_eq!(unknown, ["bodies", "dropped"]);
 
@@ -131,7 +135,8 @@ fn a_log_is_counted_by_rule_and_what_it_would_cost_is_told() {
 fn a_lower_level_is_counted_to_the_byte() {
     let here = Here::new();
     let annotations = r#","annotations":{"authorization.k8s.io/decision":"allow"}"#;
-    let bodies = r#","requestObject":{"a":"}\"","metadata":{"managedFields":[1],"name":"n"}},"responseObject":{"b":[{}]}"#;
+    let bodies =
+        r#","requestObject":{"a":"}\"","metadata":{"managedFields":[1],"name":"n"}},"responseObject":{"b":[{}]}"#;
     let of = |level: &str, bodies: &str| event(level, "ResponseComplete", "update", "/api/v1/nodes/x", "u", 1, bodies);
     for (level, want) in [
         ("RequestResponse", format!("{bodies}{annotations}")),
@@ -147,7 +152,10 @@ fn a_lower_level_is_counted_to_the_byte() {
         let spaced = line.replace("\":", "\" : ").replace("u\",\"g", "u\", \"g");
         assert_eq!(here.replay(&["-"], spaced.as_bytes()).1["kept"], report["kept"], "{level}");
     }
-    here.write("policy.yaml", "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitManagedFields: true\nrules: [{level: RequestResponse}]\n");
+    here.write(
+        "policy.yaml",
+        "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitManagedFields: true\nrules: [{level: RequestResponse}]\n",
+    );
     let (_, report) = here.replay(&["-"], of("RequestResponse", bodies).as_bytes());
     assert_eq!(report["kept"]["bytes"], of("RequestResponse", &bodies.replace("\"managedFields\":[1],", "")).len() + 1);
 }
@@ -165,8 +173,12 @@ fn every_form_of_a_log_comes_to_the_same() {
     same(&["-"], log.replace('\n', "\r\n\n").as_bytes());
     same(&["audit.log", "audit.log"], b"");
     // Items of a list have no type of their own.
-    let items: Vec<String> = log.lines().map(|line| line.replace(r#""kind":"Event","apiVersion":"audit.k8s.io/v1","#, "")).collect();
-    let list = format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{{}},"items":[{}]}}"#, items.join(","));
+    let items: Vec<String> =
+        log.lines().map(|line| line.replace(r#""kind":"Event","apiVersion":"audit.k8s.io/v1","#, "")).collect();
+    let list = format!(
+        r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{{}},"items":[{}]}}"#,
+        items.join(",")
+    );
     same(&["-"], list.as_bytes());
     let pretty = serde_json::to_string_pretty(&serde_json::from_str::<Value>(&list).unwrap()).unwrap();
     same(&["-"], pretty.as_bytes());
@@ -207,7 +219,8 @@ fn damage_is_counted_and_placed_and_what_is_sound_is_counted_too() {
     here.write("audit.log", &damaged);
     let (code, report) = here.replay(&["audit.log"], b"");
     assert_eq!((code, &report["damaged"], &report["log"]["events"]), (Some(1), &json!(6), &json!(2)));
-    let places: Vec<_> = report["damage"].as_array().unwrap().iter().map(|one| (one["line"].clone(), one["message"].clone())).collect();
+    let places: Vec<_> =
+        report["damage"].as_array().unwrap().iter().map(|one| (one["line"].clone(), one["message"].clone())).collect();
     let wrong = |at: usize, line: u64, message: &str| {
         assert_eq!(places[at].0, line);
         assert!(places[at].1.as_str().unwrap().contains(message), "{places:?}");
@@ -265,7 +278,8 @@ fn what_cannot_be_read_is_said_and_ends_it() {
     let here = Here::new();
     here.write("audit.log", log());
     fs::create_dir(here.path().join("empty")).unwrap();
-    rustix::fs::mknodat(rustix::fs::CWD, here.path().join("fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, here.path().join("fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
+        .unwrap();
     let refusal = |args: &[&str]| here.refusal(&[&["replay"], args].concat());
     let policy = ["--policy", "policy.yaml"];
     assert!(refusal(&[&policy[..], &["empty"]].concat()).contains("there is no log in empty"));
@@ -310,7 +324,10 @@ fn diff_tells_what_changes_for_a_log_and_without_one() {
     let (code, json) = diff(&["new.yaml", "audit.log", "--output", "json"]);
     let record: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((code, &record["events"], &record["generated"]), (Some(1), &json!(4), &json!(false)));
-    assert_eq!(record["changes"][0]["old"], json!({"rule": 1, "level": "Metadata", "omitStages": ["RequestReceived"], "omitManagedFields": false}));
+    assert_eq!(
+        record["changes"][0]["old"],
+        json!({"rule": 1, "level": "Metadata", "omitStages": ["RequestReceived"], "omitManagedFields": false})
+    );
     assert_eq!(record["changes"][0]["events"], 1);
     assert_eq!(record["changes"][0]["examples"][0]["user"]["name"], "alice");
 

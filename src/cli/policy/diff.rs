@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use serde::Serialize;
 
-use super::replay::{count, damage, policy_of};
+use super::replay::{count, damage, policy_of, visible};
 use super::{Output, is_stdin, log, policy_minor};
 use crate::cli::print;
 use crate::policy::Evaluator;
@@ -67,7 +67,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         let (old, new) = (Evaluator::new(&old), Evaluator::new(&new));
         let compare = || Comparison::new(&old, &new);
-        let (compared, damages) = log::read(&args.log, compare, |comparison, line, damaged| comparison.line(line, damaged))?;
+        let (compared, damages) =
+            log::read(&args.log, compare, |comparison, line, damaged| comparison.line(line, damaged))?;
         let mut all = Differences { is_complete: true, ..Differences::default() };
         compared.into_iter().for_each(|comparison| all.merge(comparison.into_differences()));
         (all, damages)
@@ -158,7 +159,5 @@ fn quoted(text: &str) -> String {
     if !text.is_empty() && text.bytes().all(is_plain) {
         return text.to_string();
     }
-    // What is no text would do something to a terminal.
-    let visible: String = text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect();
-    format!("'{}'", visible.replace('\'', r"'\''"))
+    format!("'{}'", visible(text).replace('\'', r"'\''"))
 }

@@ -108,7 +108,9 @@ fn text(name: &str, report: &Report) -> anyhow::Result<String> {
     }
     out.push_str("\n\n");
     rules(&mut out, &report.rules);
-    for (what, noise) in [("USERS", &report.top.users), ("RESOURCES", &report.top.resources), ("VERBS", &report.top.verbs)] {
+    for (what, noise) in
+        [("USERS", &report.top.users), ("RESOURCES", &report.top.resources), ("VERBS", &report.top.verbs)]
+    {
         top(&mut out, what, noise);
     }
     writeln!(
@@ -163,10 +165,12 @@ fn text(name: &str, report: &Report) -> anyhow::Result<String> {
 }
 
 fn rules(out: &mut String, rules: &[Rule]) {
-    let mut rows = vec![["RULE", "LEVEL", "REQUESTS", "HITS", "KEPT", "BYTES", "SHARE", "EVENTS/S", "A DAY", ""].map(String::from)];
+    let mut rows = vec![
+        ["RULE", "LEVEL", "REQUESTS", "HITS", "KEPT", "BYTES", "SHARE", "EVENTS/S", "A DAY", ""].map(String::from),
+    ];
     rows.extend(rules.iter().map(|rule| {
         let unless_none = |text: Option<String>| text.unwrap_or_else(|| "-".into());
-        let about: String = rule.about.chars().take(60).collect();
+        let about: String = visible(&rule.about).chars().take(60).collect();
         [
             rule.rule.map_or("-".into(), |rule| rule.to_string()),
             format!("{:?}", rule.level),
@@ -189,8 +193,7 @@ fn top(out: &mut String, what: &str, noise: &[Noise]) {
     }
     let mut rows = vec![[what, "KEPT", "BYTES", "SHARE"].map(String::from)];
     rows.extend(noise.iter().map(|noise| {
-        let name = noise.name.chars().flat_map(char::escape_default).collect();
-        [name, count(noise.events), bytes(noise.bytes as f64), percent(noise.share_of_bytes)]
+        [visible(&noise.name), count(noise.events), bytes(noise.bytes as f64), percent(noise.share_of_bytes)]
     }));
     table(out, &rows, |column| column > 0);
 }
@@ -225,6 +228,11 @@ pub(super) fn table<const N: usize>(out: &mut String, rows: &[[String; N]], is_n
     out.push('\n');
 }
 
+/// Nothing that does something to a terminal.
+pub(super) fn visible(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
 /// With a comma after each three digits.
 pub(super) fn count(count: u64) -> String {
     let digits = count.to_string();
@@ -241,7 +249,11 @@ fn bytes(bytes: f64) -> String {
         value /= 1_000.0;
         unit += 1;
     }
-    if unit == 0 || value >= 99.95 { format!("{value:.0} {}", units[unit]) } else { format!("{value:.1} {}", units[unit]) }
+    if unit == 0 || value >= 99.95 {
+        format!("{value:.0} {}", units[unit])
+    } else {
+        format!("{value:.1} {}", units[unit])
+    }
 }
 
 fn rate(rate: f64) -> String {

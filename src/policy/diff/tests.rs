@@ -78,7 +78,9 @@ fn events_of_a_log_are_counted_by_change_with_the_first_examples() {
     let (old, new) = (policy("- {level: Metadata}\n"), policy("- {level: None, verbs: [get]}\n- {level: Metadata}\n"));
     let (old, new) = (Evaluator::new(&old), Evaluator::new(&new));
     let line = |uri: &str, verb: &str, stage: &str| {
-        format!(r#"{{"level":"Metadata","stage":"{stage}","requestURI":"{uri}","verb":"{verb}","user":{{"username":"u"}}}}"#)
+        format!(
+            r#"{{"level":"Metadata","stage":"{stage}","requestURI":"{uri}","verb":"{verb}","user":{{"username":"u"}}}}"#
+        )
     };
     let compare = |lines: &[String]| {
         let mut comparison = Comparison::new(&old, &new);

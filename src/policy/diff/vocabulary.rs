@@ -37,7 +37,11 @@ pub(super) fn requests<'p>(policies: [&'p Policy; 2]) -> impl Iterator<Item = Re
             let namespaces = namespaces.clone();
             VERBS.into_iter().flat_map(move |verb| {
                 let object = object.clone();
-                namespaces.clone().into_iter().filter_map(move |namespace| url(verb, &namespace, &object)).map(move |url| (method_of(verb), url))
+                namespaces
+                    .clone()
+                    .into_iter()
+                    .filter_map(move |namespace| url(verb, &namespace, &object))
+                    .map(move |url| (method_of(verb), url))
             })
         });
         let paths = paths.into_iter().flat_map(|path| METHODS.map(|method| (Cow::Borrowed(method), path.clone())));
@@ -60,9 +64,10 @@ fn other(rules: &[&PolicyRule]) -> String {
     let has = |other: &str| {
         rules.iter().any(|rule| {
             let lists = [&rule.users, &rule.user_groups, &rule.namespaces];
-            let of_entries = rule.resources.iter().flat_map(|entry| {
-                entry.resources.iter().chain(&entry.resource_names).chain([&entry.group])
-            });
+            let of_entries = rule
+                .resources
+                .iter()
+                .flat_map(|entry| entry.resources.iter().chain(&entry.resource_names).chain([&entry.group]));
             lists.into_iter().flatten().chain(of_entries).any(|word| word.contains(other))
         })
     };
@@ -89,7 +94,8 @@ fn users(rules: &[&PolicyRule]) -> Vec<Option<User<'static>>> {
                 (rule.users.is_empty() || rule.users.contains(name))
                     && (rule.user_groups.is_empty() || rule.user_groups.iter().any(|group| of_user.contains(group)))
             };
-            let known: Vec<usize> = rules.iter().enumerate().filter(|(_, rule)| knows(rule)).map(|(at, _)| at).collect();
+            let known: Vec<usize> =
+                rules.iter().enumerate().filter(|(_, rule)| knows(rule)).map(|(at, _)| at).collect();
             if seen.insert(known) {
                 let groups = of_user.into_iter().map(Text::from).collect();
                 users.push(Some(User { name: name.clone().into(), groups }));
@@ -111,8 +117,7 @@ fn groups_of(name: &str, groups: &BTreeSet<String>) -> Vec<Vec<String>> {
     if let Some((namespace, _)) = name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':')) {
         return vec![vec![ACCOUNTS.into(), format!("{ACCOUNTS}:{namespace}"), AUTHENTICATED.into()]];
     }
-    let free: Vec<&String> =
-        groups.iter().filter(|group| *group != AUTHENTICATED && *group != ANONYMOUS).collect();
+    let free: Vec<&String> = groups.iter().filter(|group| *group != AUTHENTICATED && *group != ANONYMOUS).collect();
     let mut sets = vec![vec![AUTHENTICATED.to_string()]];
     for (at, one) in free.iter().enumerate() {
         sets.push(vec![one.to_string(), AUTHENTICATED.into()]);

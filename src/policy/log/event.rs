@@ -206,7 +206,8 @@ fn micro_time(text: &[u8]) -> Option<i64> {
     let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
     number(20..26)?;
     // What is rare is for the calendar to judge: the ends of months, leap seconds.
-    if year < 1970 || !(1..=12).contains(&month) || !(1..=28).contains(&day) || hour > 23 || minute > 59 || second > 59 {
+    if year < 1970 || !(1..=12).contains(&month) || !(1..=28).contains(&day) || hour > 23 || minute > 59 || second > 59
+    {
         return None;
     }
     // Days since 1970, with years that begin in March.
@@ -236,7 +237,8 @@ mod tests {
 
     #[test]
     fn blanks_between_tokens_have_no_bytes() {
-        for (text, want) in [("{ \"a b\" : [ 1 , \"c \\\" d\" ]\n}", r#"{"a b":[1,"c \" d"]}"#), (" 1 ", "1"), ("", "")] {
+        for (text, want) in [("{ \"a b\" : [ 1 , \"c \\\" d\" ]\n}", r#"{"a b":[1,"c \" d"]}"#), (" 1 ", "1"), ("", "")]
+        {
             assert_eq!(compact(text.as_bytes()), want.len(), "{text}");
         }
     }

@@ -31,11 +31,7 @@ impl<V> Default for Memo<V> {
 }
 
 impl<V: Clone> Memo<V> {
-    pub fn value(
-        &mut self,
-        event: &Event<'_>,
-        find: impl FnOnce(&Request<'_>) -> V,
-    ) -> Result<V, Damage> {
+    pub fn value(&mut self, event: &Event<'_>, find: impl FnOnce(&Request<'_>) -> V) -> Result<V, Damage> {
         let parts = [event.verb, event.uri, event.user];
         let hash = parts.into_iter().fold(0, hash);
         let slot = &mut self.slots[hash as usize % SLOTS];

@@ -137,9 +137,8 @@ mod tests {
 
     #[test]
     fn the_user_is_who_was_authenticated_and_nobody_where_nobody_was() {
-        let of = |user: &str| {
-            asked(&event(&format!(r#""requestURI":"/api","verb":"get"{user}"#))).unwrap().attributes.user
-        };
+        let of =
+            |user: &str| asked(&event(&format!(r#""requestURI":"/api","verb":"get"{user}"#))).unwrap().attributes.user;
         let both = r#","user":{"username":"root","groups":["a","b"]},"impersonatedUser":{"username":"alice"}"#;
         assert_eq!(of(both), Some(User { name: "root".into(), groups: vec!["a".into(), "b".into()] }));
         assert_eq!(of(r#","user":{}"#), None);
@@ -154,7 +153,8 @@ mod tests {
     fn a_request_for_a_path_keeps_its_method_and_a_watch_its_verb() {
         let request = asked(&event(r#""requestURI":"/metrics?a","verb":"post""#)).unwrap();
         assert_eq!((&*request.method, &*request.attributes.verb), ("POST", "post"));
-        let watch = asked(&event(r#""requestURI":"/api/v1/nodes?watch=1&fieldSelector=metadata.name%3Dn","verb":"watch""#));
+        let watch =
+            asked(&event(r#""requestURI":"/api/v1/nodes?watch=1&fieldSelector=metadata.name%3Dn","verb":"watch""#));
         let watch = watch.unwrap();
         assert_eq!((&*watch.attributes.verb, &*watch.attributes.name, &*watch.method), ("watch", "n", "GET"));
     }

@@ -35,7 +35,21 @@ const NAMES: [&str; 22] = [
 
 fn text() -> impl Strategy<Value = String> {
     let plain = proptest::sample::select(vec![
-        "", "a", "\"", "\\", "\\\"", "{", "}]", "[{", ",\"level\":\"None\"", "ü", "\u{1f600}", "\n", "\\\\", " ", "x y",
+        "",
+        "a",
+        "\"",
+        "\\",
+        "\\\"",
+        "{",
+        "}]",
+        "[{",
+        ",\"level\":\"None\"",
+        "ü",
+        "\u{1f600}",
+        "\n",
+        "\\\\",
+        " ",
+        "x y",
         "0123456789012345678901234567890123456789012345678901234567890123456789",
     ]);
     proptest::collection::vec(plain, 0..6).prop_map(|parts| parts.concat())
@@ -53,7 +67,8 @@ fn json() -> impl Strategy<Value = Value> {
         let name = prop_oneof![proptest::sample::select(NAMES.to_vec()).prop_map(String::from), text()];
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
-            proptest::collection::vec((name, inner), 0..5).prop_map(|members| Value::Object(members.into_iter().collect())),
+            proptest::collection::vec((name, inner), 0..5)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
         ]
     })
 }
@@ -104,7 +119,8 @@ fn line() -> impl Strategy<Value = String> {
                     Some(first) if (32..48).contains(&odd) => format!("\"\\u{:04x}{}", first as u32, &quoted[2..]),
                     _ => quoted,
                 };
-                let value = if is_spaced { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) }.unwrap();
+                let value =
+                    if is_spaced { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) }.unwrap();
                 let value = value.replace('\n', "\t");
                 if is_spaced { format!(" {name} : {value} ") } else { format!("{name}:{value}") }
             });
@@ -206,7 +222,9 @@ fn a_line_as_kube_apiserver_writes_it_is_scanned() {
 #[test]
 fn an_event_list_is_its_events_and_damage_has_a_reason() {
     let event = r#"{"level":"Metadata","stage":"Panic","requestURI":"/"}"#;
-    let list = format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{{}},"items":[{event},{{}},{event}]}}"#);
+    let list = format!(
+        r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{{}},"items":[{event},{{}},{event}]}}"#
+    );
     assert_eq!(events(&list).iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
     assert_eq!(events(r#"{"kind":"EventList","items":null}"#), []);
     assert_eq!(events(" \t\r"), []);

@@ -64,7 +64,8 @@ impl Kept {
             return;
         }
         self.has_body = true;
-        if self.has_managed_fields && !asked.omits_managed_fields || memmem::find(body, b"\"managedFields\"").is_none() {
+        if self.has_managed_fields && !asked.omits_managed_fields || memmem::find(body, b"\"managedFields\"").is_none()
+        {
             return;
         }
         self.has_managed_fields = true;
@@ -142,7 +143,11 @@ mod tests {
     fn managed_fields_go_with_name_and_comma_from_objects_lists_and_tables() {
         let fields = r#""managedFields":[{"a":"}"}],"#;
         let meta = |fields: &str| format!(r#""metadata":{{{fields}"name":"n"}}"#);
-        for shape in [r#"{META,"spec":{"managedFields":[]}}"#, r#"{"items":[{META},{META}],"metadata":{}}"#, r#"{"rows":[{"cells":[],"object":{META}}]}"#] {
+        for shape in [
+            r#"{META,"spec":{"managedFields":[]}}"#,
+            r#"{"items":[{META},{META}],"metadata":{}}"#,
+            r#"{"rows":[{"cells":[],"object":{META}}]}"#,
+        ] {
             let (with, without) = (shape.replace("META", &meta(fields)), shape.replace("META", &meta("")));
             assert_eq!(managed_bytes(with.as_bytes()) as usize, with.len() - without.len(), "{shape}");
         }

@@ -1,5 +1,7 @@
 //! What the counts of a log come to. The JSON of a [`Report`] is a contract: other programs read it. Absent knowledge is null.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::Tally;
@@ -63,8 +65,8 @@ pub struct Log {
     /// Times of more than an hour without any event.
     pub gaps: u64,
     pub gap_seconds: u64,
-    pub stages: Vec<(Stage, u64)>,
-    pub levels: Vec<(Level, u64)>,
+    pub stages: BTreeMap<Stage, u64>,
+    pub levels: BTreeMap<Level, u64>,
 }
 
 /// What the policy would have written.
@@ -230,19 +232,20 @@ impl Report {
         }
         let levels = rules.iter().map(|rule| rule.level).chain([Level::None]);
         let abouts = rules.iter().map(about).chain(["no rule matches".to_string()]);
-        let rules = tally.rules.iter().zip(levels).zip(abouts).enumerate().map(|(index, ((rule, level), about))| Rule {
-            rule: (index + 1 < tally.rules.len()).then_some(index),
-            level,
-            about,
-            requests: rule.requests(),
-            hits: rule.events,
-            events: rule.kept.events,
-            bytes: rule.kept.bytes,
-            at_least: rule.lacking_bodies > 0,
-            share_of_bytes: share(rule.kept.bytes, kept.bytes),
-            events_per_second: per_second(rule.kept.events),
-            bytes_per_day: per_day(rule.kept.bytes),
-        });
+        let rules =
+            tally.rules.iter().zip(levels).zip(abouts).enumerate().map(|(index, ((rule, level), about))| Rule {
+                rule: (index + 1 < tally.rules.len()).then_some(index),
+                level,
+                about,
+                requests: rule.requests(),
+                hits: rule.events,
+                events: rule.kept.events,
+                bytes: rule.kept.bytes,
+                at_least: rule.lacking_bodies > 0,
+                share_of_bytes: share(rule.kept.bytes, kept.bytes),
+                events_per_second: per_second(rule.kept.events),
+                bytes_per_day: per_day(rule.kept.bytes),
+            });
         let rules = rules.collect();
         let rotated = (rotation.max_backups > 0)
             .then(|| rotation.max_size_megabytes.saturating_mul(1 << 20).saturating_mul(rotation.max_backups + 1));
@@ -380,7 +383,10 @@ fn unknown(tally: &Tally, lacking: u64, missing: Estimate, gaps: u64, damaged: u
         );
     }
     if tally.log.events > 0 && tally.stages[Stage::ResponseComplete as usize] == 0 {
-        say("last-stages", "The log has no events of the stage ResponseComplete: the policy that it was taken under omits it.".into());
+        say(
+            "last-stages",
+            "The log has no events of the stage ResponseComplete: the policy that it was taken under omits it.".into(),
+        );
     }
     say(
         "dropped",
@@ -429,11 +435,12 @@ fn about(rule: &PolicyRule) -> String {
             all.into_iter().chain(each.collect::<Vec<_>>())
         })
         .collect();
-    let parts: Vec<String> = [&rule.users, &rule.user_groups, &rule.verbs, &resources, &rule.namespaces, &rule.non_resource_urls]
-        .into_iter()
-        .zip(["by ", "by group ", "", "", "in ", ""])
-        .filter(|(values, _)| !values.is_empty())
-        .map(|(values, before)| format!("{before}{}", values.join(",")))
-        .collect();
+    let parts: Vec<String> =
+        [&rule.users, &rule.user_groups, &rule.verbs, &resources, &rule.namespaces, &rule.non_resource_urls]
+            .into_iter()
+            .zip(["by ", "by group ", "", "", "in ", ""])
+            .filter(|(values, _)| !values.is_empty())
+            .map(|(values, before)| format!("{before}{}", values.join(",")))
+            .collect();
     if parts.is_empty() { "everything".into() } else { parts.join(" ") }
 }

@@ -77,6 +77,8 @@ pub(super) struct Names {
 
 /// More names than a cluster has; whoever asks for random ones is counted together with all others like him.
 const MAX_NAMES: usize = 100_000;
+/// Bytes of a name; a URL may have longer parts than any name.
+const MAX_NAME: usize = 256;
 pub(super) const OTHERS: &str = "(others)";
 
 impl Default for Names {
@@ -88,6 +90,7 @@ impl Default for Names {
 impl Names {
     /// By which a name is known from here on.
     pub fn id(&mut self, name: &str) -> u32 {
+        let name = &name[..name.floor_char_boundary(MAX_NAME)];
         if let Some(id) = self.ids.get(name) {
             return *id;
         }

@@ -118,8 +118,8 @@ impl Blocks {
             Some(file) => Box::new(file),
             None => Box::new(std::io::stdin()),
         };
-        let (reader, is_document) = text_of(Counted { input, read: self.read.clone() })
-            .with_context(|| format!("cannot read {name}"))?;
+        let (reader, is_document) =
+            text_of(Counted { input, read: self.read.clone() }).with_context(|| format!("cannot read {name}"))?;
         self.files.push((name.clone(), is_document));
         self.current = Some(Current { reader, name, carry: Vec::new(), offset: 0, is_at_end: false });
         Ok(())

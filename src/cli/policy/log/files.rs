@@ -56,7 +56,8 @@ pub(super) fn open(logs: &[PathBuf]) -> anyhow::Result<Vec<Opened>> {
 fn rotated(log: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let Some(name) = log.file_name().and_then(|name| name.to_str()) else { return Ok(Vec::new()) };
     let directory = log.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
-    let (stem, extension) = name.rsplit_once('.').map_or((name, String::new()), |(stem, ext)| (stem, format!(".{ext}")));
+    let (stem, extension) =
+        name.rsplit_once('.').map_or((name, String::new()), |(stem, ext)| (stem, format!(".{ext}")));
     let is_rotated = |name: &str| {
         let name = name.strip_suffix(".gz").unwrap_or(name);
         let time = name.strip_prefix(stem).and_then(|rest| rest.strip_prefix('-')?.strip_suffix(extension.as_str()));
