@@ -32,7 +32,7 @@ fn a_difference_is_found_whatever_part_of_a_request_it_depends_on() {
         "userGroups: [g]",
         "verbs: [deletecollection]",
         "verbs: [watch]",
-        "namespaces: [n]",
+        "namespaces: [ns]",
         "nonResourceURLs: ['/a*']",
         "nonResourceURLs: [/a]",
         "resources: [{group: ''}]",
