@@ -22,7 +22,7 @@ pub(super) struct Args {
     new: PathBuf,
     /// Without a log, requests made of the words of both policies are compared.
     #[command(flatten)]
-    log: log::Args,
+    log: log::Logs,
     /// Version of kube-apiserver that holds the policies: 1.26 to 1.37.
     #[arg(long, value_name = "VERSION", default_value = "1.36", value_parser = policy_minor)]
     kubernetes_version: u32,

@@ -21,7 +21,7 @@ use blocks::{Blocks, Buffer, Start};
 
 /// Where events are read from.
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(super) struct Logs {
     /// Audit logs, as they are or compressed with gzip; a base path (audit.log) stands for its rotated files too, a directory for
     /// all logs in it; - is standard input. A log holds an Event or an EventList a line, or an EventList as one document. Give
     /// the logs of one API server at a time: the limits of a sink are for each.
@@ -45,7 +45,7 @@ struct Found {
 
 /// Gives every line to `line`, with the counters of the thread that it is read on.
 pub(super) fn read<C: Send>(
-    args: &Args,
+    args: &Logs,
     counters: impl Fn() -> C + Sync,
     line: impl Fn(&mut C, &[u8], &mut dyn FnMut(Damage)) + Sync,
 ) -> anyhow::Result<(Vec<C>, Damages)> {

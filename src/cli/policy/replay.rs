@@ -20,7 +20,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", conflicts_with = "policy")]
     preset: Option<String>,
     #[command(flatten)]
-    log: log::Args,
+    log: log::Logs,
     /// Size in MiB at which the log file would be rotated.
     #[arg(long, value_name = "MIB", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     max_size: u64,
