@@ -15,7 +15,7 @@ fn event(level: &str, stage: &str, verb: &str, uri: &str, user: &str, second: u3
     let user = if user.is_empty() { json!({}) } else { json!({"username": user, "groups": ["system:authenticated"]}) };
     let status = if stage == "RequestReceived" { "" } else { r#","responseStatus":{"metadata":{},"code":200}"# };
     format!(
-        r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"{level}","auditID":"a","stage":"{stage}","requestURI":"{uri}","verb":"{verb}","user":{user},"sourceIPs":["::1"]{status}{bodies},"requestReceivedTimestamp":"2026-03-02T08:00:{second:02}.000000Z","stageTimestamp":"2026-03-02T08:00:{second:02}.500000Z"}}"#
+        r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"{level}","auditID":"a","stage":"{stage}","requestURI":"{uri}","verb":"{verb}","user":{user},"sourceIPs":["10.0.0.1"]{status}{bodies},"requestReceivedTimestamp":"2026-03-02T08:00:{second:02}.000000Z","stageTimestamp":"2026-03-02T08:00:{second:02}.500000Z"}}"#
     )
 }
 
