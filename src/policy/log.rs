@@ -12,6 +12,7 @@ mod scan;
 pub use event::{Damage, Event};
 pub use memo::Memo;
 pub use request::{Request, method_of};
+pub(super) use scan::{Marks, managed_bytes};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -19,7 +20,7 @@ use serde_json::value::RawValue;
 /// Reads lines of a log; holds buffers that are used again.
 #[derive(Debug, Default)]
 pub struct Reader {
-    marks: scan::Marks,
+    marks: Marks,
 }
 
 /// An `EventList`, as a webhook gets it.

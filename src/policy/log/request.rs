@@ -66,7 +66,17 @@ fn user(text: &[u8]) -> Result<Option<User<'_>>, Damage> {
     if text.is_empty() {
         return Ok(None);
     }
-    // Of members with the same name the last one counts, which a struct does not allow.
+    #[derive(Deserialize)]
+    struct Plain<'a> {
+        #[serde(borrow)]
+        username: Text<'a>,
+        #[serde(borrow)]
+        groups: Vec<Text<'a>>,
+    }
+    if let Ok(Plain { username, groups }) = serde_json::from_slice(text) {
+        return Ok((!username.is_empty() || !groups.is_empty()).then_some(User { name: username, groups }));
+    }
+    // Of members with the same name the last one counts, which a struct does not allow; and any of them may be missing.
     let user: Value = serde_json::from_slice(text).map_err(|error| Damage::User(error.to_string()))?;
     let wrong = || Damage::User("not as kube-apiserver writes it".into());
     let string = |value: &Value| match value {

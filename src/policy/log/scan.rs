@@ -13,7 +13,7 @@ use super::event::{self, Event, KIND, TYPE_BYTES, member_bytes};
 
 /// Where the strings, objects and lists of a line are.
 #[derive(Debug, Default)]
-pub(super) struct Marks {
+pub(in crate::policy) struct Marks {
     blocks: Vec<Block>,
 }
 
@@ -86,6 +86,71 @@ impl Marks {
             depth = depth + opening.count_ones() - closed;
         }
         None
+    }
+}
+
+/// An object or a list, as a walk over it finds it: bytes of the managed fields in it.
+///
+/// Of an object, of the items of a list, and of the objects in the rows of a table (kubernetes@v1.36.3
+/// staging/src/k8s.io/apiserver/pkg/audit/request.go#L237-L275). None where the text is not as kube-apiserver writes it.
+pub(in crate::policy) fn managed_bytes(marks: &mut Marks, body: &[u8]) -> Option<u64> {
+    if !marks.mark(body) {
+        return None;
+    }
+    let mut bytes = 0;
+    // Other members than these stay, so there is a comma too.
+    let mut of_object = |at: usize| {
+        marks.elements(body, at, |name, at, _| match name {
+            b"metadata" => marks.elements(body, at, |name, at, end| {
+                if name == b"managedFields" {
+                    bytes += member_bytes(name.len(), end - at);
+                }
+                Some(())
+            }),
+            _ => Some(()),
+        })
+    };
+    of_object(0)?;
+    marks.elements(body, 0, |name, at, _| match name {
+        b"items" => marks.elements(body, at, |_, at, _| of_object(at)),
+        b"rows" => marks.elements(body, at, |_, at, _| {
+            marks.elements(body, at, |name, at, _| if name == b"object" { of_object(at) } else { Some(()) })
+        }),
+        _ => Some(()),
+    })?;
+    Some(bytes)
+}
+
+impl Marks {
+    /// Visits what is directly in an object or a list: name (empty in a list), start and end of each value. Nothing is in other values.
+    fn elements<'a>(
+        &self,
+        text: &'a [u8],
+        at: usize,
+        mut visit: impl FnMut(&'a [u8], usize, usize) -> Option<()>,
+    ) -> Option<()> {
+        let (is_object, end) = match text.get(at)? {
+            b'{' => (true, self.closing(at)?),
+            b'[' => (false, self.closing(at)?),
+            _ => return Some(()),
+        };
+        let mut next = at + 1;
+        while next < end {
+            let mut name = &text[..0];
+            if is_object {
+                let quote = self.quote(next + 1)?;
+                name = text.get(next + 1..quote)?;
+                next = quote + 2;
+            }
+            let last = match text.get(next)? {
+                b'"' => self.quote(next + 1)?,
+                b'{' | b'[' => self.closing(next)?,
+                _ => next + memchr::memchr3(b',', b'}', b']', &text[next..])? - 1,
+            };
+            visit(name, next, last + 1)?;
+            next = last + 2;
+        }
+        Some(())
     }
 }
 

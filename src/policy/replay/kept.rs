@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::{Asked, Event};
 use crate::api::{Level, Stage};
+use crate::policy::log::{Marks, managed_bytes as scanned};
 
 /// An event as another policy would have written it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -26,7 +27,7 @@ const PATCH_ANNOTATION: &str = "patch.webhook.admission.k8s.io/";
 /// The bodies were too large (plugin/pkg/audit/truncate/truncate.go#L74-L136).
 const TRUNCATED: &str = "audit.k8s.io/truncated";
 
-pub(super) fn kept(event: &Event, asked: &Asked) -> Kept {
+pub(super) fn kept(event: &Event, asked: &Asked, marks: &mut Marks) -> Kept {
     let mut bytes = event.bytes + level_bytes(asked.level) - level_bytes(event.level);
     let mut lacks_body = false;
     if asked.level != event.level {
@@ -50,16 +51,16 @@ pub(super) fn kept(event: &Event, asked: &Asked) -> Kept {
     }
     let mut kept = Kept { bytes, lacks_body, ..Kept::default() };
     if asked.level >= Level::Request && !asked.may_have.is_patch {
-        kept.body(event.request_object, asked);
+        kept.body(event.request_object, asked, marks);
     }
     if asked.level >= Level::RequestResponse {
-        kept.body(event.response_object, asked);
+        kept.body(event.response_object, asked, marks);
     }
     kept
 }
 
 impl Kept {
-    fn body(&mut self, body: &[u8], asked: &Asked) {
+    fn body(&mut self, body: &[u8], asked: &Asked, marks: &mut Marks) {
         if body.is_empty() {
             return;
         }
@@ -70,7 +71,7 @@ impl Kept {
         }
         self.has_managed_fields = true;
         if asked.omits_managed_fields {
-            self.bytes -= managed_bytes(body);
+            self.bytes -= scanned(marks, body).unwrap_or_else(|| managed_bytes(body));
         }
     }
 }
@@ -98,8 +99,7 @@ fn annotation_bytes(annotations: &[u8]) -> u64 {
     if all.keys().all(|name| is_gone(name)) { gone + 1 + ("annotations".len() + 4) as u64 } else { gone }
 }
 
-/// Bytes of the managed fields of an object, or of the objects of a list or a table (kubernetes@v1.36.3
-/// staging/src/k8s.io/apiserver/pkg/audit/request.go#L237-L275).
+/// As the scan does it, for any JSON.
 fn managed_bytes(body: &[u8]) -> u64 {
     #[derive(Deserialize)]
     struct Metadata<'a> {
@@ -150,8 +150,12 @@ mod tests {
         ] {
             let (with, without) = (shape.replace("META", &meta(fields)), shape.replace("META", &meta("")));
             assert_eq!(managed_bytes(with.as_bytes()) as usize, with.len() - without.len(), "{shape}");
+            let scanned = scanned(&mut Marks::default(), with.as_bytes());
+            assert_eq!(scanned.map(|bytes| bytes as usize), Some(with.len() - without.len()), "{shape}");
         }
-        assert_eq!(managed_bytes(br#"{"items":[1],"metadata":{"name":"managedFields"}}"#), 0);
+        let none =
+            br#"{"items":[1,"a",[2]],"a":{},"b":[],"c":null,"d":-1.5,"metadata":{"name":"managedFields","x":true}}"#;
+        assert_eq!((managed_bytes(none), scanned(&mut Marks::default(), none)), (0, Some(0)));
     }
 
     #[test]

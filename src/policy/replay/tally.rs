@@ -6,6 +6,7 @@ use super::kept::kept;
 use super::times::Times;
 use super::{Asked, Event};
 use crate::api::{Level, Stage};
+use crate::policy::log::Marks;
 
 /// Counts; those of two parts of a log are merged into those of both.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct Tally {
     /// Kept bodies of objects, and how many of them have managed fields.
     pub(super) bodies: u64,
     pub(super) managed_bodies: u64,
+    /// Room for looking into bodies.
+    marks: Marks,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -133,6 +136,7 @@ impl Tally {
             largest: 0,
             bodies: 0,
             managed_bodies: 0,
+            marks: Marks::default(),
         }
     }
 
@@ -157,7 +161,7 @@ impl Tally {
             self.times.count(event.time, None);
             return;
         }
-        let kept = kept(event, asked);
+        let kept = kept(event, asked, &mut self.marks);
         rule.kept.add(kept.bytes);
         rule.lacking_bodies += u64::from(kept.lacks_body);
         self.bodies += u64::from(kept.has_body);
