@@ -23,25 +23,66 @@ demo-down: ## End the demo
 	$(TESTBED) down
 
 .PHONY: test
-test: test-fast test-e2e ## Every test there is, the real control plane included
+test: test-fast test-judge test-e2e ## Every test there is, the real control plane included
 
 .PHONY: test-fast
 test-fast: fmt-check lint generated unit test-upstream deny chart ## What needs no cluster
 
 .PHONY: test-upstream
-test-upstream: ## The policy engine against kube-apiserver's own code, over generated input (UPSTREAM_SCALE=10: ten times as much)
+test-upstream: ## The policy engine and the editor of manifests against upstream's own code, over generated input (UPSTREAM_SCALE=10: ten times as much)
 	cargo test --locked --features upstream --test upstream -- --nocapture
 
+# Long runs, of one seed each, that print the SEED and the FROM which repeat a failure.
+.PHONY: torture-manifest fuzz
+torture-manifest: ## Generated manifests, edited (CASES=1000000 SEED=1 FROM=0); prints what was refused and why
+	CASES=$(or $(CASES),1000000) SEED=$(SEED) FROM=$(FROM) \
+	  cargo test --locked --profile torture --lib -- --ignored --nocapture many_manifests
+fuzz: ## Mutated inputs (TARGET=manifest, policy, url or request; SECONDS=600 SEED=1 FROM=0), in bounded memory
+	cargo test --locked --profile torture --test it --no-run
+	binary=$$(ls -t target/torture/deps/it-* | grep -v '\.d$$' | head -1); ulimit -v 4000000; \
+	  FUZZ_TARGET=$(or $(filter manifest policy url request,$(TARGET)),manifest) FUZZ_SECONDS=$(or $(SECONDS),600) \
+	  SEED=$(SEED) FROM=$(FROM) CASES=$(CASES) $$binary --ignored --nocapture mutations_for_a_while
+
+.PHONY: test-judge
+test-judge: ## The policy engine against the audit log of a real kube-apiserver (JUDGE_SEED=2: other policies and requests)
+	tests/testbed/build
+	cargo test --locked --features e2e --test judge -- --test-threads=1 --nocapture
+
 .PHONY: test-e2e
-test-e2e: image ## The whole chain on the real control plane; takes it down at the end
+test-e2e: image ## The whole chain on the real control plane, and a dozen faults; takes it down at the end
 	$(TESTBED) down
 	trap '$(TESTBED) down' EXIT; $(TESTBED) up && $(TESTBED) load-image target/image.tar && \
-	  cargo test --features e2e --test e2e -- --test-threads=1 --nocapture
+	  cargo test --features e2e --test e2e -- --test-threads=1 --nocapture && $(FAULTS) matrix --chosen
+
+.PHONY: test-faults torture
+RUNS ?= 20
+SEED ?= 1
+# In the network of the nodes.
+FAULTS = $(TESTBED) lan cargo test --offline --quiet --features e2e --test faults --
+test-faults: image ## The fault matrix, on one node and on three, and docs/faults.md from what was seen (two hours)
+	rm -f target/faults.jsonl
+	for nodes in 1 3; do $(TESTBED) down && $(TESTBED) up --nodes $$nodes && $(TESTBED) load-image target/image.tar && \
+	  $(FAULTS) matrix --results target/faults.jsonl || failed=yes; done; $(TESTBED) down; \
+	  cargo test --offline --quiet --features e2e --test faults -- table target/faults.jsonl docs/faults.md; [ -z "$$failed" ]
+torture: image ## Random faults at random moments on NODES nodes: RUNS of them, from SEED
+	$(TESTBED) down
+	trap '$(TESTBED) down' EXIT; $(TESTBED) up --nodes $(NODES) && $(TESTBED) load-image target/image.tar && \
+	  $(FAULTS) torture --runs $(RUNS) --seed $(SEED)
 
 .PHONY: bench
 bench: image ## What a change costs, by the operator and by hand, on one real control plane (half an hour)
 	$(TESTBED) down
 	trap '$(TESTBED) down' EXIT; $(TESTBED) up && $(TESTBED) load-image target/image.tar && tests/bench/restart
+
+.PHONY: bench-rollout
+bench-rollout: image ## What a rollout over three nodes costs, by the operator and by hand (half an hour)
+	$(TESTBED) down
+	trap '$(TESTBED) down' EXIT; $(TESTBED) up --nodes 3 && $(TESTBED) load-image target/image.tar && tests/bench/rollout
+
+.PHONY: bench-presets
+bench-presets: image ## Events a minute of each preset on an idle cluster (a quarter of an hour)
+	$(TESTBED) down
+	trap '$(TESTBED) down' EXIT; $(TESTBED) up && $(TESTBED) load-image target/image.tar && tests/bench/presets
 
 .PHONY: bench-replay
 bench-replay: ## How fast logs are replayed and requests decided, beside jq and upstream's Go (SIZE=1.1e9 bytes, ROUNDS=5; no cluster)

@@ -62,6 +62,9 @@ pub struct Journal {
     pub confirmed: Option<Confirmed>,
     /// The change that is under way, or was finished and not yet reported.
     pub change: Option<Change>,
+    /// Why the last change was given up before it touched the manifest for good. Until one comes to a verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<Cause>,
     /// Number of the last change.
     pub changes: u64,
     /// The newest last.
@@ -73,6 +76,7 @@ pub struct Journal {
 #[serde(rename_all = "camelCase")]
 pub struct Confirmed {
     pub revision: RevisionId,
+    /// Of the manifest that the original gives. Whatever else lies there was changed by somebody else, and is kept.
     pub manifest: Sha,
     pub at: Timestamp,
 }
@@ -109,6 +113,8 @@ pub struct Change {
     /// Hashes of the manifest before and after, kept as `change/before.yaml` and `change/after.yaml`.
     pub before: Sha,
     pub after: Sha,
+    /// Of the manifest that the original would give. Another one than `after` where somebody else had changed the manifest.
+    pub ours: Sha,
     /// Command lines of kube-apiserver before and after: how its process is recognised.
     pub argv_before: Vec<String>,
     pub argv_after: Vec<String>,
@@ -197,16 +203,23 @@ impl Journal {
             .find(|failure| failure.target.as_ref() == target && failure.setup_generation >= setup_generation)
     }
 
+    /// What lies there was seen to serve, though no change of this journal has brought it about.
+    pub fn adopt(&mut self, confirmed: Confirmed, original: Option<Sha>) {
+        self.confirmed = Some(confirmed);
+        self.original = original.or(self.original.take());
+        self.given_up = None;
+    }
+
     /// Ends the change that is under way. What it was is kept until the next one begins.
     pub fn finish(&mut self, stage: Stage, cause: Option<Cause>, now: Timestamp) {
         let Some(change) = self.change.as_mut() else { return };
         change.stage = stage;
         change.finished = Some(now);
         change.cause.clone_from(&cause);
+        self.given_up = cause.clone().filter(|_| stage == Stage::Abandoned);
         match (stage, &change.target) {
             (Stage::Confirmed, Some(revision)) => {
-                self.confirmed =
-                    Some(Confirmed { revision: revision.clone(), manifest: change.after.clone(), at: now });
+                self.confirmed = Some(Confirmed { revision: revision.clone(), manifest: change.ours.clone(), at: now });
             }
             (Stage::Confirmed, None) => {
                 self.confirmed = None;

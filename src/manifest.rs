@@ -168,6 +168,13 @@ impl Manifest {
         // The tree first: it tells a second document, an anchor and their lines.
         let tree = tree::parse(text)?;
         let value = meaning::parse(text)?;
+        Self::new(text, tree, value)
+    }
+
+    fn new(text: &str, tree: Node, value: Value) -> Result<Self, Error> {
+        if text.len() > MAX_BYTES {
+            return Err(Error::TooLarge);
+        }
         let container = tree::api_server(&tree)?;
         let manifest = Self { tree, value, container };
         splice::check_flags(manifest.container_node())?;
@@ -226,16 +233,18 @@ pub fn read(text: &str) -> Result<Facts, Error> {
 
 /// Makes a manifest that is not edited yet say what is intended.
 pub fn edit(text: &str, intent: &Intent) -> Result<Edited, Error> {
-    update(text, text, intent)
+    let manifest = Manifest::parse(text)?;
+    updated(text, &manifest, &manifest, intent)
 }
 
 /// Makes a manifest say what is intended. `original` is the manifest as it was before us: it tells which defaults are the user's own.
 pub fn update(text: &str, original: &str, intent: &Intent) -> Result<Edited, Error> {
-    let before = Manifest::parse(text)?;
+    updated(text, &Manifest::parse(text)?, &Manifest::parse(original)?, intent)
+}
+
+fn updated(text: &str, before: &Manifest, original: &Manifest, intent: &Intent) -> Result<Edited, Error> {
     let facts = before.facts()?;
-    let original = Manifest::parse(original)?;
-    let intended = |manifest: &Manifest| meaning::intended(manifest, &original, intent);
-    let edited = proved(text, &before, intended)?;
+    let edited = proved(text, before, |manifest| meaning::intended(manifest, original, intent))?;
     let taken_over = match facts.revision {
         Some(_) => Vec::new(),
         None => facts
@@ -272,19 +281,16 @@ fn proved(
     intended: impl Fn(&Manifest) -> Result<Value, Error>,
 ) -> Result<String, Error> {
     let wanted = intended(before)?;
-    let edited = splice::towards(text, before.container, &wanted)?;
-    match meaning::parse(&edited) {
-        Ok(value) if value == wanted => {}
-        Ok(_) => return Err(Error::NotProved("the new text means something else")),
-        Err(_) => return Err(Error::NotProved("the new text is not valid YAML")),
+    let (edited, tree, value) = splice::towards(text, before, &wanted)?;
+    if value != wanted {
+        return Err(Error::NotProved("the new text means something else"));
     }
-    let once_more = |_| Error::NotProved("the new text could not be edited again");
-    let after = Manifest::parse(&edited).map_err(once_more)?;
-    let again = intended(&after).map_err(once_more)?;
-    if again != wanted || splice::towards(&edited, after.container, &again)? != edited {
-        return Err(Error::NotProved("the same edit again would change it once more"));
+    // No splice is due any more: what is wanted once more must be no other.
+    let again = Manifest::new(&edited, tree, value).and_then(|after| intended(&after));
+    match again.map_err(|_| Error::NotProved("the new text could not be edited again"))? == wanted {
+        true => Ok(edited),
+        false => Err(Error::NotProved("the same edit again would change it once more")),
     }
-    Ok(edited)
 }
 
 /// The field that keeps the container from being root on the node. What the container says comes before what the pod says

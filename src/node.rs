@@ -4,20 +4,22 @@
 //! Both are loops around pure parts: [`crate::plan`] says what a node still has to change, [`crate::verdict`] what the guard
 //! does next. They share the journal below a file lock, so there is exactly one writer at any time.
 
+mod adopt;
 pub mod agent;
 pub mod files;
 pub mod guard;
 mod metrics;
 mod observe;
-mod probe;
+pub mod probe;
 mod process;
 mod report;
 mod sinks;
 mod stage;
 mod state;
 
+pub use adopt::adopt;
 pub use observe::{Refusal, observe};
-pub use stage::{remove_unused, stage};
+pub use stage::{keep_files, remove_unused, stage};
 pub use state::{LockedState, State};
 
 /// The manifest of kube-apiserver: the only foreign file that is changed.

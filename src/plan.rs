@@ -67,6 +67,9 @@ pub enum Plan {
 pub enum Idle {
     /// The node has what it shall have.
     AsDesired,
+    /// The manifest is as it shall be, and the journal does not know that kube-apiserver serves with it: the journal was lost, or
+    /// somebody edited another part of the manifest in the middle of a change.
+    Unseen(Box<Unseen>),
     /// A change is under way.
     Changing,
     Paused,
@@ -129,6 +132,9 @@ pub const CHANGE_DIR: &str = "change";
 /// Names of its manifests.
 pub const BEFORE: &str = "change/before.yaml";
 pub const AFTER: &str = "change/after.yaml";
+/// Room for the way back: given free where the disk has filled up meanwhile.
+pub const RESERVE: &str = "change/reserve";
+const RESERVE_BYTES: usize = 128 * 1024;
 /// Files that make a broken Revision good, by the name that they have in it.
 pub const REPAIR_DIR: &str = "change/repair";
 /// The guard's static pod.
@@ -141,13 +147,24 @@ const SAFE_POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- 
 /// Reaches nobody, and with [`SAFE_POLICY`] has nothing to send.
 const SAFE_KUBECONFIG: &str = "apiVersion: v1\nkind: Config\nclusters:\n- name: none\n  cluster:\n    server: https://127.0.0.1:9/\ncontexts:\n- name: none\n  context:\n    cluster: none\n    user: none\ncurrent-context: none\nusers:\n- name: none\n  user: {}\n";
 
+/// A manifest with our parts that no change of the journal has brought to its end.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unseen {
+    pub revision: RevisionId,
+    /// What we would have written, which is not what lies there where somebody else changed another part.
+    pub manifest: Sha,
+    /// How kube-apiserver is recognised, and asked.
+    pub argv: Vec<String>,
+    pub probe: Endpoint,
+}
+
 /// Plans the way from what was observed to what is desired.
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     if observed.journal.unconfirmed().is_some() {
         return Plan::Nothing(Idle::Changing);
     }
     match steps(desired, observed) {
-        Ok(None) => Plan::Nothing(Idle::AsDesired),
+        Ok(None) => Plan::Nothing(unseen(desired, observed).map_or(Idle::AsDesired, |it| Idle::Unseen(Box::new(it)))),
         Err(refusal) => Plan::Refused(refusal),
         Ok(Some(steps)) => {
             let target = desired.revision.as_ref().map(|revision| &revision.id);
@@ -164,6 +181,22 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
             }
         }
     }
+}
+
+fn unseen(desired: &Desired, observed: &Observed) -> Option<Unseen> {
+    let revision = desired.revision.as_ref()?;
+    if observed.journal.confirmed.as_ref().is_some_and(|confirmed| confirmed.revision == revision.id) {
+        return None;
+    }
+    let facts = manifest::read(&observed.manifest).ok()?;
+    let manifest = ours(&original(observed, true), revision);
+    Some(Unseen { revision: revision.id.clone(), manifest, probe: endpoint(&facts), argv: facts.argv })
+}
+
+/// What the original gives; of nothing where it cannot be edited, so that every manifest passes for somebody else's.
+fn ours(original: &str, revision: &Revision) -> Sha {
+    let edited = manifest::update(original, original, &render::intent(revision));
+    Sha::of(edited.map_or(String::new(), |edited| edited.text).as_bytes())
 }
 
 /// Seconds since something else changed a manifest, while that is too fresh. What we wrote ourselves needs no time, nor what a
@@ -225,6 +258,7 @@ fn steps(desired: &Desired, observed: &Observed) -> Result<Option<Steps>, Refusa
         setup_generation: desired.setup_generation.unwrap_or(0),
         before: Sha::of(observed.manifest.as_bytes()),
         after: Sha::of(after.as_bytes()),
+        ours: desired.revision.as_ref().map_or_else(|| Sha::of(after.as_bytes()), |revision| ours(&original, revision)),
         probe: endpoint(&facts_after),
         argv_before: facts.argv,
         argv_after: facts_after.argv,
@@ -246,12 +280,18 @@ fn steps(desired: &Desired, observed: &Observed) -> Result<Option<Steps>, Refusa
     }
     actions.push(Action::Keep { name: BEFORE.into(), content: observed.manifest.clone() });
     actions.push(Action::Keep { name: AFTER.into(), content: after.clone() });
+    actions.push(Action::Keep { name: RESERVE.into(), content: "\n".repeat(RESERVE_BYTES) });
     // The order is the safety: everything that the guard reads lies there before the record that makes it read.
     actions.push(Action::Record);
     if let Some(guard) = &desired.guard {
-        actions.push(Action::StartGuard { manifest: guard.replace(GUARD_CHANGE, &change.number.to_string()) });
+        actions.push(Action::StartGuard { manifest: guard_manifest(guard, change.number) });
     }
     Ok(Some(Steps { actions, change, before: observed.manifest.clone(), after, taken_over }))
+}
+
+/// The guard's manifest for one change.
+pub fn guard_manifest(template: &str, change: u64) -> String {
+    template.replace(GUARD_CHANGE, &change.to_string())
 }
 
 /// The manifest before us. One that carries no mark of ours is an original itself, whoever wrote it (a kubeadm upgrade does).
@@ -345,6 +385,11 @@ impl fmt::Display for Idle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Idle::AsDesired => write!(f, "the node has what it shall have"),
+            Idle::Unseen(unseen) => write!(
+                f,
+                "the manifest has revision {}, and kube-apiserver was not yet seen to serve with it",
+                unseen.revision
+            ),
             Idle::Changing => write!(f, "a change is under way"),
             Idle::Paused => write!(f, "the rollout is paused"),
             Idle::Settling { changed_seconds_ago } => write!(
@@ -493,7 +538,7 @@ spec:
         };
         assert_eq!(drain(plan(&desired(5), &observed)), Some("5s".into()));
         assert_eq!(drain(plan(&desired(0), &observed)), None);
-        let Plan::Nothing(Idle::AsDesired) = plan(&desired(3), &observed) else { panic!("nothing of ours differs") };
+        let Plan::Nothing(Idle::Unseen(_)) = plan(&desired(3), &observed) else { panic!("nothing of ours differs") };
     }
 
     #[test]

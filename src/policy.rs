@@ -2,19 +2,24 @@
 //!
 //! - [`load`] gives what kube-apiserver would hold of a file, or why it would not start, with the place of everything it would
 //!   complain about: `yaml` or JSON to `tree` (values), `decode` (fields), `validation`.
-//! - [`Evaluator`] decides about a request; [`attributes`] derives what it needs from a method and a URL.
+//! - [`Evaluator`] decides about a request; [`attributes`] derives what it needs from a method and a URL. [`explain`] tells why,
+//!   [`coverage`] what of the benchmarks is met.
+//! - [`lint`](lint()) says what is wrong with a file beyond that: rules that decide nothing, names that match nothing, Secrets in the
+//!   log. Every finding is of a [`Stanza`], and [`fix`] corrects what is certain.
 //! - [`read`] is for policies of a Setup and stricter: it refuses what kube-apiserver would drop or take in silence.
-//!   [`validate`](crate::validate) asks it and [`faults`](faults::faults); [`render`](crate::render) writes the result.
+//!   [`validate`](crate::validate) asks it, and lint about the whole; [`render`](crate::render) writes the result.
 //!
 //! Upstream's Go code is the reference, and `tests/upstream` compares with it. Everything here is bounded in time and memory by
 //! the length of its input, and nothing recurses on it.
 
 mod attributes;
+mod coverage;
 mod decode;
 pub mod diff;
 mod evaluate;
-mod faults;
+mod explain;
 mod finding;
+mod lint;
 mod load;
 pub mod log;
 mod preset;
@@ -28,17 +33,19 @@ mod write;
 mod yaml;
 
 pub use attributes::{Attributes, Text, User};
+pub use coverage::{Item, Outcome, Shortfall, coverage};
 pub use decode::Places;
 pub use evaluate::{Decision, Evaluator};
-pub(crate) use faults::is_dns_label;
-pub use faults::{Fault, faults};
-pub use finding::{Finding, Severity};
+pub use explain::{Explanation, Mismatch, explain, stages};
+pub use finding::{Edit, Finding, Note, Severity};
+pub use lint::{FixError, Fixed, Linted, STANZAS, Stanza, Terms, documentation, fix, lint, manual, stanza};
 pub use load::{Loaded, MAX_BYTES, load};
 pub use preset::{PresetPolicy, preset, presets};
 pub(crate) use read::message_of;
 pub use read::{ReadError, read};
 pub use request::{Unaudited, attributes};
 pub use tree::Place;
+pub(crate) use validation::is_dns_label;
 pub use write::{Part, quoted, write};
 
 use crate::api::{PolicyRule, Stage};

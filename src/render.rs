@@ -88,6 +88,7 @@ pub fn render_with(setup: &ValidSetup, hooks: &Hooks) -> Rendered {
         policy: PolicyStatus {
             rules: policy.parts.iter().map(|part| part.rules.len() as i64).sum(),
             preset: policy.preset.clone(),
+            findings: policy.findings.clone(),
         },
         revision,
         credentials,

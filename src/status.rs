@@ -6,6 +6,8 @@
 //! kstatus (sigs.k8s.io/cli-utils@v0.37.2 pkg/kstatus/README.md): the two others are True only while they explain why Ready
 //! is not.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
@@ -98,6 +100,15 @@ pub fn differs(old: &AuditSetupStatus, new: &AuditSetupStatus) -> bool {
         }
     }
     aligned != *old
+}
+
+/// How long a rollout took that has just come to its end on every node.
+pub fn rolled_out(old: &AuditSetupStatus, new: &AuditSetupStatus, now: Timestamp) -> Option<SignedDuration> {
+    let new = new.revision.as_ref()?;
+    let is_over = new.current.is_some() && new.current == new.target;
+    let was_over = old.revision.as_ref().is_some_and(|old| old.current == new.current && old.target == new.target);
+    let since = new.since.as_ref().filter(|_| is_over && !was_over)?;
+    Some(now.duration_since(since.0))
 }
 
 fn revision(old: &AuditSetupStatus, facts: Facts) -> Option<RevisionStatus> {
@@ -383,7 +394,12 @@ impl Conditions<'_> {
         let type_ = ConditionType::PolicyAccepted;
         match self.facts.judgement {
             Judgement::Rendered { policy, .. } => {
-                self.set(type_, Truth::True, Reason::Accepted, &format!("{} rules", policy.rules));
+                let mut message = format!("{} rules", policy.rules);
+                if !policy.findings.is_empty() {
+                    let ids: BTreeSet<&str> = policy.findings.iter().map(|finding| finding.id.as_str()).collect();
+                    message += &format!("; found: {}", ids.into_iter().collect::<Vec<_>>().join(", "));
+                }
+                self.set(type_, Truth::True, Reason::Accepted, &message);
             }
             Judgement::Rejected(problems) => {
                 let of_policy = |problem: &&Problem| {

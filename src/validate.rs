@@ -9,13 +9,14 @@ use std::fmt;
 
 use k8s_openapi::api::core::v1::Service;
 
-use crate::api::{AuditSetup, AuditSetupSpec, LogSink, PolicyRule, PolicySpec, Reason, Risk, Stage, WebhookDelivery};
-use crate::policy;
+use crate::api::{AuditSetup, AuditSetupSpec, LogSink, Mode, PolicyFinding, Reason, Risk, Stage, WebhookDelivery};
+use crate::policy::Part;
 use url::Url;
 
 mod credentials;
 mod delivery;
 mod log;
+mod policy;
 mod schema;
 mod url;
 mod webhook;
@@ -75,6 +76,15 @@ impl fmt::Display for Problem {
 pub struct Capabilities {
     /// Minor version of the oldest kube-apiserver that the Setup covers; 36 means 1.36.
     pub minor: u32,
+    /// And of the newest.
+    pub newest: u32,
+}
+
+impl Capabilities {
+    /// All of one version.
+    pub fn of(minor: u32) -> Self {
+        Self { minor, newest: minor }
+    }
 }
 
 /// A Setup that was judged: rendering it cannot fail.
@@ -90,11 +100,13 @@ pub struct ValidSetup {
 
 #[derive(Clone, Debug)]
 pub(crate) struct ValidPolicy {
-    pub parts: Vec<policy::Part>,
+    pub parts: Vec<Part>,
     pub omit_stages: Vec<Stage>,
     pub omit_managed_fields: bool,
     /// Name with version.
     pub preset: Option<String>,
+    /// What does not stand in the way.
+    pub findings: Vec<PolicyFinding>,
 }
 
 #[derive(Clone, Debug)]
@@ -180,7 +192,7 @@ pub fn validate(
         problems.add("metadata.name", Reason::InvalidSetup, "at most 63 characters");
     }
     schema::check(spec, &mut problems);
-    let policy = check_policy(&spec.policy, references, capabilities, &mut problems);
+    let policy = policy::check(&spec.policy, references, capabilities, mode(spec), &mut problems);
     let (log, webhook) = check_sinks(spec, &policy.omit_stages, references, &mut problems);
     if !problems.0.is_empty() {
         problems.0.sort_by(|a, b| a.field.cmp(&b.field));
@@ -191,104 +203,22 @@ pub fn validate(
     Ok(ValidSetup { policy, log, webhook, drain_watches_seconds, capabilities })
 }
 
-fn check_policy(
-    spec: &PolicySpec,
+/// Judges the policy of a Setup alone: what it needs no Secrets and no Services for.
+pub(crate) fn validate_policy(
+    setup: &AuditSetup,
     references: &References,
     capabilities: Capabilities,
-    problems: &mut Problems,
-) -> ValidPolicy {
-    let minor = capabilities.minor;
-    let field = "spec.policy";
-    let mut omit_stages = spec.omit_stages.clone().unwrap_or(vec![Stage::RequestReceived]);
-    let mut omit_managed_fields = spec.omit_managed_fields.unwrap_or(true);
-    let mut preset = None;
-    let mut base = None;
-    match (&spec.preset, &spec.rules, &spec.config_map_ref) {
-        (Some(name), None, None) => {
-            let found = policy::preset(*name);
-            preset = Some(found.name.to_string());
-            base = Some(policy::Part { title: format!("preset {}", found.name), rules: found.policy.rules });
-        }
-        (None, Some(rules), None) => {
-            check_rules(rules, &format!("{field}.rules"), minor, problems);
-            base = Some(policy::Part { title: "rules".into(), rules: rules.clone() });
-        }
-        (None, None, Some(reference)) => {
-            let field = format!("{field}.configMapRef");
-            if spec.omit_stages.is_some() || spec.omit_managed_fields.is_some() {
-                problems.add(
-                    "spec.policy",
-                    Reason::InvalidSetup,
-                    "omitStages and omitManagedFields are set inside the policy of the ConfigMap: remove them here",
-                );
-            }
-            if let Some(text) = problems.config_map(references, &reference.name, &reference.key, &field) {
-                let place = format!("key {:?} of ConfigMap {:?}", reference.key, reference.name);
-                match policy::read(text) {
-                    Ok(read) => {
-                        for fault in policy::faults(&read.rules, minor) {
-                            let message = format!("{place}: rules{}: {}", fault.path, fault.message);
-                            problems.add(&field, Reason::InvalidPolicy, message);
-                        }
-                        omit_stages = read.omit_stages;
-                        omit_managed_fields = read.omit_managed_fields;
-                        base = Some(policy::Part { title: "the ConfigMap".into(), rules: read.rules });
-                    }
-                    Err(error) => problems.add(&field, Reason::InvalidPolicy, format!("{place}: {error}")),
-                }
-            }
-        }
-        _ => problems.add(field, Reason::InvalidSetup, "exactly one of preset, rules and configMapRef is needed"),
-    }
-    check_rules(&spec.prepend, &format!("{field}.prepend"), minor, problems);
-    check_rules(&spec.append, &format!("{field}.append"), minor, problems);
-    // Known from 1.23; before, kube-apiserver drops the field.
-    if minor < 23 {
-        if omit_managed_fields && spec.omit_managed_fields.is_some() {
-            problems.add(
-                format!("{field}.omitManagedFields"),
-                Reason::InvalidSetup,
-                format!("is known from Kubernetes 1.23, and an API server here has 1.{minor}: leave it out"),
-            );
-        }
-        omit_managed_fields = false;
-    }
-    let part = |title: &str, rules: &[PolicyRule]| policy::Part { title: title.into(), rules: rules.to_vec() };
-    let canary = spec.canary_rule.then(canary_rule);
-    let parts = vec![
-        part("the operator's canary request", canary.as_slice()),
-        part("prepend", &spec.prepend),
-        base.unwrap_or(part("", &[])),
-        part("append", &spec.append),
-    ];
-    omit_stages.sort();
-    omit_stages.dedup();
-    ValidPolicy { parts, omit_stages, omit_managed_fields, preset }
+) -> Result<ValidPolicy, Vec<Problem>> {
+    let mut problems = Problems(Vec::new());
+    schema::check(&setup.spec, &mut problems);
+    problems.0.retain(|problem| problem.field.starts_with("spec.policy"));
+    let policy = policy::check(&setup.spec.policy, references, capabilities, mode(&setup.spec), &mut problems);
+    if problems.0.is_empty() { Ok(policy) } else { Err(problems.0) }
 }
 
-/// The agent's `get` of its NodeAudit, once, when it is answered.
-fn canary_rule() -> PolicyRule {
-    PolicyRule {
-        level: crate::api::Level::Metadata,
-        verbs: vec!["get".into()],
-        resources: vec![crate::api::GroupResources {
-            group: crate::api::GROUP.into(),
-            resources: vec!["nodeaudits".into()],
-            resource_names: vec![],
-        }],
-        omit_stages: vec![Stage::RequestReceived],
-        users: vec![],
-        user_groups: vec![],
-        namespaces: vec![],
-        non_resource_urls: vec![],
-        omit_managed_fields: None,
-    }
-}
-
-fn check_rules(rules: &[PolicyRule], field: &str, minor: u32, problems: &mut Problems) {
-    for fault in policy::faults(rules, minor) {
-        problems.add(format!("{field}{}", fault.path), Reason::InvalidPolicy, fault.message);
-    }
+/// How the events reach the webhook. The log cannot keep kube-apiserver waiting for long.
+fn mode(spec: &AuditSetupSpec) -> Mode {
+    spec.sinks.iter().find_map(|sink| sink.webhook.as_ref()).map_or(Mode::Batch, |webhook| webhook.delivery.mode)
 }
 
 fn check_sinks(

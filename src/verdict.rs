@@ -18,7 +18,7 @@ use crate::journal::{Cause, Change, Clock, Stage, Way};
 const EXITS_OF_A_CRASH_LOOP: u32 = 2;
 /// How long a kubelet may take to start the old manifest again before it counts as stuck: its slowest window for a pod that
 /// waits for its predecessor is 45 s, plus the 30 s grace of the predecessor (facts measured on 1.36.3).
-const STUCK_AFTER_MS: u64 = 120_000;
+pub(crate) const STUCK_AFTER_MS: u64 = 120_000;
 /// How long the repaired files are waited for: the container's back-off may have reached 160 s.
 const FILES_TIMEOUT_MS: u64 = 240_000;
 /// How long an API server that does not serve is waited for before a change begins.

@@ -81,11 +81,11 @@ pub struct PolicySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub append: Vec<PolicyRule>,
-    /// Stages for which no event is written, for all rules. Default: RequestReceived for presets and inline rules.
+    /// Stages for which no event is written, for all rules. Default: as the preset has it; RequestReceived for inline rules.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4))]
     pub omit_stages: Option<Vec<Stage>>,
-    /// Leave `metadata.managedFields` out of recorded bodies. Default: true for presets and inline rules.
+    /// Leave `metadata.managedFields` out of recorded bodies. Default: as the preset has it; true for inline rules.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub omit_managed_fields: Option<bool>,
     /// Put a rule on top that records the operator's own canary request (a `get` of a NodeAudit). Without it the operator
@@ -98,7 +98,8 @@ pub struct PolicySpec {
     pub acknowledge: Vec<Risk>,
 }
 
-/// A policy that comes with the operator.
+/// A policy that comes with the operator; `audit-operator policy presets` lists them. `stig-literal` records Secrets and tokens in
+/// plain text, and needs `SecretsAboveMetadata` in `acknowledge`.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
     /// Every request at level Metadata, except health, metrics and version endpoints and leases.
@@ -108,6 +109,35 @@ pub enum Preset {
     /// and tokens at Metadata only.
     #[serde(rename = "gce")]
     Gce,
+    /// What the CIS Kubernetes Benchmark asks for in 3.2.2: Secrets, ConfigMaps and tokens at Metadata, changes of workloads with
+    /// their bodies, everything else at Metadata.
+    #[serde(rename = "cis")]
+    Cis,
+    /// The policy of the NSA and CISA Kubernetes Hardening Guide: everything with both bodies, Secrets and tokens at Metadata.
+    #[serde(rename = "nsa")]
+    Nsa,
+    /// V-242403 of the DISA Kubernetes STIG to the letter: everything with both bodies, Secrets and tokens in plain text. Needs
+    /// `SecretsAboveMetadata` in `acknowledge`.
+    #[serde(rename = "stig-literal")]
+    StigLiteral,
+    /// The same without the bodies of Secrets and tokens; the file states the deviation for an assessor.
+    #[serde(rename = "stig-tailored")]
+    StigTailored,
+    /// OpenShift's profile Default: everything at Metadata, without discovery and probes.
+    #[serde(rename = "openshift-default")]
+    OpenshiftDefault,
+    /// OpenShift's profile WriteRequestBodies: writes with both bodies, reads and credentials at Metadata.
+    #[serde(rename = "openshift-write-request-bodies")]
+    OpenshiftWriteRequestBodies,
+    /// OpenShift's profile AllRequestBodies: everything with both bodies, credentials at Metadata.
+    #[serde(rename = "openshift-all-request-bodies")]
+    OpenshiftAllRequestBodies,
+    /// What the rules of Falco's k8saudit plugin look at. ConfigMaps are recorded with their content.
+    #[serde(rename = "falco")]
+    Falco,
+    /// Only what detections of attacks need: an idle cluster leaves next to nothing in the log.
+    #[serde(rename = "quiet")]
+    Quiet,
 }
 
 /// A risk that a Setup must name before it may run it.
@@ -116,6 +146,9 @@ pub enum Risk {
     /// A webhook in mode Blocking or BlockingStrict: while its receiver is down every audited request waits for it, health
     /// checks fail, and the kubelet restarts kube-apiserver over and over.
     BlockingWebhook,
+    /// A policy that records Secrets or tokens with their bodies: whoever reads the log, or any sink of it, has them in plain
+    /// text. The preset stig-literal does, and so may a rule of one's own.
+    SecretsAboveMetadata,
 }
 
 /// One rule of an audit policy, as in `audit.k8s.io/v1`. Every list that is given must match; an absent list matches
@@ -123,7 +156,7 @@ pub enum Risk {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("!has(self.nonResourceURLs) || !(has(self.resources) || has(self.namespaces))")
-    .message("a rule cannot apply to both resources and nonResourceURLs"))]
+    .message("rules cannot apply to both regular resources and non-resource URLs"))]
 pub struct PolicyRule {
     /// How much of a matching request is recorded.
     pub level: Level,
@@ -163,7 +196,7 @@ pub struct PolicyRule {
 /// Resources of one API group.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = Rule::new("!has(self.resourceNames) || has(self.resources)").message("resourceNames needs at least one entry in resources"))]
+#[x_kube(validation = Rule::new("!has(self.resourceNames) || has(self.resources)").message("using resourceNames requires at least one resource"))]
 pub struct GroupResources {
     /// API group without a version; empty for the core group.
     #[serde(default)]
@@ -681,6 +714,23 @@ pub struct PolicyStatus {
     /// Preset with its version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
+    /// What `audit-operator policy lint` warns of, and risks that are acknowledged; the worst first, at most 32. Errors keep
+    /// the policy from being accepted: the condition PolicyAccepted tells them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<PolicyFinding>,
+}
+
+/// One thing about the policy that does not stand in the way.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyFinding {
+    /// `audit-operator policy lint --explain ID` tells what it means.
+    pub id: String,
+    /// warning, or info for a risk that is acknowledged.
+    pub severity: String,
+    /// Field of the Setup.
+    pub field: String,
+    pub message: String,
 }
 
 /// One node under a Setup.

@@ -53,7 +53,7 @@ pub(super) async fn apply(args: &ApplyArgs, stop: CancellationToken) -> anyhow::
         Some(minor) => minor,
         None => minor_of(&node::observe(&host, None)?.manifest)?,
     };
-    let rendered = render(&input.validate(Capabilities { minor })?);
+    let rendered = render(&input.validate(Capabilities::of(minor))?);
     if !args.dry_run {
         // Credentials first: a kubeconfig that names a file which is not there stops kube-apiserver.
         for (path, bytes) in &rendered.credentials {
@@ -100,7 +100,12 @@ async fn bring_about(
     if let Some(change) = locked.journal()?.unconfirmed() {
         say(&format!("Taking up the change to {} that was not finished.", plan::name(change.target.as_ref())));
     } else {
-        let plan = plan::plan(desired, &node::observe(host, content)?);
+        let mut plan = plan::plan(desired, &node::observe(host, content)?);
+        if let Plan::Nothing(plan::Idle::Unseen(unseen)) = &plan
+            && node::adopt(&locked, unseen).await?
+        {
+            plan = Plan::Nothing(plan::Idle::AsDesired);
+        }
         let code = show(&plan)?;
         let Plan::Change(steps) = plan else { return Ok(code) };
         node::stage(&locked, &steps)?;

@@ -18,7 +18,9 @@ use serde_json::Value;
 
 use crate::api::{AuditSetup, Reason};
 use crate::policy::message_of;
-use crate::validate::{Capabilities, Fit, Problem, References, ValidSetup, fit, needs, validate};
+use crate::validate::{
+    Capabilities, Fit, Problem, References, ValidPolicy, ValidSetup, fit, needs, validate, validate_policy,
+};
 use yaml::{Place, Places};
 
 mod yaml;
@@ -87,7 +89,16 @@ impl Input {
 
     /// Judges the Setup; the error holds every problem with its place, those of the reading too.
     pub(super) fn validate(&self, capabilities: Capabilities) -> anyhow::Result<ValidSetup> {
-        let judged = match validate(&self.setup, &self.references, capabilities) {
+        self.told(validate(&self.setup, &self.references, capabilities))
+    }
+
+    /// Judges its policy alone, for which no Secret is needed.
+    pub(super) fn validate_policy(&self, capabilities: Capabilities) -> anyhow::Result<ValidPolicy> {
+        self.told(validate_policy(&self.setup, &self.references, capabilities))
+    }
+
+    fn told<T>(&self, judged: Result<T, Vec<Problem>>) -> anyhow::Result<T> {
+        let judged = match judged {
             Ok(valid) if self.unread.is_empty() => return Ok(valid),
             Ok(_) => Vec::new(),
             Err(problems) => problems,

@@ -9,10 +9,11 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 
-use crate::policy::MAX_BYTES;
+use crate::policy::{MAX_BYTES, Places, Policy, Severity, load};
 
 mod diff;
 mod eval;
+mod explain;
 mod lines;
 mod lint;
 mod log;
@@ -32,6 +33,8 @@ enum Command {
     Lint(lint::Args),
     /// Decide about requests as kube-apiserver would: level, omitted stages, and the rule that decides.
     Eval(eval::Args),
+    /// Tell which rule decides about a request, and why those before it do not.
+    Explain(explain::Args),
     /// Tell what kube-apiserver makes of a request: the attributes that rules are compared with.
     Request(request::Args),
     /// Tell what a policy would have kept of the events of a log, and what that costs.
@@ -54,6 +57,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.command {
         Command::Lint(args) => lint::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Explain(args) => explain::run(args),
         Command::Request(args) => request::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Diff(args) => diff::run(args),
@@ -72,6 +76,25 @@ fn policy_minor(text: &str) -> Result<u32, String> {
 /// Whether a path stands for standard input.
 fn is_stdin(path: &Path) -> bool {
     path == Path::new("-") || path == Path::new("/dev/stdin")
+}
+
+/// The policy of a file, as kube-apiserver of a version holds it.
+fn held(path: &Path, minor: u32) -> anyhow::Result<Policy> {
+    let (policy, _) = loaded(&path.display().to_string(), &read_policy(path)?, minor)?;
+    Ok(policy)
+}
+
+/// A policy that kube-apiserver starts with. What it would complain about goes to standard error.
+fn loaded(name: &str, text: &[u8], minor: u32) -> anyhow::Result<(Policy, Places)> {
+    let held = load(text, minor);
+    for finding in &held.findings {
+        let severity = if finding.severity == Severity::Error { "error" } else { "warning" };
+        eprintln!("{name}:{}:{}: {severity}: {}", finding.place.line, finding.place.column, finding.message);
+    }
+    match held.policy {
+        Some(policy) => Ok((policy, held.places)),
+        None => bail!("kube-apiserver 1.{minor} would not start with {name}"),
+    }
 }
 
 /// A regular file or standard input, up to the size of any policy.

@@ -84,7 +84,7 @@ struct Edited {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let input = Input::read(&args.files)?;
-    let rendered = render(&input.validate(Capabilities { minor: args.kubernetes_version })?);
+    let rendered = render(&input.validate(Capabilities::of(args.kubernetes_version))?);
     let edited = args.manifest.as_deref().map(|path| edit(path, &rendered)).transpose()?;
     match (&args.output_dir, args.output) {
         (Some(directory), _) => write_files(directory, &rendered, edited.as_ref())?,

@@ -3,10 +3,12 @@
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 
+use k8s_openapi::jiff::SignedDuration;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::api::{AuditSetupStatus, Truth};
@@ -29,21 +31,37 @@ struct BySink {
     sink: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BySetup {
+    setup: String,
+}
+
+/// Seconds. One node takes 20 to 60, several one after the other.
+const ROLLOUT_BUCKETS: [f64; 10] = [15.0, 30.0, 45.0, 60.0, 90.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
+
 type IntGauge = Gauge<i64, AtomicI64>;
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Metrics {
     reconciles: Family<ByOutcome, Counter>,
     leader: IntGauge,
     nodes: Family<ByPhase, IntGauge>,
     sinks: Family<BySink, IntGauge>,
+    rollouts: Family<BySetup, Histogram, fn() -> Histogram>,
     /// What the pass that is being made has found.
     found: Arc<Mutex<Vec<(String, AuditSetupStatus)>>>,
 }
 
 impl Metrics {
     pub(super) fn new(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
+        let metrics = Self {
+            reconciles: Family::default(),
+            leader: Gauge::default(),
+            nodes: Family::default(),
+            sinks: Family::default(),
+            rollouts: Family::new_with_constructor(|| Histogram::new(ROLLOUT_BUCKETS)),
+            found: Arc::default(),
+        };
         let registry = registry.sub_registry_with_prefix("audit_operator");
         registry.register("reconciles", "Passes over all Setups, by outcome", metrics.reconciles.clone());
         registry.register("leader", "1 while this controller leads", metrics.leader.clone());
@@ -53,11 +71,20 @@ impl Metrics {
             "1 if the sink receives events from every node, 0 if not; absent while that is not known",
             metrics.sinks.clone(),
         );
+        registry.register(
+            "rollout_seconds",
+            "From a new Revision of a Setup until every node ran it",
+            metrics.rollouts.clone(),
+        );
         metrics
     }
 
     pub(super) fn reconciled(&self, outcome: &'static str) {
         self.reconciles.get_or_create(&ByOutcome { outcome }).inc();
+    }
+
+    pub(super) fn rolled_out(&self, setup: &str, took: SignedDuration) {
+        self.rollouts.get_or_create(&BySetup { setup: setup.into() }).observe(took.as_secs_f64());
     }
 
     /// What a controller that does not lead knew once is not true any more.

@@ -228,15 +228,18 @@ fn wake(decision: &Decision) -> Option<Duration> {
     decision.wake.and_then(|wake| Duration::try_from(wake).ok())
 }
 
-/// What the oldest API server of the nodes can do. Where an agent has not reported yet, by the version of the kubelet, which
+/// What the API servers of the nodes can do, from the oldest to the newest. Where an agent has not reported yet, by the version of the kubelet, which
 /// is never newer than the API server.
 fn capabilities(world: &World, nodes: &[String]) -> Capabilities {
-    let minor = nodes.iter().filter_map(|name| {
+    let minors = nodes.iter().filter_map(|name| {
         let reported = |audit: &NodeAudit| audit.status.as_ref()?.api_server_version.clone();
         let version = world.audits.get(name).and_then(reported);
         minor(&version.or_else(|| Some(world.nodes.get(name)?.kubelet_version.clone()))?)
     });
-    Capabilities { minor: minor.min().unwrap_or(0) }
+    let (minor, newest) = minors.fold((None, 0), |(oldest, newest), minor| {
+        (Some(oldest.map_or(minor, |oldest: u32| oldest.min(minor))), minor.max(newest))
+    });
+    Capabilities { minor: minor.unwrap_or(0), newest }
 }
 
 /// `v1.36.3` -> 36.

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{Context, Error};
 use crate::api::{AuditSetup, FIELD_MANAGER, NodeAudit};
 use crate::rollout::Node;
-use crate::status::{Event, Facts, Judgement, Related, differs, events, status};
+use crate::status::{Event, Facts, Judgement, Related, differs, events, rolled_out, status};
 
 /// Returns whether anything changed.
 pub(super) async fn report(
@@ -20,7 +20,8 @@ pub(super) async fn report(
 ) -> Result<bool, Error> {
     let name = setup.name_any();
     let listening_since = context.outage.answers_since();
-    let new = status(Facts { setup, nodes, judgement, now: super::now(), listening_since });
+    let now = super::now();
+    let new = status(Facts { setup, nodes, judgement, now, listening_since });
     context.metrics.observe(&name, &new);
     let old = setup.status.clone().unwrap_or_default();
     if !differs(&old, &new) {
@@ -35,6 +36,9 @@ pub(super) async fn report(
     let api = Api::<AuditSetup>::all(context.client.clone());
     let patched = api.patch_status(&name, &params, &Patch::Apply(&patch)).await;
     patched.map_err(Error::request("write the status of", format!("AuditSetup {name}")))?;
+    if let Some(took) = rolled_out(&old, &new, now) {
+        context.metrics.rolled_out(&name, took);
+    }
     // After the status: an Event that is lost is better than one that comes at each try.
     for event in events(&old, &new) {
         publish(context, setup, &event).await;

@@ -1,4 +1,5 @@
-//! Byte splices that lead from a text to a meaning. One place is changed at a time, and the text parsed anew, until nothing differs.
+//! Byte splices that lead from a text to a meaning. Places that are apart are changed at once, and the text parsed anew, until nothing
+//! differs.
 //!
 //! Only the lists and mappings that an edit may change are looked at; everything outside a splice keeps its bytes. Whether the
 //! result is right is not decided here: the caller proves it.
@@ -7,11 +8,11 @@ use granit_parser::ScalarStyle;
 use serde_json::Value;
 
 use super::tree::{self, Kind, Node};
-use super::{Error, flag, is_boolean, meaning};
+use super::{Error, Manifest, OUR_VOLUMES, flag, is_boolean, meaning};
 use crate::render::DRAIN_FLAG;
 
-/// More places than any edit changes: a splice that leads nowhere must end.
-const MAX_SPLICES: usize = 1000;
+/// More rounds than any edit takes: splices that lead nowhere must end.
+const MAX_ROUNDS: usize = 1000;
 
 /// Replace these bytes by that text.
 struct Splice {
@@ -20,18 +21,36 @@ struct Splice {
     text: String,
 }
 
-/// Edits `text` until it means `wanted`.
-pub(super) fn towards(text: &str, container: usize, wanted: &Value) -> Result<String, Error> {
+/// Edits `text`, which says `manifest`, until it means `wanted`: the new text, and what it says.
+pub(super) fn towards(text: &str, manifest: &Manifest, wanted: &Value) -> Result<(String, Node, Value), Error> {
+    let container = manifest.container;
+    let mut splices = differences(text, &manifest.tree, &manifest.value, container, wanted)?;
     let mut text = text.to_string();
-    for _ in 0..MAX_SPLICES {
-        let value = meaning::parse(&text)?;
-        let tree = tree::parse(&text)?;
-        let Some(splice) = next(&Place { text: &text, tree: &tree, value: &value, container }, wanted)? else {
-            return Ok(text);
-        };
-        text.replace_range(splice.start..splice.end, &splice.text);
+    for _ in 0..MAX_ROUNDS {
+        replace_apart(&mut text, splices);
+        let (tree, value) = (tree::parse(&text)?, meaning::parse(&text)?);
+        splices = differences(&text, &tree, &value, container, wanted)?;
+        if splices.is_empty() {
+            return Ok((text, tree, value));
+        }
     }
     Err(Error::NotProved("it has no end"))
+}
+
+/// From the end to the start, so that places stay where they are. One that touches a later one waits for the next round: where it
+/// belongs is known again when the text is parsed again. Only lines that go may lie side by side.
+fn replace_apart(text: &mut String, mut splices: Vec<Splice>) {
+    splices.sort_by_key(|splice| splice.start);
+    let mut later: Option<Splice> = None;
+    for splice in splices.into_iter().rev() {
+        let is_apart = later.as_ref().is_none_or(|later| {
+            splice.end < later.start || (splice.end == later.start && splice.text.is_empty() && later.text.is_empty())
+        });
+        if is_apart {
+            text.replace_range(splice.start..splice.end, &splice.text);
+            later = Some(splice);
+        }
+    }
 }
 
 /// Refuses flags of ours that are given twice or apart from their value, and what hides which flags there are.
@@ -64,61 +83,63 @@ pub(super) fn check_flags(container: &Node) -> Result<(), Error> {
 struct Place<'a> {
     text: &'a str,
     tree: &'a Node,
-    value: &'a Value,
-    container: usize,
 }
 
-/// The first place that differs.
-fn next(place: &Place<'_>, wanted: &Value) -> Result<Option<Splice>, Error> {
+/// What differs; of what depends on each other, the first. `tree` and `value` are what `text` says.
+fn differences(text: &str, tree: &Node, value: &Value, container: usize, wanted: &Value) -> Result<Vec<Splice>, Error> {
     let gone = || Error::NotProved("a part of the manifest is gone");
-    let spec = place.tree.get("spec").ok_or_else(gone)?;
-    let node = spec.get("containers").and_then(|list| list.items().get(place.container)).ok_or_else(gone)?;
-    let now = &place.value["spec"]["containers"][place.container];
-    let then = &wanted["spec"]["containers"][place.container];
+    let place = &Place { text, tree };
+    let spec = tree.get("spec").ok_or_else(gone)?;
+    let node = spec.get("containers").and_then(|list| list.items().get(container)).ok_or_else(gone)?;
+    let metadata = tree.get("metadata").ok_or_else(gone)?;
+    let (now, then) = (&value["spec"]["containers"][container], &wanted["spec"]["containers"][container]);
+    let mut splices = Vec::new();
     for key in ["command", "args", "volumeMounts"] {
-        if let Some(splice) = list(place, node, key, &now[key], then.get(key))? {
-            return Ok(Some(splice));
-        }
+        splices.extend(list(place, node, key, &now[key], then.get(key))?);
     }
-    if let Some(splice) = list(place, spec, "volumes", &place.value["spec"]["volumes"], wanted["spec"].get("volumes"))?
-    {
-        return Ok(Some(splice));
-    }
-    let metadata = place.tree.get("metadata").ok_or_else(gone)?;
-    annotations(place, metadata, &place.value["metadata"]["annotations"], wanted["metadata"].get("annotations"))
+    splices.extend(list(place, spec, "volumes", &value["spec"]["volumes"], wanted["spec"].get("volumes"))?);
+    let now = &value["metadata"]["annotations"];
+    splices.extend(annotations(place, metadata, now, wanted["metadata"].get("annotations"))?);
+    Ok(splices)
 }
 
-fn list(
-    place: &Place<'_>,
-    parent: &Node,
-    key: &str,
-    now: &Value,
-    then: Option<&Value>,
-) -> Result<Option<Splice>, Error> {
+fn list(place: &Place<'_>, parent: &Node, key: &str, now: &Value, then: Option<&Value>) -> Result<Vec<Splice>, Error> {
     let entry = parent.entry(key);
     let Some(then) = then.and_then(Value::as_array) else {
-        return entry.filter(|_| then.is_none()).map(|entry| remove_entry(place, None, parent, entry)).transpose();
+        let removed = entry.filter(|_| then.is_none()).map(|entry| remove_entry(place, None, parent, entry));
+        return removed.into_iter().collect();
     };
     let none = Vec::new();
     let now = now.as_array().unwrap_or(&none);
+    let mut splices = Vec::new();
     let mut wanted = then.iter().peekable();
+    let mut is_any_kept = false;
     if let Some((name, list)) = entry {
         for (index, (item, value)) in list.items().iter().zip(now).enumerate() {
-            match wanted.peek() {
-                Some(next) if *next == value => {
-                    wanted.next();
-                }
-                Some(next) if replaces(value, next) => {
-                    return replace_scalar(place, item, next.as_str().unwrap_or_default()).map(Some);
-                }
-                _ => return remove_item(place, name, list, index).map(Some),
+            let is_item = wanted.peek().is_some_and(|next| *next == value);
+            let replacement = wanted.next_if(|next| is_item || replaces(value, next)).map(Value::as_str);
+            is_any_kept |= replacement.is_some();
+            match replacement {
+                Some(_) if is_item => {}
+                // Where a line goes, blank ones below it may become part of a block scalar above it, for one.
+                _ if !may_change(value) => return Err(Error::NotProved("it would change what is not ours")),
+                Some(next) => splices.push(replace_scalar(place, item, next.unwrap_or_default())?),
+                None => splices.push(remove_item(place, name, list, index)?),
             }
         }
+        // Commas hang together, and what is left when all items go is another text than any of them leaves.
+        if list.is_flow() || !is_any_kept {
+            splices.truncate(1);
+        } else if list.items().iter().any(|item| item.has_block_scalar_to(item.end)) {
+            // From the end, one by one: the last to go is the one behind the block scalar, and knows it.
+            splices.drain(..splices.len().saturating_sub(1));
+        }
     }
-    match wanted.next() {
-        Some(item) => append_item(place, parent, key, item).map(Some),
-        None => Ok(None),
+    let missing: Vec<&Value> = wanted.collect();
+    if splices.is_empty() && !missing.is_empty() {
+        splices.push(append_items(place, parent, key, &missing)?);
     }
+    Ok(splices)
 }
 
 fn annotations(place: &Place<'_>, metadata: &Node, now: &Value, then: Option<&Value>) -> Result<Option<Splice>, Error> {
@@ -141,6 +162,14 @@ fn annotations(place: &Place<'_>, metadata: &Node, now: &Value, then: Option<&Va
             remove_entry(place, Some(name), node, entry).map(Some)
         }
         _ => Ok(None),
+    }
+}
+
+/// Whether it is an audit flag, the drain flag, or a mount or a volume of ours.
+fn may_change(item: &Value) -> bool {
+    match item.as_str() {
+        Some(item) => flag(item).is_some_and(|(name, _)| name.starts_with("audit-") || name == DRAIN_FLAG),
+        None => item["name"].as_str().is_some_and(|name| name.starts_with(OUR_VOLUMES)),
     }
 }
 
@@ -183,15 +212,43 @@ fn remove_item(place: &Place<'_>, name: &Node, list: &Node, index: usize) -> Res
 fn remove_lines(place: &Place<'_>, start: usize, end: usize) -> Splice {
     let (start, end) = (line_start(place.text, start), next_line(place.text, end));
     // Without a line end at the end of the file, the one before goes: the file had none before, and has none after.
-    let start = if place.text[..end].ends_with('\n') { start } else { without_line_end(&place.text[..start]).len() };
-    Splice { start, end, text: String::new() }
+    if !place.text[..end].ends_with('\n') {
+        return Splice { start: without_line_end(&place.text[..start]).len(), end, text: String::new() };
+    }
+    let comments = comments_below(place, start, end);
+    Splice {
+        start,
+        end: end + comments.map_or(0, str::len),
+        text: comments.map_or_else(String::new, |comments| moved_out(place, start, comments)),
+    }
+}
+
+/// The lines of comments behind removed ones that a block scalar before those would take for its own.
+fn comments_below<'a>(place: &Place<'a>, start: usize, end: usize) -> Option<&'a str> {
+    if !place.tree.has_block_scalar_to(place.text[..start].trim_end().len()) {
+        return None;
+    }
+    let is_comment = |line: &&str| is_blank(line) || line.trim_start_matches(' ').starts_with('#');
+    let length = place.text[end..].split_inclusive('\n').take_while(is_comment).map(str::len).sum::<usize>();
+    Some(&place.text[end..end + length])
+}
+
+/// Comments no deeper than the line that was removed before them: there they are comments still.
+fn moved_out(place: &Place<'_>, removed: usize, comments: &str) -> String {
+    let column = place.text[removed..].len() - place.text[removed..].trim_start_matches(' ').len();
+    let moved = comments.split_inclusive('\n').map(|line| {
+        let depth = line.len() - line.trim_start_matches(' ').len();
+        if is_blank(line) { line } else { &line[depth.saturating_sub(column)..] }
+    });
+    moved.collect()
 }
 
 /// `[]` or `{}` behind the key in place of the only thing below it: a key with nothing would be null. What is between them stays.
 fn emptied(place: &Place<'_>, name: &Node, start: usize, end: usize, empty: &str) -> Splice {
     let colon = colon(place.text, name);
     let removed = remove_lines(place, start, end);
-    Splice { start: colon, end: removed.end, text: format!(" {empty}{}", &place.text[colon..removed.start]) }
+    let text = format!(" {empty}{}{}", &place.text[colon..removed.start], removed.text);
+    Splice { start: colon, end: removed.end, text }
 }
 
 fn remove_entry(place: &Place<'_>, name: Option<&Node>, parent: &Node, entry: &(Node, Node)) -> Result<Splice, Error> {
@@ -248,14 +305,15 @@ fn remove_from_flow(place: &Place<'_>, node: &Node, ranges: &[(usize, usize)], i
     Ok(Splice { start: splice.0, end: splice.1, text: splice.2 })
 }
 
-fn append_item(place: &Place<'_>, parent: &Node, key: &str, item: &Value) -> Result<Splice, Error> {
-    let Some((name, list)) = parent.entry(key) else { return add_key(place, parent, key, Content::Item(item)) };
-    let Some(last) = list.items().last() else { return fill(place, parent, name, list, Content::Item(item)) };
+fn append_items(place: &Place<'_>, parent: &Node, key: &str, items: &[&Value]) -> Result<Splice, Error> {
+    let content = Content::Items(items);
+    let Some((name, list)) = parent.entry(key) else { return add_key(place, parent, key, content) };
+    let Some(last) = list.items().last() else { return fill(place, parent, name, list, content) };
     if list.is_flow() {
-        return append_to_flow(place, list, Some((last.start, last.end)), &flow(item));
+        return append_to_flow(place, list, Some((last.start, last.end)), &content.in_flow());
     }
     let column = column(place.text, dash(place, last)?);
-    Ok(insert_lines(place, last.end, &block_item(item, column)))
+    Ok(insert_lines(place, last.end, &block_items(items, column)))
 }
 
 fn append_entry(place: &Place<'_>, parent: &Node, mapping: &str, key: &str, value: &str) -> Result<Splice, Error> {
@@ -274,15 +332,16 @@ fn append_entry(place: &Place<'_>, parent: &Node, mapping: &str, key: &str, valu
 }
 
 enum Content<'a> {
-    Item(&'a Value),
+    Items(&'a [&'a Value]),
     Entry(&'a str, &'a str),
 }
 
 impl Content<'_> {
-    fn in_flow(&self) -> String {
+    /// JSON is YAML in a flow collection, and stays JSON in a JSON file.
+    fn in_flow(&self) -> Vec<String> {
         match self {
-            Content::Item(item) => flow(item),
-            Content::Entry(key, value) => format!("{}: {}", quoted(key), quoted(value)),
+            Content::Items(items) => items.iter().map(ToString::to_string).collect(),
+            Content::Entry(key, value) => vec![format!("{}: {}", quoted(key), quoted(value))],
         }
     }
 }
@@ -290,7 +349,7 @@ impl Content<'_> {
 /// The lines below a key at `column`.
 fn block(content: &Content<'_>, column: usize, place: &Place<'_>) -> Vec<String> {
     match content {
-        Content::Item(item) => block_item(item, column + sequence_offset(place)),
+        Content::Items(items) => block_items(items, column + sequence_offset(place)),
         Content::Entry(key, value) => vec![format!("{}{key}: {}", " ".repeat(column + 2), scalar(value))],
     }
 }
@@ -301,7 +360,7 @@ fn add_key(place: &Place<'_>, parent: &Node, key: &str, content: Content<'_>) ->
     let last = entries.last().ok_or_else(|| layout(parent, "an empty mapping"))?;
     if *is_flow {
         let entry = format!("{}: {}", quoted(key), collection(&content));
-        return append_to_flow(place, parent, Some((last.0.start, last.1.end)), &entry);
+        return append_to_flow(place, parent, Some((last.0.start, last.1.end)), &[entry]);
     }
     let column = column(place.text, entries[0].0.start);
     let mut lines = vec![format!("{}{key}:", " ".repeat(column))];
@@ -310,9 +369,10 @@ fn add_key(place: &Place<'_>, parent: &Node, key: &str, content: Content<'_>) ->
 }
 
 fn collection(content: &Content<'_>) -> String {
+    let inner = content.in_flow().join(", ");
     match content {
-        Content::Item(_) => format!("[{}]", content.in_flow()),
-        Content::Entry(..) => format!("{{{}}}", content.in_flow()),
+        Content::Items(_) => format!("[{inner}]"),
+        Content::Entry(..) => format!("{{{inner}}}"),
     }
 }
 
@@ -338,34 +398,41 @@ fn fill(place: &Place<'_>, parent: &Node, name: &Node, value: &Node, content: Co
     }
     let column = column(place.text, entries[0].0.start);
     let lines = insert_lines(place, value.end, &block(&content, column, place)).text;
-    let kept =
-        if is_blank(rest_of_line) { &rest_of_line[without_line_end(rest_of_line).len()..] } else { rest_of_line };
-    Ok(Splice { start: colon, end: rest, text: format!("{kept}{lines}") })
+    Ok(Splice { start: colon, end: rest, text: format!("{rest_of_line}{lines}") })
 }
 
-/// Behind the last range of a flow collection: on a line of its own where that has one.
-fn append_to_flow(place: &Place<'_>, node: &Node, last: Option<(usize, usize)>, added: &str) -> Result<Splice, Error> {
+/// Behind the last range of a flow collection: on lines of their own where that has one.
+fn append_to_flow(
+    place: &Place<'_>,
+    node: &Node,
+    last: Option<(usize, usize)>,
+    added: &[String],
+) -> Result<Splice, Error> {
     let text = place.text;
     let Some((start, end)) = last else {
         if !node.is_flow() {
             return Err(layout(node, "a list or a mapping is expected"));
         }
-        return Ok(Splice { start: node.start + 1, end: node.start + 1, text: added.into() });
+        return Ok(Splice { start: node.start + 1, end: node.start + 1, text: added.join(", ") });
     };
     let indent = &text[line_start(text, start)..start];
     let comma = comma_after(text, end);
     let behind = comma.unwrap_or(end);
     let rest = &text[behind..next_line(text, behind)];
     if !is_blank(indent) || !is_blank_or_comment(rest) || !rest.ends_with('\n') {
-        return Ok(Splice { start: end, end, text: format!(", {added}") });
+        return Ok(Splice { start: end, end, text: format!(", {}", added.join(", ")) });
     }
     let line_end = eol(text);
     Ok(match comma {
         Some(_) => {
             let at = next_line(text, behind);
-            Splice { start: at, end: at, text: format!("{indent}{added},{line_end}") }
+            let lines = added.iter().map(|added| format!("{indent}{added},{line_end}"));
+            Splice { start: at, end: at, text: lines.collect() }
         }
-        None => Splice { start: end, end: end + rest.len(), text: format!(",{rest}{indent}{added}{line_end}") },
+        None => {
+            let lines = added.join(&format!(",{line_end}{indent}"));
+            Splice { start: end, end: end + rest.len(), text: format!(",{rest}{indent}{lines}{line_end}") }
+        }
     })
 }
 
@@ -377,6 +444,10 @@ fn insert_lines(place: &Place<'_>, end: usize, lines: &[String]) -> Splice {
     let text = lines.join(line_end);
     let text = if has_line_end { format!("{text}{line_end}") } else { format!("{line_end}{text}") };
     Splice { start: at, end: at, text }
+}
+
+fn block_items(items: &[&Value], column: usize) -> Vec<String> {
+    items.iter().flat_map(|item| block_item(item, column)).collect()
 }
 
 fn block_item(item: &Value, column: usize) -> Vec<String> {
@@ -406,11 +477,6 @@ fn block_mapping(fields: &serde_json::Map<String, Value>, column: usize, lines: 
     }
 }
 
-/// JSON is YAML in a flow collection, and stays JSON in a JSON file.
-fn flow(item: &Value) -> String {
-    item.to_string()
-}
-
 fn scalar(text: &str) -> String {
     if is_plain(text) { text.to_string() } else { quoted(text) }
 }
@@ -437,13 +503,19 @@ fn sequence_offset(place: &Place<'_>) -> usize {
     found.unwrap_or(0)
 }
 
-/// Where the dash of a block item stands; it must be the first thing on its line.
+/// Where the dash of a block item stands: the first thing on its line, with nothing but blanks and comments between it and its item.
 fn dash(place: &Place<'_>, item: &Node) -> Result<usize, Error> {
-    let start = line_start(place.text, item.start);
-    let before = &place.text[start..item.start];
-    let dash =
-        before.find('-').filter(|dash| before[..*dash].chars().all(|c| c == ' ') && is_blank(&before[dash + 1..]));
-    dash.map(|dash| start + dash).ok_or_else(|| layout(item, "the dash of an item does not begin its line"))
+    let mut end = item.start;
+    loop {
+        let start = line_start(place.text, end);
+        let line = &place.text[start..end];
+        let written = line.trim_start_matches(' ');
+        match written.strip_prefix('-') {
+            Some(rest) if is_blank_or_comment(rest) => return Ok(start + line.len() - written.len()),
+            None if start > 0 && (is_blank(written) || written.starts_with('#')) => end = start - 1,
+            _ => return Err(layout(item, "something else stands between a dash, its item and the start of the line")),
+        }
+    }
 }
 
 /// Behind the colon of a key.

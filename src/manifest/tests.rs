@@ -1,3 +1,7 @@
+mod generate;
+mod oracle;
+mod properties;
+
 use super::*;
 
 fn intent(revision: &str) -> Intent {

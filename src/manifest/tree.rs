@@ -57,6 +57,17 @@ impl Node {
         matches!(self.kind, Kind::Sequence { is_flow: true, .. } | Kind::Mapping { is_flow: true, .. })
     }
 
+    /// Whether a block scalar ends there.
+    pub(super) fn has_block_scalar_to(&self, end: usize) -> bool {
+        match &self.kind {
+            Kind::Scalar { style, .. } => {
+                matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) && self.end == end
+            }
+            Kind::Sequence { items, .. } => items.iter().any(|item| item.has_block_scalar_to(end)),
+            Kind::Mapping { entries, .. } => entries.iter().any(|(_, value)| value.has_block_scalar_to(end)),
+        }
+    }
+
     /// Nothing is written there, or null in one of its spellings.
     pub(super) fn is_null(&self) -> bool {
         match &self.kind {
@@ -204,14 +215,17 @@ impl<'a> Builder<'a> {
     fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, Error> {
         let line = span.start.line();
         let range = span.byte_range().ok_or(Error::Layout { line, what: "its place in the text is not known" })?;
-        let (start, mut end) = (range.start, range.end);
+        let (mut start, mut end) = (range.start, range.end);
         if depth > MAX_DEPTH {
             return Err(Error::Layout { line, what: "it is nested too deeply" });
         }
         let kind = match event {
             Event::Scalar(value, style, 0, None) => {
                 if matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) {
-                    end = start + self.text[start..end].trim_end().len();
+                    // Where it holds nothing, the parser puts it at what comes next: it ends with its header.
+                    let written = self.text[start..end].trim_end().len();
+                    end = if written > 0 { start + written } else { self.text[..start].trim_end().len() };
+                    start = block_header(self.text, start).min(end);
                 }
                 Kind::Scalar { value: value.into_owned(), style }
             }
@@ -272,6 +286,19 @@ impl<'a> Builder<'a> {
             StructureStyle::Block => last.map_or(end, |last| last.end),
         }
     }
+}
+
+/// Where the `|` or `>` of a block scalar stands, whose content begins at `content`: the parser counts from there.
+fn block_header(text: &str, content: usize) -> usize {
+    let before = text[..content].trim_end();
+    let line = before.rfind('\n').map_or(0, |end| end + 1);
+    let is_header = |at: usize| {
+        let rest = before[at + 1..].trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-'));
+        let is_apart = before[..at].ends_with([' ', '\t', '\n']);
+        is_apart && (rest.is_empty() || (rest.starts_with([' ', '\t']) && rest.trim_start().starts_with('#')))
+    };
+    let found = before[line..].match_indices(['|', '>']).map(|(at, _)| line + at).find(|at| is_header(*at));
+    found.unwrap_or(content)
 }
 
 fn not_yaml(error: &granit_parser::ScanError) -> Error {

@@ -24,7 +24,7 @@ use super::metrics::Metrics;
 use super::report::{Known, differs, report};
 use super::sinks::{Found, Sinks};
 use super::state::{self, State};
-use super::{observe, process, remove_unused, stage};
+use super::{adopt, keep_files, observe, process, remove_unused, stage};
 use crate::api::{CredentialsRef, NodeAudit, NodeAuditSpec, NodeAuditStatus, Reason};
 use crate::journal::{Cause, Journal, Stage};
 use crate::outage::{Clients, Outage, clients, is_outage};
@@ -222,14 +222,22 @@ impl Agent {
 
     /// One turn. Returns whether the next one is due soon.
     async fn turn(&mut self, node_audit: Option<&NodeAudit>) -> Result<bool, Error> {
-        self.settle()?;
+        let settled = self.settle();
         let Some(node_audit) = node_audit else {
+            settled?;
             self.metrics.clear();
             return Ok(self.state.journal()?.unconfirmed().is_some());
         };
         let spec = &node_audit.spec;
-        let planned = self.bring_about(spec).await;
-        let journal = self.state.journal()?;
+        let planned = match settled {
+            Ok(()) => self.bring_about(spec).await,
+            // Told in status: without our state nothing can be done here until a person has looked.
+            Err(Error::State(error)) => Err(Failed::Refused(unusable(&error))),
+            Err(Error::File(error)) => Err(Failed::Refused(unusable(&error.into()))),
+            Err(error) => Err(Failed::Retry(error)),
+        };
+        // One that cannot be read is what was refused.
+        let journal = self.state.journal().unwrap_or_default();
         let is_busy = journal.unconfirmed().is_some();
         let planned = match planned {
             Ok(plan) => Ok(plan),
@@ -259,7 +267,7 @@ impl Agent {
             .unwrap_or_default();
         let status = report(&known, &old, process::clock().wall);
         self.metrics.observe(&known, &status);
-        let is_settling = matches!(known.plan, Ok(Plan::Nothing(plan::Idle::Settling { .. })));
+        let is_settling = matches!(known.plan, Ok(Plan::Nothing(plan::Idle::Settling { .. } | plan::Idle::Unseen(_))));
         self.write(&old, status).await?;
         Ok(is_busy || is_settling)
     }
@@ -284,24 +292,33 @@ impl Agent {
             revision: revision.clone(),
             setup_generation: Some(spec.setup_generation),
             rollout: spec.rollout.clone(),
-            guard: Some(GUARD_POD.replace("IMAGE", &serde_json::to_string(&self.args.guard_image).expect("a string"))),
+            guard: Some(self.guard_template()),
         };
         let plan = plan::plan(&desired, &observed);
         if let Plan::Change(steps) = &plan {
             // Nobody else writes while the lock is held; who holds it now is about to finish.
             let Some(locked) = self.state.try_lock().map_err(Error::State)? else { return Ok(plan) };
             tracing::info!(target = %plan::name(steps.change.target.as_ref()), "staging a change");
-            stage(&locked, steps).map_err(|error| match error {
-                state::Error::File(error) => Failed::Refused(Refusal {
-                    reason: error.reason(),
-                    message: crate::telemetry::chain(&error).to_string(),
-                }),
-                other => Failed::Retry(other.into()),
-            })?;
-        } else if plan == Plan::Nothing(plan::Idle::AsDesired) {
-            self.remove_unused(revision.as_ref())?;
+            stage(&locked, steps).map_err(|error| Failed::Refused(unusable(&error)))?;
+        } else if let Plan::Nothing(plan::Idle::AsDesired | plan::Idle::Unseen(_)) = &plan {
+            let Some(locked) = self.state.try_lock().map_err(Error::State)? else { return Ok(plan) };
+            if let Some(revision) = &revision {
+                keep_files(&locked, revision).map_err(|error| Failed::Refused(unusable(&error.into())))?;
+            }
+            if let Plan::Nothing(plan::Idle::Unseen(unseen)) = &plan
+                && !adopt(&locked, unseen).await.map_err(|error| Failed::Refused(unusable(&error)))?
+            {
+                return Ok(plan);
+            }
+            let confirmed = locked.journal().map_err(Error::State)?.confirmed.map(|confirmed| confirmed.revision);
+            remove_unused(&locked, revision.as_ref(), confirmed.as_ref()).map_err(Error::File)?;
+            return Ok(Plan::Nothing(plan::Idle::AsDesired));
         }
         Ok(plan)
+    }
+
+    fn guard_template(&self) -> String {
+        GUARD_POD.replace("IMAGE", &serde_json::to_string(&self.args.guard_image).expect("a string"))
     }
 
     async fn fetch_revision(&mut self, name: &str) -> Result<Revision, Failed> {
@@ -350,11 +367,22 @@ impl Agent {
         Ok(())
     }
 
-    /// Ends what a change leaves behind: the guard's manifest, and a change whose guard never started.
+    /// Ends what a change leaves behind: the guard's manifest, and a change whose guard never started. And gives a change its
+    /// guard that has none, because this program was stopped before it wrote one, or somebody removed it.
     fn settle(&self) -> Result<(), Error> {
         let journal = self.state.journal()?;
         let has_guard = self.state.host.read(GUARD_MANIFEST)?.is_some();
         let Some(change) = &journal.change else { return Ok(()) };
+        if !change.stage.is_final() && !has_guard {
+            // Whoever holds the lock is the guard, as `audit-operator apply` is.
+            let Some(locked) = self.state.try_lock()? else { return Ok(()) };
+            // It may have come to its end since the journal was read.
+            if let Some(change) = locked.journal()?.unconfirmed() {
+                let guard = plan::guard_manifest(&self.guard_template(), change.number);
+                locked.host.replace(GUARD_MANIFEST, guard.as_bytes(), 0o600)?;
+            }
+            return Ok(());
+        }
         let never_began = change.stage == Stage::Staged
             && process::clock().ms_since(&change.staged) > GUARD_TIMEOUT_MS + guard_wait_ms(&journal);
         if !(change.stage.is_final() && has_guard || never_began) {
@@ -373,14 +401,6 @@ impl Agent {
             locked.record(&journal)?;
         }
         Ok(locked.host.remove(GUARD_MANIFEST)?)
-    }
-
-    /// Removes what neither runs nor is wanted.
-    fn remove_unused(&self, wanted: Option<&Revision>) -> Result<(), Failed> {
-        let Some(locked) = self.state.try_lock().map_err(Error::State)? else { return Ok(()) };
-        let confirmed = locked.journal().map_err(Error::State)?.confirmed;
-        let confirmed = confirmed.map(|confirmed| confirmed.revision);
-        Ok(remove_unused(&locked, wanted, confirmed.as_ref()).map_err(Error::File)?)
     }
 
     /// Probes the sinks, once an interval. Only a node that runs the wanted Revision can be asked whether it delivers.
@@ -436,6 +456,15 @@ impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         Failed::Retry(error)
     }
+}
+
+/// Why our state on the node cannot be used.
+fn unusable(error: &state::Error) -> Refusal {
+    let reason = match error {
+        state::Error::File(error) => error.reason(),
+        _ => Reason::FileError,
+    };
+    Refusal { reason, message: crate::telemetry::chain(error).to_string() }
 }
 
 /// The guard itself waits for an API server that serves before it begins.

@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 use super::files::{self, Host};
 use super::state::{self, LockedState, State};
 use super::{MANIFEST, POD_LOGS_DIR, observe, probe, process};
+use crate::api::Reason;
 use crate::journal::{Change, Clock, Journal, Rollback, Sha, Stage};
-use crate::plan::{AFTER, BEFORE, CHANGE_DIR, GUARD_MANIFEST, ORIGINAL, REPAIR_DIR};
+use crate::plan::{AFTER, BEFORE, CHANGE_DIR, GUARD_MANIFEST, ORIGINAL, REPAIR_DIR, RESERVE};
 use crate::revision;
 use crate::verdict::{self, Evidence, InPlace, Kubelet, Process, Runs, Step};
 
@@ -75,26 +76,53 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
 /// Carries the recorded change to its end and returns it; nothing if it was stopped before.
 pub async fn watch(state: &LockedState, stop: &CancellationToken) -> Result<Option<Change>, Error> {
     let mut memory = Memory::default();
+    let mut last_error = None;
     loop {
-        let mut journal = state.journal()?;
-        let Some(change) = journal.change.clone() else { return Ok(None) };
-        if change.stage.is_final() {
-            return Ok(Some(change));
-        }
-        let evidence = gather(state, &change, &mut memory).await?;
-        let now = process::clock();
-        let step = verdict::next(&change, &evidence, &now);
-        if step == Step::Wait {
-            tokio::select! {
-                () = stop.cancelled() => return Ok(None),
-                () = tokio::time::sleep(INTERVAL) => continue,
+        let journal = state.journal()?;
+        let Some(change) = journal.change.as_ref().filter(|change| !change.stage.is_final()) else {
+            return Ok(journal.change);
+        };
+        let pause = match advance(state, change, &mut memory).await {
+            // The next step follows at once. Repairing is repeated for as long as it is the way.
+            Ok(Step::Wait | Step::RepairFiles) => INTERVAL,
+            Ok(_) => Duration::ZERO,
+            // A guard that gave up would leave the node as it is in the middle of the change.
+            Err(error) => {
+                if is_full(&error) && state.kept(RESERVE)?.is_some() {
+                    tracing::warn!("the disk is full: giving the reserve free");
+                    state.forget(RESERVE)?;
+                }
+                let error = crate::telemetry::chain(&error);
+                if last_error.as_ref() != Some(&error) {
+                    tracing::error!(error, "this step failed and is taken again and again");
+                }
+                last_error = Some(error);
+                INTERVAL
             }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(None),
+            () = tokio::time::sleep(pause) => {}
         }
-        carry_out(state, &mut journal, &step, &evidence, &now, &memory)?;
-        if step == Step::RepairFiles {
-            // Repairing is repeated for as long as it is the way; nothing is to be gained by doing so more often.
-            tokio::time::sleep(INTERVAL).await;
-        }
+    }
+}
+
+/// Looks, decides, and takes one step.
+async fn advance(state: &LockedState, change: &Change, memory: &mut Memory) -> Result<Step, Error> {
+    let evidence = gather(state, change, memory).await?;
+    let now = process::clock();
+    let step = verdict::next(change, &evidence, &now);
+    if step != Step::Wait {
+        carry_out(state, &mut state.journal()?, &step, &evidence, &now, memory)?;
+    }
+    Ok(step)
+}
+
+fn is_full(error: &Error) -> bool {
+    match error {
+        Error::State(state::Error::File(error)) | Error::File(error) => error.reason() == Reason::DiskFull,
+        _ => false,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::tls::AnyCertificate;
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether the API server says that it is ready. One that forbids anonymous requests answers 401: it serves too.
-pub(super) async fn is_serving(endpoint: &Endpoint) -> bool {
+pub async fn is_serving(endpoint: &Endpoint) -> bool {
     tokio::time::timeout(TIMEOUT, status(endpoint)).await.is_ok_and(|status| matches!(status, Some(200 | 401)))
 }
 

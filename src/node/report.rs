@@ -3,9 +3,12 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::api::{CredentialsRef, NodeAuditSpec, NodeAuditStatus, NodeFailure, NodeSinkStatus, Phase, Reason};
-use crate::journal::{Change, Journal, Stage};
+use crate::api::{
+    CredentialsRef, NodeAuditSpec, NodeAuditStatus, NodeFailure, NodeSinkStatus, Phase, Reason, RestartKubelet,
+};
+use crate::journal::{Cause, Change, Journal, Rollback, Stage, Way};
 use crate::plan::{self, Idle, Plan, Refusal};
+use crate::verdict::STUCK_AFTER_MS;
 
 /// What the agent knows after a turn.
 #[derive(Debug)]
@@ -22,7 +25,7 @@ pub(super) struct Known<'a> {
 
 /// The status to be written. `old` gives the moment since when a phase holds.
 pub(super) fn report(known: &Known<'_>, old: &NodeAuditStatus, now: Timestamp) -> NodeAuditStatus {
-    let (phase, reason, message) = phase(known);
+    let (phase, reason, message) = phase(known, now);
     let revision = known.journal.confirmed.as_ref().map(|confirmed| confirmed.revision.to_string());
     let is_same = old.phase == phase && old.revision == revision;
     NodeAuditStatus {
@@ -58,9 +61,9 @@ pub(super) fn differs(old: &NodeAuditStatus, new: &NodeAuditStatus) -> bool {
     old != *new
 }
 
-fn phase(known: &Known<'_>) -> (Phase, Reason, String) {
+fn phase(known: &Known<'_>, now: Timestamp) -> (Phase, Reason, String) {
     if let Some(change) = known.journal.unconfirmed() {
-        return under_way(change);
+        return under_way(change, known.journal.given_up.as_ref(), now);
     }
     match &known.plan {
         Err(refusal) | Ok(Plan::Refused(refusal)) => (Phase::Unsupported, refusal.reason, refusal.message.clone()),
@@ -78,6 +81,7 @@ fn phase(known: &Known<'_>) -> (Phase, Reason, String) {
             ),
             None => (Phase::Unmanaged, Reason::Unmanaged, "the manifest is not ours".into()),
         },
+        Ok(Plan::Nothing(unseen @ Idle::Unseen(_))) => idle(known, Reason::Pending, &unseen.to_string()),
         Ok(Plan::Nothing(Idle::Paused)) => idle(known, Reason::Paused, "a change waits: the rollout is paused"),
         Ok(Plan::Nothing(Idle::Changing)) => idle(known, Reason::Pending, "a change has just ended"),
         Ok(Plan::Nothing(settling @ Idle::Settling { .. })) if has_drifted(known) => {
@@ -99,9 +103,20 @@ fn has_drifted(known: &Known<'_>) -> bool {
     confirmed.is_some() && confirmed == known.spec.revision.as_deref()
 }
 
-fn under_way(change: &Change) -> (Phase, Reason, String) {
+fn under_way(change: &Change, given_up: Option<&Cause>, now: Timestamp) -> (Phase, Reason, String) {
     let target = plan::name(change.target.as_ref());
     match (change.stage, &change.cause) {
+        (Stage::RollingBack, Some(cause)) if is_stuck(change, now) => {
+            let message = format!(
+                "the old manifest is back, and the kubelet does not take it up; restart the kubelet (rollout.restartKubelet is Never); {target} was taken back: {}",
+                cause.message
+            );
+            (Phase::Verifying, Reason::KubeletStuck, message)
+        }
+        (Stage::Staged, _) if let Some(before) = given_up => {
+            let message = format!("{target} is tried again; the last time it was given up: {}", before.message);
+            (Phase::Staged, before.reason, message)
+        }
         (Stage::Staged, _) => (Phase::Staged, Reason::Staged, format!("{target} lies ready; the guard has not begun")),
         (Stage::RollingBack, Some(cause)) => {
             (Phase::Verifying, cause.reason, format!("taking {target} back: {}", cause.message))
@@ -110,8 +125,20 @@ fn under_way(change: &Change) -> (Phase, Reason, String) {
     }
 }
 
+/// Whether only a person can go on: [`verdict::next`](crate::verdict::next) waits, and may not end the kubelet.
+fn is_stuck(change: &Change, now: Timestamp) -> bool {
+    let waits = |rollback: &Rollback| {
+        let waited = now.duration_since(rollback.begun.wall).as_millis();
+        rollback.way != Way::Files && waited > i128::from(STUCK_AFTER_MS)
+    };
+    change.rollout.restart_kubelet == RestartKubelet::Never && change.rollback.as_ref().is_some_and(waits)
+}
+
 /// The node keeps what it has, for a reason.
 fn idle(known: &Known<'_>, reason: Reason, message: &str) -> (Phase, Reason, String) {
     let phase = if known.journal.confirmed.is_some() { Phase::Confirmed } else { Phase::Unmanaged };
     (phase, reason, message.into())
 }
+
+#[cfg(test)]
+mod tests;

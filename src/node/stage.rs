@@ -44,6 +44,21 @@ fn write(state: &LockedState, path: &str, content: &str, mode: u32) -> Result<()
     state.host.replace(path, content.as_bytes(), mode).map(|_| ())
 }
 
+/// Puts the files of a Revision that runs back where they are gone or changed: kube-apiserver reads them again at its next start.
+pub fn keep_files(state: &LockedState, revision: &Revision) -> Result<(), files::Error> {
+    let directory = revision.directory();
+    for path in [REVISIONS_DIR, &directory] {
+        state.host.make_directory(path, 0o700)?;
+    }
+    for (name, content) in &revision.content.files {
+        let path = format!("{directory}/{name}");
+        if state.host.replace(&path, content.as_bytes(), 0o600)? {
+            tracing::warn!(path, "was gone or changed, and is put back");
+        }
+    }
+    Ok(())
+}
+
 /// Removes Revisions that are neither `wanted` nor `confirmed`, and credentials that the wanted one does not name. Only to be called on
 /// a node that has what it shall have. Never removes what is not ours: people keep their own policies in [`AUDIT_DIR`] too.
 pub fn remove_unused(

@@ -14,7 +14,7 @@ use crate::journal::Journal;
 pub enum Error {
     #[error(transparent)]
     File(#[from] files::Error),
-    #[error("{STATE_DIR}/journal.json cannot be understood")]
+    #[error("{STATE_DIR}/journal.json is damaged; move it away, and the node is looked at anew")]
     JournalUnreadable(#[source] serde_json::Error),
     #[error("{STATE_DIR}/journal.json is of version {0}, which is newer than this program")]
     JournalTooNew(u32),

@@ -117,6 +117,60 @@ fn a_foreign_change_beside_our_parts_survives_both_ways() {
 }
 
 #[test]
+fn a_foreign_change_survives_any_number_of_ours() {
+    let node = Node::new();
+    node.carry_out(&desired("a"), Stage::Confirmed);
+    let changed = node.manifest().replace("--secure-port=6443", "--secure-port=6443\n    - --v=3");
+    node.host.replace(MANIFEST, changed.as_bytes(), 0o600).unwrap();
+    for policy in ["b", "c", "a"] {
+        node.carry_out(&desired(policy), Stage::Confirmed);
+        assert!(node.manifest().contains("--v=3"), "after {policy}");
+    }
+    node.carry_out(&restored(), Stage::Confirmed);
+    assert_eq!(node.manifest(), KUBEADM.replace("--secure-port=6443", "--secure-port=6443\n    - --v=3"));
+}
+
+#[test]
+fn a_lost_journal_is_made_up_for_once_the_api_server_was_seen() {
+    let node = Node::new();
+    node.carry_out(&desired("a"), Stage::Confirmed);
+    let state = State::new(node.host.clone());
+    let known = state.journal().unwrap();
+    node.host.remove(&state::path("journal.json")).unwrap();
+    let Plan::Nothing(Idle::Unseen(unseen)) = node.plan(&desired("a")).unwrap() else { panic!("nobody saw it serve") };
+    assert_eq!(unseen.manifest, known.confirmed.as_ref().unwrap().manifest);
+    assert_eq!(
+        (&unseen.argv, &unseen.probe),
+        (&known.change.as_ref().unwrap().argv_after, &known.change.as_ref().unwrap().probe)
+    );
+    let mut journal = state.journal().unwrap();
+    journal.adopt(known.confirmed.clone().unwrap(), known.original.clone());
+    state.try_lock().unwrap().unwrap().record(&journal).unwrap();
+    assert_eq!(node.plan(&desired("a")).unwrap(), Plan::Nothing(Idle::AsDesired));
+    node.carry_out(&restored(), Stage::Confirmed);
+    assert_eq!(node.manifest(), KUBEADM);
+}
+
+#[test]
+fn files_of_the_revision_that_are_gone_or_changed_are_put_back() {
+    let node = Node::new();
+    node.carry_out(&desired("a"), Stage::Confirmed);
+    let revision = desired("a").revision.unwrap();
+    let policy = format!("{}/policy.yaml", revision.directory());
+    let locked = State::new(node.host.clone()).try_lock().unwrap().unwrap();
+    for spoil in [
+        |host: &Host, _: &str| host.remove_directory("/etc/kubernetes/audit/revisions").unwrap(),
+        |host: &Host, path: &str| {
+            host.replace(path, b"level: Ghastly", 0o600).map(drop).unwrap();
+        },
+    ] {
+        spoil(&node.host, &policy);
+        keep_files(&locked, &revision).unwrap();
+        assert_eq!(node.host.read(&policy).unwrap().unwrap(), b"a");
+    }
+}
+
+#[test]
 fn what_something_else_has_just_written_is_left_alone_for_a_while() {
     let node = Node::new();
     let content = desired("a").revision.unwrap().content;

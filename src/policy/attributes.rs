@@ -47,6 +47,36 @@ pub struct User<'a> {
     pub groups: Vec<Text<'a>>,
 }
 
+impl User<'static> {
+    /// A user as kube-apiserver's authenticators give it: with the groups that follow from the name, and that of all who are
+    /// authenticated, or of all who are not. Groups of a certificate or of an identity provider cannot be known.
+    ///
+    /// kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/authentication: group/authenticated_group_adder.go#L38-L58,
+    /// request/anonymous/anonymous.go#L28-L55, serviceaccount/util.go#L84-L109.
+    pub fn authenticated(name: &str, given: &[String]) -> Self {
+        const AUTHENTICATED: &str = "system:authenticated";
+        const UNAUTHENTICATED: &str = "system:unauthenticated";
+        let mut groups: Vec<String> = given.to_vec();
+        let is_anonymous = name == "system:anonymous" || given.iter().any(|group| group == UNAUTHENTICATED);
+        let mut add = |group: String| {
+            if !groups.contains(&group) {
+                groups.push(group);
+            }
+        };
+        let account = name.strip_prefix("system:serviceaccount:").and_then(|account| account.split_once(':'));
+        if let Some((namespace, name)) = account
+            && !namespace.is_empty()
+            && !name.is_empty()
+            && !name.contains(':')
+        {
+            add("system:serviceaccounts".into());
+            add(format!("system:serviceaccounts:{namespace}"));
+        }
+        add(if is_anonymous { UNAUTHENTICATED } else { AUTHENTICATED }.into());
+        Self { name: name.to_string().into(), groups: groups.into_iter().map(Text::from).collect() }
+    }
+}
+
 /// A string, borrowed where it can be.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Text<'a>(pub Cow<'a, str>);
@@ -93,6 +123,29 @@ fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserial
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_has_the_groups_that_its_authenticator_adds() {
+        for (name, given, want) in [
+            ("alice", &[][..], &["system:authenticated"][..]),
+            ("alice", &["devs"], &["devs", "system:authenticated"]),
+            ("alice", &["system:authenticated"], &["system:authenticated"]),
+            ("alice", &["system:unauthenticated"], &["system:unauthenticated"]),
+            ("system:anonymous", &[], &["system:unauthenticated"]),
+            ("system:node:n", &[], &["system:authenticated"]),
+            (
+                "system:serviceaccount:a:b",
+                &["system:serviceaccounts"],
+                &["system:serviceaccounts", "system:serviceaccounts:a", "system:authenticated"],
+            ),
+            ("system:serviceaccount:a:", &[], &["system:authenticated"]),
+            ("system:serviceaccount:a:b:c", &[], &["system:authenticated"]),
+        ] {
+            let given: Vec<_> = given.iter().map(|group| group.to_string()).collect();
+            let user = User::authenticated(name, &given);
+            assert_eq!(user.groups.iter().map(|group| &**group).collect::<Vec<_>>(), want, "{name} {given:?}");
+        }
+    }
 
     #[test]
     fn absent_and_null_are_empty_but_a_user_without_a_name_is_a_user() {

@@ -6,9 +6,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::finding::{Finding, MAX_FINDINGS, Severity};
+use super::finding::{Edit, Finding, MAX_FINDINGS, Severity};
+use super::lint::stanza::{DUPLICATE_FIELD, NULL_VALUE, UNKNOWN_FIELD, WRONG_TYPE};
 use super::scalar::is_rfc3339;
-use super::tree::{Place, Tree, Value, ValueId};
+use super::tree::{Key, Place, Tree, Value, ValueId};
 use super::write::quoted;
 
 /// A policy as decoded and not yet validated. What is absent has the place of what it is absent from.
@@ -118,14 +119,9 @@ pub(super) fn decode(tree: &Tree) -> Decoded {
         places: Places::default(),
     };
     for duplicate in tree.duplicates.iter().take(MAX_FINDINGS) {
-        decoder.findings.push(Finding {
-            id: "duplicate-field",
-            severity: Severity::Warning,
-            message: duplicate.message.clone(),
-            place: duplicate.place,
-            path: String::new(),
-            help: Some("kube-apiserver takes the last one and only logs a warning: remove the others".into()),
-        });
+        let message = duplicate.message.clone();
+        let help = "kube-apiserver takes the last one and only logs a warning: remove the others";
+        decoder.findings.push(Finding::new(DUPLICATE_FIELD, duplicate.place, String::new(), message).help(help));
     }
     let mut policy = RawPolicy::default();
     policy.fill(&mut decoder, tree.root);
@@ -150,6 +146,7 @@ trait Target {
 
 /// A Go struct.
 trait Fields {
+    const NAMES: &'static [&'static str];
     /// The field with this name, spelled exactly so.
     fn field(&mut self, name: &str) -> Option<&mut dyn Target>;
     /// Where the value stands; for null too.
@@ -165,7 +162,9 @@ impl<T: Fields> Target for T {
                 let mut known: Vec<&str> = Vec::new();
                 for (key, value) in entries {
                     let Some(field) = self.field(&key.text) else {
-                        decoder.unknown(&key.text, key.place);
+                        let is_missing = |name: &&&str| entries.iter().all(|(key, _)| key.text != **name);
+                        let names: Vec<&str> = Self::NAMES.iter().filter(is_missing).copied().collect();
+                        decoder.unknown(key, *value, &names);
                         continue;
                     };
                     if known.contains(&key.text.as_str()) {
@@ -237,7 +236,41 @@ impl<T: Target + Default> Target for List<T> {
     }
 }
 
+const RULE_FIELDS: &[&str] = &[
+    "level",
+    "users",
+    "userGroups",
+    "verbs",
+    "resources",
+    "namespaces",
+    "nonResourceURLs",
+    "omitStages",
+    "omitManagedFields",
+];
+
+/// Whether one word differs from the other by its case, or by a letter or two.
+fn is_near(word: &str, name: &str) -> bool {
+    word.eq_ignore_ascii_case(name)
+        || (name.len() >= 4 && word.len() <= 32 && distance(word, name) <= 1 + name.len() / 8)
+}
+
+/// How many letters have to be added, removed or replaced.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.chars().enumerate() {
+            let best = (diagonal + usize::from(x != y)).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = std::mem::replace(&mut row[j + 1], best);
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
 impl Fields for RawPolicy {
+    const NAMES: &'static [&'static str] =
+        &["rules", "omitStages", "omitManagedFields", "apiVersion", "kind", "metadata"];
+
     fn field(&mut self, name: &str) -> Option<&mut dyn Target> {
         Some(match name {
             "rules" => &mut self.rules,
@@ -254,6 +287,8 @@ impl Fields for RawPolicy {
 }
 
 impl Fields for RawRule {
+    const NAMES: &'static [&'static str] = RULE_FIELDS;
+
     fn field(&mut self, name: &str) -> Option<&mut dyn Target> {
         Some(match name {
             "level" => &mut self.level,
@@ -278,6 +313,8 @@ impl Fields for RawRule {
 }
 
 impl Fields for RawResources {
+    const NAMES: &'static [&'static str] = &["group", "resources", "resourceNames"];
+
     fn field(&mut self, name: &str) -> Option<&mut dyn Target> {
         Some(match name {
             "group" => &mut self.group,
@@ -386,7 +423,7 @@ fn check(shape: Shape, decoder: &mut Decoder, id: ValueId) {
             let mut known = HashSet::new();
             for (key, child) in entries {
                 let Some((_, shape)) = fields.iter().find(|(name, _)| *name == key.text) else {
-                    decoder.unknown(&key.text, key.place);
+                    decoder.unknown(key, *child, &[]);
                     continue;
                 };
                 if !known.insert(&key.text) {
@@ -431,48 +468,54 @@ impl Decoder<'_> {
         if self.traps.len() == MAX_FINDINGS {
             return;
         }
-        self.traps.push(Finding {
-            id: "null-value",
-            severity: Severity::Warning,
-            message: format!("{} is null to kube-apiserver, not a string", quoted(written)),
-            place: self.tree.place(id),
-            path: self.path.clone(),
-            help: Some("leave the field out, or quote it".into()),
-        });
+        let message = format!("{} is null to kube-apiserver, not a string", quoted(written));
+        self.traps.push(Finding::new(NULL_VALUE, self.tree.place(id), self.path.clone(), message));
     }
 
     fn path_of(&self, field: &str) -> String {
         if self.path.is_empty() { field.to_string() } else { format!("{}.{field}", self.path) }
     }
 
-    fn find(
-        &mut self,
-        id: &'static str,
-        severity: Severity,
-        place: Place,
-        path: String,
-        message: String,
-        help: String,
-    ) {
-        let count = if severity == Severity::Error { &mut self.errors } else { &mut self.warnings };
+    fn find(&mut self, finding: Finding) {
+        let count = if finding.severity == Severity::Error { &mut self.errors } else { &mut self.warnings };
         *count += 1;
         if *count <= MAX_FINDINGS {
-            self.findings.push(Finding { id, severity, message, place, path, help: Some(help) });
+            self.findings.push(finding);
         }
     }
 
-    fn unknown(&mut self, field: &str, place: Place) {
-        let path = self.path_of(field);
+    /// A field that is none here. `names` are those of the fields that are, without those that are given.
+    fn unknown(&mut self, Key { text, place }: &Key, value: ValueId, names: &[&'static str]) {
+        let path = self.path_of(text);
         let message = format!("unknown field {}", quoted(&path));
-        let help = "kube-apiserver drops it and only logs a warning: correct the name, the case or the indentation, or remove it";
-        self.find("unknown-field", Severity::Warning, place, path, message, help.into());
+        let finding = Finding::new(UNKNOWN_FIELD, *place, path, message);
+        let is_list = matches!(self.tree.value(value), Value::List(_));
+        let is_meant =
+            |name: &&&str| is_near(text, name) && is_list == name.ends_with('s') && **name != "omitManagedFields";
+        let finding = match names.iter().find(is_meant) {
+            Some(name) => {
+                let help = format!("kube-apiserver drops it and only logs a warning: write {name}");
+                finding.help(help).edit(Some(Edit::new(*place, text, name)))
+            }
+            None if self.path.ends_with(']')
+                && self.path.contains(".resources[")
+                && RULE_FIELDS.contains(&text.as_str()) =>
+            {
+                let help = format!(
+                    "kube-apiserver drops it and only logs a warning: {text} is a field of the rule, two levels further out"
+                );
+                finding.help(help)
+            }
+            None => finding,
+        };
+        self.find(finding);
     }
 
     fn repeated(&mut self, field: &str, place: Place) {
         let path = self.path_of(field);
         let message = format!("duplicate field {}", quoted(&path));
         let help = "kube-apiserver reads one on top of the other and only logs a warning: keep one";
-        self.find("duplicate-field", Severity::Warning, place, path, message, help.into());
+        self.find(Finding::new(DUPLICATE_FIELD, place, path, message).help(help));
     }
 
     /// The value is not what the field takes.
@@ -485,12 +528,14 @@ impl Decoder<'_> {
             Value::List(_) => "a list",
             Value::Map(_) => "an object",
         };
-        let (message, help) = match self.tree.written(id) {
+        let place = self.tree.place(id);
+        let (message, help, edit) = match self.tree.written(id) {
             Some(written) if wanted == "a string" => {
-                (format!("{} is {found} to kube-apiserver, not a string", quoted(written)), "quote it".to_string())
+                let message = format!("{} is {found} to kube-apiserver, not a string", quoted(written));
+                (message, "quote it".to_string(), Some(Edit::new(place, written, written)))
             }
-            _ => (format!("{found} where kube-apiserver takes {wanted}"), format!("write {wanted}")),
+            _ => (format!("{found} where kube-apiserver takes {wanted}"), format!("write {wanted}"), None),
         };
-        self.find("wrong-type", Severity::Error, self.tree.place(id), self.path.clone(), message, help);
+        self.find(Finding::new(WRONG_TYPE, place, self.path.clone(), message).help(help).edit(edit));
     }
 }

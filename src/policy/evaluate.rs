@@ -162,4 +162,4 @@ fn sorted<'a>(stages: impl Iterator<Item = &'a Stage>) -> Vec<Stage> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

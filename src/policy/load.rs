@@ -10,7 +10,8 @@ use std::collections::HashSet;
 
 use super::Policy;
 use super::decode::{Decoded, Places, RawPolicy, RawRule, decode};
-use super::finding::{Finding, Severity};
+use super::finding::{Edit, Finding, Severity};
+use super::lint::stanza::{self, KIND, NO_RULES, SYNTAX, Stanza, WRONG_TYPE};
 use super::tree::{Place, Tree, Value, tree};
 use super::validation::{level_of, stage_of, validate};
 use super::write::quoted;
@@ -21,6 +22,15 @@ use crate::api::{GroupResources, PolicyRule};
 pub const MAX_BYTES: usize = 1 << 20;
 
 const API_VERSION: &str = "audit.k8s.io/v1";
+/// What else upstream has under this version, and what it has under any: decoded, and then not converted to a policy
+/// (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/apis/audit/v1/register.go#L52-L61, apimachinery
+/// pkg/apis/meta/v1/register.go#L66-L86).
+#[rustfmt::skip]
+const OTHER_KINDS: [&str; 10] = [
+    "Event", "EventList", "PolicyList", "WatchEvent", "ListOptions", "GetOptions", "DeleteOptions", "CreateOptions",
+    "UpdateOptions", "PatchOptions",
+];
+const UNVERSIONED_KINDS: [&str; 5] = ["Status", "APIVersions", "APIGroupList", "APIGroup", "APIResourceList"];
 
 /// A policy file, read.
 #[derive(Debug)]
@@ -40,7 +50,7 @@ pub fn load(text: &[u8], minor: u32) -> Loaded {
     let Examined { policy, mut findings, traps, places } = examine(text, minor);
     findings.sort_by_key(|finding| (finding.place, Reverse(finding.severity)));
     // The type is judged before the fields, of which it is one.
-    findings.dedup_by(|a, b| a.place == b.place && a.id == b.id && (a.id == "wrong-type" || a.message == b.message));
+    findings.dedup_by(|a, b| a.place == b.place && a.id == b.id && (a.id == WRONG_TYPE.id || a.message == b.message));
     let starts = findings.iter().all(|finding| finding.severity != Severity::Error);
     Loaded { policy: policy.filter(|_| starts), findings, traps, places }
 }
@@ -64,16 +74,16 @@ pub(super) fn examine(text: &[u8], minor: u32) -> Examined {
     // Serialised by a program, and never by hand (apimachinery, pkg/runtime/serializer/protobuf).
     if text.starts_with(b"k8s\0") {
         let message = "a policy in protobuf form cannot be judged here".to_string();
-        return nothing(error("syntax", Place { line: 1, column: 1 }, String::new(), message));
+        return nothing(error(SYNTAX, Place { line: 1, column: 1 }, String::new(), message));
     }
     let tree = match tree(text) {
         Ok(tree) => tree,
-        Err(complaint) => return nothing(error("syntax", complaint.place, String::new(), complaint.message)),
+        Err(complaint) => return nothing(error(SYNTAX, complaint.place, String::new(), complaint.message)),
     };
     let type_findings = match type_of(&tree) {
         Ok(()) => Vec::new(),
-        Err(Wrong { finding, is_policy: false }) => return nothing(finding),
-        Err(Wrong { finding, is_policy: true }) => vec![finding],
+        Err(Wrong { finding, is_policy: false }) => return nothing(*finding),
+        Err(Wrong { finding, is_policy: true }) => vec![*finding],
     };
     let Decoded { policy: raw, mut findings, mut traps, places } = decode(&tree);
     traps.extend(tree.traps.iter().map(|trap| Finding { path: String::new(), ..trap.clone() }));
@@ -88,17 +98,17 @@ pub(super) fn examine(text: &[u8], minor: u32) -> Examined {
     findings.extend(validate(&raw, minor).into_iter().filter(|finding| !is_mistyped(&finding.path)));
     if raw.rules.items().is_empty() && !mistyped.contains("rules") {
         let place = places.of("rules");
-        findings.push(error("no-rules", place, "rules".into(), "loaded illegal policy with 0 rules".into()));
+        findings.push(error(NO_RULES, place, "rules".into(), "loaded illegal policy with 0 rules".into()));
     }
     Examined { policy: policy_of(&raw), findings, traps, places }
 }
 
-fn error(id: &'static str, place: Place, path: String, message: String) -> Finding {
-    Finding { id, severity: Severity::Error, message, place, path, help: None }
+fn error(stanza: &'static Stanza, place: Place, path: String, message: String) -> Finding {
+    Finding { help: None, ..Finding::new(stanza, place, path, message) }
 }
 
 struct Wrong {
-    finding: Finding,
+    finding: Box<Finding>,
     /// Whether it is worth looking at the fields.
     is_policy: bool,
 }
@@ -119,7 +129,7 @@ fn type_of(tree: &Tree) -> Result<(), Wrong> {
             };
             let message =
                 format!("couldn't get version/kind; json parse error: json: cannot unmarshal {found} into an object");
-            return Err(Wrong { finding: error("wrong-type", root, String::new(), message), is_policy: false });
+            return Err(Wrong { finding: Box::new(error(WRONG_TYPE, root, String::new(), message)), is_policy: false });
         }
     };
     let (mut version, mut kind) = ((root, ""), (root, ""));
@@ -134,13 +144,21 @@ fn type_of(tree: &Tree) -> Result<(), Wrong> {
             Value::Text(text) => *found = (tree.place(*id), text),
             _ => {
                 let message = format!("couldn't get version/kind; json parse error: {name} is not a string");
-                let finding = error("wrong-type", tree.place(*id), name.into(), message);
+                let finding = Box::new(error(WRONG_TYPE, tree.place(*id), name.into(), message));
                 return Err(Wrong { finding, is_policy: true });
             }
         }
     }
-    let wrong = |(place, _): (Place, &str), id, path: &str, message, help: String, is_policy| {
-        Err(Wrong { finding: Finding { help: Some(help), ..error(id, place, path.into(), message) }, is_policy })
+    let wrong = |(place, text): (Place, &str), stanza, path: &str, message, help: String, is_policy| {
+        // Older versions have the same fields.
+        let right = match (path, text) {
+            ("apiVersion", "audit.k8s.io/v1beta1" | "audit.k8s.io/v1alpha1") => Some(API_VERSION),
+            ("kind", text) if text.eq_ignore_ascii_case("Policy") => Some("Policy"),
+            _ => None,
+        };
+        let edit = right.map(|right| Edit::new(place, text, right));
+        let finding = Finding::new(stanza, place, path.into(), message).help(help).edit(edit);
+        Err(Wrong { finding: Box::new(finding), is_policy })
     };
     let is_policy = matches!(kind.1, "" | "Policy");
     let shown = if kind.1.is_empty() { "Policy" } else { kind.1 };
@@ -149,19 +167,24 @@ fn type_of(tree: &Tree) -> Result<(), Wrong> {
         quoted(shown),
         quoted(version.1)
     );
+    let unconverted = format!("converting (v1.{shown}) to (audit.Policy): unknown conversion");
     let write_version = || format!("write apiVersion: {API_VERSION}");
     match version.1 {
         API_VERSION if is_policy => Ok(()),
-        API_VERSION => wrong(kind, "kind", "kind", unregistered, "write kind: Policy".into(), false),
+        API_VERSION => {
+            let is_known = OTHER_KINDS.contains(&kind.1) || UNVERSIONED_KINDS.contains(&kind.1);
+            let message = if is_known { unconverted } else { unregistered };
+            wrong(kind, KIND, "kind", message, "write kind: Policy".into(), false)
+        }
         "" | "/" | "audit.k8s.io/" | "audit.k8s.io/__internal" => {
             let message = format!("unknown group version field audit.k8s.io/__internal, Kind={shown} in policy");
-            wrong(version, "api-version", "apiVersion", message, write_version(), is_policy)
+            wrong(version, stanza::API_VERSION, "apiVersion", message, write_version(), is_policy)
         }
         other if other.matches('/').count() > 1 => {
             let message = format!("unexpected GroupVersion string: {other}");
-            wrong(version, "api-version", "apiVersion", message, write_version(), is_policy)
+            wrong(version, stanza::API_VERSION, "apiVersion", message, write_version(), is_policy)
         }
-        _ => wrong(version, "api-version", "apiVersion", unregistered, write_version(), is_policy),
+        _ => wrong(version, stanza::API_VERSION, "apiVersion", unregistered, write_version(), is_policy),
     }
 }
 

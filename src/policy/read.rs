@@ -7,6 +7,7 @@ use std::fmt;
 
 use super::Policy;
 use super::finding::{Finding, Severity};
+use super::lint::stanza::{GROUP, MIXED_RULE, NON_RESOURCE_URL, RESOURCE_NAMES};
 use super::load::examine;
 
 /// What is wrong with the text, and where.
@@ -26,7 +27,8 @@ impl fmt::Display for ReadError {
     }
 }
 
-/// One policy with at least one rule. What [`faults`](super::faults) finds in rules is not looked at.
+/// One policy with at least one rule. What kube-apiserver refuses in single rules is left to [`lint`](super::lint()), which judges
+/// the whole that they become a part of.
 pub fn read(text: &str) -> Result<Policy, ReadError> {
     if text.trim().is_empty() {
         return Err(ReadError { place: None, message: "the text is empty".into() });
@@ -35,7 +37,7 @@ pub fn read(text: &str) -> Result<Policy, ReadError> {
     let examined = examine(text.as_bytes(), u32::MAX);
     let is_fault = |finding: &&Finding| {
         finding.severity == Severity::Error
-            && matches!(finding.id, "non-resource-url" | "group" | "resource-names" | "mixed-rule")
+            && [NON_RESOURCE_URL, GROUP, RESOURCE_NAMES, MIXED_RULE].iter().any(|stanza| stanza.id == finding.id)
     };
     let refused = examined.findings.iter().filter(|finding| !is_fault(finding)).chain(&examined.traps);
     if let Some(Finding { place, message, help, .. }) = refused.min_by_key(|finding| finding.place) {
@@ -107,7 +109,7 @@ mod tests {
                 "line 5, column 16: rules[0].omitStages[0]: Invalid value: \"RequestRecieved\"",
             ),
             (rules("- level: None\n   verbs: [get]\n"), "line 5, column "),
-            (rules("- &a {level: None}\n- *a\n"), "line 5, column 3: aliases are not supported"),
+            (rules("- &a {level: None}\n- *a\n"), "line 5, column 3: an alias has no place in a policy"),
             (format!("{HEAD}rules: []\n"), "line 3, column 8: loaded illegal policy with 0 rules"),
             (HEAD.to_string(), "line 1, column 1: loaded illegal policy with 0 rules"),
             (

@@ -10,7 +10,8 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
-use super::finding::{Finding, Severity};
+use super::finding::Finding;
+use super::lint::stanza::{SECOND_DOCUMENT, YAML_ALIAS, YAML_TAG};
 use super::scalar::{self, Scalar};
 use super::yaml::{self, Document, Mark, NodeId, NodeKind};
 
@@ -111,29 +112,23 @@ fn from_yaml(text: &[u8]) -> Result<Tree, Complaint> {
 
 /// What kube-apiserver takes as YAML has it, and few people know.
 fn traps(document: &Document) -> Vec<Finding> {
-    let trap = |id, mark: Mark, message: &str, help: &str| Finding {
-        id,
-        severity: Severity::Warning,
-        message: message.to_string(),
-        place: mark.into(),
-        path: String::new(),
-        help: Some(help.to_string()),
-    };
+    let trap =
+        |stanza, mark: Mark, message: &str| Finding::new(stanza, mark.into(), String::new(), message.to_string());
     let mut found = Vec::new();
     for node in &document.nodes {
         match &node.kind {
             NodeKind::Scalar { tag, .. } if !tag.is_empty() => {
-                found.push(trap("yaml-tag", node.mark, "a tag has no place in a policy", "quote the value"));
+                found.push(trap(YAML_TAG, node.mark, "a tag has no place in a policy"));
             }
             NodeKind::Alias { .. } => {
-                found.push(trap("yaml-alias", node.mark, "aliases are not supported in a policy", "write it out"));
+                found.push(trap(YAML_ALIAS, node.mark, "an alias has no place in a policy"));
             }
             _ => {}
         }
     }
     if let Some(mark) = document.rest {
         let message = "a second document: kube-apiserver reads the first one only";
-        found.push(trap("second-document", mark, message, "make one document of the file, with one indentation"));
+        found.push(trap(SECOND_DOCUMENT, mark, message));
     }
     found
 }

@@ -6,8 +6,8 @@
 use serde::Serialize;
 
 use super::decode::{List, RawPolicy, RawResources, RawRule, Word};
-use super::faults::is_dns_subdomain;
-use super::finding::{Finding, MAX_FINDINGS, Severity};
+use super::finding::{Edit, Finding, MAX_FINDINGS};
+use super::lint::stanza::{GROUP, LEVEL, MIXED_RULE, NON_RESOURCE_URL, RESOURCE_NAMES, STAGE, Stanza};
 use super::tree::Place;
 use crate::api::{Level, Stage};
 
@@ -48,18 +48,20 @@ struct Findings {
 
 impl Findings {
     /// `shown` is the field as upstream names it.
-    fn add(&mut self, id: &'static str, place: Place, path: String, shown: &str, body: &str, help: Option<&str>) {
+    fn add(
+        &mut self,
+        stanza: &'static Stanza,
+        place: Place,
+        path: String,
+        (shown, body): (&str, &str),
+        help: Option<&str>,
+        edit: Option<Edit>,
+    ) {
         if self.findings.len() == MAX_FINDINGS {
             return;
         }
-        self.findings.push(Finding {
-            id,
-            severity: Severity::Error,
-            message: format!("{shown}: {body}"),
-            place,
-            path,
-            help: help.map(str::to_string),
-        });
+        let finding = Finding::new(stanza, place, path, format!("{shown}: {body}"));
+        self.findings.push(Finding { help: help.map(str::to_string), edit, ..finding });
     }
 
     fn rule(&mut self, rule: &RawRule, path: &str) {
@@ -77,12 +79,12 @@ impl Findings {
                 "rules cannot apply to both regular resources and non-resource URLs",
             );
             self.add(
-                "mixed-rule",
+                MIXED_RULE,
                 rule.non_resource_urls.place,
                 path.clone(),
-                &path,
-                &body,
+                (&path, &body),
                 Some("make two rules of it"),
+                None,
             );
         }
     }
@@ -98,7 +100,8 @@ impl Findings {
             let text = go_json(&level.text);
             format!(r#"Unsupported value: {text}: supported values: "None", "Metadata", "Request", "RequestResponse""#)
         };
-        self.add("level", level.place, path.clone(), &path, &body, None);
+        let edit = right_case(level, &["None", "Metadata", "Request", "RequestResponse"]);
+        self.add(LEVEL, level.place, path.clone(), (&path, &body), None, edit);
     }
 
     fn urls(&mut self, urls: &List<Word>, path: &str) {
@@ -106,12 +109,14 @@ impl Findings {
             let path = format!("{path}[{j}]");
             if !text.starts_with('/') {
                 let body = invalid(text, "non-resource URL rules must begin with a '/' character");
-                self.add("non-resource-url", *place, path.clone(), &path, &body, None);
+                let is_all = text.starts_with(|c: char| c.is_ascii_alphanumeric()) && !text.contains([':', '?']);
+                let edit = is_all.then(|| Edit::new(*place, text, &format!("/{text}")));
+                self.add(NON_RESOURCE_URL, *place, path.clone(), (&path, &body), None, edit);
             }
             // Upstream cuts the last byte off; of a character that is more than a byte nothing is left that is a `*`.
             if text.strip_suffix('*').unwrap_or(text).contains('*') {
                 let body = invalid(text, "non-resource URL wildcards '*' must be the final character of the rule");
-                self.add("non-resource-url", *place, path.clone(), &path, &body, None);
+                self.add(NON_RESOURCE_URL, *place, path.clone(), (&path, &body), None, None);
             }
         }
     }
@@ -124,7 +129,7 @@ impl Findings {
             if group.len() > 253 {
                 problems.push("must be no more than 253 characters");
             }
-            if !group.split('.').all(super::is_dns_label) {
+            if !group.split('.').all(is_dns_label) {
                 problems.push(
                     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
                 );
@@ -137,25 +142,35 @@ impl Findings {
                 None
             };
             let body = invalid(group, &problems.join(","));
-            self.add("group", *place, format!("{path}.group"), &format!("{shown}.group"), &body, help);
+            let name = group.split_once('/').map(|(name, _version)| name).filter(|name| is_dns_subdomain(name));
+            let edit = name.map(|name| Edit::new(*place, group, name));
+            self.add(GROUP, *place, format!("{path}.group"), (&format!("{shown}.group"), &body), help, edit);
         }
         if !resources.resource_names.items().is_empty() && resources.resources.items().is_empty() {
             let body = invalid_list(&resources.resource_names, "using resourceNames requires at least one resource");
             let place = resources.resource_names.place;
             let path = format!("{path}.resourceNames");
-            self.add("resource-names", place, path, &format!("{shown}.resourceNames"), &body, None);
+            self.add(RESOURCE_NAMES, place, path, (&format!("{shown}.resourceNames"), &body), None, None);
         }
     }
 
     fn stages(&mut self, stages: &List<Word>, path: &str) {
-        for (j, Word { place, text }) in stages.items().iter().enumerate() {
+        for (j, word) in stages.items().iter().enumerate() {
+            let Word { place, text } = word;
             if stage_of(text).is_none() {
                 let path = format!("{path}[{j}]");
                 let body = invalid(text, "allowed stages are RequestReceived,ResponseStarted,ResponseComplete,Panic");
-                self.add("stage", *place, path.clone(), &path, &body, None);
+                let edit = right_case(word, &["RequestReceived", "ResponseStarted", "ResponseComplete", "Panic"]);
+                self.add(STAGE, *place, path.clone(), (&path, &body), None, edit);
             }
         }
     }
+}
+
+/// The word as it is spelled, where it is one of them but for its case.
+fn right_case(Word { place, text }: &Word, words: &[&str]) -> Option<Edit> {
+    let right = words.iter().find(|word| word.eq_ignore_ascii_case(text))?;
+    Some(Edit::new(*place, text, right))
 }
 
 fn invalid(value: &str, why: &str) -> String {
@@ -198,4 +213,17 @@ fn go_quoted(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+/// RFC 1123: labels of lower-case letters, digits and `-`, joined by dots.
+pub(super) fn is_dns_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_dns_label)
+}
+
+/// Lower-case letters, digits and `-`, which stands at neither end.
+pub(crate) fn is_dns_label(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }

@@ -34,6 +34,20 @@ pub fn write(parts: &[Part], omit_stages: &[Stage], omit_managed_fields: bool) -
     out
 }
 
+impl Part {
+    /// The part in which a rule of the whole stands, and its index there.
+    pub fn of_rule(parts: &[Self], rule: usize) -> Option<(&Self, usize)> {
+        let mut index = rule;
+        for part in parts {
+            match index.checked_sub(part.rules.len()) {
+                None => return Some((part, index)),
+                Some(rest) => index = rest,
+            }
+        }
+        None
+    }
+}
+
 impl Policy {
     /// All parts as one policy.
     pub fn of(parts: &[Part], omit_stages: &[Stage], omit_managed_fields: bool) -> Self {

@@ -36,7 +36,7 @@ impl World {
 
     fn render(&self, spec: &str) -> Rendered {
         let setup = AuditSetup::new("cluster", serde_saphyr::from_str(spec).unwrap());
-        render(&validate(&setup, &self.references, Capabilities { minor: self.minor }).unwrap())
+        render(&validate(&setup, &self.references, Capabilities::of(self.minor)).unwrap())
     }
 }
 
@@ -117,7 +117,7 @@ fn what_is_read_once_makes_a_new_revision() {
 
 #[test]
 fn the_written_policy_is_the_parts_in_their_order() {
-    let spec = "{policy: {preset: metadata, prepend: [{level: None, users: ['yes']}], append: [{level: Request}], omitStages: [Panic, RequestReceived]}, sinks: [{name: l, log: {}}]}";
+    let spec = "{policy: {preset: metadata, prepend: [{level: None, users: ['yes']}], append: [{level: Metadata, verbs: [get]}], omitStages: [Panic, RequestReceived]}, sinks: [{name: l, log: {}}]}";
     let rendered = World::new(36).render(spec);
     let policy = crate::policy::read(&rendered.revision.content.files["policy.yaml"]).unwrap();
     let preset = crate::policy::preset(crate::api::Preset::Metadata).policy.rules;
@@ -125,12 +125,12 @@ fn the_written_policy_is_the_parts_in_their_order() {
     assert_eq!(policy.rules[0].resources[0].resources, ["nodeaudits"]);
     assert_eq!(policy.rules[1].users, ["yes"]);
     assert_eq!(policy.rules[2..2 + preset.len()], preset);
-    assert_eq!(policy.rules.last().unwrap().level, crate::api::Level::Request);
+    assert_eq!(policy.rules.last().unwrap().verbs, ["get"]);
     assert_eq!(policy.omit_stages, [crate::api::Stage::RequestReceived, crate::api::Stage::Panic]);
-    assert_eq!(
-        rendered.policy,
-        PolicyStatus { rules: policy.rules.len() as i64, preset: Some("metadata-2026.1".into()) }
-    );
+    let PolicyStatus { rules, preset, findings } = rendered.policy;
+    assert_eq!((rules, preset.as_deref()), (policy.rules.len() as i64, Some("metadata-2026.1")));
+    // The preset ends with a rule for everything, which the operator says.
+    assert_eq!((findings.len(), findings[0].field.as_str()), (1, "spec.policy.append[0]"));
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn the_intent_mounts_what_the_flags_need() {
 fn hooks_change_the_revision_and_nothing_else_does() {
     let world = World::new(36);
     let setup = AuditSetup::new("cluster", serde_saphyr::from_str(LOG).unwrap());
-    let valid = validate(&setup, &world.references, Capabilities { minor: 36 }).unwrap();
+    let valid = validate(&setup, &world.references, Capabilities::of(36)).unwrap();
     assert_eq!(render_with(&valid, &Hooks::default()).revision, render(&valid).revision);
     let hooks =
         Hooks { extra_flags: [("audit-log-mode".into(), "none".into())].into(), policy: Some("rules: []".into()) };

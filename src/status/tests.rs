@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::NodeAudit;
+use crate::api::{NodeAudit, PolicyFinding};
 
 const T0: &str = "2026-11-21T12:00:00Z";
 const T1: &str = "2026-11-21T12:05:00Z";
@@ -67,7 +67,7 @@ fn judged(
 }
 
 fn policy() -> PolicyStatus {
-    PolicyStatus { rules: 23, preset: Some("metadata-1".into()) }
+    PolicyStatus { rules: 23, preset: Some("metadata-1".into()), findings: vec![] }
 }
 
 fn rendered<'a>(target: &'a str, policy: &'a PolicyStatus, progress: &'a Progress) -> Judgement<'a> {
@@ -150,6 +150,18 @@ fn the_policy_is_refused_only_for_what_lies_in_it() {
         told(&judged(None, &[], Judgement::Rejected(problems), T0), ConditionType::PolicyAccepted)
     };
     assert_eq!(judge(std::slice::from_ref(&sink)), "PolicyAccepted=True Accepted: ");
+    let finding = |id: &str| PolicyFinding {
+        id: id.into(),
+        severity: "warning".into(),
+        field: "spec.policy.append[0]".into(),
+        message: String::new(),
+    };
+    let found = ["unreachable-rule", "dead-user", "unreachable-rule"].map(finding).to_vec();
+    let (policy, progress) = (PolicyStatus { findings: found, ..policy() }, Progress::Done);
+    assert_eq!(
+        told(&judged(None, &[], rendered("r-1", &policy, &progress), T0), ConditionType::PolicyAccepted),
+        "PolicyAccepted=True Accepted: 23 rules; found: dead-user, unreachable-rule"
+    );
     assert_eq!(
         judge(&[sink, missing]),
         "PolicyAccepted=False ReferenceNotFound: spec.policy.configMapRef: ConfigMap p is missing"
@@ -365,4 +377,29 @@ fn long_messages_are_cut_at_a_character() {
     assert_eq!(cut("abc".into(), 3), "abc");
     assert_eq!(cut("ääää".into(), 7), "ää…");
     assert!(cut("ä".repeat(1000), MESSAGE_BYTES).len() <= MESSAGE_BYTES);
+}
+
+#[test]
+fn a_rollout_took_the_time_from_its_revision_to_the_last_node() {
+    let status = |current: Option<&str>, target: &str| AuditSetupStatus {
+        revision: Some(RevisionStatus {
+            current: current.map(str::to_string),
+            target: Some(target.into()),
+            reason: None,
+            since: Some(Time(time(T0))),
+        }),
+        ..AuditSetupStatus::default()
+    };
+    let took = Some(SignedDuration::from_mins(5));
+    for (old, new, want) in [
+        (status(Some(A), B), status(Some(B), B), took),
+        (status(None, B), status(Some(B), B), took),
+        (AuditSetupStatus::default(), status(Some(B), B), took),
+        // Over already, or not yet.
+        (status(Some(B), B), status(Some(B), B), None),
+        (status(Some(A), A), status(Some(A), B), None),
+        (status(Some(A), B), status(None, B), None),
+    ] {
+        assert_eq!(rolled_out(&old, &new, time(T1)), want, "{old:?} {new:?}");
+    }
 }

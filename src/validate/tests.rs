@@ -9,6 +9,7 @@ use super::*;
 use crate::api::Reason::*;
 
 const POLICY: &str = "policy: {preset: metadata}";
+const SECRETS: &str = "apiVersion: audit.k8s.io/v1\nrules: [{level: None, users: [a]}, {level: Request, resources: [{resources: [secrets]}]}, {level: Metadata}]";
 const LOG: &str = "{name: l, log: {}}";
 
 fn setup(spec: &str) -> AuditSetup {
@@ -56,8 +57,14 @@ fn references() -> References {
             ],
         ),
     ];
-    let maps =
-        [("mine", vec![("policy.yaml", "apiVersion: audit.k8s.io/v1\nrules: [{level: None}]"), ("bad", "rules: []")])];
+    let maps = [(
+        "mine",
+        vec![
+            ("policy.yaml", "apiVersion: audit.k8s.io/v1\nrules: [{level: None}]"),
+            ("bad", "rules: []"),
+            ("secrets", SECRETS),
+        ],
+    )];
     let services = [
         ("plain", "{clusterIP: 10.0.0.1, ports: [{port: 80}, {port: 53, protocol: UDP}, {port: 443, protocol: TCP}]}"),
         ("six", "{clusterIP: 'fd00::1', ports: [{port: 80}]}"),
@@ -84,7 +91,7 @@ fn references() -> References {
 }
 
 fn problems(setup: &AuditSetup, minor: u32) -> Vec<Problem> {
-    validate(setup, &references(), Capabilities { minor }).err().unwrap_or_default()
+    validate(setup, &references(), Capabilities::of(minor)).err().unwrap_or_default()
 }
 
 /// Each of these Setups has exactly one problem.
@@ -107,19 +114,19 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             policy("{rules: [{level: None, nonResourceURLs: [/a], resources: [{}]}]}"),
             "spec.policy.rules[0].nonResourceURLs",
             InvalidPolicy,
-            "a rule cannot apply to both resources and nonResourceURLs",
+            "Invalid value: [\"/a\"]: rules cannot apply to both regular resources and non-resource URLs: make two rules of it (mixed-rule)",
         ),
         (
             policy("{preset: gce, prepend: [{level: None, resources: [{resourceNames: [a]}]}]}"),
             "spec.policy.prepend[0].resources[0].resourceNames",
             InvalidPolicy,
-            "resourceNames needs at least one entry in resources",
+            "Invalid value: [\"a\"]: using resourceNames requires at least one resource (resource-names)",
         ),
         (
             policy("{preset: gce, append: [{level: None}, {level: None, nonResourceURLs: [a]}]}"),
             "spec.policy.append[1].nonResourceURLs[0]",
             InvalidPolicy,
-            "\"a\" must begin with /",
+            "Invalid value: \"a\": non-resource URL rules must begin with a '/' character (non-resource-url)",
         ),
         (
             policy("{configMapRef: {name: mine}, omitStages: []}"),
@@ -144,6 +151,20 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             "spec.policy.configMapRef",
             InvalidPolicy,
             "key \"bad\" of ConfigMap \"mine\": line 1, column 1: unknown group version field",
+        ),
+        (
+            policy("{configMapRef: {name: mine, key: secrets}}"),
+            "spec.policy.configMapRef",
+            RiskNotAcknowledged,
+            "key \"secrets\" of ConfigMap \"mine\": rules[1].level: secrets are recorded at Request, with what is in them: put a rule of level Metadata for secrets before it",
+        ),
+        (
+            policy(
+                "{preset: metadata, prepend: [{level: Request, verbs: [create], resources: [{resources: [serviceaccounts/*]}]}]}",
+            ),
+            "spec.policy.prepend[0].level",
+            RiskNotAcknowledged,
+            "serviceaccounts/token are recorded at Request",
         ),
         // Sinks as a whole.
         (setup(&format!("{POLICY}\nsinks: []")), "spec.sinks", InvalidSetup, "needs at least one entry"),
@@ -561,11 +582,8 @@ fn every_cel_rule_of_the_crd_has_a_twin_here() {
     let tested: Vec<_> = bad().into_iter().map(|(_, _, _, message)| message).collect();
     for rule in rules {
         let rule = rule.strip_prefix("metadata.name: ").unwrap_or(&rule);
-        // A message may go on with advice, or the table may hold its beginning.
-        assert!(
-            tested.iter().any(|message| rule.starts_with(message) || message.starts_with(rule)),
-            "no twin of: {rule}"
-        );
+        // A message may say more before and behind, or the table may hold its beginning.
+        assert!(tested.iter().any(|message| rule.starts_with(message) || message.contains(rule)), "no twin of: {rule}");
     }
 }
 
@@ -583,6 +601,13 @@ fn good_input_passes() {
             "{url: 'https://a/', delivery: {batch: {throttleBurst: 1}, truncate: {maxEventBytes: 9, maxBatchBytes: 9}}}",
         ),
         policy("{configMapRef: {name: mine}, prepend: [{level: None}]}"),
+        policy("{preset: stig-literal, acknowledge: [SecretsAboveMetadata]}"),
+        policy(
+            "{preset: stig-literal, prepend: [{level: Metadata, resources: [{group: '', resources: [secrets, serviceaccounts/token]}, \
+             {group: authentication.k8s.io, resources: [tokenreviews]}]}]}",
+        ),
+        // Never reached.
+        policy("{preset: gce, append: [{level: RequestResponse}]}"),
         setup(
             "policy: {preset: gce, omitStages: [], acknowledge: [BlockingWebhook]}\nsinks: [{name: w, webhook: {url: 'https://a/', delivery: {mode: BlockingStrict}}}]",
         ),
@@ -599,11 +624,53 @@ fn what_needs_a_newer_api_server_is_refused_or_left_out() {
     assert_eq!(problems(&every_group, 35)[0].field, "spec.policy.rules[0].resources[0].group");
     let managed = |given: &str| policy(&format!("{{preset: gce{given}}}"));
     assert_eq!(problems(&managed(", omitManagedFields: true"), 22)[0].field, "spec.policy.omitManagedFields");
-    let valid = |setup: &AuditSetup, minor| validate(setup, &references(), Capabilities { minor }).unwrap();
+    let valid = |setup: &AuditSetup, minor| validate(setup, &references(), Capabilities::of(minor)).unwrap();
     assert!(!valid(&managed(""), 22).policy.omit_managed_fields);
     assert!(valid(&managed(""), 23).policy.omit_managed_fields);
     assert_eq!(valid(&managed(""), 26).drain_watches_seconds, 0);
     assert_eq!(valid(&managed(""), 27).drain_watches_seconds, 3);
+}
+
+#[test]
+fn stages_and_managed_fields_are_the_presets_where_the_setup_says_nothing() {
+    let found = |given: &str| {
+        let valid = validate(&policy(&format!("{{{given}}}")), &references(), Capabilities::of(36)).unwrap();
+        (valid.policy.omit_stages, valid.policy.omit_managed_fields)
+    };
+    let literal = "preset: stig-literal, acknowledge: [SecretsAboveMetadata]";
+    assert_eq!(found("preset: gce"), (vec![Stage::RequestReceived], true));
+    assert_eq!(found(literal), (vec![], false));
+    assert_eq!(found(&format!("{literal}, omitStages: [Panic], omitManagedFields: true")), (vec![Stage::Panic], true));
+    assert_eq!(found("preset: gce, omitStages: [], omitManagedFields: false"), (vec![], false));
+    assert_eq!(found("rules: [{level: None}]"), (vec![Stage::RequestReceived], true));
+}
+
+#[test]
+fn what_does_not_stand_in_the_way_is_told() {
+    let found = |setup: &AuditSetup, oldest, newest| {
+        let valid = validate(setup, &references(), Capabilities { minor: oldest, newest }).unwrap();
+        let told = valid.policy.findings.into_iter().map(|f| format!("{} {} {}", f.severity, f.id, f.field));
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(found(&policy("{preset: gce}"), 26, 37), [""; 0]);
+    assert_eq!(
+        found(&policy("{preset: metadata, append: [{level: None, users: [a]}]}"), 36, 36),
+        ["warning unreachable-rule spec.policy.append[0]"]
+    );
+    assert_eq!(
+        found(&policy("{configMapRef: {name: mine, key: secrets}, acknowledge: [SecretsAboveMetadata]}"), 36, 36),
+        ["info secret-bodies spec.policy.configMapRef"]
+    );
+    // Served by the older of the nodes' API servers, and not by the newer.
+    let classes = policy(
+        "{preset: metadata, prepend: [{level: Request, resources: [{group: resource.k8s.io, resources: [resourceclasses]}]}]}",
+    );
+    let gone = "warning removed-resource spec.policy.prepend[0].resources[0].resources[0]";
+    assert_eq!((found(&classes, 30, 30), found(&classes, 30, 31)), (vec![], vec![gone.to_string()]));
+    // And the other way round.
+    let every_group = policy("{rules: [{level: Metadata, resources: [{group: '*'}]}]}");
+    let problems = validate(&every_group, &references(), Capabilities { minor: 35, newest: 36 }).unwrap_err();
+    assert_eq!((problems.len(), problems[0].reason), (1, InvalidPolicy));
 }
 
 #[test]
@@ -622,7 +689,7 @@ fn needs_names_everything_once() {
 #[test]
 fn debug_output_holds_no_secret() {
     let setup = webhook("{urlSecretRef: {name: url}, auth: {basicAuthSecretRef: {name: basic}}}");
-    let valid = validate(&setup, &references(), Capabilities { minor: 36 }).unwrap();
+    let valid = validate(&setup, &references(), Capabilities::of(36)).unwrap();
     let rendered = crate::render::render(&valid);
     assert!(rendered.is_kubeconfig_secret && rendered.revision.content.files["webhook.kubeconfig"].contains("s3cret"));
     for text in [format!("{:?}", references()), format!("{valid:?}"), format!("{rendered:?}")] {

@@ -16,6 +16,7 @@ fn change(stage: Stage) -> Change {
         setup_generation: 1,
         before: Sha::of(b"before"),
         after: Sha::of(b"after"),
+        ours: Sha::of(b"after"),
         argv_before: vec!["kube-apiserver".into()],
         argv_after: vec!["kube-apiserver".into(), "--audit-log-path=-".into()],
         probe: Endpoint { host: "127.0.0.1".into(), port: 6443 },

@@ -12,18 +12,20 @@ const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
 const LOG: &str = "/var/log/kubernetes/audit/audit.log";
 
 pub struct Cluster {
-    testbed: PathBuf,
+    pub testbed: PathBuf,
     disk: PathBuf,
+    /// Name of the Setup that is looked at.
+    setup: &'static str,
     begin: Instant,
 }
 
 impl Cluster {
-    /// The testbed that `make test-e2e` brought up, with the operator's image loaded.
-    pub fn connect() -> Self {
+    /// The testbed that `make` brought up, with the operator's image loaded.
+    pub fn connect(setup: &'static str) -> Self {
         let testbed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testbed/testbed");
         let disk = run(Command::new(&testbed).args(["disk", "cp1"]));
-        let cluster = Self { testbed, disk: PathBuf::from(text(&disk).trim()), begin: Instant::now() };
-        assert!(cluster.is_serving(), "no testbed is up: `make test-e2e` brings one up");
+        let cluster = Self { testbed, disk: PathBuf::from(text(&disk).trim()), setup, begin: Instant::now() };
+        assert!(cluster.is_serving(), "no testbed is up: `make testbed` brings one up");
         cluster
     }
 
@@ -43,6 +45,12 @@ impl Cluster {
     fn try_kubectl(&self, arguments: &[&str]) -> Option<String> {
         let output = Command::new(&self.testbed).arg("kubectl").args(arguments).output().unwrap();
         output.status.success().then(|| text(&output))
+    }
+
+    /// kubectl, again and again until it succeeds: what it does can be done twice.
+    pub fn kubectl_until(&self, arguments: &[&str]) {
+        let what = format!("kubectl {}", arguments.join(" "));
+        self.wait(&what, Duration::from_secs(120), || self.try_kubectl(arguments).map(|_| ()));
     }
 
     pub fn install_chart(&self) {
@@ -126,8 +134,8 @@ impl Cluster {
         self.testbed(&["exec", "cp1", "pkill", "-CONT", "-x", "kubelet"]);
     }
 
-    pub fn node_audit(&self) -> Option<Value> {
-        serde_json::from_str(&self.try_kubectl(&["get", "nodeaudit", "cp1", "-o", "json"])?).ok()
+    pub fn node_audit(&self, node: &str) -> Option<Value> {
+        serde_json::from_str(&self.try_kubectl(&["get", "nodeaudit", node, "-o", "json"])?).ok()
     }
 
     pub fn write_node_file(&self, path: &str, content: &str) {
@@ -159,7 +167,13 @@ impl Cluster {
     }
 
     fn setup(&self) -> Option<Value> {
-        serde_json::from_str(&self.try_kubectl(&["get", "auditsetup", "quickstart", "-o", "json"])?).ok()
+        serde_json::from_str(&self.try_kubectl(&["get", "auditsetup", self.setup, "-o", "json"])?).ok()
+    }
+
+    /// Whether the API says that there is no such Setup.
+    pub fn is_gone(&self) -> bool {
+        let answer = self.try_kubectl(&["get", "auditsetup", self.setup, "--ignore-not-found", "-o", "name"]);
+        answer.is_some_and(|names| names.trim().is_empty())
     }
 
     pub fn setup_field(&self, pointer: &str) -> Value {

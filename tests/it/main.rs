@@ -4,6 +4,8 @@
 
 mod apply_cases;
 mod manifest_cases;
+mod mutate;
+mod mutations;
 mod policy;
 mod render_cases;
 mod replay;

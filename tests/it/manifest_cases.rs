@@ -1,7 +1,7 @@
 //! Edits of every manifest below `tests/cases/manifest`: `in.yaml` and either `want.yaml` or `want.err`.
 //!
-//! `UPDATE_CASES=1 cargo test` writes what came out. Beside its wanted text, each edit must be undone by `remove`, whole pod and all,
-//! and change nothing the second time.
+//! `UPDATE_CASES=1 cargo test` writes what came out. Beside its wanted text, each edit must show every file that an audit flag names, be
+//! undone by `remove`, whole pod and all, and change nothing the second time.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use audit_operator::manifest::{self, Intent, Mount};
 use audit_operator::revision::RevisionId;
 use audit_operator::telemetry::chain;
 
-fn intent() -> Intent {
+pub fn intent() -> Intent {
     let mount = |name: &str, path: &str, read_only| Mount { name: name.into(), path: path.into(), read_only };
     let flag = |name: &str, value: &str| (name.to_string(), value.to_string());
     Intent {
@@ -33,7 +33,7 @@ fn intent() -> Intent {
 
 /// The whole pod, but for what means nothing: where the audit flags stand among the others, and whether an emptied key is empty,
 /// null or not there.
-fn pod(text: &str) -> Value {
+pub fn pod(text: &str) -> Value {
     let mut pod: Value = serde_saphyr::from_str(text).unwrap();
     let without_empty = |parent: &mut Value, key: &str| {
         let is_empty = match &parent[key] {
@@ -42,8 +42,8 @@ fn pod(text: &str) -> Value {
             Value::Object(map) => map.is_empty(),
             _ => false,
         };
-        if is_empty {
-            parent.as_object_mut().unwrap().remove(key);
+        if let Some(parent) = parent.as_object_mut().filter(|_| is_empty) {
+            parent.remove(key);
         }
     };
     without_empty(&mut pod["metadata"], "annotations");
@@ -59,6 +59,32 @@ fn pod(text: &str) -> Value {
         }
     }
     pod
+}
+
+/// Audit flags that name a path which no mount of the container shows from the node.
+pub fn unmounted(text: &str) -> Vec<String> {
+    let pod: Value = serde_saphyr::from_str(text).unwrap();
+    let listed = |parent: &Value, key: &str| parent[key].as_array().cloned().unwrap_or_default();
+    let runs_it = |container: &&Value| {
+        let program = container["command"].get(0).unwrap_or(&container["image"]);
+        program.as_str().is_some_and(|program| program.contains("kube-apiserver"))
+    };
+    let containers = listed(&pod["spec"], "containers");
+    let container = containers.iter().find(runs_it).unwrap();
+    let is_on_node = |name: &Value| {
+        listed(&pod["spec"], "volumes").iter().any(|v| v["name"] == *name && v["hostPath"]["path"].is_string())
+    };
+    let mounts = listed(container, "volumeMounts");
+    let mounts = mounts.iter().filter_map(|mount| Some((Path::new(mount["mountPath"].as_str()?), &mount["name"])));
+    let mounts: Vec<(&Path, &Value)> = mounts.collect();
+    let is_shown = |path: &str| {
+        let above = mounts.iter().filter(|(at, _)| at.is_absolute() && Path::new(path).starts_with(at));
+        // The deepest decides what is seen.
+        above.max_by_key(|(at, _)| at.components().count()).is_some_and(|(_, name)| is_on_node(name))
+    };
+    let flags = manifest::read(text).unwrap().flags.into_iter();
+    let paths = flags.filter(|(name, value)| name.starts_with("audit-") && value.starts_with('/'));
+    paths.filter(|(_, path)| !is_shown(path)).map(|(name, path)| format!("--{name}={path}")).collect()
 }
 
 #[test]
@@ -77,6 +103,7 @@ fn every_manifest_is_edited_as_it_should_be() {
                     edited.text,
                     "{name}: an edit twice is an edit once"
                 );
+                assert_eq!(unmounted(&edited.text), [""; 0], "{name}: what a flag names is not mounted");
                 let removed = manifest::remove(&edited.text, &text)
                     .unwrap_or_else(|error| panic!("{name}: {error}\n{}", edited.text));
                 assert_eq!(pod(&removed), pod(&text), "{name}: what was removed is as it was");

@@ -61,6 +61,10 @@ pub fn load(text: &[u8]) -> Value {
     json!({"op": "load", "text": base64::engine::general_purpose::STANDARD.encode(text)})
 }
 
+pub fn pod(text: &str) -> Value {
+    json!({"op": "pod", "text": base64::engine::general_purpose::STANDARD.encode(text)})
+}
+
 pub fn eval(attributes: &Value) -> Value {
     json!({"op": "eval", "attributes": attributes})
 }

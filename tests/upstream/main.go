@@ -5,6 +5,7 @@
 //	{"op":"load","text":BASE64}              -> {"policy":{…}|null,"error":"…","warning":"…"}; the policy is kept for "eval"
 //	{"op":"eval","attributes":{…}}           -> {"level","omitStages","omitManagedFields","rule"}
 //	{"op":"request","method":…,"url":…}      -> the attributes, or {"error":"…"}
+//	{"op":"pod","text":BASE64}               -> the pod that the kubelet reads in a manifest, or {"error":"…"}
 //	{"op":"bench","attributes":[{…}],"n":N}  -> {"nanoseconds":N}: the time of n decisions, one after the other
 package main
 
@@ -22,7 +23,12 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/yaml"
 	auditinternal "k8s.io/apiserver/pkg/apis/audit"
 	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/audit/policy"
@@ -70,6 +76,12 @@ func (a attributes) record() authorizer.AttributesRecord {
 	}
 	return record
 }
+
+var pods = func() serializer.CodecFactory {
+	scheme := runtime.NewScheme()
+	utilruntime.Must(corev1.AddToScheme(scheme))
+	return serializer.NewCodecFactory(scheme)
+}()
 
 type judge struct {
 	log bytes.Buffer
@@ -182,6 +194,23 @@ func (j *judge) request(method, target string) any {
 	}
 }
 
+// pod reads a manifest as the kubelet does, without defaults (pkg/kubelet/config/common.go, tryDecodeSinglePod).
+func (j *judge) pod(text []byte) any {
+	data, err := yaml.ToJSON(text)
+	if err != nil {
+		return map[string]string{"error": err.Error()}
+	}
+	decoded, _, err := pods.UniversalDeserializer().Decode(data, nil, nil)
+	if err != nil {
+		return map[string]string{"error": err.Error()}
+	}
+	pod, isPod := decoded.(*corev1.Pod)
+	if !isPod {
+		return map[string]string{"error": fmt.Sprintf("%T is no pod", decoded)}
+	}
+	return pod
+}
+
 func (j *judge) bench(all []attributes, n int) any {
 	records := make([]authorizer.Attributes, len(all))
 	for i, a := range all {
@@ -210,6 +239,8 @@ func (j *judge) answer(line []byte) (any, error) {
 		return j.eval(a), nil
 	case "request":
 		return j.request(q.Method, q.URL), nil
+	case "pod":
+		return j.pod(q.Text), nil
 	case "bench":
 		var all []attributes
 		if err := json.Unmarshal(q.Attributes, &all); err != nil {

@@ -1,13 +1,20 @@
-//! The policy engine against kube-apiserver's own code: what it loads, what it decides, what it derives from a URL.
+//! The policy engine against kube-apiserver's own code: what it loads, what it decides, what it derives from a URL. And the editor of
+//! manifests against the kubelet's ([`manifests`]).
 //!
 //! Generated input, the same for the same seed; upstream's code answers in a Go program beside this file. Any difference fails, and is
-//! shown with its input. By default 20,000 policy texts, 100,000 decisions and 50,000 URLs; `UPSTREAM_SCALE=10` makes it ten times as
+//! shown with its input. By default 20,000 policy texts, 100,000 decisions, 50,000 URLs and 1,000 edits; `UPSTREAM_SCALE=10` makes it ten times as
 //! many, `UPSTREAM_SEED=2` others.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 mod generate;
+#[path = "../../src/manifest/tests/generate.rs"]
+#[expect(dead_code, reason = "the properties want more of it")]
+mod generated;
 mod judge;
+mod manifests;
+#[path = "../it/mutate.rs"]
+mod mutate;
 
 use audit_operator::policy::{self, Attributes, Evaluator, Policy, Severity};
 use generate::Random;

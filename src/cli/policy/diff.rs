@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use anyhow::bail;
 use serde::Serialize;
 
-use super::replay::{count, damage, policy_of, visible};
-use super::{Output, is_stdin, log, policy_minor};
+use super::lint::text::visible;
+use super::replay::{count, damage};
+use super::{Output, held, is_stdin, log, policy_minor};
 use crate::cli::print;
 use crate::policy::Evaluator;
 use crate::policy::diff::{Change, Comparison, Differences, Example, Outcome, generated};
@@ -59,8 +60,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if inputs.filter(|path| is_stdin(path)).count() > 1 {
         bail!("standard input can be read once only");
     }
-    let old = policy_of(&args.old, args.kubernetes_version)?;
-    let new = policy_of(&args.new, args.kubernetes_version)?;
+    let old = held(&args.old, args.kubernetes_version)?;
+    let new = held(&args.new, args.kubernetes_version)?;
     let is_generated = args.log.logs.is_empty();
     let (differences, damages) = if is_generated {
         (generated(&old, &new), Damages::default())

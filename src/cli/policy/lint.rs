@@ -1,28 +1,89 @@
-//! `audit-operator policy lint`: what kube-apiserver would say about policy files.
+//! `audit-operator policy lint`: what is wrong with policy files, and `--fix` for what is certain.
 
 use std::fmt::Write;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::{Context, bail};
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use serde::Serialize;
+use similar::TextDiff;
 
-use super::{Output, policy_minor, read_policy};
+use super::{is_stdin, policy_minor, read_policy};
+use crate::api::{Mode, Risk};
 use crate::cli::print;
-use crate::policy::{Finding, Severity, load};
+use crate::node::files::Host;
+use crate::policy::{self, Finding, Fixed, Linted, Severity, Terms};
+
+mod sarif;
+pub(super) mod text;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Policy files; - is standard input.
-    #[arg(value_name = "FILE", required = true)]
+    #[arg(value_name = "FILE", required_unless_present = "explain")]
     files: Vec<PathBuf>,
     /// Version of kube-apiserver that would load them: 1.26 to 1.37.
     #[arg(long, value_name = "VERSION", default_value = "1.36", value_parser = policy_minor)]
     kubernetes_version: u32,
+    /// A risk that is taken knowingly, as in `policy.acknowledge` of an AuditSetup.
+    #[arg(long, value_enum, value_name = "RISK")]
+    acknowledge: Vec<Risk>,
+    /// How the events are delivered. The blocking modes have more that can go wrong.
+    #[arg(long, value_enum, value_name = "MODE", default_value = "batch")]
+    mode: Mode,
     /// Form of the findings. As JSON there is one object a file: {"valid": bool, "findings": [...]}, where valid means that
-    /// kube-apiserver would start with it.
+    /// kube-apiserver would start with it. As SARIF there is one log of all files.
     #[arg(long, value_enum, value_name = "FORM", default_value = "text")]
     output: Output,
+    /// Correct in the files what is certain, and show it. A file is written whole or not at all, and only if kube-apiserver
+    /// starts with it then.
+    #[arg(long)]
+    fix: bool,
+    /// Print what a finding means, why it matters and what to do, by its id.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["files", "fix"])]
+    explain: Option<String>,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq)]
+enum Output {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+}
+
+impl ValueEnum for Risk {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Risk::SecretsAboveMetadata]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Risk::SecretsAboveMetadata => Some(PossibleValue::new("SecretsAboveMetadata")),
+            // Told from the sinks, not from the policy.
+            Risk::BlockingWebhook => None,
+        }
+    }
+}
+
+impl ValueEnum for Mode {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Mode::Batch, Mode::Blocking, Mode::BlockingStrict]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        // As the flags of kube-apiserver have them.
+        Some(PossibleValue::new(match self {
+            Mode::Batch => "batch",
+            Mode::Blocking => "blocking",
+            Mode::BlockingStrict => "blocking-strict",
+        }))
+    }
 }
 
 /// A contract: other programs read it.
@@ -30,146 +91,119 @@ pub(super) struct Args {
 struct Report<'a> {
     valid: bool,
     findings: &'a [Finding],
+    /// What `--fix` has corrected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fixed: Option<&'a [Finding]>,
     file: String,
 }
 
-/// Exit status 1 where there is a finding; 2 where a file cannot be read, after the others were looked at.
+/// Exit status 1 where there is an error or a warning; 2 where a file cannot be read or written, after the others were looked at.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let is_coloured = std::io::stdout().is_terminal();
+    if let Some(id) = &args.explain {
+        let Some(stanza) = policy::stanza(id) else {
+            let ids: Vec<&str> = policy::STANZAS.iter().map(|stanza| stanza.id).collect();
+            bail!("there is no finding {id:?}; there are: {}", ids.join(", "));
+        };
+        print(&policy::manual(stanza))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut is_clean = true;
-    let mut unreadable = None;
+    let mut failed = None;
+    let mut fail = |error: anyhow::Error| {
+        if let Some(earlier) = failed.replace(error) {
+            eprintln!("audit-operator: {earlier:#}");
+        }
+    };
+    let mut of_all: Vec<(String, Finding)> = Vec::new();
+    let terms = Terms { minor: args.kubernetes_version, acknowledged: &args.acknowledge, mode: args.mode };
     for path in &args.files {
-        let bytes = match read_policy(path) {
+        let mut bytes = match read_policy(path) {
             Ok(bytes) => bytes,
             Err(error) => {
-                if let Some(earlier) = unreadable.replace(error) {
-                    eprintln!("audit-operator: {earlier:#}");
-                }
+                fail(error);
                 continue;
             }
         };
-        let loaded = load(&bytes, args.kubernetes_version);
-        is_clean &= loaded.findings.is_empty();
+        let fixed = if args.fix { fix(path, &bytes, &terms) } else { Ok(None) };
+        let fixed = fixed.unwrap_or_else(|error| {
+            fail(error);
+            None
+        });
+        let mut shown = String::new();
+        if let Some(Fixed { text, applied }) = &fixed {
+            if args.output == Output::Text {
+                changes(&mut shown, path, &bytes, text, applied);
+            }
+            bytes.clone_from(text);
+        }
+        let linted = policy::lint(&bytes, &terms);
+        is_clean &= linted.findings.iter().all(|finding| finding.severity == Severity::Info);
         let file = path.display().to_string();
         match args.output {
+            Output::Sarif => of_all.extend(linted.findings.into_iter().map(|finding| (file.clone(), finding))),
             Output::Json => {
-                let report = Report { valid: loaded.policy.is_some(), findings: &loaded.findings, file };
+                let fixed = args.fix.then(|| fixed.as_ref().map_or(&[][..], |fixed| &fixed.applied));
+                let report = Report { valid: linted.policy.is_some(), findings: &linted.findings, fixed, file };
                 print(&format!("{}\n", serde_json::to_string(&report)?))?;
             }
             Output::Text => {
-                let lines = Lines::of(&bytes);
-                let mut out = String::new();
-                for finding in &loaded.findings {
-                    show(&mut out, &file, &lines, finding, is_coloured);
-                }
-                let version = args.kubernetes_version;
-                let outcome = if loaded.policy.is_some() { "starts" } else { "would not start" };
-                writeln!(out, "{file}: kube-apiserver 1.{version} {outcome} with it")
-                    .expect("a String takes everything");
-                print(&out)?;
+                show(&mut shown, &file, &bytes, &linted, args.kubernetes_version);
+                print(&shown)?;
             }
         }
     }
-    match unreadable {
+    if args.output == Output::Sarif {
+        print(&format!("{:#}\n", sarif::log(&of_all)))?;
+    }
+    match failed {
         Some(error) => Err(error),
         None if is_clean => Ok(ExitCode::SUCCESS),
         None => Ok(ExitCode::from(1)),
     }
 }
 
-/// The lines of a file, ended as YAML 1.1 has it.
-struct Lines(Vec<String>);
-
-impl Lines {
-    fn of(bytes: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(bytes).replace("\r\n", "\n");
-        let is_break = |c: char| matches!(c, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
-        Self(text.trim_start_matches('\u{feff}').split(is_break).map(str::to_string).collect())
+/// Corrects a file, or leaves it as it is.
+fn fix(path: &Path, bytes: &[u8], terms: &Terms) -> anyhow::Result<Option<Fixed>> {
+    let shown = path.display();
+    if is_stdin(path) {
+        bail!("--fix corrects files, and not standard input");
     }
+    let fixed = policy::fix(bytes, terms).with_context(|| format!("{shown} was left as it is"))?;
+    if let Some(fixed) = &fixed {
+        // By its real name, so that a link to a file stays one.
+        let real = path.canonicalize().with_context(|| format!("cannot find {shown}"))?;
+        let name =
+            real.file_name().and_then(|name| name.to_str()).with_context(|| format!("{shown} has no name in UTF-8"))?;
+        let directory = real.parent().context("a file lies in a directory")?;
+        Host::new(directory).replace(name, &fixed.text, 0o600)?;
+    }
+    Ok(fixed)
 }
 
-/// A finding as compilers show them: where, the line, a caret below it.
-fn show(out: &mut String, file: &str, lines: &Lines, finding: &Finding, is_coloured: bool) {
-    let (name, colour) = match finding.severity {
-        Severity::Error => ("error", "31"),
-        Severity::Warning => ("warning", "33"),
-        Severity::Info => ("info", "36"),
+/// What was corrected, and why.
+fn changes(out: &mut String, path: &Path, old: &[u8], new: &[u8], applied: &[Finding]) {
+    for Finding { id, message, place, .. } in applied {
+        writeln!(out, "fixed[{id}]: {}:{}:{}: {}", path.display(), place.line, place.column, text::visible(message))
+            .expect("a String takes everything");
+    }
+    let (old, new) = (String::from_utf8_lossy(old), String::from_utf8_lossy(new));
+    let diff = TextDiff::from_lines(old.as_ref(), new.as_ref()).unified_diff().context_radius(1).to_string();
+    writeln!(out, "\n{diff}").expect("a String takes everything");
+}
+
+fn show(out: &mut String, file: &str, bytes: &[u8], linted: &Linted, version: u32) {
+    let lines = text::Lines::of(bytes);
+    let view = text::View { file, lines: &lines, is_coloured: std::io::stdout().is_terminal() };
+    for finding in &linted.findings {
+        view.show(out, finding);
+    }
+    let count = |severity, one: &str| {
+        let count = linted.findings.iter().filter(|finding| finding.severity == severity).count();
+        (count > 0).then(|| format!("{count} {one}{}", if count == 1 { "" } else { "s" }))
     };
-    let paint = |text: &str, colour: &str| {
-        if is_coloured { format!("\u{1b}[1;{colour}m{text}\u{1b}[0m") } else { text.to_string() }
-    };
-    let Finding { place, message, .. } = finding;
-    let head = format!("{name}[{}]", finding.id);
-    let mut add = |line: String| {
-        out.push_str(&line);
-        out.push('\n');
-    };
-    add(format!("{}: {}", paint(&head, colour), visible(message)));
-    let number = place.line.to_string();
-    let margin = " ".repeat(number.len());
-    add(format!("{margin}{} {file}:{}:{}", paint("-->", "34"), place.line, place.column));
-    if let Some(line) = lines.0.get(place.line as usize - 1).filter(|line| !line.is_empty()) {
-        let (shown, caret) = excerpt(line, place.column as usize - 1);
-        let bar = paint("|", "34");
-        add(format!("{margin} {bar}"));
-        add(format!("{} {bar} {shown}", paint(&number, "34")));
-        add(format!("{margin} {bar} {}{}", " ".repeat(caret), paint("^", colour)));
-    }
-    if let Some(help) = &finding.help {
-        add(format!("{margin} {} help: {}", paint("=", "34"), visible(help)));
-    }
-    add(String::new());
-}
-
-/// At most so many characters around a column, and where the column is in them. Tabs and control characters take one column.
-fn excerpt(line: &str, column: usize) -> (String, usize) {
-    const WIDTH: usize = 100;
-    let start = if column < WIDTH { 0 } else { column - WIDTH / 2 };
-    let shown: String = line.chars().skip(start).take(WIDTH).collect();
-    (visible(&shown), column - start)
-}
-
-/// Nothing that a terminal would take for a command.
-fn visible(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c == '\t' {
-                ' '
-            } else if c.is_control() {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::Place;
-
-    #[test]
-    fn a_finding_is_shown_with_its_line() {
-        let text = b"apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: None\n\tverb: x\n";
-        let finding = Finding {
-            id: "unknown-field",
-            severity: Severity::Warning,
-            message: "unknown \u{1b}[31mfield".into(),
-            place: Place { line: 5, column: 2 },
-            path: "rules[0].verb".into(),
-            help: Some("remove it".into()),
-        };
-        let mut out = String::new();
-        show(&mut out, "p.yaml", &Lines::of(text), &finding, false);
-        let want = "warning[unknown-field]: unknown \u{fffd}[31mfield\n --> p.yaml:5:2\n  |\n5 |  verb: x\n  |  ^\n  = help: remove it\n\n";
-        assert_eq!(out, want);
-    }
-
-    #[test]
-    fn of_a_long_line_a_part_is_shown() {
-        let line = format!("{}x{}", "a".repeat(500), "b".repeat(500));
-        let (shown, caret) = excerpt(&line, 500);
-        assert_eq!((shown.chars().count(), shown.chars().nth(caret)), (100, Some('x')));
-    }
+    let counts = [(Severity::Error, "error"), (Severity::Warning, "warning"), (Severity::Info, "info")];
+    let counts: Vec<String> = counts.into_iter().filter_map(|(severity, one)| count(severity, one)).collect();
+    let counts = if counts.is_empty() { String::new() } else { format!(" ({})", counts.join(", ")) };
+    let outcome = if linted.policy.is_some() { "starts" } else { "would not start" };
+    writeln!(out, "{file}: kube-apiserver 1.{version} {outcome} with it{counts}").expect("a String takes everything");
 }

@@ -1,5 +1,6 @@
 //! `audit-operator policy presets`: the policies that come with the operator.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::process::ExitCode;
 
@@ -7,13 +8,18 @@ use anyhow::bail;
 use serde::Serialize;
 
 use super::Output;
+use crate::api::{Level, Mode, Risk};
 use crate::cli::print;
-use crate::policy::{PresetPolicy, presets};
+use crate::policy::{Finding, Item, Outcome, PresetPolicy, Severity, Shortfall, Terms, coverage, lint, load, presets};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Print this one, with the reason for each rule; without it all are listed.
     name: Option<String>,
+    /// Show instead what of the CIS benchmark, the NSA guide, the STIG and PCI DSS it meets, with the rules that do so: the items
+    /// are sets of requests, and each is decided here.
+    #[arg(long, requires = "name")]
+    coverage: bool,
     /// Form of what is shown.
     #[arg(long, value_enum, value_name = "FORM", default_value = "text")]
     output: Output,
@@ -26,35 +32,47 @@ struct Record<'a> {
     version: &'a str,
     rules: usize,
     about: String,
+    /// What a Setup has to name in `policy.acknowledge`.
+    acknowledge: Vec<Risk>,
+    /// The highest level of a rule.
+    level: Level,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coverage: Option<Vec<Item>>,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let all = presets();
-    let chosen: Vec<&PresetPolicy> = match &args.name {
-        None => all.iter().collect(),
-        Some(name) => all.iter().filter(|preset| [preset.name, unversioned(preset)].contains(&name.as_str())).collect(),
+    let chosen = match &args.name {
+        None => presets(),
+        Some(name) => vec![named(name)?],
     };
-    if let ([], Some(name)) = (chosen.as_slice(), &args.name) {
-        let names: Vec<&str> = all.iter().map(unversioned).collect();
-        bail!("there is no preset {name:?}; there are: {}", names.join(", "));
-    }
     let mut out = String::new();
-    for preset in chosen {
+    if (args.output, &args.name) == (Output::Text, &None) {
+        writeln!(out, "{:30} {:7} {:>5}  WHAT FOR", "NAME", "VERSION", "RULES")?;
+    }
+    for preset in &chosen {
         match (args.output, &args.name) {
+            (Output::Text, Some(_)) if args.coverage => out.push_str(&covered(preset)?),
             (Output::Text, Some(_)) => out.push_str(preset.text),
             (Output::Text, None) => {
-                let (name, rules) = (unversioned(preset), preset.policy.rules.len());
-                writeln!(out, "{name:12} {:18} {rules:3} rules  {}", preset.name, about(preset))?;
+                let name = preset.unversioned();
+                let version = preset.name[name.len()..].trim_start_matches('-');
+                writeln!(out, "{name:30} {version:7} {:5}  {}", preset.policy.rules.len(), preset.about())?;
+                if !acknowledge(preset).is_empty() {
+                    writeln!(out, "{:46}records Secrets: needs SecretsAboveMetadata in policy.acknowledge", "")?;
+                }
             }
             (Output::Json, name) => {
                 let record = Record {
-                    name: unversioned(preset),
+                    name: preset.unversioned(),
                     version: preset.name,
                     rules: preset.policy.rules.len(),
-                    about: about(preset),
-                    policy: name.is_some().then_some(preset.text),
+                    about: format!("{}.", preset.about()),
+                    acknowledge: acknowledge(preset),
+                    level: preset.policy.rules.iter().map(|rule| rule.level).max().unwrap_or(Level::None),
+                    policy: (name.is_some() && !args.coverage).then_some(preset.text),
+                    coverage: args.coverage.then(|| coverage(&preset.policy)),
                 };
                 writeln!(out, "{}", serde_json::to_string(&record)?)?;
             }
@@ -64,27 +82,64 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The name that a Setup uses: always of the newest version.
-fn unversioned(preset: &PresetPolicy) -> &str {
-    preset.name.rsplit_once('-').map_or(preset.name, |(name, _)| name)
+/// By its name, with the version or without.
+pub(super) fn named(name: &str) -> anyhow::Result<PresetPolicy> {
+    let all = presets();
+    let names: Vec<_> = all.iter().map(PresetPolicy::unversioned).collect();
+    let unknown = format!("there is no preset {name:?}; there are: {}", names.join(", "));
+    match all.into_iter().find(|preset| [preset.name, preset.unversioned()].contains(&name)) {
+        Some(preset) => Ok(preset),
+        None => bail!(unknown),
+    }
 }
 
-/// The comment at the top, as one line.
-fn about(preset: &PresetPolicy) -> String {
-    let lines = preset.text.lines().map_while(|line| line.strip_prefix('#')).map(str::trim);
-    let text = lines.collect::<Vec<_>>().join(" ");
-    text.split_once(". ").map_or(text.clone(), |(first, _)| format!("{first}."))
+fn acknowledge(preset: &PresetPolicy) -> Vec<Risk> {
+    let terms = Terms { minor: 36, acknowledged: &[], mode: Mode::Batch };
+    let is_risk = |finding: &Finding| finding.severity == Severity::Error && !finding.stops_start;
+    let has_risk = lint(preset.text.as_bytes(), &terms).findings.iter().any(is_risk);
+    if has_risk { vec![Risk::SecretsAboveMetadata] } else { Vec::new() }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Requests that stand for all that fall short for one reason.
+const FEW: usize = 3;
 
-    #[test]
-    fn every_preset_has_a_name_a_version_and_a_sentence() {
-        for preset in presets() {
-            assert!(preset.name.ends_with("-2026.1"), "{}", preset.name);
-            assert!(about(&preset).ends_with('.') && about(&preset).len() < 160, "{}: {}", preset.name, about(&preset));
+/// Each item with the rules that meet it, and what falls short.
+fn covered(preset: &PresetPolicy) -> anyhow::Result<String> {
+    let places = load(preset.text.as_bytes(), u32::MAX).places;
+    let rule = |index: &usize| format!("rules[{index}] (line {})", places.of(&format!("rules[{index}]")).line);
+    let mut out = format!("{}, {}\n", preset.name, preset.about());
+    let mut standard = "";
+    for item in coverage(&preset.policy) {
+        if item.standard != standard {
+            standard = item.standard;
+            writeln!(out, "\n{standard}")?;
+        }
+        let outcome = match item.outcome {
+            Outcome::Met => "met",
+            Outcome::Partly => "partly",
+            Outcome::NotMet => "not met",
+        };
+        writeln!(out, "  {outcome:8} {}: {}", item.id, item.title)?;
+        if !item.rules.is_empty() {
+            writeln!(out, "           by {}", item.rules.iter().map(rule).collect::<Vec<_>>().join(", "))?;
+        }
+        let mut short: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for Shortfall { user, method, url, least, most, level, rule: by } in &item.shortfalls {
+            let asked = if level < least { format!("at least {least:?}") } else { format!("at most {most:?}") };
+            let user = user.as_deref().unwrap_or("somebody who fails to authenticate");
+            short.entry((by, *level, asked)).or_default().push(format!("{method} {url} by {user}"));
+        }
+        for ((by, level, asked), requests) in short {
+            let by = by.as_ref().map(rule).unwrap_or_else(|| "no rule".into());
+            let count = requests.len();
+            writeln!(out, "           {asked} is asked, and {by} has {level:?} for {count} of {}:", item.requests)?;
+            for request in requests.iter().take(FEW) {
+                writeln!(out, "             {request}")?;
+            }
+            if count > FEW {
+                writeln!(out, "             … (--output json has all)")?;
+            }
         }
     }
+    Ok(out)
 }

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
-use super::{Output, is_stdin, log, policy_minor, read_policy};
+use super::lint::text::visible;
+use super::{Output, held, is_stdin, log, policy_minor, presets};
 use crate::cli::print;
+use crate::policy::Evaluator;
 use crate::policy::replay::{Basis, Batching, Damages, Noise, Replay, Report, Rotation, Rule, Tally};
-use crate::policy::{Evaluator, Policy, Severity, load, presets};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -46,8 +47,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         bail!("--policy and a log cannot both be standard input");
     }
     let (name, policy) = match (&args.policy, &args.preset) {
-        (Some(path), _) => (path.display().to_string(), policy_of(path, args.kubernetes_version)?),
-        (None, name) => preset(name.as_deref().unwrap_or_default())?,
+        (Some(path), _) => (path.display().to_string(), held(path, args.kubernetes_version)?),
+        (None, name) => {
+            let preset = presets::named(name.as_deref().unwrap_or_default())?;
+            (preset.name.to_string(), preset.policy)
+        }
     };
     let evaluator = Evaluator::new(&policy);
     let replay = || Replay::new(&evaluator, policy.rules.len());
@@ -62,26 +66,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Output::Text => text(&name, &report)?,
     })?;
     Ok(ExitCode::from(u8::from(report.damaged > 0)))
-}
-
-/// A policy that kube-apiserver would start with; what it would complain about goes to standard error.
-pub(super) fn policy_of(path: &std::path::Path, minor: u32) -> anyhow::Result<Policy> {
-    let loaded = load(&read_policy(path)?, minor);
-    let shown = path.display();
-    for finding in &loaded.findings {
-        let severity = if finding.severity == Severity::Error { "error" } else { "warning" };
-        eprintln!("{shown}:{}:{}: {severity}: {}", finding.place.line, finding.place.column, finding.message);
-    }
-    loaded.policy.ok_or_else(|| anyhow::anyhow!("kube-apiserver 1.{minor} would not start with {shown}"))
-}
-
-/// A preset by its name, with or without its version.
-fn preset(name: &str) -> anyhow::Result<(String, Policy)> {
-    let found = presets().into_iter().find(|preset| {
-        preset.name == name || preset.name.rsplit_once('-').is_some_and(|(unversioned, _)| unversioned == name)
-    });
-    let Some(found) = found else { bail!("there is no preset {name:?}: see `audit-operator policy presets`") };
-    Ok((found.name.to_string(), found.policy))
 }
 
 /// For people.
@@ -226,11 +210,6 @@ pub(super) fn table<const N: usize>(out: &mut String, rows: &[[String; N]], is_n
         out.push('\n');
     }
     out.push('\n');
-}
-
-/// Nothing that does something to a terminal.
-pub(super) fn visible(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 /// With a comma after each three digits.

@@ -30,7 +30,7 @@ struct Question<'a> {
 /// A contract: other programs read it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Record<'a> {
+pub(super) struct Record<'a> {
     is_resource_request: bool,
     path: &'a str,
     verb: &'a str,
@@ -64,7 +64,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn record<'a>(found: &'a Attributes<'_>) -> Record<'a> {
+pub(super) fn record<'a>(found: &'a Attributes<'_>) -> Record<'a> {
     Record {
         is_resource_request: found.is_resource_request,
         path: &found.path,
@@ -78,7 +78,7 @@ fn record<'a>(found: &'a Attributes<'_>) -> Record<'a> {
     }
 }
 
-fn text(found: &Record, out: &mut dyn Write) -> std::io::Result<()> {
+pub(super) fn text(found: &Record, out: &mut dyn Write) -> std::io::Result<()> {
     if !found.is_resource_request {
         return write!(out, "{} {} (no resource)", found.verb, found.path);
     }

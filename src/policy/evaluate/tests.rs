@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::api::GroupResources;
-use crate::policy::{Text, User, read};
+use crate::policy::{Text, User, explain, read};
 
 /// Rules in YAML flow style to a policy.
 fn policy(rules: &str) -> Policy {
@@ -172,55 +172,6 @@ fn the_first_rule_that_matches_decides() {
     assert_eq!(Evaluator::new(&Policy::default()).decide(&path("/")).rule, None);
 }
 
-/// Upstream's algorithm, one rule after the other.
-fn first_match(policy: &Policy, request: &Attributes) -> Option<usize> {
-    let has = |list: &[String], value: &str| list.iter().any(|one| one == value);
-    policy.rules.iter().position(|rule| {
-        let user = request.user.as_ref();
-        if !rule.users.is_empty() && !user.is_some_and(|user| has(&rule.users, &user.name)) {
-            return false;
-        }
-        let is_member = |user: &User| user.groups.iter().any(|group| has(&rule.user_groups, group));
-        if !rule.user_groups.is_empty() && !user.is_some_and(is_member) {
-            return false;
-        }
-        if !rule.verbs.is_empty() && !has(&rule.verbs, &request.verb) {
-            return false;
-        }
-        if !rule.namespaces.is_empty() || !rule.resources.is_empty() {
-            return request.is_resource_request && matches_resource(rule, request, has);
-        }
-        rule.non_resource_urls.is_empty()
-            || (!request.is_resource_request
-                && rule.non_resource_urls.iter().any(|url| {
-                    url == "*"
-                        || *url == *request.path
-                        || (url.ends_with('*') && request.path.starts_with(url.trim_end_matches('*')))
-                }))
-    })
-}
-
-fn matches_resource(rule: &PolicyRule, request: &Attributes, has: impl Fn(&[String], &str) -> bool) -> bool {
-    if !rule.namespaces.is_empty() && !has(&rule.namespaces, &request.namespace) {
-        return false;
-    }
-    let Attributes { resource, subresource, .. } = request;
-    let combined =
-        if subresource.is_empty() { resource.to_string() } else { format!("{}/{}", &**resource, &**subresource) };
-    rule.resources.is_empty()
-        || rule.resources.iter().any(|entry| {
-            (entry.group == *request.api_group || entry.group == "*")
-                && (entry.resources.is_empty()
-                    || ((entry.resource_names.is_empty() || has(&entry.resource_names, &request.name))
-                        && entry.resources.iter().any(|pattern| {
-                            *pattern == combined
-                                || pattern == "*"
-                                || (!subresource.is_empty() && pattern.strip_prefix("*/") == Some(subresource))
-                                || pattern.strip_suffix("/*") == Some(resource)
-                        })))
-        })
-}
-
 fn pick(from: &'static [&'static str]) -> impl Strategy<Value = String> {
     prop::sample::select(from).prop_map(str::to_string)
 }
@@ -229,7 +180,7 @@ fn few(from: &'static [&'static str]) -> impl Strategy<Value = Vec<String>> {
     prop_oneof![Just(Vec::new()), prop::collection::vec(pick(from), 0..3)]
 }
 
-fn any_rule() -> impl Strategy<Value = PolicyRule> {
+pub(in crate::policy) fn any_rule() -> impl Strategy<Value = PolicyRule> {
     let entry = (
         pick(&["", "apps", "*"]),
         few(&["pods", "pods/log", "pods/*", "*", "*/log", "*/*", "", "a/b"]),
@@ -254,7 +205,7 @@ fn any_rule() -> impl Strategy<Value = PolicyRule> {
     )
 }
 
-fn any_request() -> impl Strategy<Value = Attributes<'static>> {
+pub(in crate::policy) fn any_request() -> impl Strategy<Value = Attributes<'static>> {
     let text = |from| pick(from).prop_map(Text::from);
     let groups = few(&["devs", "ops", "", "x"]).prop_map(|groups| groups.into_iter().map(Text::from).collect());
     let user = (text(&["alice", "bob", "", "x"]), groups).prop_map(|(name, groups)| User { name, groups });
@@ -291,7 +242,7 @@ proptest! {
         let policy = Policy { rules, ..Policy::default() };
         let evaluator = Evaluator::new(&policy);
         for request in requests {
-            prop_assert_eq!(evaluator.decide(&request).rule, first_match(&policy, &request), "{:?}", request);
+            prop_assert_eq!(evaluator.decide(&request).rule, explain(&policy.rules, &request).rule, "{:?}", request);
         }
     }
 

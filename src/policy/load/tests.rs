@@ -57,6 +57,20 @@ fn a_file_has_all_its_findings_with_their_places() {
 }
 
 #[test]
+fn other_kinds_are_refused_in_the_words_of_kube_apiserver() {
+    for (kind, want) in [
+        ("policy", "no kind \"policy\" is registered for version \"audit.k8s.io/v1\""),
+        ("Event", "converting (v1.Event) to (audit.Policy): unknown conversion"),
+        ("PolicyList", "converting (v1.PolicyList) to (audit.Policy): unknown conversion"),
+        ("Status", "converting (v1.Status) to (audit.Policy): unknown conversion"),
+    ] {
+        let text = format!("apiVersion: audit.k8s.io/v1\nkind: {kind}\nrules: [{{level: None}}]\n");
+        let message = load(text.as_bytes(), 36).findings.remove(0).message;
+        assert!(message.starts_with(want), "{message}");
+    }
+}
+
+#[test]
 fn the_type_is_found_with_any_case_and_the_last_one_counts() {
     let rules = "rules: [{level: None}]\n";
     for (head, want) in [

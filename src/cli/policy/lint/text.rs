@@ -1,0 +1,121 @@
+//! Findings as compilers show them: where, the line, a caret below it, and what else it is about.
+
+use crate::policy::{Finding, Place, Severity};
+
+/// The lines of a file, ended as YAML 1.1 has it.
+pub(super) struct Lines(Vec<String>);
+
+impl Lines {
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(bytes).replace("\r\n", "\n");
+        let is_break = |c: char| matches!(c, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
+        Self(text.trim_start_matches('\u{feff}').split(is_break).map(str::to_string).collect())
+    }
+}
+
+/// How a finding is shown.
+pub(super) struct View<'a> {
+    pub file: &'a str,
+    pub lines: &'a Lines,
+    pub is_coloured: bool,
+}
+
+impl View<'_> {
+    pub(super) fn show(&self, out: &mut String, finding: &Finding) {
+        let colour = match finding.severity {
+            Severity::Error => "31",
+            Severity::Warning => "33",
+            Severity::Info => "36",
+        };
+        let head = format!("{}[{}]", finding.severity.as_str(), finding.id);
+        self.passage(out, &head, colour, &finding.message, finding.place);
+        for note in &finding.notes {
+            self.passage(out, "note", "32", &note.message, note.place);
+        }
+        if let Some(help) = &finding.help {
+            let margin = " ".repeat(finding.place.line.to_string().len());
+            out.push_str(&format!("{margin} {} help: {}\n", self.paint("=", "34"), visible(help)));
+        }
+        out.push('\n');
+    }
+
+    fn passage(&self, out: &mut String, head: &str, colour: &str, message: &str, place: Place) {
+        let mut add = |line: String| {
+            out.push_str(&line);
+            out.push('\n');
+        };
+        add(format!("{}: {}", self.paint(head, colour), visible(message)));
+        let number = place.line.to_string();
+        let margin = " ".repeat(number.len());
+        add(format!("{margin}{} {}:{}:{}", self.paint("-->", "34"), self.file, place.line, place.column));
+        if let Some(line) = self.lines.0.get(place.line as usize - 1).filter(|line| !line.is_empty()) {
+            let (shown, caret) = excerpt(line, place.column as usize - 1);
+            let bar = self.paint("|", "34");
+            add(format!("{margin} {bar}"));
+            add(format!("{} {bar} {shown}", self.paint(&number, "34")));
+            add(format!("{margin} {bar} {}{}", " ".repeat(caret), self.paint("^", colour)));
+        }
+    }
+
+    fn paint(&self, text: &str, colour: &str) -> String {
+        if self.is_coloured { format!("\u{1b}[1;{colour}m{text}\u{1b}[0m") } else { text.to_string() }
+    }
+}
+
+/// At most so many characters around a column, and where the column is in them. Tabs and control characters take one column.
+fn excerpt(line: &str, column: usize) -> (String, usize) {
+    const WIDTH: usize = 100;
+    let start = if column < WIDTH { 0 } else { column - WIDTH / 2 };
+    let shown: String = line.chars().skip(start).take(WIDTH).collect();
+    (visible(&shown), column - start)
+}
+
+/// Nothing that a terminal would take for a command.
+pub(in crate::cli::policy) fn visible(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c == '\t' {
+                ' '
+            } else if c.is_control() {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Note;
+
+    #[test]
+    fn a_finding_is_shown_with_its_line() {
+        let text = b"apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: None\n\tverb: x\n";
+        let place = Place { line: 5, column: 2 };
+        let finding = Finding {
+            id: "unknown-field",
+            severity: Severity::Warning,
+            stops_start: false,
+            message: "unknown \u{1b}[31mfield".into(),
+            place,
+            path: "rules[0].verb".into(),
+            help: Some("remove it".into()),
+            notes: vec![Note { message: "see this".into(), place: Place { line: 4, column: 3 }, path: String::new() }],
+            edit: None,
+        };
+        let mut out = String::new();
+        View { file: "p.yaml", lines: &Lines::of(text), is_coloured: false }.show(&mut out, &finding);
+        let want = "warning[unknown-field]: unknown \u{fffd}[31mfield\n --> p.yaml:5:2\n  |\n5 |  verb: x\n  |  ^\n\
+                    note: see this\n --> p.yaml:4:3\n  |\n4 | - level: None\n  |   ^\n  = help: remove it\n\n";
+        assert_eq!(out, want);
+    }
+
+    #[test]
+    fn of_a_long_line_a_part_is_shown() {
+        let line = format!("{}x{}", "a".repeat(500), "b".repeat(500));
+        let (shown, caret) = excerpt(&line, 500);
+        assert_eq!((shown.chars().count(), shown.chars().nth(caret)), (100, Some('x')));
+    }
+}

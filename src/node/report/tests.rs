@@ -1,0 +1,79 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn clock(second: u32) -> Value {
+    json!({"wall": format!("2026-11-21T12:{:02}:{:02}Z", second / 60, second % 60), "bootId": "a", "sinceBootMs": second * 1000})
+}
+
+/// A journal with a change to a Revision; `changed` overrides its fields.
+fn journal(stage: &str, changed: Value) -> Journal {
+    let sha = "0123456789ab";
+    let mut change = json!({
+        "number": 1, "target": "r-0123456789", "setupGeneration": 1, "before": sha, "after": sha, "ours": sha, "argvBefore": [], "argvAfter": [],
+        "probe": {"host": "127.0.0.1", "port": 6443}, "podsBefore": [], "rollout": {}, "stage": stage, "staged": clock(0),
+        "begun": null, "rollback": null, "cause": null, "finished": null,
+    });
+    change.as_object_mut().unwrap().extend(changed.as_object().unwrap().clone());
+    serde_json::from_value(
+        json!({"version": 1, "original": sha, "confirmed": null, "change": change, "changes": 1, "failures": []}),
+    )
+    .unwrap()
+}
+
+fn told(journal: &Journal, second: u32) -> (Phase, Reason, String) {
+    let spec: NodeAuditSpec =
+        serde_json::from_value(json!({"setup": "cluster", "setupGeneration": 1, "revision": "r-0123456789"})).unwrap();
+    let known = Known {
+        spec: &spec,
+        generation: Some(1),
+        journal,
+        plan: Ok(&Plan::Nothing(Idle::Changing)),
+        api_server_version: None,
+        credentials: None,
+        sinks: Vec::new(),
+    };
+    let now = clock(second)["wall"].as_str().unwrap().parse().unwrap();
+    let status = report(&known, &NodeAuditStatus::default(), now);
+    (status.phase, status.reason.unwrap(), status.message.unwrap())
+}
+
+#[test]
+fn a_change_under_way_tells_what_it_waits_for() {
+    let cause = json!({"reason": "CrashLoop", "message": "kube-apiserver exited 2 times", "lastWords": null});
+    let back = |way: &str, restart: &str| {
+        json!({"cause": cause, "rollout": {"restartKubelet": restart},
+            "rollback": {"way": way, "begun": clock(100), "starts": 2, "kubeletEnded": false}})
+    };
+    let stuck = "the kubelet does not take it up; restart the kubelet (rollout.restartKubelet is Never)";
+    for (stage, changed, second, phase, reason, part) in [
+        ("Staged", json!({}), 1, Phase::Staged, Reason::Staged, "the guard has not begun"),
+        ("Verifying", json!({}), 1, Phase::Verifying, Reason::Verifying, "is being restarted"),
+        ("RollingBack", back("Manifest", "WhenStuck"), 900, Phase::Verifying, Reason::CrashLoop, "exited 2 times"),
+        ("RollingBack", back("Manifest", "Never"), 219, Phase::Verifying, Reason::CrashLoop, "exited 2 times"),
+        ("RollingBack", back("Manifest", "Never"), 221, Phase::Verifying, Reason::KubeletStuck, stuck),
+        ("RollingBack", back("Kubelet", "Never"), 221, Phase::Verifying, Reason::KubeletStuck, stuck),
+        // The files are being made good: nobody has to do anything.
+        ("RollingBack", back("Files", "Never"), 221, Phase::Verifying, Reason::CrashLoop, "exited 2 times"),
+    ] {
+        let (phase_told, reason_told, message) = told(&journal(stage, changed), second);
+        assert_eq!((phase_told, reason_told), (phase, reason), "{stage} {second}: {message}");
+        assert!(message.contains(part), "{stage} {second}: {message}");
+    }
+}
+
+#[test]
+fn what_was_given_up_is_told_until_a_verdict() {
+    let mut journal = journal("Staged", json!({}));
+    let now = "2026-11-21T12:00:00Z".parse().unwrap();
+    let cause = Cause { reason: Reason::GuardDidNotStart, message: "no image".into(), last_words: None };
+    let again = journal.change.clone();
+    journal.finish(Stage::Abandoned, Some(cause), now);
+    journal.change.clone_from(&again);
+    let (phase, reason, message) = told(&journal, 1);
+    assert_eq!((phase, reason), (Phase::Staged, Reason::GuardDidNotStart));
+    assert!(message.contains("tried again") && message.contains("no image"), "{message}");
+    journal.finish(Stage::Confirmed, None, now);
+    journal.change = again;
+    assert_eq!(told(&journal, 1).1, Reason::Staged);
+}

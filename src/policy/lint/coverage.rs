@@ -1,0 +1,260 @@
+//! What the whole policy records that it should not, and what it does not record that it should: by asking it about requests.
+
+use std::ops::ControlFlow;
+
+use super::reach::{MAX_OF_POLICY, Witnesses};
+use super::stanza::*;
+use super::{Finding, Linter};
+use crate::api::{GroupResources, Level, Mode, PolicyRule, Risk, Stage};
+use crate::policy::{Attributes, User, attributes};
+
+/// A resource whose bodies hold more than should be in a log.
+struct Sensitive {
+    stanza: &'static Stanza,
+    group: &'static str,
+    /// With its subresource.
+    pattern: &'static str,
+    is_namespaced: bool,
+    /// Whether it is only ever created, and never read.
+    is_call: bool,
+}
+
+const SENSITIVE: [Sensitive; 5] = [
+    Sensitive { stanza: SECRET_BODIES, group: "", pattern: "secrets", is_namespaced: true, is_call: false },
+    Sensitive { stanza: TOKEN_BODIES, group: "", pattern: "serviceaccounts/token", is_namespaced: true, is_call: true },
+    Sensitive {
+        stanza: TOKEN_BODIES,
+        group: "authentication.k8s.io",
+        pattern: "tokenreviews",
+        is_namespaced: false,
+        is_call: true,
+    },
+    Sensitive { stanza: CONFIGMAP_BODIES, group: "", pattern: "configmaps", is_namespaced: true, is_call: false },
+    Sensitive {
+        stanza: CSR_BODIES,
+        group: "certificates.k8s.io",
+        pattern: "certificatesigningrequests",
+        is_namespaced: false,
+        is_call: false,
+    },
+];
+
+/// CIS Kubernetes Benchmark 3.2.2: what of it, and a request of the kind.
+const KEY_CONCERNS: [(&str, &str, &str); 11] = [
+    ("access to Secrets", "GET", "/api/v1/namespaces/a/secrets/b"),
+    ("changes of Secrets", "PUT", "/api/v1/namespaces/a/secrets/b"),
+    ("changes of ConfigMaps", "PUT", "/api/v1/namespaces/a/configmaps/b"),
+    ("TokenReviews", "POST", "/apis/authentication.k8s.io/v1/tokenreviews"),
+    ("new Pods", "POST", "/api/v1/namespaces/a/pods"),
+    ("changes of Deployments", "PUT", "/apis/apps/v1/namespaces/a/deployments/b"),
+    ("pods/exec", "POST", "/api/v1/namespaces/a/pods/b/exec"),
+    ("pods/exec by websocket", "GET", "/api/v1/namespaces/a/pods/b/exec"),
+    ("pods/portforward", "POST", "/api/v1/namespaces/a/pods/b/portforward"),
+    ("pods/proxy", "GET", "/api/v1/namespaces/a/pods/b/proxy"),
+    ("services/proxy", "GET", "/api/v1/namespaces/a/services/b/proxy"),
+];
+
+const RBAC: [(&str, &str); 4] = [
+    ("POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"),
+    ("PUT", "/apis/rbac.authorization.k8s.io/v1/clusterroles/a"),
+    ("POST", "/apis/rbac.authorization.k8s.io/v1/namespaces/a/rolebindings"),
+    ("PUT", "/apis/rbac.authorization.k8s.io/v1/namespaces/a/roles/b"),
+];
+
+/// Who makes a request.
+#[derive(Clone, Copy)]
+enum Asking {
+    /// A user whom hardly any rule names.
+    Anybody,
+    Node,
+    Anonymous,
+    /// Authentication failed.
+    Nobody,
+}
+
+impl Linter<'_> {
+    pub(super) fn coverage(&mut self) {
+        for sensitive in &SENSITIVE {
+            self.bodies(sensitive);
+        }
+        self.volume();
+        self.gaps();
+        self.policy_stages();
+    }
+
+    /// The rule that records a request, and its level; none where it is not recorded.
+    fn recorded(&self, method: &str, url: &str, user: Asking) -> Option<(usize, Level)> {
+        let user = match user {
+            Asking::Anybody => Some(("\u{e000}", "system:authenticated")),
+            Asking::Node => Some(("system:node:a", "system:nodes")),
+            Asking::Anonymous => Some(("system:anonymous", "system:unauthenticated")),
+            Asking::Nobody => None,
+        };
+        let user = user.map(|(name, group)| User { name: name.into(), groups: vec![group.into()] });
+        let attributes = attributes(method, url).expect("the URLs here are ones that are audited");
+        let decision = self.evaluator.decide(&Attributes { user, ..attributes });
+        decision.rule.filter(|_| decision.level > Level::None).map(|rule| (rule, decision.level))
+    }
+
+    fn bodies(&mut self, sensitive: &Sensitive) {
+        let mut left = MAX_OF_POLICY;
+        for (i, rule) in self.policy.rules.iter().enumerate() {
+            if rule.level <= Level::Metadata || self.omits_all(rule) {
+                continue;
+            }
+            let Some(narrow) = narrowed(rule, sensitive) else { continue };
+            let witnesses = Witnesses::of(&narrow, self.fresh, true).filter(|witnesses| witnesses.len() <= left);
+            // Too many to try: those that were not tried are taken for granted.
+            let leaks = witnesses.is_none_or(|witnesses| {
+                let found = witnesses.visit(|_, request| {
+                    left = left.saturating_sub(1);
+                    match self.evaluator.decide(request).rule {
+                        Some(rule) if rule == i => ControlFlow::Break(()),
+                        _ => ControlFlow::Continue(()),
+                    }
+                });
+                found.is_some()
+            });
+            if leaks {
+                let Sensitive { stanza, pattern, .. } = sensitive;
+                let path = format!("rules[{i}].level");
+                let message = format!("{pattern} are recorded at {:?}, with what is in them", rule.level);
+                let mut finding = Finding::new(stanza, self.places.of(&path), path, message);
+                if self.terms.acknowledged.contains(&Risk::SecretsAboveMetadata) {
+                    finding.severity = super::Severity::Info;
+                    finding.help = Some("nothing: the risk is acknowledged".into());
+                }
+                self.add(finding);
+            }
+        }
+    }
+
+    fn volume(&mut self) {
+        let is_blocking = self.terms.mode != Mode::Batch;
+        for url in ["/readyz", "/livez", "/healthz"] {
+            if let Some((rule, _)) = self.recorded("GET", url, Asking::Anonymous) {
+                let path = format!("rules[{rule}]");
+                let message = format!("this rule records {url}, which the kubelet asks for again and again");
+                let mut finding = Finding::new(PROBES_RECORDED, self.places.of(&path), path, message);
+                if is_blocking {
+                    finding.severity = super::Severity::Warning;
+                }
+                self.add(finding);
+                break;
+            }
+        }
+        let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/a";
+        if let Some((rule, _)) = self.recorded("PUT", lease, Asking::Node) {
+            let message = "this rule records the heartbeat of every node, every ten seconds";
+            self.find(LEASES_RECORDED, format!("rules[{rule}]"), message.into());
+        }
+        if let Some((rule, Level::RequestResponse)) = self.recorded("GET", "/api/v1/pods", Asking::Anybody) {
+            let message = "this rule records lists of everything with what they return";
+            self.find(LARGE_RESPONSES, format!("rules[{rule}].level"), message.into());
+        }
+    }
+
+    fn gaps(&mut self) {
+        let rules = &self.policy.rules;
+        let records = |rule: &PolicyRule| rule.level > Level::None;
+        // Nothing is to be recorded, and it says so.
+        if !rules.iter().any(records) {
+            return;
+        }
+        let is_silent = |method: &str, url: &str| self.recorded(method, url, Asking::Anybody).is_none();
+        // Of a policy that records no changes at all it is not expected.
+        let records_changes = |rule: &PolicyRule| {
+            let is_change = |verb: &String| matches!(verb.as_str(), "create" | "update" | "patch" | "delete");
+            records(rule) && (rule.verbs.is_empty() || rule.verbs.iter().any(is_change))
+        };
+        let is_blind =
+            rules.iter().any(records_changes) && RBAC.into_iter().all(|(method, url)| is_silent(method, url));
+        let concerns = KEY_CONCERNS.into_iter().filter(|(_, method, url)| is_silent(method, url));
+        let concerns: Vec<&str> = concerns.map(|(what, ..)| what).collect();
+        if is_blind {
+            let message = "changes of roles and role bindings are not recorded";
+            self.find(RBAC_UNRECORDED, "rules".into(), message.into());
+        }
+        if !concerns.is_empty() {
+            self.find(super::stanza::KEY_CONCERNS, "rules".into(), format!("not recorded: {}", concerns.join(", ")));
+        }
+        if !rules.iter().any(is_open) {
+            let message = "requests that no rule matches are not recorded, and no rule says so";
+            self.find(NO_CATCH_ALL, "rules".into(), message.into());
+        }
+        if self.recorded("GET", "/api/v1/pods", Asking::Nobody).is_none() {
+            let message = "a request with a wrong token is not recorded: rules for users or groups never match one";
+            self.find(FAILED_AUTHENTICATION, "rules".into(), message.into());
+        }
+    }
+
+    fn policy_stages(&mut self) {
+        let policy = self.policy;
+        let omitted = |stages: &[Stage], stage| stages.iter().position(|one| *one == stage);
+        let records = |rule: &&PolicyRule| rule.level > Level::None;
+        let message = "failed authentication has an event at this stage only: no 401 is recorded";
+        let for_nobody = |rule: &PolicyRule| rule.users.is_empty() && rule.user_groups.is_empty();
+        if let Some(i) = omitted(&policy.omit_stages, Stage::ResponseStarted) {
+            if policy.rules.iter().any(|rule| records(&rule) && for_nobody(rule)) {
+                self.find(OMITS_RESPONSE_STARTED, format!("omitStages[{i}]"), message.into());
+            }
+        } else if let Some((rule, _)) = self.recorded("GET", "/api/v1/pods", Asking::Nobody)
+            && let Some(i) = omitted(&policy.rules[rule].omit_stages, Stage::ResponseStarted)
+        {
+            self.find(OMITS_RESPONSE_STARTED, format!("rules[{rule}].omitStages[{i}]"), message.into());
+        }
+        if self.terms.mode == Mode::BlockingStrict {
+            let message = "the mode blocking-strict refuses requests at this stage, and the policy omits it";
+            if let Some(i) = omitted(&policy.omit_stages, Stage::RequestReceived) {
+                self.find(OMITS_REQUEST_RECEIVED, format!("omitStages[{i}]"), message.into());
+            }
+        }
+    }
+}
+
+/// Whether a rule matches everything.
+fn is_open(rule: &PolicyRule) -> bool {
+    let PolicyRule { users, user_groups, verbs, resources, namespaces, non_resource_urls, .. } = rule;
+    [users, user_groups, verbs, namespaces, non_resource_urls].iter().all(|list| list.is_empty())
+        && resources.is_empty()
+}
+
+/// What a rule says about one resource and the verbs whose bodies it records; none where that is nothing.
+fn narrowed(rule: &PolicyRule, sensitive: &Sensitive) -> Option<PolicyRule> {
+    let Sensitive { group, pattern, is_namespaced, is_call, .. } = sensitive;
+    // The request body of these, and from RequestResponse on the response of those as well. A watch has neither.
+    let writes = if *is_call { &["create"][..] } else { &["create", "update", "patch"] };
+    let reads = if *is_call { &[][..] } else { &["get", "list", "delete", "deletecollection"] };
+    let reads = if rule.level == Level::RequestResponse { reads } else { &[] };
+    let has = |verb: &&&str| rule.verbs.is_empty() || rule.verbs.iter().any(|one| one == **verb);
+    let verbs: Vec<String> = writes.iter().chain(reads).filter(has).map(|verb| verb.to_string()).collect();
+    let namespaces = match (is_namespaced, rule.namespaces.is_empty()) {
+        (false, true) => vec![String::new()],
+        (false, false) => rule.namespaces.iter().filter(|namespace| namespace.is_empty()).cloned().collect(),
+        (true, _) => rule.namespaces.clone(),
+    };
+    let (resource, subresource) = pattern.split_once('/').unwrap_or((pattern, ""));
+    let matches = |one: &String| {
+        one == "*"
+            || one == pattern
+            || one.strip_suffix("/*") == Some(resource)
+            || (!subresource.is_empty() && one.strip_prefix("*/") == Some(subresource))
+    };
+    let of_group = rule.resources.iter().filter(|entry| entry.group == *group || entry.group == "*");
+    let entries = of_group.filter(|entry| entry.resources.is_empty() || entry.resources.iter().any(matches));
+    let entry = |resource_names| GroupResources {
+        group: group.to_string(),
+        resources: vec![pattern.to_string()],
+        resource_names,
+    };
+    let resources: Vec<_> = if rule.resources.is_empty() {
+        vec![entry(Vec::new())]
+    } else {
+        entries.map(|found| entry(found.resource_names.clone())).collect()
+    };
+    let is_nothing = verbs.is_empty()
+        || resources.is_empty()
+        || (!rule.namespaces.is_empty() && namespaces.is_empty())
+        || !rule.non_resource_urls.is_empty();
+    (!is_nothing).then(|| PolicyRule { verbs, namespaces, resources, ..rule.clone() })
+}

@@ -1,0 +1,182 @@
+//! The policy of a Setup: put together from its parts, and judged as the file that the nodes would get.
+//!
+//! [`lint`](crate::policy::lint) judges it once for the oldest and once for the newest API server. That is as good as once for each
+//! node: what depends on the version is refused up to one version, or from one on.
+
+use super::{Capabilities, Problems, References, ValidPolicy};
+use crate::api::{GROUP, GroupResources, Level, Mode, PolicyFinding, PolicyRule, PolicySpec, Reason, Stage};
+use crate::policy::{Finding, Part, Severity, Terms, lint, preset, read, stanza, write};
+
+const CANARY: &str = "the operator's canary request";
+/// More findings are not told in status.
+const MAX_FINDINGS: usize = 32;
+
+/// Some rules of the policy, and the field that they come from.
+struct Source {
+    part: Part,
+    field: &'static str,
+    /// What the field names, where the rules do not stand in the field itself.
+    named: Option<String>,
+}
+
+pub(super) fn check(
+    spec: &PolicySpec,
+    references: &References,
+    capabilities: Capabilities,
+    mode: Mode,
+    problems: &mut Problems,
+) -> ValidPolicy {
+    let minor = capabilities.minor;
+    let field = "spec.policy";
+    let mut omit_stages = spec.omit_stages.clone().unwrap_or(vec![Stage::RequestReceived]);
+    let mut omit_managed_fields = spec.omit_managed_fields.unwrap_or(true);
+    let mut name = None;
+    let source = |title: &str, field, named, rules: &[PolicyRule]| Source {
+        part: Part { title: title.into(), rules: rules.to_vec() },
+        field,
+        named,
+    };
+    let mut base = None;
+    match (&spec.preset, &spec.rules, &spec.config_map_ref) {
+        (Some(wanted), None, None) => {
+            let found = preset(*wanted);
+            omit_stages = spec.omit_stages.clone().unwrap_or_else(|| found.policy.omit_stages.clone());
+            omit_managed_fields = spec.omit_managed_fields.unwrap_or(found.policy.omit_managed_fields);
+            name = Some(found.name.to_string());
+            let title = format!("preset {}", found.name);
+            let named = Some(title.clone());
+            base = Some(source(&title, "spec.policy.preset", named, &found.policy.rules));
+        }
+        (None, Some(rules), None) => base = Some(source("rules", "spec.policy.rules", None, rules)),
+        (None, None, Some(reference)) => {
+            let field = "spec.policy.configMapRef";
+            if spec.omit_stages.is_some() || spec.omit_managed_fields.is_some() {
+                problems.add(
+                    "spec.policy",
+                    Reason::InvalidSetup,
+                    "omitStages and omitManagedFields are set inside the policy of the ConfigMap: remove them here",
+                );
+            }
+            if let Some(text) = problems.config_map(references, &reference.name, &reference.key, field) {
+                let place = format!("key {:?} of ConfigMap {:?}", reference.key, reference.name);
+                match read(text) {
+                    Ok(read) => {
+                        omit_stages = read.omit_stages;
+                        omit_managed_fields = read.omit_managed_fields;
+                        base = Some(source("the ConfigMap", field, Some(place), &read.rules));
+                    }
+                    Err(error) => {
+                        problems.add(field, Reason::InvalidPolicy, format!("{place}: {error}"));
+                    }
+                }
+            }
+        }
+        _ => problems.add(field, Reason::InvalidSetup, "exactly one of preset, rules and configMapRef is needed"),
+    }
+    // Known from 1.23; before, kube-apiserver drops the field.
+    if minor < 23 {
+        if omit_managed_fields && spec.omit_managed_fields.is_some() {
+            problems.add(
+                format!("{field}.omitManagedFields"),
+                Reason::InvalidSetup,
+                format!("is known from Kubernetes 1.23, and an API server here has 1.{minor}: leave it out"),
+            );
+        }
+        omit_managed_fields = false;
+    }
+    omit_stages.sort();
+    omit_stages.dedup();
+    let is_whole = base.as_ref().is_some_and(|base| !base.part.rules.is_empty());
+    let canary = spec.canary_rule.then(canary_rule);
+    let sources = [
+        source(CANARY, "spec.policy.canaryRule", Some(CANARY.into()), canary.as_slice()),
+        source("prepend", "spec.policy.prepend", None, &spec.prepend),
+        base.unwrap_or(source("", field, None, &[])),
+        source("append", "spec.policy.append", None, &spec.append),
+    ];
+    let mut policy = ValidPolicy {
+        parts: sources.iter().map(|source| source.part.clone()).collect(),
+        omit_stages,
+        omit_managed_fields,
+        preset: name,
+        findings: Vec::new(),
+    };
+    let mut findings = findings(&policy, spec, capabilities, mode);
+    // Without its middle the rest is not what it will be, and that the middle is missing was told.
+    findings.retain(|finding| is_whole || (finding.stops_start && finding.path.starts_with("rules[")));
+    judge(&mut policy, findings, &sources, problems);
+    policy
+}
+
+/// What lint finds in the file, for the oldest and for the newest API server.
+fn findings(policy: &ValidPolicy, spec: &PolicySpec, capabilities: Capabilities, mode: Mode) -> Vec<Finding> {
+    let text = write(&policy.parts, &policy.omit_stages, policy.omit_managed_fields);
+    let Capabilities { minor, newest } = capabilities;
+    let mut findings: Vec<Finding> = Vec::new();
+    for minor in [minor].into_iter().chain(Some(newest).filter(|newest| *newest != minor)) {
+        let linted = lint(text.as_bytes(), &Terms { minor, acknowledged: &spec.acknowledge, mode });
+        let is_known = |one: &Finding| findings.iter().any(|known| known.id == one.id && known.path == one.path);
+        let new: Vec<Finding> = linted.findings.into_iter().filter(|one| !is_known(one)).collect();
+        findings.extend(new);
+    }
+    findings
+}
+
+/// Errors become problems, so that no node is touched; warnings, and risks that are acknowledged, are told in status.
+fn judge(policy: &mut ValidPolicy, mut findings: Vec<Finding>, sources: &[Source], problems: &mut Problems) {
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    for finding in findings {
+        let (field, place) = origin(&finding.path, sources);
+        // Upstream's own words begin with the path in the file, and may end with examples.
+        let message = match finding.message.split_once(": ") {
+            Some((_, rest)) if finding.stops_start => rest.split(" (e.g. ").next().unwrap_or(rest),
+            _ => &finding.message,
+        };
+        let help = finding.help.iter().map(|help| format!(": {help}")).collect::<String>();
+        let message = format!("{place}{message}{help} ({})", finding.id);
+        // What is an error without an acknowledgement is told with it, too.
+        let is_told = stanza(finding.id).is_some_and(|stanza| stanza.severity > Severity::Info);
+        if finding.severity == Severity::Error {
+            let reason = if finding.stops_start { Reason::InvalidPolicy } else { Reason::RiskNotAcknowledged };
+            problems.add(field, reason, message);
+        } else if is_told && policy.findings.len() < MAX_FINDINGS {
+            let severity = finding.severity.as_str().into();
+            policy.findings.push(PolicyFinding { id: finding.id.into(), severity, field, message });
+        }
+    }
+}
+
+/// The field of the Setup that a path of the file comes from, and what to say of a place inside of what it names.
+fn origin(path: &str, sources: &[Source]) -> (String, String) {
+    let split = path.strip_prefix("rules[").and_then(|rest| rest.split_once(']'));
+    let Some((mut index, rest)) = split.and_then(|(index, rest)| Some((index.parse::<usize>().ok()?, rest))) else {
+        return ("spec.policy".into(), String::new());
+    };
+    for Source { part, field, named } in sources {
+        match (index.checked_sub(part.rules.len()), named) {
+            (Some(left), _) => index = left,
+            (None, None) => return (format!("{field}[{index}]{rest}"), String::new()),
+            (None, Some(named)) => return (field.to_string(), format!("{named}: rules[{index}]{rest}: ")),
+        }
+    }
+    unreachable!("every rule of the file is of a part")
+}
+
+/// The agent's `get` of its NodeAudit, once, when it is answered.
+fn canary_rule() -> PolicyRule {
+    PolicyRule {
+        level: Level::Metadata,
+        verbs: vec!["get".into()],
+        resources: vec![GroupResources {
+            group: GROUP.into(),
+            resources: vec!["nodeaudits".into()],
+            resource_names: vec![],
+        }],
+        omit_stages: vec![Stage::RequestReceived],
+        users: vec![],
+        user_groups: vec![],
+        namespaces: vec![],
+        non_resource_urls: vec![],
+        omit_managed_fields: None,
+    }
+}

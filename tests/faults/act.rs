@@ -1,0 +1,224 @@
+//! What is done to a node, and undone where the fault passes by itself.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::cluster::Cluster;
+use super::node::{Node, Program};
+
+const STATE: &str = "/var/lib/audit-operator";
+const LAST_NODE: &str = "cp3";
+const MANIFESTS: &str = "/etc/kubernetes/manifests";
+
+/// A fault. Those with a time end after it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Act {
+    /// Nothing: the Revision itself is the fault.
+    None,
+    /// SIGKILL, once.
+    Kill(Program),
+    /// SIGKILL, whenever it is there.
+    KillFor(Program, Duration),
+    /// SIGSTOP, and SIGCONT.
+    Freeze(Program, Duration),
+    /// Power off, and on again.
+    PowerCut(Duration),
+    /// Power cuts in a row.
+    PowerCuts(u32),
+    /// No byte can be written below our state.
+    FullDisk(Duration),
+    /// Nothing can be written below our state.
+    ReadOnlyDisk(Duration),
+    /// Nothing in the directory of the manifests can be changed.
+    ImmutableManifests(Duration),
+    /// The policy of the Revision that is being rolled out is deleted.
+    DeletePolicy,
+    /// All Revisions are deleted.
+    DeleteRevisions,
+    /// The guard's manifest is deleted.
+    DeleteGuard,
+    /// Somebody changes another part of the manifest.
+    EditOtherPart,
+    /// Somebody deletes our flags.
+    EditOurPart,
+    /// kubeadm writes the manifest anew.
+    Kubeadm(&'static str),
+    /// The owner of our directories changes.
+    WrongOwner,
+    /// The file descriptors of the journal's directory: it is moved away.
+    LoseState,
+    /// The last node loses its power for a while.
+    OtherOff(Duration),
+    /// kubeadm resets the last node, and a new machine joins under its name.
+    ReplaceOther,
+    /// The agent's pod is deleted.
+    DeleteAgentPod,
+    /// A second controller, and the first is killed.
+    TwoControllers,
+    /// The Setup changes again, so many times in a row.
+    ApplyAgain(u32),
+    /// The Setup is deleted.
+    DeleteSetup,
+}
+
+impl Act {
+    /// What has to be there before the change begins.
+    pub fn prepare(self, node: &Node, cluster: &Cluster) {
+        if matches!(self, Act::FullDisk(_) | Act::ReadOnlyDisk(_)) {
+            // A disk of its own below our state. Only pods that start afterwards see it.
+            node.exec(&format!(
+                "cp -a {STATE} /root/state; mount -t tmpfs -o size=1m tmpfs {STATE}; cp -a /root/state/. {STATE}/; rm -r /root/state"
+            ));
+            restart_agent(cluster, node);
+        }
+    }
+
+    pub fn carry_out(self, node: &Node, cluster: &Cluster) {
+        match self {
+            Act::None => {}
+            Act::Kill(program) => {
+                assert!(node.signal(program, Signal::KILL) > 0, "{program:?} does not run on {}", node.name);
+            }
+            Act::KillFor(program, time) => {
+                let begin = Instant::now();
+                while begin.elapsed() < time {
+                    node.signal(program, Signal::KILL);
+                    sleep(Duration::from_millis(20));
+                }
+            }
+            Act::Freeze(program, time) => {
+                node.signal(program, Signal::STOP);
+                sleep(time);
+                node.signal(program, Signal::CONT);
+            }
+            Act::PowerCut(time) => {
+                node.power("power-off");
+                sleep(time);
+                node.power("power-on");
+            }
+            Act::PowerCuts(count) => {
+                for _ in 0..count {
+                    node.power("power-cycle");
+                    sleep(Duration::from_secs(4));
+                }
+            }
+            Act::FullDisk(time) => {
+                // Its last bytes too: what is written replaces whole files.
+                node.exec(&format!("dd if=/dev/zero of={STATE}/filler bs=4k 2>/dev/null || true"));
+                sleep(time);
+                node.exec(&format!("rm {STATE}/filler"));
+            }
+            Act::ReadOnlyDisk(time) => {
+                // Of the file system itself, not of one of its mounts.
+                let set = |option: &str| {
+                    node.exec(&format!("mount -o remount,{option} {STATE} || mount -o remount,{option} tmpfs {STATE}"))
+                };
+                set("ro");
+                sleep(time);
+                set("rw");
+            }
+            Act::ImmutableManifests(time) => {
+                node.exec(&format!("chattr +i {MANIFESTS}"));
+                sleep(time);
+                node.exec(&format!("chattr -i {MANIFESTS}"));
+            }
+            Act::DeletePolicy => {
+                node.exec("cd /etc/kubernetes/audit/revisions; rm \"$(ls -td */ | head -1)policy.yaml\"");
+            }
+            Act::DeleteRevisions => {
+                node.exec("rm -r /etc/kubernetes/audit/revisions");
+            }
+            Act::DeleteGuard => {
+                node.exec(&format!("rm {MANIFESTS}/audit-operator-guard.yaml"));
+            }
+            Act::EditOtherPart => {
+                node.exec(&format!("sed 's/- --profiling=.*//; s/^    - --secure-port=/    - --max-requests-inflight=401\\n&/' {MANIFESTS}/kube-apiserver.yaml > /root/edited && mv /root/edited {MANIFESTS}/kube-apiserver.yaml"));
+            }
+            Act::EditOurPart => {
+                node.exec(&format!("sed '/- --audit-/d' {MANIFESTS}/kube-apiserver.yaml > /root/edited && mv /root/edited {MANIFESTS}/kube-apiserver.yaml"));
+            }
+            Act::Kubeadm(arguments) => {
+                node.exec(&format!(
+                    "kubeadm {arguments} > /root/kubeadm.log 2>&1 || {{ tail -20 /root/kubeadm.log >&2; exit 1; }}"
+                ));
+            }
+            Act::WrongOwner => {
+                node.exec(&format!("chown -R 65534:65534 {STATE} /etc/kubernetes/audit"));
+            }
+            Act::LoseState => {
+                node.exec(&format!("mv {STATE}/journal.json /root/journal.lost"));
+            }
+            Act::OtherOff(time) => {
+                let other = Node::new(&cluster.testbed, LAST_NODE);
+                other.power("power-off");
+                sleep(time);
+                other.power("power-on");
+            }
+            Act::ReplaceOther => {
+                let other = Node::new(&cluster.testbed, LAST_NODE);
+                other.exec("kubeadm reset --force > /root/reset.log 2>&1 || { tail -20 /root/reset.log >&2; exit 1; }");
+                other.power("power-off");
+                other.forget();
+                cluster.testbed(&["up", "--nodes", "3"]);
+                let image = concat!(env!("CARGO_MANIFEST_DIR"), "/target/image.tar");
+                cluster.testbed(&["load-image", image]);
+            }
+            Act::DeleteAgentPod => restart_agent(cluster, node),
+            Act::TwoControllers => {
+                cluster.kubectl_until(&[
+                    "-n",
+                    "audit-system",
+                    "scale",
+                    "deploy/audit-operator-controller",
+                    "--replicas=2",
+                ]);
+                node.signal(Program::Controller, Signal::KILL);
+            }
+            Act::ApplyAgain(_) | Act::DeleteSetup => unreachable!("the run itself does that"),
+        }
+    }
+
+    /// What a run leaves behind that the next one does not want.
+    pub fn clean_up(self, node: &Node, cluster: &Cluster) {
+        match self {
+            Act::FullDisk(_) | Act::ReadOnlyDisk(_) => {
+                node.exec(&format!(
+                    "cp -a {STATE} /root/state; umount {STATE}; cp -a /root/state/. {STATE}/; rm -r /root/state"
+                ));
+                restart_agent(cluster, node);
+            }
+            Act::TwoControllers => {
+                cluster.kubectl_until(&[
+                    "-n",
+                    "audit-system",
+                    "scale",
+                    "deploy/audit-operator-controller",
+                    "--replicas=1",
+                ]);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Deletes the agent's pod and waits for the next one.
+fn restart_agent(cluster: &Cluster, node: &Node) {
+    let old = node.processes(Program::Agent);
+    let field = format!("--field-selector=spec.nodeName={}", node.name);
+    cluster.kubectl_until(&[
+        "-n",
+        "audit-system",
+        "delete",
+        "pod",
+        "-l",
+        "app.kubernetes.io/component=agent",
+        &field,
+        "--wait=false",
+    ]);
+    cluster.wait("another agent", Duration::from_secs(120), || {
+        let now = node.processes(Program::Agent);
+        (!now.is_empty() && now.keys().all(|pid| !old.contains_key(pid))).then_some(())
+    });
+}

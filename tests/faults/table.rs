@@ -1,0 +1,82 @@
+//! The matrix for people: a line of a row, and the table of all that was run.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+
+use super::act::Act;
+use super::matrix::{Change, Outcome, ROWS, Row};
+use super::moment::Moment;
+use super::run::Result;
+
+/// The fault and when it comes, in a line.
+pub fn describe(row: &Row) -> String {
+    let nodes = if row.nodes == 1 { String::new() } else { format!(" ({} nodes)", row.nodes) };
+    format!("{}; {}{nodes}", row.fault, place(row))
+}
+
+fn place(row: &Row) -> String {
+    let change = match (row.change, row.is_swift) {
+        (Change::Rest, _) => return "a node at rest".into(),
+        (Change::Delete, _) => "the Setup is deleted",
+        (Change::Good, false) => "good change",
+        (Change::Good, true) => "good change, Swift",
+        (_, false) => "bad change",
+        (_, true) => "bad change, Swift",
+    };
+    let moment = match row.moment {
+        Moment::Applied if row.act == Act::None => return change.into(),
+        Moment::Applied => "once it is applied",
+        Moment::After(time) => return format!("{change}: {:.1} s after it was applied", time.as_secs_f64()),
+        Moment::Staging => "while its files are written",
+        Moment::Staged => "once the journal has it",
+        Moment::GuardRuns => "once the guard runs",
+        Moment::Begun => "just before the manifest is touched",
+        Moment::TakenOut => "while the manifest is taken out",
+        Moment::Replaced => "right after the manifest was replaced",
+        Moment::OldGone => "once the old process is gone",
+        Moment::NewRuns => "once the new process runs",
+        Moment::Serves => "once the new process answers",
+        Moment::RollingBack => "once it is decided to take it back",
+        Moment::PutBack => "right after the old manifest was put back",
+        Moment::Finished => "right after the verdict",
+    };
+    format!("{change}: {moment}")
+}
+
+pub fn expected(row: &Row) -> &'static str {
+    match row.outcome {
+        Outcome::New => "the new Revision runs",
+        Outcome::Old => "taken back, and told",
+        Outcome::Either => "one or the other, and told",
+        Outcome::Original => "the original manifest is back",
+    }
+}
+
+/// Keeps a result.
+pub fn add(path: &Path, result: &Result) {
+    let mut file = fs::File::options().create(true).append(true).open(path).unwrap();
+    writeln!(file, "{}", serde_json::to_string(result).unwrap()).unwrap();
+}
+
+/// Writes the table from results: of each row the newest.
+pub fn write(results: &Path, table: &Path) {
+    let newest: BTreeMap<usize, Result> = fs::read_to_string(results)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str::<Result>(line).unwrap())
+        .map(|result| (result.row, result))
+        .collect();
+    let mut text = String::from(include_str!("table.md"));
+    for (number, result) in &newest {
+        let Some(row) = ROWS.get(*number).filter(|row| describe(row) == result.fault) else { continue };
+        let nodes = if row.nodes == 1 { "one".to_string() } else { format!("{}", row.nodes) };
+        let Result { expected, seen, away, settled, .. } = result;
+        writeln!(text, "| {} | {} | {nodes} | {expected} | {seen} | {away:.0} | {settled:.0} |", row.fault, place(row))
+            .unwrap();
+    }
+    #[expect(clippy::disallowed_methods, reason = "a document, not a node's file")]
+    fs::write(table, text).unwrap();
+}

@@ -1,0 +1,135 @@
+//! The editor of manifests against what the kubelet reads: whatever is edited must be, for the kubelet's own code, the same pod but for what
+//! the intent says. The manifests are those of the properties, and mutations of the golden cases.
+
+use std::path::Path;
+
+use audit_operator::manifest::{self, Intent, Mount};
+use audit_operator::revision::RevisionId;
+use serde_json::{Value, json};
+
+use crate::judge::{self, Judge};
+use crate::mutate::{Random, YAML_TOKENS, files, mutated};
+use crate::{PORTION, count, generated, setting};
+
+const DRAIN_FLAG: &str = "shutdown-watch-termination-grace-period";
+
+fn intent() -> Intent {
+    let mount = |name: &str, path: &str, read_only| Mount { name: name.into(), path: path.into(), read_only };
+    let flag = |name: &str, value: &str| (name.to_string(), value.to_string());
+    Intent {
+        revision: RevisionId::try_from("r-0123456789".to_string()).unwrap(),
+        flags: [
+            flag("audit-log-path", "/var/log/kubernetes/audit/audit.log"),
+            flag("audit-log-maxage", "30"),
+            flag("audit-policy-file", "/etc/kubernetes/audit/revisions/r-0123456789/policy.yaml"),
+        ]
+        .into(),
+        defaults: [flag(DRAIN_FLAG, "3s")].into(),
+        mounts: vec![
+            mount("audit-operator-config", "/etc/kubernetes/audit", true),
+            mount("audit-operator-log", "/var/log/kubernetes/audit", false),
+        ],
+    }
+}
+
+fn manifest_text(random: &mut Random, corpus: &[Vec<u8>]) -> Option<String> {
+    if random.below(2) == 0 {
+        return String::from_utf8(mutated(random, corpus, YAML_TOKENS)).ok();
+    }
+    let tape: Vec<u8> = (0..random.below(900)).map(|_| u8::try_from(random.below(256)).unwrap()).collect();
+    Some(generated::sample(&mut generated::Tape::new(&tape)).text)
+}
+
+/// What an edit may change, taken out of the pod: the audit flags, our mounts and volumes, the annotation.
+fn taken(pod: &mut Value, container: usize) -> Value {
+    let is_ours = |item: &Value| item["name"].as_str().is_some_and(|name| name.starts_with("audit-operator-"));
+    let take = |parent: &mut Value, key: &str, is_meant: &dyn Fn(&Value) -> bool| {
+        let Some(list) = parent.get_mut(key).and_then(Value::as_array_mut) else { return Vec::new() };
+        let (taken, kept) = std::mem::take(list).into_iter().partition(is_meant);
+        *list = kept;
+        if list.is_empty() {
+            parent.as_object_mut().unwrap().remove(key);
+        }
+        taken
+    };
+    let is_audit = |item: &Value| {
+        let item = item.as_str().unwrap_or_default().replace('_', "-");
+        item.starts_with("--audit-") || item.split('=').next() == Some("--shutdown-watch-termination-grace-period")
+    };
+    let node = &mut pod["spec"]["containers"][container];
+    let mut flags = [take(node, "command", &is_audit), take(node, "args", &is_audit)].concat();
+    flags.sort_by_key(ToString::to_string);
+    let mounts = take(node, "volumeMounts", &is_ours);
+    let volumes = take(&mut pod["spec"], "volumes", &is_ours);
+    let metadata = pod["metadata"].as_object_mut().unwrap();
+    let mut revision = Value::Null;
+    if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+        revision = annotations.remove("audit-operator.io/revision").unwrap_or_default();
+        if annotations.is_empty() {
+            metadata.remove("annotations");
+        }
+    }
+    json!({"flags": flags, "mounts": mounts, "volumes": volumes, "revision": revision})
+}
+
+/// What is wrong with an edit from one pod to the other.
+fn wrong(mut before: Value, mut after: Value) -> Option<String> {
+    let ours = json!("--audit-policy-file=/etc/kubernetes/audit/revisions/r-0123456789/policy.yaml");
+    let has_it = |container: &Value| {
+        ["command", "args"].iter().any(|list| container[*list].as_array().is_some_and(|items| items.contains(&ours)))
+    };
+    let Some(container) = after["spec"]["containers"].as_array().and_then(|list| list.iter().position(has_it)) else {
+        return Some("no container has the policy".into());
+    };
+    let (had, has) = (taken(&mut before, container), taken(&mut after, container));
+    let drain = |parts: &Value| {
+        let flags = parts["flags"].as_array().cloned().unwrap_or_default();
+        flags.into_iter().find(|flag| flag.as_str().unwrap().starts_with("--shutdown"))
+    };
+    let wanted = [
+        json!("--audit-log-maxage=30"),
+        json!("--audit-log-path=/var/log/kubernetes/audit/audit.log"),
+        ours,
+        drain(&had).unwrap_or(json!(format!("--{DRAIN_FLAG}=3s"))),
+    ];
+    let names = |list: &Value| list.as_array().unwrap().iter().map(|item| item["name"].clone()).collect::<Vec<_>>();
+    let unmounted: Vec<Value> =
+        names(&has["mounts"]).into_iter().filter(|name| !names(&has["volumes"]).contains(name)).collect();
+    let complaint = match () {
+        () if before != after => format!("more is changed:\n{before}\n{after}"),
+        () if has["flags"] != json!(wanted) => format!("the flags are {}", has["flags"]),
+        () if has["revision"] != "r-0123456789" => format!("the Revision is {}", has["revision"]),
+        () if !unmounted.is_empty() => format!("no volume for {unmounted:?}"),
+        () => return None,
+    };
+    Some(complaint)
+}
+
+#[test]
+fn edited_manifests_are_to_the_kubelet_what_they_should_be() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/manifest");
+    let corpus = [files(&cases, "in.yaml"), files(&cases, "want.yaml")].concat();
+    let mut judge = Judge::start();
+    let mut random = Random(setting("UPSTREAM_SEED"));
+    let (mut compared, mut unread, mut found) = (0, 0, Vec::new());
+    while compared < count(1_000) && found.len() < 5 {
+        let texts = (0..PORTION).filter_map(|_| manifest_text(&mut random, &corpus));
+        let edits: Vec<(String, String)> =
+            texts.filter_map(|text| Some((manifest::edit(&text, &intent()).ok()?.text, text))).collect();
+        let mut answers =
+            judge.ask(edits.iter().flat_map(|(edited, text)| [judge::pod(text), judge::pod(edited)])).into_iter();
+        for (edited, text) in &edits {
+            let (before, after) = (answers.next().unwrap(), answers.next().unwrap());
+            // The kubelet does not run it, edited or not.
+            if before["error"].is_string() {
+                unread += 1;
+                continue;
+            }
+            compared += 1;
+            let complaint = if after["error"].is_string() { Some(after.to_string()) } else { wrong(before, after) };
+            found.extend(complaint.map(|complaint| format!("{complaint}\n--- from\n{text}\n--- to\n{edited}")));
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n\n"));
+    eprintln!("{compared} edited manifests: no difference; {unread} more that the kubelet does not read");
+}
