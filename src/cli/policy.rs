@@ -38,8 +38,14 @@ enum Command {
     /// Tell what kube-apiserver makes of a request: the attributes that rules are compared with.
     Request(request::Args),
     /// Tell what a policy would have kept of the events of a log, and what that costs.
+    ///
+    /// Give the logs of one API server at a time: the rotation of a log and the queue of a webhook are for each. Exit status 1
+    /// where lines of a log are damaged.
     Replay(replay::Args),
     /// Tell which requests are recorded differently under another policy, and how.
+    ///
+    /// Without a log, requests made of the words of both policies are compared. Exit status 1 where there is a difference, or
+    /// where lines of a log are damaged.
     Diff(diff::Args),
     /// List the policies that come with the operator, or print one.
     Presets(presets::Args),

@@ -8,7 +8,7 @@ use anyhow::bail;
 use serde::Serialize;
 
 use super::lint::text::visible;
-use super::replay::{count, damage};
+use super::replay::{amount, damage};
 use super::{Output, held, is_stdin, log, policy_minor};
 use crate::cli::print;
 use crate::policy::Evaluator;
@@ -21,7 +21,6 @@ pub(super) struct Args {
     old: PathBuf,
     /// The policy as it would be.
     new: PathBuf,
-    /// Without a log, requests made of the words of both policies are compared.
     #[command(flatten)]
     log: log::Logs,
     /// Version of kube-apiserver that holds the policies: 1.26 to 1.37.
@@ -97,25 +96,28 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn text(args: &Args, differences: &Differences, damages: &Damages) -> anyhow::Result<String> {
     let mut out = String::new();
     let is_generated = args.log.logs.is_empty();
-    let amount = |events: u64, requests: u64| {
+    let concerned = |events: u64, requests: u64| {
         if is_generated {
-            format!("{} kinds of request", count(requests))
+            format!("{} of request", amount(requests, "kind"))
         } else {
-            format!("{} events, {} requests", count(events), count(requests))
+            format!("{}, {}", amount(events, "event"), amount(requests, "request"))
         }
     };
     let mut changes: Vec<_> = differences.changes.iter().collect();
     changes.sort_by_key(|(_, change)| std::cmp::Reverse((change.events, change.requests)));
     for ((old, new), change) in changes {
-        writeln!(out, "{} -> {}: {}", outcome(old), outcome(new), amount(change.events, change.requests))?;
+        writeln!(out, "{} -> {}: {}", outcome(old), outcome(new), concerned(change.events, change.requests))?;
         for example in &change.examples {
             writeln!(out, "    {}", command(&args.new.display().to_string(), example))?;
         }
     }
-    if differences.changes.is_empty() {
-        writeln!(out, "No difference in {}.", amount(differences.events, differences.requests))?;
+    let all = concerned(differences.events, differences.requests);
+    if !differences.changes.is_empty() {
+        writeln!(out, "\nOf {all} in all.")?;
+    } else if !is_generated && differences.events == 0 {
+        writeln!(out, "There is no event in the log: nothing was compared.")?;
     } else {
-        writeln!(out, "\nOf {} in all.", amount(differences.events, differences.requests))?;
+        writeln!(out, "No difference in {all}.")?;
     }
     if is_generated {
         writeln!(out, "The requests were made of the words of both policies; give a log to see what is really asked.")?;

@@ -23,13 +23,12 @@ use blocks::{Blocks, Buffer, Start};
 #[derive(clap::Args)]
 pub(super) struct Logs {
     /// Audit logs, as they are or compressed with gzip; a base path (audit.log) stands for its rotated files too, a directory for
-    /// all logs in it; - is standard input. A log holds an Event or an EventList a line, or an EventList as one document. Give
-    /// the logs of one API server at a time: the limits of a sink are for each.
+    /// all logs in it; - is standard input. A log holds an Event or an EventList a line, or an EventList as one document.
     #[arg(value_name = "LOG")]
     pub logs: Vec<PathBuf>,
     /// Threads that read; as many as there are cores without it.
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZero<usize>>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
 }
 
 /// Damaged lines that are listed.
@@ -49,8 +48,8 @@ pub(super) fn read<C: Send>(
     counters: impl Fn() -> C + Sync,
     line: impl Fn(&mut C, &[u8], &mut dyn FnMut(Damage)) + Sync,
 ) -> anyhow::Result<(Vec<C>, Damages)> {
-    let cores = || std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
-    let threads = args.threads.unwrap_or_else(cores).get();
+    let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = args.threads.map_or_else(cores, usize::from);
     let blocks = Mutex::new(Blocks::new(files::open(&args.logs)?));
     let work = || {
         let mut counters = counters();

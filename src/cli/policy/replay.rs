@@ -72,7 +72,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn text(name: &str, report: &Report) -> anyhow::Result<String> {
     let Report { log, kept, rotation, sink, .. } = report;
     let mut out = String::new();
-    write!(out, "The log: {} events, {}", count(log.events), bytes(log.bytes as f64))?;
+    if log.events == 0 {
+        out.push_str("There is no event in the log.\n");
+        damage(&mut out, &Damages { count: report.damaged, first: report.damage.clone() });
+        return Ok(out);
+    }
+    write!(out, "The log: {}, {}", amount(log.events, "event"), bytes(log.bytes as f64))?;
     match (&log.from, &log.to, log.seconds) {
         (Some(from), Some(to), Some(seconds)) => {
             writeln!(out, ", {from} to {to} ({})", hours(seconds as f64 / 3_600.0))?;
@@ -187,7 +192,7 @@ pub(super) fn damage(out: &mut String, damages: &Damages) {
     if damages.count == 0 {
         return;
     }
-    out.push_str(&format!("\n{} damaged lines:\n", count(damages.count)));
+    out.push_str(&format!("\n{}:\n", amount(damages.count, "damaged line")));
     for damage in &damages.first {
         let line = damage.line.map(|line| format!(":{line}")).unwrap_or_default();
         let offset = damage.offset.map(|offset| format!(" (byte {offset})")).unwrap_or_default();
@@ -199,7 +204,7 @@ pub(super) fn damage(out: &mut String, damages: &Damages) {
 }
 
 /// Columns as wide as they have to be, and an empty line.
-pub(super) fn table<const N: usize>(out: &mut String, rows: &[[String; N]], is_number: impl Fn(usize) -> bool) {
+fn table<const N: usize>(out: &mut String, rows: &[[String; N]], is_number: impl Fn(usize) -> bool) {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     for row in rows {
@@ -212,8 +217,13 @@ pub(super) fn table<const N: usize>(out: &mut String, rows: &[[String; N]], is_n
     out.push('\n');
 }
 
+/// `1 event`, `2 events`.
+pub(super) fn amount(number: u64, one: &str) -> String {
+    format!("{} {one}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
 /// With a comma after each three digits.
-pub(super) fn count(count: u64) -> String {
+fn count(count: u64) -> String {
     let digits = count.to_string();
     let groups: Vec<&str> =
         digits.as_bytes().rchunks(3).rev().map(|group| str::from_utf8(group).expect("digits are ASCII")).collect();

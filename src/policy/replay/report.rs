@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Tally;
 use super::tally::Count;
+use super::times::Span;
 use crate::api::{Level, PolicyRule, Stage};
 use crate::policy::Policy;
 
@@ -265,7 +266,7 @@ impl Report {
             noise.collect()
         };
         Self {
-            unknown: unknown(&tally, lacking, missing, span.gaps, damage.count),
+            unknown: unknown(&tally, lacking, missing, &span, damage.count),
             log: Log {
                 events: tally.log.events,
                 bytes: tally.log.bytes,
@@ -335,16 +336,18 @@ fn sink(tally: &mut Tally, kept: Count, seconds: Option<f64>, batching: Batching
     let batch_events =
         mean.map(|mean| (mean * batching.max_wait_seconds as f64).min(batching.max_size as f64).max(1.0));
     let is_timed = tally.times.first.is_some();
+    // A log may be shorter than a minute.
+    let minute = seconds.unwrap_or(1.0).min(60.0);
     Sink {
         events_per_second: Rate {
             mean,
             peak_second: is_timed.then_some(peak_second),
-            peak_minute: is_timed.then_some(peak_minute as f64 / 60.0),
+            peak_minute: is_timed.then_some(peak_minute as f64 / minute),
         },
         bytes_per_second: Rate {
             mean: seconds.map(|seconds| kept.bytes as f64 / seconds),
             peak_second: None,
-            peak_minute: is_timed.then_some(peak_bytes as f64 / 60.0),
+            peak_minute: is_timed.then_some(peak_bytes as f64 / minute),
         },
         largest_event_bytes: tally.largest,
         batch_events,
@@ -359,8 +362,11 @@ fn sink(tally: &mut Tally, kept: Count, seconds: Option<f64>, batching: Batching
     }
 }
 
+/// A log that is shorter says little of a day.
+const SHORT_SECONDS: u64 = 3_600;
+
 /// What the log does not tell, the most telling first.
-fn unknown(tally: &Tally, lacking: u64, missing: Estimate, gaps: u64, damaged: u64) -> Vec<Unknown> {
+fn unknown(tally: &Tally, lacking: u64, missing: Estimate, span: &Span, damaged: u64) -> Vec<Unknown> {
     let mut all = Vec::new();
     let mut say = |id, message| all.push(Unknown { id, message });
     if lacking > 0 {
@@ -407,11 +413,14 @@ fn unknown(tally: &Tally, lacking: u64, missing: Estimate, gaps: u64, damaged: u
     if tally.times.is_full {
         say("minutes", "The log spans too many minutes: some of them are not in the peaks.".into());
     }
-    if gaps > 0 {
-        say("gaps", format!("The log has {gaps} gaps of more than an hour, which do not count as time."));
+    if span.seconds.is_some_and(|seconds| seconds < SHORT_SECONDS) {
+        say("short", "The log is shorter than an hour: a day may be unlike it.".into());
+    }
+    if span.gaps > 0 {
+        say("gaps", format!("Gaps in the log of more than an hour do not count as time: {}.", span.gaps));
     }
     if damaged > 0 {
-        say("damage", format!("{damaged} damaged lines are not counted."));
+        say("damage", format!("Damaged lines are not counted: {damaged}."));
     }
     all
 }

@@ -54,8 +54,10 @@ impl<R: Read> Read for Lines<R> {
                 self.state.end(&mut self.out);
             }
             // Long enough that it is given out in parts, to be found too long there.
-            if self.state.item.len() > read.max(1 << 16) {
-                self.out.append(&mut self.state.item);
+            for text in [&mut self.state.item, &mut self.state.envelope] {
+                if text.len() > read.max(1 << 16) {
+                    self.out.append(text);
+                }
             }
         }
         let mut rest = &self.out[self.given..];
