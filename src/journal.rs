@@ -58,7 +58,7 @@ pub struct Journal {
     pub version: u32,
     /// The manifest as it was before us, kept as `original.yaml`.
     pub original: Option<Sha>,
-    /// What was last confirmed, kept as `confirmed.yaml`.
+    /// What was last confirmed.
     pub confirmed: Option<Confirmed>,
     /// The change that is under way, or was finished and not yet reported.
     pub change: Option<Change>,
@@ -113,6 +113,9 @@ pub struct Change {
     /// Hashes of the manifest before and after, kept as `change/before.yaml` and `change/after.yaml`.
     pub before: Sha,
     pub after: Sha,
+    /// Whether `after` lay there before the change, for nobody knows how long: it is only watched, and `before` is the way back.
+    #[serde(default)]
+    pub is_in_place: bool,
     /// Of the manifest that the original would give. Another one than `after` where somebody else had changed the manifest.
     pub ours: Sha,
     /// Command lines of kube-apiserver before and after: how its process is recognised.
@@ -203,11 +206,10 @@ impl Journal {
             .find(|failure| failure.target.as_ref() == target && failure.setup_generation >= setup_generation)
     }
 
-    /// What lies there was seen to serve, though no change of this journal has brought it about.
-    pub fn adopt(&mut self, confirmed: Confirmed, original: Option<Sha>) {
-        self.confirmed = Some(confirmed);
-        self.original = original.or(self.original.take());
-        self.given_up = None;
+    /// Nothing of ours lies in the manifest any more, and no change of ours has removed it.
+    pub fn let_go(&mut self) {
+        self.confirmed = None;
+        self.original = None;
     }
 
     /// Ends the change that is under way. What it was is kept until the next one begins.
@@ -221,10 +223,7 @@ impl Journal {
             (Stage::Confirmed, Some(revision)) => {
                 self.confirmed = Some(Confirmed { revision: revision.clone(), manifest: change.ours.clone(), at: now });
             }
-            (Stage::Confirmed, None) => {
-                self.confirmed = None;
-                self.original = None;
-            }
+            (Stage::Confirmed, None) => self.let_go(),
             (Stage::RolledBack, _) => {
                 let cause = cause.expect("a rollback has a cause");
                 let failure = Failure {

@@ -4,7 +4,6 @@
 //! Both are loops around pure parts: [`crate::plan`] says what a node still has to change, [`crate::verdict`] what the guard
 //! does next. They share the journal below a file lock, so there is exactly one writer at any time.
 
-mod adopt;
 pub mod agent;
 pub mod files;
 pub mod guard;
@@ -17,7 +16,6 @@ mod sinks;
 mod stage;
 mod state;
 
-pub use adopt::adopt;
 pub use observe::{Refusal, observe};
 pub use stage::{keep_files, remove_unused, stage};
 pub use state::{LockedState, State};

@@ -67,9 +67,6 @@ pub enum Plan {
 pub enum Idle {
     /// The node has what it shall have.
     AsDesired,
-    /// The manifest is as it shall be, and the journal does not know that kube-apiserver serves with it: the journal was lost, or
-    /// somebody edited another part of the manifest in the middle of a change.
-    Unseen(Box<Unseen>),
     /// A change is under way.
     Changing,
     Paused,
@@ -147,24 +144,18 @@ const SAFE_POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- 
 /// Reaches nobody, and with [`SAFE_POLICY`] has nothing to send.
 const SAFE_KUBECONFIG: &str = "apiVersion: v1\nkind: Config\nclusters:\n- name: none\n  cluster:\n    server: https://127.0.0.1:9/\ncontexts:\n- name: none\n  context:\n    cluster: none\n    user: none\ncurrent-context: none\nusers:\n- name: none\n  user: {}\n";
 
-/// A manifest with our parts that no change of the journal has brought to its end.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Unseen {
-    pub revision: RevisionId,
-    /// What we would have written, which is not what lies there where somebody else changed another part.
-    pub manifest: Sha,
-    /// How kube-apiserver is recognised, and asked.
-    pub argv: Vec<String>,
-    pub probe: Endpoint,
-}
-
 /// Plans the way from what was observed to what is desired.
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     if observed.journal.unconfirmed().is_some() {
         return Plan::Nothing(Idle::Changing);
     }
     match steps(desired, observed) {
-        Ok(None) => Plan::Nothing(unseen(desired, observed).map_or(Idle::AsDesired, |it| Idle::Unseen(Box::new(it)))),
+        // Somebody else put a manifest of their own in the place of ours; the kubelet may not have followed yet.
+        Ok(None) if desired.revision.is_none() && observed.journal.confirmed.is_some() => {
+            let settling = settling(desired, observed);
+            Plan::Nothing(settling.map_or(Idle::AsDesired, |it| Idle::Settling { changed_seconds_ago: it }))
+        }
+        Ok(None) => Plan::Nothing(Idle::AsDesired),
         Err(refusal) => Plan::Refused(refusal),
         Ok(Some(steps)) => {
             let target = desired.revision.as_ref().map(|revision| &revision.id);
@@ -181,16 +172,6 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
             }
         }
     }
-}
-
-fn unseen(desired: &Desired, observed: &Observed) -> Option<Unseen> {
-    let revision = desired.revision.as_ref()?;
-    if observed.journal.confirmed.as_ref().is_some_and(|confirmed| confirmed.revision == revision.id) {
-        return None;
-    }
-    let facts = manifest::read(&observed.manifest).ok()?;
-    let manifest = ours(&original(observed, true), revision);
-    Some(Unseen { revision: revision.id.clone(), manifest, probe: endpoint(&facts), argv: facts.argv })
 }
 
 /// What the original gives; of nothing where it cannot be edited, so that every manifest passes for somebody else's.
@@ -215,52 +196,48 @@ fn settling(desired: &Desired, observed: &Observed) -> Option<u64> {
 
 fn steps(desired: &Desired, observed: &Observed) -> Result<Option<Steps>, Refusal> {
     let facts = manifest::read(&observed.manifest).map_err(|error| unusable(&error))?;
-    let original = original(observed, facts.revision.is_some());
+    let is_ours = facts.revision.is_some();
+    let original = original(observed, is_ours).map_err(|error| unusable(&error))?;
+    let confirmed = observed.journal.confirmed.as_ref();
+    // Ours untouched: start from the original, so that the result does not depend on the Revisions in between.
+    // Changed by somebody else: their text is the base, and only our parts are edited.
+    let is_untouched = confirmed.is_some_and(|it| it.manifest == Sha::of(observed.manifest.as_bytes()));
     let (after, taken_over) = match &desired.revision {
         Some(revision) => {
             check_user(&facts)?;
             check_log(revision, observed)?;
-            // Ours untouched: start from the original, so that the result does not depend on the Revisions in between.
-            // Changed by somebody else: their text is the base, and only our parts are edited.
-            let untouched = observed
-                .journal
-                .confirmed
-                .as_ref()
-                .is_some_and(|c| c.manifest == Sha::of(observed.manifest.as_bytes()));
-            let base = if untouched { &original } else { &observed.manifest };
+            let base = if is_untouched { &original } else { &observed.manifest };
             let edited =
                 manifest::update(base, &original, &render::intent(revision)).map_err(|error| unusable(&error))?;
             (edited.text, edited.taken_over)
         }
-        None if facts.revision.is_none() => return Ok(None),
-        None => {
-            let untouched = observed
-                .journal
-                .confirmed
-                .as_ref()
-                .is_some_and(|c| c.manifest == Sha::of(observed.manifest.as_bytes()));
-            let text = if untouched {
-                original.clone()
-            } else {
-                manifest::remove(&observed.manifest, &original).map_err(|error| unusable(&error))?
-            };
-            (text, Vec::new())
-        }
+        None if !is_ours => return Ok(None),
+        None if is_untouched => (original.clone(), Vec::new()),
+        None => (without_ours(observed, &original)?, Vec::new()),
     };
-    if after == observed.manifest {
+    let is_in_place = after == observed.manifest;
+    let before = if !is_in_place {
+        observed.manifest.clone()
+    } else if confirmed.map(|it| &it.revision) == desired.revision.as_ref().map(|it| &it.id) {
         return Ok(None);
-    }
+    } else {
+        // It is as it shall be, and nobody saw kube-apiserver serve with it: the journal was lost, or somebody edited another part in the
+        // middle of a change. The guard leaves it there and watches; the way back is a kube-apiserver without us.
+        without_ours(observed, &original)?
+    };
+    let facts_before = manifest::read(&before).map_err(|error| unusable(&error))?;
     let facts_after = manifest::read(&after).map_err(|error| unusable(&error))?;
     let change = Change {
         number: observed.journal.changes + 1,
         target: desired.revision.as_ref().map(|revision| revision.id.clone()),
         // Generations begin at 1: a failure of this change keeps no Setup from trying.
         setup_generation: desired.setup_generation.unwrap_or(0),
-        before: Sha::of(observed.manifest.as_bytes()),
+        before: Sha::of(before.as_bytes()),
         after: Sha::of(after.as_bytes()),
         ours: desired.revision.as_ref().map_or_else(|| Sha::of(after.as_bytes()), |revision| ours(&original, revision)),
         probe: endpoint(&facts_after),
-        argv_before: facts.argv,
+        is_in_place,
+        argv_before: facts_before.argv,
         argv_after: facts_after.argv,
         pods_before: observed.pods.clone(),
         rollout: desired.rollout.clone(),
@@ -272,13 +249,13 @@ fn steps(desired: &Desired, observed: &Observed) -> Result<Option<Steps>, Refusa
         finished: None,
     };
     let mut actions = Vec::new();
-    if facts.revision.is_none() {
-        actions.push(Action::Keep { name: ORIGINAL.into(), content: observed.manifest.clone() });
+    if !is_ours || observed.original.is_none() {
+        actions.push(Action::Keep { name: ORIGINAL.into(), content: original });
     }
     if let Some(revision) = &desired.revision {
         stage_revision(revision, observed, &mut actions);
     }
-    actions.push(Action::Keep { name: BEFORE.into(), content: observed.manifest.clone() });
+    actions.push(Action::Keep { name: BEFORE.into(), content: before.clone() });
     actions.push(Action::Keep { name: AFTER.into(), content: after.clone() });
     actions.push(Action::Keep { name: RESERVE.into(), content: "\n".repeat(RESERVE_BYTES) });
     // The order is the safety: everything that the guard reads lies there before the record that makes it read.
@@ -286,7 +263,7 @@ fn steps(desired: &Desired, observed: &Observed) -> Result<Option<Steps>, Refusa
     if let Some(guard) = &desired.guard {
         actions.push(Action::StartGuard { manifest: guard_manifest(guard, change.number) });
     }
-    Ok(Some(Steps { actions, change, before: observed.manifest.clone(), after, taken_over }))
+    Ok(Some(Steps { actions, change, before, after, taken_over }))
 }
 
 /// The guard's manifest for one change.
@@ -294,12 +271,18 @@ pub fn guard_manifest(template: &str, change: u64) -> String {
     template.replace(GUARD_CHANGE, &change.to_string())
 }
 
-/// The manifest before us. One that carries no mark of ours is an original itself, whoever wrote it (a kubeadm upgrade does).
-fn original(observed: &Observed, is_ours: bool) -> String {
+/// The manifest before us. One that carries no mark of ours is an original itself, whoever wrote it (a kubeadm upgrade does). Where it
+/// was lost, what is left without our parts stands for it.
+fn original(observed: &Observed, is_ours: bool) -> Result<String, manifest::Error> {
     match &observed.original {
-        Some(original) if is_ours => original.clone(),
-        _ => observed.manifest.clone(),
+        _ if !is_ours => Ok(observed.manifest.clone()),
+        Some(original) => Ok(original.clone()),
+        None => manifest::strip(&observed.manifest),
     }
+}
+
+fn without_ours(observed: &Observed, original: &str) -> Result<String, Refusal> {
+    manifest::remove(&observed.manifest, original).map_err(|error| unusable(&error))
 }
 
 /// What lies in our directories is root's alone.
@@ -385,11 +368,6 @@ impl fmt::Display for Idle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Idle::AsDesired => write!(f, "the node has what it shall have"),
-            Idle::Unseen(unseen) => write!(
-                f,
-                "the manifest has revision {}, and kube-apiserver was not yet seen to serve with it",
-                unseen.revision
-            ),
             Idle::Changing => write!(f, "a change is under way"),
             Idle::Paused => write!(f, "the rollout is paused"),
             Idle::Settling { changed_seconds_ago } => write!(
@@ -410,15 +388,15 @@ impl fmt::Display for Steps {
             writeln!(f, "{:3}. {action}", index + 1)?;
         }
         let rollout = &self.change.rollout;
+        write!(f, "{:3}. guard: ", self.actions.len() + 1)?;
+        match self.change.is_in_place {
+            true => write!(f, "leave the manifest, which is as it shall be")?,
+            false => write!(f, "{:?} the manifest ({} -> {})", rollout.method, self.change.before, self.change.after)?,
+        }
         writeln!(
             f,
-            "{:3}. guard: {:?} the manifest ({} -> {}), wait until kube-apiserver was ready for {} s, or take it back after {} s",
-            self.actions.len() + 1,
-            rollout.method,
-            self.change.before,
-            self.change.after,
-            rollout.min_ready_seconds,
-            rollout.confirm_timeout_seconds
+            ", wait until kube-apiserver was ready for {} s, or take it back after {} s",
+            rollout.min_ready_seconds, rollout.confirm_timeout_seconds
         )?;
         for flag in &self.taken_over {
             writeln!(f, "     taken over: {flag} (given back by restore)")?;
@@ -538,7 +516,8 @@ spec:
         };
         assert_eq!(drain(plan(&desired(5), &observed)), Some("5s".into()));
         assert_eq!(drain(plan(&desired(0), &observed)), None);
-        let Plan::Nothing(Idle::Unseen(_)) = plan(&desired(3), &observed) else { panic!("nothing of ours differs") };
+        let Plan::Change(steps) = plan(&desired(3), &observed) else { panic!("nobody saw it serve") };
+        assert!(steps.change.is_in_place, "nothing of ours differs");
     }
 
     #[test]

@@ -144,8 +144,16 @@ pub fn next(change: &Change, evidence: &Evidence, now: &Clock) -> Step {
 }
 
 fn begin(change: &Change, evidence: &Evidence, now: &Clock) -> Step {
-    if evidence.in_place != InPlace::Before {
-        return abandon(Reason::ManifestChanged, "the manifest was changed by somebody else before the change began");
+    match evidence.in_place {
+        InPlace::Before => {}
+        // It was there before the change, and is only watched.
+        InPlace::After => return Step::BeginPutIn,
+        InPlace::Missing | InPlace::Foreign => {
+            return abandon(
+                Reason::ManifestChanged,
+                "the manifest was changed by somebody else before the change began",
+            );
+        }
     }
     // An API server that is down for a reason of its own is left alone: nobody could tell our fault from the other.
     if evidence.serving_ms.is_none() {
@@ -219,7 +227,8 @@ fn verify(change: &Change, evidence: &Evidence, now: &Clock) -> Step {
 fn first_way(change: &Change, evidence: &Evidence, now: &Clock) -> Way {
     let Some(begun) = &change.begun else { return Way::Manifest };
     let ignores_manifests = evidence.kubelet.is_some_and(|kubelet| {
-        let started_later = begun.boot_id != now.boot_id || kubelet.started_since_boot_ms > begun.since_boot_ms;
+        let started_later =
+            change.is_in_place || begun.boot_id != now.boot_id || kubelet.started_since_boot_ms > begun.since_boot_ms;
         started_later && !kubelet.has_seen_api
     });
     if ignores_manifests { Way::Files } else { Way::Manifest }

@@ -100,12 +100,7 @@ async fn bring_about(
     if let Some(change) = locked.journal()?.unconfirmed() {
         say(&format!("Taking up the change to {} that was not finished.", plan::name(change.target.as_ref())));
     } else {
-        let mut plan = plan::plan(desired, &node::observe(host, content)?);
-        if let Plan::Nothing(plan::Idle::Unseen(unseen)) = &plan
-            && node::adopt(&locked, unseen).await?
-        {
-            plan = Plan::Nothing(plan::Idle::AsDesired);
-        }
+        let plan = plan::plan(desired, &node::observe(host, content)?);
         let code = show(&plan)?;
         let Plan::Change(steps) = plan else { return Ok(code) };
         node::stage(&locked, &steps)?;
@@ -113,9 +108,9 @@ async fn bring_about(
     say("Waiting for kube-apiserver …");
     let change = guard::watch(&locked, &stop).await?;
     let change = change.context("stopped before the change was confirmed; call again to take it up")?;
-    if change.stage == Stage::Confirmed {
-        let confirmed = locked.journal()?.confirmed.map(|confirmed| confirmed.revision);
-        node::remove_unused(&locked, desired.revision.as_ref(), confirmed.as_ref())?;
+    // What was taken up may have had another target.
+    if change.stage == Stage::Confirmed && change.target.as_ref() == desired.revision.as_ref().map(|it| &it.id) {
+        node::remove_unused(&locked, desired.revision.as_ref())?;
     }
     tell(&change)
 }

@@ -24,7 +24,7 @@ use super::metrics::Metrics;
 use super::report::{Known, differs, report};
 use super::sinks::{Found, Sinks};
 use super::state::{self, State};
-use super::{adopt, keep_files, observe, process, remove_unused, stage};
+use super::{keep_files, observe, process, remove_unused, stage};
 use crate::api::{CredentialsRef, NodeAudit, NodeAuditSpec, NodeAuditStatus, Reason};
 use crate::journal::{Cause, Journal, Stage};
 use crate::outage::{Clients, Outage, clients, is_outage};
@@ -267,7 +267,7 @@ impl Agent {
             .unwrap_or_default();
         let status = report(&known, &old, process::clock().wall);
         self.metrics.observe(&known, &status);
-        let is_settling = matches!(known.plan, Ok(Plan::Nothing(plan::Idle::Settling { .. } | plan::Idle::Unseen(_))));
+        let is_settling = matches!(known.plan, Ok(Plan::Nothing(plan::Idle::Settling { .. })));
         self.write(&old, status).await?;
         Ok(is_busy || is_settling)
     }
@@ -300,19 +300,18 @@ impl Agent {
             let Some(locked) = self.state.try_lock().map_err(Error::State)? else { return Ok(plan) };
             tracing::info!(target = %plan::name(steps.change.target.as_ref()), "staging a change");
             stage(&locked, steps).map_err(|error| Failed::Refused(unusable(&error)))?;
-        } else if let Plan::Nothing(plan::Idle::AsDesired | plan::Idle::Unseen(_)) = &plan {
+        } else if plan == Plan::Nothing(plan::Idle::AsDesired) {
             let Some(locked) = self.state.try_lock().map_err(Error::State)? else { return Ok(plan) };
             if let Some(revision) = &revision {
                 keep_files(&locked, revision).map_err(|error| Failed::Refused(unusable(&error.into())))?;
             }
-            if let Plan::Nothing(plan::Idle::Unseen(unseen)) = &plan
-                && !adopt(&locked, unseen).await.map_err(|error| Failed::Refused(unusable(&error)))?
-            {
-                return Ok(plan);
+            let mut journal = locked.journal().map_err(Error::State)?;
+            if revision.is_none() && journal.confirmed.is_some() {
+                // Somebody else has put a manifest of their own in the place of ours.
+                journal.let_go();
+                locked.record(&journal).and_then(|()| locked.forget(plan::ORIGINAL)).map_err(Error::State)?;
             }
-            let confirmed = locked.journal().map_err(Error::State)?.confirmed.map(|confirmed| confirmed.revision);
-            remove_unused(&locked, revision.as_ref(), confirmed.as_ref()).map_err(Error::File)?;
-            return Ok(Plan::Nothing(plan::Idle::AsDesired));
+            remove_unused(&locked, revision.as_ref()).map_err(Error::File)?;
         }
         Ok(plan)
     }

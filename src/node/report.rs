@@ -81,7 +81,6 @@ fn phase(known: &Known<'_>, now: Timestamp) -> (Phase, Reason, String) {
             ),
             None => (Phase::Unmanaged, Reason::Unmanaged, "the manifest is not ours".into()),
         },
-        Ok(Plan::Nothing(unseen @ Idle::Unseen(_))) => idle(known, Reason::Pending, &unseen.to_string()),
         Ok(Plan::Nothing(Idle::Paused)) => idle(known, Reason::Paused, "a change waits: the rollout is paused"),
         Ok(Plan::Nothing(Idle::Changing)) => idle(known, Reason::Pending, "a change has just ended"),
         Ok(Plan::Nothing(settling @ Idle::Settling { .. })) if has_drifted(known) => {

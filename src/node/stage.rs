@@ -59,28 +59,24 @@ pub fn keep_files(state: &LockedState, revision: &Revision) -> Result<(), files:
     Ok(())
 }
 
-/// Removes Revisions that are neither `wanted` nor `confirmed`, and credentials that the wanted one does not name. Only to be called on
-/// a node that has what it shall have. Never removes what is not ours: people keep their own policies in [`AUDIT_DIR`] too.
-pub fn remove_unused(
-    state: &LockedState,
-    wanted: Option<&Revision>,
-    confirmed: Option<&RevisionId>,
-) -> Result<(), files::Error> {
+/// Removes all Revisions but the one that runs, and credentials that it does not name. Only to be called on a node that has what it shall
+/// have. Never removes what is not ours: people keep their own policies in [`AUDIT_DIR`] too.
+pub fn remove_unused(state: &LockedState, runs: Option<&Revision>) -> Result<(), files::Error> {
     let host = &state.host;
     for name in host.list(REVISIONS_DIR)? {
         let Ok(id) = RevisionId::try_from(name) else { continue };
-        if confirmed != Some(&id) && wanted.is_none_or(|wanted| wanted.id != id) {
+        if runs.is_none_or(|runs| runs.id != id) {
             host.remove_directory(&directory(&id))?;
         }
     }
     for name in host.list(CREDENTIALS_DIR)? {
         let directory = credentials_directory(&name);
         let is_named = |text: &String| text.contains(&format!("{directory}/"));
-        if !wanted.is_some_and(|wanted| wanted.content.files.values().any(is_named)) {
+        if !runs.is_some_and(|runs| runs.content.files.values().any(is_named)) {
             host.remove_directory(&directory)?;
         }
     }
-    if wanted.is_none() && confirmed.is_none() {
+    if runs.is_none() {
         for directory in [REVISIONS_DIR, CREDENTIALS_DIR, AUDIT_DIR] {
             host.remove_empty_directory(directory)?;
         }

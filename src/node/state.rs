@@ -71,12 +71,15 @@ impl State {
     /// Takes the lock if nobody else has it.
     pub fn try_lock(&self) -> Result<Option<LockedState>, Error> {
         self.host.make_directory(STATE_DIR, 0o700)?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(self.host.at(&path("lock")))
-            .map_err(Error::Lock)?;
+        let at = self.host.at(&path("lock"));
+        // To be read, where it is there: a guard that starts on a read-only disk shall find its work once that can be written again.
+        let lock = match File::open(&at) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                OpenOptions::new().create(true).truncate(false).write(true).open(&at)
+            }
+            opened => opened,
+        };
+        let lock = lock.map_err(Error::Lock)?;
         match lock.try_lock() {
             Ok(()) => Ok(Some(LockedState { state: self.clone(), _lock: lock })),
             Err(TryLockError::WouldBlock) => Ok(None),

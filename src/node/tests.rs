@@ -36,10 +36,14 @@ impl Node {
 
     /// Stages the plan, and does what the guard would: puts the new manifest in place, and ends the change.
     fn carry_out(&self, desired: &Desired, stage_reached: Stage) {
-        let Plan::Change(steps) = self.plan(desired).unwrap() else { panic!("there is nothing to do") };
+        let steps = match self.plan(desired).unwrap() {
+            Plan::Change(steps) => steps,
+            plan => panic!("{plan}"),
+        };
         let locked = State::new(self.host.clone()).try_lock().unwrap().unwrap();
+        let manifest = self.manifest();
         stage(&locked, &steps).unwrap();
-        assert_eq!(self.manifest(), steps.before, "staging leaves the manifest alone");
+        assert_eq!(self.manifest(), manifest, "staging leaves the manifest alone");
         if stage_reached == Stage::Confirmed {
             self.host.replace(MANIFEST, steps.after.as_bytes(), 0o600).unwrap();
         }
@@ -137,18 +141,56 @@ fn a_lost_journal_is_made_up_for_once_the_api_server_was_seen() {
     let state = State::new(node.host.clone());
     let known = state.journal().unwrap();
     node.host.remove(&state::path("journal.json")).unwrap();
-    let Plan::Nothing(Idle::Unseen(unseen)) = node.plan(&desired("a")).unwrap() else { panic!("nobody saw it serve") };
-    assert_eq!(unseen.manifest, known.confirmed.as_ref().unwrap().manifest);
-    assert_eq!(
-        (&unseen.argv, &unseen.probe),
-        (&known.change.as_ref().unwrap().argv_after, &known.change.as_ref().unwrap().probe)
-    );
-    let mut journal = state.journal().unwrap();
-    journal.adopt(known.confirmed.clone().unwrap(), known.original.clone());
-    state.try_lock().unwrap().unwrap().record(&journal).unwrap();
+    let Plan::Change(steps) = node.plan(&desired("a")).unwrap() else { panic!("nobody saw it serve") };
+    assert_eq!((&steps.before, &steps.after), (&KUBEADM.to_string(), &node.manifest()));
+    node.carry_out(&desired("a"), Stage::Confirmed);
+    let (new, old) = (state.journal().unwrap(), known);
+    assert_eq!(new.original, old.original);
+    assert_eq!(new.confirmed.unwrap().manifest, old.confirmed.unwrap().manifest);
     assert_eq!(node.plan(&desired("a")).unwrap(), Plan::Nothing(Idle::AsDesired));
     node.carry_out(&restored(), Stage::Confirmed);
     assert_eq!(node.manifest(), KUBEADM);
+}
+
+#[test]
+fn with_all_our_state_lost_our_parts_still_go_by_their_names() {
+    let node = Node::new();
+    node.carry_out(&desired("a"), Stage::Confirmed);
+    node.host.remove_directory("/var/lib/audit-operator").unwrap();
+    node.carry_out(&restored(), Stage::Confirmed);
+    assert_eq!(node.manifest(), KUBEADM);
+    node.carry_out(&desired("a"), Stage::Confirmed);
+    node.host.remove_directory("/var/lib/audit-operator").unwrap();
+    node.carry_out(&desired("a"), Stage::Confirmed);
+    node.carry_out(&desired("b"), Stage::Confirmed);
+    node.carry_out(&restored(), Stage::Confirmed);
+    assert_eq!(node.manifest(), KUBEADM);
+}
+
+#[test]
+fn a_foreign_edit_in_the_middle_of_a_change_is_watched_and_can_be_taken_back() {
+    let node = Node::new();
+    node.carry_out(&desired("a"), Stage::Confirmed);
+    node.carry_out(&desired("b"), Stage::Abandoned);
+    let Plan::Change(steps) = node.plan(&desired("b")).unwrap() else { panic!("b was not reached") };
+    let edited = steps.after.replace("--secure-port=6443", "--secure-port=6443\n    - --v=3");
+    node.host.replace(MANIFEST, edited.as_bytes(), 0o600).unwrap();
+    let Plan::Change(steps) = node.plan(&desired("b")).unwrap() else { panic!("nobody saw it serve") };
+    assert_eq!(steps.after, edited);
+    assert_eq!(steps.before, KUBEADM.replace("--secure-port=6443", "--secure-port=6443\n    - --v=3"));
+    node.carry_out(&desired("b"), Stage::Confirmed);
+    assert_eq!(node.plan(&desired("b")).unwrap(), Plan::Nothing(Idle::AsDesired));
+}
+
+#[test]
+fn who_has_put_a_manifest_in_the_place_of_ours_is_given_time_before_our_files_go() {
+    let node = Node::new();
+    node.carry_out(&desired("a"), Stage::Confirmed);
+    node.host.replace(MANIFEST, KUBEADM.as_bytes(), 0o600).unwrap();
+    let away = Desired { setup_generation: Some(1), ..restored() };
+    let fresh = plan::plan(&away, &observe(&node.host, None).unwrap());
+    assert!(matches!(fresh, Plan::Nothing(Idle::Settling { .. })), "{fresh}");
+    assert_eq!(node.plan(&away).unwrap(), Plan::Nothing(Idle::AsDesired));
 }
 
 #[test]
@@ -205,8 +247,7 @@ fn what_is_of_no_use_any_more_goes_and_what_is_not_ours_stays() {
     }
     let settle = |desired: &Desired| {
         let locked = State::new(node.host.clone()).try_lock().unwrap().unwrap();
-        let confirmed = locked.journal().unwrap().confirmed.map(|confirmed| confirmed.revision);
-        remove_unused(&locked, desired.revision.as_ref(), confirmed.as_ref()).unwrap();
+        remove_unused(&locked, desired.revision.as_ref()).unwrap();
     };
     node.carry_out(&with_hook("old-1"), Stage::Confirmed);
     node.carry_out(&with_hook("hook-2"), Stage::Confirmed);

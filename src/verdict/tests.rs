@@ -16,6 +16,7 @@ fn change(stage: Stage) -> Change {
         setup_generation: 1,
         before: Sha::of(b"before"),
         after: Sha::of(b"after"),
+        is_in_place: false,
         ours: Sha::of(b"after"),
         argv_before: vec!["kube-apiserver".into()],
         argv_after: vec!["kube-apiserver".into(), "--audit-log-path=-".into()],
@@ -88,7 +89,9 @@ fn a_change_begins_only_on_a_serving_api_server_and_the_planned_manifest() {
     assert_eq!(next(&staged, &evidence(InPlace::Before), &clock("a", 91)), Step::Wait);
     let gave_up = next(&staged, &evidence(InPlace::Before), &clock("a", 500));
     assert_eq!(reason(&gave_up), Some(Reason::ApiServerDown));
-    for other in [InPlace::Foreign, InPlace::Missing, InPlace::After] {
+    // What lies there already is watched, whether or not it serves: it is ours.
+    assert_eq!(next(&staged, &evidence(InPlace::After), &clock("a", 91)), Step::BeginPutIn);
+    for other in [InPlace::Foreign, InPlace::Missing] {
         assert_eq!(
             reason(&next(&staged, &serving(other, Runs::Before, 0), &clock("a", 91))),
             Some(Reason::ManifestChanged)

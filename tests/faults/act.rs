@@ -217,7 +217,7 @@ fn restart_agent(cluster: &Cluster, node: &Node) {
         &field,
         "--wait=false",
     ]);
-    cluster.wait("another agent", Duration::from_secs(120), || {
+    cluster.wait("another agent", Duration::from_secs(300), || {
         let now = node.processes(Program::Agent);
         (!now.is_empty() && now.keys().all(|pid| !old.contains_key(pid))).then_some(())
     });

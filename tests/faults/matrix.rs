@@ -28,6 +28,8 @@ pub enum Outcome {
     New,
     /// The old manifest is back, and status says why.
     Old,
+    /// Somebody else's manifest without our parts, and status says why.
+    Without,
     /// Either, by how far it was; where it is the old one, status says why.
     Either,
     /// The manifest is as kubeadm wrote it, and nothing of ours is left.
@@ -136,6 +138,7 @@ pub const ROWS: &[Row] = {
         // Other people.
         row("somebody edits another part of the manifest", Rest, Applied, EditOtherPart, New),
         row("somebody edits another part of the manifest", Good, Replaced, EditOtherPart, New),
+        row("somebody edits another part of the manifest", BadPolicy, Replaced, EditOtherPart, Without),
         row("somebody deletes our flags", Rest, Applied, EditOurPart, New).chosen(),
         row(
             "kubeadm init phase control-plane",

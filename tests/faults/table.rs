@@ -50,6 +50,7 @@ pub fn expected(row: &Row) -> &'static str {
     match row.outcome {
         Outcome::New => "the new Revision runs",
         Outcome::Old => "taken back, and told",
+        Outcome::Without => "serves without our parts, and told",
         Outcome::Either => "one or the other, and told",
         Outcome::Original => "the original manifest is back",
     }

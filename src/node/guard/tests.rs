@@ -28,12 +28,20 @@ enum Fate {
     NeverReady,
 }
 
+/// The node before the change.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Was {
+    Pristine,
+    Confirmed,
+    /// The new manifest lies there already, and the journal is lost.
+    InPlace,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Scenario {
     fate: Fate,
     method: Method,
-    /// Whether a node that was confirmed before changes, or a pristine one.
-    is_second: bool,
+    was: Was,
     restart_kubelet: RestartKubelet,
 }
 
@@ -165,7 +173,7 @@ impl Template {
         host.make_directory(MANIFESTS_DIR, 0o700).unwrap();
         host.replace(MANIFEST, KUBEADM.as_bytes(), 0o600).unwrap();
         let state = State::new(host);
-        if scenario.is_second {
+        if scenario.was == Was::Confirmed {
             stage_policy(&state, scenario, "the first policy");
             let locked = state.try_lock().unwrap().unwrap();
             put(&locked, AFTER).unwrap();
@@ -173,6 +181,11 @@ impl Template {
             finish(&locked, &mut journal, Stage::Confirmed, None, &clock(1, 0)).unwrap();
         }
         stage_policy(&state, scenario, "the new policy");
+        if scenario.was == Was::InPlace {
+            put(&state.try_lock().unwrap().unwrap(), AFTER).unwrap();
+            state.host.remove(&state::path("journal.json")).unwrap();
+            stage_policy(&state, scenario, "the new policy");
+        }
         Self { scenario, directory }
     }
 
@@ -185,6 +198,14 @@ impl Template {
         copy(self.directory.path(), directory.path());
         let state = State::new(Host::new(directory.path()));
         let change = state.journal().unwrap().change.unwrap();
+        // The kubelet has taken up what lies there, and waits to start it.
+        let (runs, server) = match self.scenario.was {
+            Was::InPlace => (Text::After, None),
+            _ => (
+                Text::Before,
+                Some(Server { of: Text::Before, started_ms: 10_000, ready_ms: Some(14_000), ends_ms: None }),
+            ),
+        };
         let mut world = World {
             directory,
             state,
@@ -195,11 +216,11 @@ impl Template {
                 started_ms: 5_000,
                 is_new: false,
                 has_seen_api: true,
-                runs: Some(Text::Before),
+                runs: Some(runs),
                 not_before_ms: 0,
                 exits: 0,
             },
-            server: Some(Server { of: Text::Before, started_ms: 10_000, ready_ms: Some(14_000), ends_ms: None }),
+            server,
             starts: 0,
             memory: Memory::default(),
             guard_not_before_ms: 0,
@@ -271,7 +292,7 @@ impl World {
             if let Some(server) = &mut self.server
                 && Some(server.of) != there
             {
-                let grace = if self.scenario.is_second { 1_200 } else { 30_000 };
+                let grace = if self.scenario.was == Was::Confirmed { 1_200 } else { 30_000 };
                 server.ready_ms = None;
                 server.ends_ms = Some(server.ends_ms.unwrap_or(u64::MAX).min(now + grace));
             }
@@ -488,7 +509,12 @@ fn scenarios() -> impl Iterator<Item = Scenario> {
     ];
     fates.into_iter().flat_map(|(fate, restart_kubelet)| {
         [Method::Replace, Method::Swift].into_iter().flat_map(move |method| {
-            [false, true].into_iter().map(move |is_second| Scenario { fate, method, is_second, restart_kubelet })
+            [Was::Pristine, Was::Confirmed, Was::InPlace].into_iter().map(move |was| Scenario {
+                fate,
+                method,
+                was,
+                restart_kubelet,
+            })
         })
     })
 }

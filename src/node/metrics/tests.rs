@@ -22,6 +22,7 @@ fn change(target: &str, stage: Stage) -> Change {
         setup_generation: 1,
         before: Sha::of(b"before"),
         after: Sha::of(b"after"),
+        is_in_place: false,
         ours: Sha::of(b""),
         argv_before: vec![],
         argv_after: vec![],
