@@ -79,6 +79,12 @@ bench-rollout: image ## What a rollout over three nodes costs, by the operator a
 bench-presets: image ## Events a minute of each preset on an idle cluster (a quarter of an hour)
 	$(call on_testbed,1) tests/bench/presets
 
+.PHONY: bench-replay
+bench-replay: ## How fast logs are replayed and requests decided, beside jq and upstream's Go (SIZE=1.1e9 bytes, ROUNDS=5; no cluster)
+	cargo build --release --locked
+	tests/bench/replay
+	taskset -c 0 cargo bench --locked --bench decisions -- $(or $(BENCH_DATA),target/bench)/audit-small.jsonl
+
 .PHONY: testbed
 testbed: ## Bring the testbed up (NODES=1 to 3)
 	$(TESTBED) up --nodes $(NODES)

@@ -15,13 +15,16 @@
 mod attributes;
 mod coverage;
 mod decode;
+pub mod diff;
 mod evaluate;
 mod explain;
 mod finding;
 mod lint;
 mod load;
+pub mod log;
 mod preset;
 mod read;
+pub mod replay;
 mod request;
 pub(crate) mod scalar;
 mod tree;

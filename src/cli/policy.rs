@@ -9,13 +9,16 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 
-use crate::policy::MAX_BYTES;
+use crate::policy::{MAX_BYTES, Places, Policy, Severity, load};
 
+mod diff;
 mod eval;
 mod explain;
 mod lines;
 mod lint;
+mod log;
 mod presets;
+mod replay;
 mod request;
 
 #[derive(clap::Args)]
@@ -34,6 +37,16 @@ enum Command {
     Explain(explain::Args),
     /// Tell what kube-apiserver makes of a request: the attributes that rules are compared with.
     Request(request::Args),
+    /// Tell what a policy would have kept of the events of a log, and what that costs.
+    ///
+    /// Give the logs of one API server at a time: the rotation of a log and the queue of a webhook are for each. Exit status 1
+    /// where lines of a log are damaged.
+    Replay(replay::Args),
+    /// Tell which requests are recorded differently under another policy, and how.
+    ///
+    /// Without a log, requests made of the words of both policies are compared. Exit status 1 where there is a difference, or
+    /// where lines of a log are damaged.
+    Diff(diff::Args),
     /// List the policies that come with the operator, or print one.
     Presets(presets::Args),
 }
@@ -52,6 +65,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Eval(args) => eval::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Request(args) => request::run(args),
+        Command::Replay(args) => replay::run(args),
+        Command::Diff(args) => diff::run(args),
         Command::Presets(args) => presets::run(args),
     }
 }
@@ -67,6 +82,25 @@ fn policy_minor(text: &str) -> Result<u32, String> {
 /// Whether a path stands for standard input.
 fn is_stdin(path: &Path) -> bool {
     path == Path::new("-") || path == Path::new("/dev/stdin")
+}
+
+/// The policy of a file, as kube-apiserver of a version holds it.
+fn held(path: &Path, minor: u32) -> anyhow::Result<Policy> {
+    let (policy, _) = loaded(&path.display().to_string(), &read_policy(path)?, minor)?;
+    Ok(policy)
+}
+
+/// A policy that kube-apiserver starts with. What it would complain about goes to standard error.
+fn loaded(name: &str, text: &[u8], minor: u32) -> anyhow::Result<(Policy, Places)> {
+    let held = load(text, minor);
+    for finding in &held.findings {
+        let severity = if finding.severity == Severity::Error { "error" } else { "warning" };
+        eprintln!("{name}:{}:{}: {severity}: {}", finding.place.line, finding.place.column, finding.message);
+    }
+    match held.policy {
+        Some(policy) => Ok((policy, held.places)),
+        None => bail!("kube-apiserver 1.{minor} would not start with {name}"),
+    }
 }
 
 /// A regular file or standard input, up to the size of any policy.

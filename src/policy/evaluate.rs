@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use rule::{ResourceTables, Rule};
 use table::{Bits, Table};
 
-use super::{Attributes, Policy};
+use super::{Attributes, Policy, Text};
 use crate::api::{Level, PolicyRule, Stage};
 
 /// What is recorded of a request.
@@ -38,6 +38,8 @@ pub struct Evaluator {
     /// Rules that may match a request for a resource, and for something else.
     for_resources: Bits,
     for_others: Bits,
+    /// Rules about whose resources the sets tell all.
+    exact: Bits,
     rules: Vec<Rule>,
     /// The policy's own, for requests that no rule matches.
     unmatched: Outcome,
@@ -66,6 +68,7 @@ impl Evaluator {
                 rules.iter().map(|rule| is_for_resources(rule) || rule.non_resource_urls.is_empty()),
             ),
             for_others: Bits::of(rules.iter().map(|rule| !is_for_resources(rule))),
+            exact: Bits::of(rules.iter().map(rule::is_exact)),
             resources: ResourceTables::new(rules),
             rules: rules.iter().map(|rule| Rule::new(rule, policy)).collect(),
             unmatched: Outcome {
@@ -107,12 +110,11 @@ impl Evaluator {
                 & self.users.word(user, word)
                 & self.namespaces.word(namespace, word)
                 & self.resources.word(&resource, word);
-            if left != 0 {
-                left &= self.groups_word(request, word);
-            }
+            left = self.asked_by(request, left, word);
             while left != 0 {
                 let index = word * 64 + left.trailing_zeros() as usize;
-                if self.rules[index].matches_resource(&self.resources, &resource, request) {
+                let is_exact = self.exact.word(word) & left & left.wrapping_neg() != 0;
+                if is_exact || self.rules[index].matches_resource(&self.resources, &resource, request) {
                     return Some(index);
                 }
                 left &= left - 1;
@@ -126,9 +128,7 @@ impl Evaluator {
         let user = self.user_row(request);
         for word in 0..self.for_others.words() {
             let mut left = self.for_others.word(word) & self.verbs.word(verb, word) & self.users.word(user, word);
-            if left != 0 {
-                left &= self.groups_word(request, word);
-            }
+            left = self.asked_by(request, left, word);
             while left != 0 {
                 let index = word * 64 + left.trailing_zeros() as usize;
                 if self.rules[index].matches_path(&request.path) {
@@ -145,13 +145,15 @@ impl Evaluator {
         request.user.as_ref().map_or(Table::UNNAMED, |user| self.users.row(&user.name))
     }
 
-    fn groups_word(&self, request: &Attributes, word: usize) -> u64 {
+    /// Those of the rules that are for the groups of whoever asks. These are looked up only where a rule depends on them.
+    fn asked_by(&self, request: &Attributes, left: u64, word: usize) -> u64 {
         let unnamed = self.groups.word(Table::UNNAMED, word);
-        if self.groups.is_empty() {
-            return unnamed;
+        if left & !unnamed == 0 {
+            return left;
         }
         let groups = request.user.as_ref().map_or(&[][..], |user| &user.groups);
-        groups.iter().fold(unnamed, |left, group| left | self.groups.word(self.groups.row(group), word))
+        let in_group = |rules, group: &Text| rules | self.groups.word(self.groups.row(group), word);
+        left & groups.iter().fold(unnamed, in_group)
     }
 }
 

@@ -11,3 +11,4 @@ mod mutations;
 mod policy;
 mod random;
 mod render_cases;
+mod replay;

@@ -8,9 +8,9 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use serde::Serialize;
 
-use super::{Output, is_stdin, lines, policy_minor, read_policy};
+use super::{Output, held, is_stdin, lines, policy_minor};
 use crate::api::{Level, Stage};
-use crate::policy::{Attributes, Evaluator, Severity, load};
+use crate::policy::{Attributes, Evaluator};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -44,15 +44,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if is_stdin(&args.policy) && is_stdin(&args.attributes) {
         bail!("--policy and --attributes cannot both be standard input");
     }
-    let loaded = load(&read_policy(&args.policy)?, args.kubernetes_version);
-    let shown = args.policy.display();
-    for finding in &loaded.findings {
-        let severity = if finding.severity == Severity::Error { "error" } else { "warning" };
-        eprintln!("{shown}:{}:{}: {severity}: {}", finding.place.line, finding.place.column, finding.message);
-    }
-    let Some(policy) = loaded.policy else {
-        bail!("kube-apiserver 1.{} would not start with {shown}", args.kubernetes_version);
-    };
+    let policy = held(&args.policy, args.kubernetes_version)?;
     let evaluator = Evaluator::new(&policy);
     let answer = |line: &str, out: &mut dyn Write| {
         let request: Attributes = lines::record(line)?;

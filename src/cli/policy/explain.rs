@@ -5,18 +5,17 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
 use clap::ArgGroup;
 use serde::Serialize;
 
 use super::lint::text::visible;
-use super::{Output, policy_minor, presets, read_policy, request};
+use super::{Output, loaded, policy_minor, presets, read_policy, request};
 use crate::api::{Level, Stage};
 use crate::cli::input::Input;
 use crate::cli::print;
 use crate::policy::{
-    Attributes, Decision, Evaluator, Explanation, Mismatch, Part, Places, Policy, Severity, User, attributes, explain,
-    load, quoted, stages, write,
+    Attributes, Decision, Evaluator, Explanation, Mismatch, Part, Places, Policy, User, attributes, explain, quoted,
+    stages, write,
 };
 use crate::validate::Capabilities;
 
@@ -165,14 +164,9 @@ fn read(args: &Args) -> anyhow::Result<Source> {
         let text = write(&valid.parts, &valid.omit_stages, valid.omit_managed_fields);
         ("policy.yaml".into(), text.into_bytes(), valid.parts)
     };
-    let loaded = load(&text, minor);
-    for finding in &loaded.findings {
-        let severity = if finding.severity == Severity::Error { "error" } else { "warning" };
-        eprintln!("{name}:{}:{}: {severity}: {}", finding.place.line, finding.place.column, finding.message);
-    }
-    let Some(policy) = loaded.policy else { bail!("kube-apiserver 1.{minor} would not start with {name}") };
+    let (policy, places) = loaded(&name, &text, minor)?;
     let lines = String::from_utf8_lossy(&text).lines().map(str::to_string).collect();
-    Ok(Source { name, lines, places: loaded.places, policy, parts })
+    Ok(Source { name, lines, places, policy, parts })
 }
 
 impl Source {

@@ -97,6 +97,13 @@ fn patterns(rule: &PolicyRule) -> impl Iterator<Item = &str> {
     rule.resources.iter().flat_map(|entry| entry.resources.iter().map(String::as_str))
 }
 
+/// Whether a rule has the resources that it is in the sets of: no names, and the same patterns for each group.
+pub(super) fn is_exact(rule: &PolicyRule) -> bool {
+    let first = rule.resources.first().map(|entry| &entry.resources);
+    rule.resources.iter().all(|entry| entry.resource_names.is_empty() && Some(&entry.resources) == first)
+        && patterns(rule).all(|pattern| pattern.len() <= WHOLE_MAX)
+}
+
 #[derive(Debug)]
 pub(super) struct Rule {
     pub outcome: Outcome,

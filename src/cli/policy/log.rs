@@ -1,0 +1,117 @@
+//! Reads audit logs with as many threads as there are cores: files to blocks of whole lines, blocks to counters.
+//!
+//! *Flow.* One thread at a time reads the next block; each counts the lines of its own block into counters of its own, which the
+//! caller merges. *Guarantees.* Memory does not grow with the logs: a block a thread, and no line longer than 64 MiB. What is
+//! damaged is counted and placed, and ends nothing; what cannot be read ends everything.
+
+mod blocks;
+mod document;
+mod files;
+mod progress;
+
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use memchr::memchr_iter;
+
+use crate::policy::log::Damage;
+use crate::policy::replay::{Damages, Placed};
+use blocks::{Blocks, Buffer, Start};
+
+/// Where events are read from.
+#[derive(clap::Args)]
+pub(super) struct Logs {
+    /// Audit logs, as they are or compressed with gzip; a base path (audit.log) stands for its rotated files too, a directory for
+    /// all logs in it; - is standard input. A log holds an Event or an EventList a line, or an EventList as one document.
+    #[arg(value_name = "LOG")]
+    pub logs: Vec<PathBuf>,
+    /// Threads that read; as many as there are cores without it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+}
+
+/// Damaged lines that are listed.
+const LISTED: usize = 10;
+
+/// A damaged line, by its block.
+struct Found {
+    block: usize,
+    line: u64,
+    offset: u64,
+    message: String,
+}
+
+/// Gives every line to `line`, with the counters of the thread that it is read on.
+pub(super) fn read<C: Send>(
+    args: &Logs,
+    counters: impl Fn() -> C + Sync,
+    line: impl Fn(&mut C, &[u8], &mut dyn FnMut(Damage)) + Sync,
+) -> anyhow::Result<(Vec<C>, Damages)> {
+    let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = args.threads.map_or_else(cores, usize::from);
+    let blocks = Mutex::new(Blocks::new(files::open(&args.logs)?));
+    let work = || {
+        let mut counters = counters();
+        let (mut buffer, mut damages) = (Buffer::default(), (0, Vec::new()));
+        let mut done = None;
+        loop {
+            // A thread that panicked has ended the process.
+            let next = blocks.lock().unwrap_or_else(PoisonError::into_inner).next(&mut buffer, done)?;
+            let Some(Start { block, offset }) = next else { return Ok((counters, damages)) };
+            let mut lines = 0;
+            let mut each = |start: usize, text: &[u8]| {
+                line(&mut counters, text, &mut |damage| {
+                    damages.0 += 1;
+                    // Blocks come in their order, so the first ones of a thread are enough.
+                    if damages.1.len() < LISTED {
+                        let offset = offset + start as u64;
+                        damages.1.push(Found { block, line: lines, offset, message: damage.to_string() });
+                    }
+                });
+                lines += 1;
+            };
+            let text = buffer.text();
+            let mut start = 0;
+            for end in memchr_iter(b'\n', text) {
+                each(start, &text[start..end]);
+                start = end + 1;
+            }
+            if start < text.len() {
+                each(start, &text[start..]);
+            }
+            done = Some((block, lines));
+        }
+    };
+    let work = &work;
+    let results: Vec<anyhow::Result<_>> = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        let others = others.into_iter().map(|thread| thread.join().expect("a panic ends the process"));
+        std::iter::once(own).chain(others).collect()
+    });
+    let blocks = blocks.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut counters = Vec::new();
+    let (mut count, mut found) = (0, Vec::new());
+    for result in results {
+        let (counter, (damaged, some)) = result?;
+        counters.push(counter);
+        count += damaged;
+        found.extend(some);
+    }
+    let (damaged, some) = blocks.damages();
+    count += damaged;
+    found.extend(some);
+    found.sort_by_key(|found| (found.block, found.line));
+    let placed = found.into_iter().take(LISTED).map(|found| {
+        let (file, is_document, lines_before) = blocks.place(found.block);
+        let number = lines_before + found.line + 1;
+        let Found { offset, message, .. } = found;
+        if is_document {
+            Placed { file, line: None, offset: None, message: format!("event {number}: {message}") }
+        } else {
+            Placed { file, line: Some(number), offset: Some(offset), message }
+        }
+    });
+    Ok((counters, Damages { count, first: placed.collect() }))
+}

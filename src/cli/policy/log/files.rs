@@ -1,0 +1,105 @@
+//! Which files a log is made of. All are opened at once, the one that is written first: whatever is rotated or removed meanwhile
+//! is read once and only once.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use crate::cli::policy::{is_stdin, open_regular};
+
+/// One file of a log, opened. Without a file it is standard input.
+pub(super) struct Opened {
+    pub name: String,
+    pub file: Option<File>,
+    pub bytes: u64,
+}
+
+pub(super) fn open(logs: &[PathBuf]) -> anyhow::Result<Vec<Opened>> {
+    let mut all = Vec::new();
+    // Device and inode: a path may name a file that another one stands for already.
+    let mut seen = HashSet::new();
+    for log in logs {
+        if is_stdin(log) {
+            if all.iter().any(|opened: &Opened| opened.file.is_none()) {
+                bail!("standard input can be read once only");
+            }
+            all.push(Opened { name: "standard input".into(), file: None, bytes: 0 });
+            continue;
+        }
+        let is_directory = log.is_dir();
+        // Before its directory is listed.
+        let own = if is_directory || !log.exists() { None } else { Some(open_regular(log)?) };
+        let siblings = if is_directory { logs_of(log)? } else { rotated(log)? };
+        if is_directory && siblings.is_empty() {
+            bail!("there is no log in {}: nothing named *.log or *.log.gz", log.display());
+        }
+        if own.is_none() && siblings.is_empty() {
+            open_regular(log)?;
+        }
+        let siblings = siblings.into_iter().map(|path| open_regular(&path).map(|file| (path, file)));
+        for opened in siblings.chain(own.map(|file| Ok((log.clone(), file)))) {
+            let (path, file) = opened?;
+            let metadata = file.metadata().with_context(|| format!("cannot read {}", path.display()))?;
+            if seen.insert((metadata.dev(), metadata.ino())) {
+                all.push(Opened { name: path.display().to_string(), file: Some(file), bytes: metadata.len() });
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Rotated files of a log, the oldest first: `audit-2006-01-02T15-04-05.000.log` of `audit.log`, perhaps with `.gz`
+/// (gopkg.in/natefinch/lumberjack.v2@v2.2.1 lumberjack.go#L206-L242).
+fn rotated(log: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let Some(name) = log.file_name().and_then(|name| name.to_str()) else { return Ok(Vec::new()) };
+    let directory = log.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+    let (stem, extension) =
+        name.rsplit_once('.').map_or((name, String::new()), |(stem, ext)| (stem, format!(".{ext}")));
+    let is_rotated = |name: &str| {
+        let name = name.strip_suffix(".gz").unwrap_or(name);
+        let time = name.strip_prefix(stem).and_then(|rest| rest.strip_prefix('-')?.strip_suffix(extension.as_str()));
+        time.is_some_and(is_time)
+    };
+    list(directory, is_rotated)
+}
+
+/// All logs in a directory, those of the same name one after the other, the one that is written last.
+fn logs_of(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut logs = list(directory, |name| name.ends_with(".log") || name.ends_with(".log.gz"))?;
+    logs.sort_by_cached_key(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let stem = name.trim_end_matches(".gz").trim_end_matches(".log");
+        let at = stem.len().checked_sub(TIME.len() + 1);
+        match at.and_then(|at| stem.split_at_checked(at)) {
+            Some((base, time)) if time.strip_prefix('-').is_some_and(is_time) => (base.to_string(), time.to_string()),
+            // Behind every time.
+            _ => (stem.to_string(), "~".into()),
+        }
+    });
+    Ok(logs)
+}
+
+/// By name. A file that is just being compressed is there twice: the whole one counts.
+fn list(directory: &Path, is_wanted: impl Fn(&str) -> bool) -> anyhow::Result<Vec<PathBuf>> {
+    let failed = || format!("cannot read {}", directory.display());
+    let mut names = Vec::new();
+    for entry in directory.read_dir().with_context(failed)? {
+        let entry = entry.with_context(failed)?;
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        names.extend(entry.file_name().into_string().ok().filter(|name| !is_directory && is_wanted(name)));
+    }
+    names.sort();
+    let plain: HashSet<String> = names.iter().filter(|name| !name.ends_with(".gz")).cloned().collect();
+    names.retain(|name| name.strip_suffix(".gz").is_none_or(|name| !plain.contains(name)));
+    Ok(names.into_iter().map(|name| directory.join(name)).collect())
+}
+
+const TIME: &[u8] = b"0000-00-00T00-00-00.000";
+
+fn is_time(text: &str) -> bool {
+    text.len() == TIME.len()
+        && text.bytes().zip(TIME).all(|(have, want)| if *want == b'0' { have.is_ascii_digit() } else { have == *want })
+}

@@ -1,0 +1,61 @@
+//! Audit logs: lines to events, and events to the requests that were made.
+//!
+//! [`Reader::read`] takes a line apart: an Event as kube-apiserver writes it is only scanned for what is needed (`scan`); whatever
+//! looks otherwise is parsed in full (`event`), with the same result. [`Memo`] keeps what was found out about a request, because a
+//! cluster makes the same ones over and over. Nothing here keeps more than one line.
+
+mod event;
+mod memo;
+mod request;
+mod scan;
+
+pub use event::{Damage, Event};
+pub use memo::Memo;
+pub use request::{Request, method_of};
+pub(super) use scan::{Marks, managed_bytes};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// Reads lines of a log; holds buffers that are used again.
+#[derive(Debug, Default)]
+pub struct Reader {
+    marks: Marks,
+}
+
+/// An `EventList`, as a webhook gets it.
+#[derive(Deserialize)]
+struct List<'a> {
+    kind: std::borrow::Cow<'a, str>,
+    #[serde(borrow, default)]
+    items: Option<Vec<&'a RawValue>>,
+}
+
+impl Reader {
+    /// The events of one line, which is an Event or an EventList, each with what is wrong with it if it is damaged.
+    pub fn read<'a>(&mut self, line: &'a [u8], mut each: impl FnMut(Result<Event<'a>, Damage>)) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if let Some(event) = scan::scan(&mut self.marks, line) {
+            return each(Ok(event));
+        }
+        if line.iter().all(u8::is_ascii_whitespace) {
+            return;
+        }
+        match event::parse(line) {
+            // An EventList has no stage and no level either.
+            Err(Damage::NoEvent(_)) => match serde_json::from_slice(line) {
+                Ok(List { kind, items }) if kind == "EventList" => {
+                    for item in items.unwrap_or_default() {
+                        let item = item.get().as_bytes();
+                        each(scan::scan(&mut self.marks, item).map_or_else(|| event::parse(item), Ok));
+                    }
+                }
+                _ => each(event::parse(line)),
+            },
+            read => each(read),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
