@@ -165,7 +165,10 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
                 Plan::Nothing(Idle::Quarantined(failure.clone()))
             } else if desired.rollout.paused {
                 Plan::Nothing(Idle::Paused)
-            } else if let Some(changed_seconds_ago) = settling(desired, observed) {
+            } else if let Some(changed_seconds_ago) = settling(desired, observed)
+                // What is only watched writes nothing.
+                && !steps.change.is_in_place
+            {
                 Plan::Nothing(Idle::Settling { changed_seconds_ago })
             } else {
                 Plan::Change(Box::new(steps))

@@ -175,7 +175,9 @@ fn a_foreign_edit_in_the_middle_of_a_change_is_watched_and_can_be_taken_back() {
     let Plan::Change(steps) = node.plan(&desired("b")).unwrap() else { panic!("b was not reached") };
     let edited = steps.after.replace("--secure-port=6443", "--secure-port=6443\n    - --v=3");
     node.host.replace(MANIFEST, edited.as_bytes(), 0o600).unwrap();
-    let Plan::Change(steps) = node.plan(&desired("b")).unwrap() else { panic!("nobody saw it serve") };
+    let content = desired("b").revision.unwrap().content;
+    let fresh = plan::plan(&desired("b"), &observe(&node.host, Some(&content)).unwrap());
+    let Plan::Change(steps) = fresh else { panic!("nobody saw it serve: {fresh}") };
     assert_eq!(steps.after, edited);
     assert_eq!(steps.before, KUBEADM.replace("--secure-port=6443", "--secure-port=6443\n    - --v=3"));
     node.carry_out(&desired("b"), Stage::Confirmed);
