@@ -88,6 +88,20 @@ impl State {
     }
 }
 
+#[cfg(test)]
+impl State {
+    /// Takes the lock. A process that another test has just forked holds it too, until its exec.
+    pub(super) fn lock(&self) -> Result<LockedState, Error> {
+        for _ in 0..10_000 {
+            if let Some(locked) = self.try_lock()? {
+                return Ok(locked);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        panic!("somebody else holds the lock");
+    }
+}
+
 impl std::ops::Deref for LockedState {
     type Target = State;
 

@@ -40,7 +40,7 @@ impl Node {
             Plan::Change(steps) => steps,
             plan => panic!("{plan}"),
         };
-        let locked = State::new(self.host.clone()).try_lock().unwrap().unwrap();
+        let locked = State::new(self.host.clone()).lock().unwrap();
         let manifest = self.manifest();
         stage(&locked, &steps).unwrap();
         assert_eq!(self.manifest(), manifest, "staging leaves the manifest alone");
@@ -201,7 +201,7 @@ fn files_of_the_revision_that_are_gone_or_changed_are_put_back() {
     node.carry_out(&desired("a"), Stage::Confirmed);
     let revision = desired("a").revision.unwrap();
     let policy = format!("{}/policy.yaml", revision.directory());
-    let locked = State::new(node.host.clone()).try_lock().unwrap().unwrap();
+    let locked = State::new(node.host.clone()).lock().unwrap();
     for spoil in [
         |host: &Host, _: &str| host.remove_directory("/etc/kubernetes/audit/revisions").unwrap(),
         |host: &Host, path: &str| {
@@ -248,7 +248,7 @@ fn what_is_of_no_use_any_more_goes_and_what_is_not_ours_stays() {
         node.host.replace(&path, b"x", 0o600).unwrap();
     }
     let settle = |desired: &Desired| {
-        let locked = State::new(node.host.clone()).try_lock().unwrap().unwrap();
+        let locked = State::new(node.host.clone()).lock().unwrap();
         remove_unused(&locked, desired.revision.as_ref()).unwrap();
     };
     node.carry_out(&with_hook("old-1"), Stage::Confirmed);
@@ -309,10 +309,10 @@ fn a_node_that_cannot_be_changed_says_why_and_keeps_its_bytes() {
 fn there_is_one_writer_at_a_time_and_a_newer_journal_is_not_guessed_at() {
     let node = Node::new();
     let state = State::new(node.host.clone());
-    let locked = state.try_lock().unwrap().unwrap();
+    let locked = state.lock().unwrap();
     assert!(state.try_lock().unwrap().is_none());
     drop(locked);
-    assert!(state.try_lock().unwrap().is_some());
+    state.lock().unwrap();
     node.host.replace("/var/lib/audit-operator/journal.json", br#"{"version": 2, "shape": "unknown"}"#, 0o600).unwrap();
     assert!(matches!(state.journal(), Err(state::Error::JournalTooNew(2))));
 }

@@ -139,7 +139,7 @@ fn stage_policy(state: &State, scenario: Scenario, policy: &str) {
     let observed = observe_host(&state.host, desired.revision.as_ref().map(|revision| &revision.content)).unwrap();
     let Plan::Change(mut steps) = plan::plan(&desired, &observed) else { panic!("there is something to do") };
     steps.change.staged = clock(1, 1_000_000);
-    stage(&state.try_lock().unwrap().unwrap(), &steps).unwrap();
+    stage(&state.lock().unwrap(), &steps).unwrap();
 }
 
 /// A host on which a change is staged, to be copied for each run: staging proves the edit, which takes its time.
@@ -175,14 +175,14 @@ impl Template {
         let state = State::new(host);
         if scenario.was == Was::Confirmed {
             stage_policy(&state, scenario, "the first policy");
-            let locked = state.try_lock().unwrap().unwrap();
+            let locked = state.lock().unwrap();
             put(&locked, AFTER).unwrap();
             let mut journal = locked.journal().unwrap();
             finish(&locked, &mut journal, Stage::Confirmed, None, &clock(1, 0)).unwrap();
         }
         stage_policy(&state, scenario, "the new policy");
         if scenario.was == Was::InPlace {
-            put(&state.try_lock().unwrap().unwrap(), AFTER).unwrap();
+            put(&state.lock().unwrap(), AFTER).unwrap();
             state.host.remove(&state::path("journal.json")).unwrap();
             stage_policy(&state, scenario, "the new policy");
         }
@@ -379,7 +379,7 @@ impl World {
         if step == Step::Wait || step == Step::RepairFiles && !self.now_ms.is_multiple_of(5_000) {
             return Ok(false);
         }
-        let locked = self.state.try_lock()?.expect("one guard at a time");
+        let locked = self.state.lock()?;
         carry_out(&locked, &mut locked.journal()?, &step, &evidence, &now, &self.memory)?;
         if step == Step::EndKubelet {
             self.restart_kubelet(10_000);
