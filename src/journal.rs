@@ -206,7 +206,7 @@ impl Journal {
             .find(|failure| failure.target.as_ref() == target && failure.setup_generation >= setup_generation)
     }
 
-    /// Nothing of ours lies in the manifest any more, and no change of ours has removed it.
+    /// Nothing of ours lies in the manifest any more, whoever removed it.
     pub fn let_go(&mut self) {
         self.confirmed = None;
         self.original = None;
