@@ -17,7 +17,7 @@ mod stage;
 mod state;
 
 pub use observe::{Refusal, observe};
-pub use stage::{keep_files, remove_unused, stage};
+pub use stage::{keep_files, leave, remove_unused, stage};
 pub use state::{LockedState, State};
 
 /// The manifest of kube-apiserver: the only foreign file that is changed.

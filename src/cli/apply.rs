@@ -102,7 +102,12 @@ async fn bring_about(
     } else {
         let plan = plan::plan(desired, &node::observe(host, content)?);
         let code = show(&plan)?;
-        let Plan::Change(steps) = plan else { return Ok(code) };
+        let Plan::Change(steps) = plan else {
+            if desired.revision.is_none() && plan == Plan::Nothing(plan::Idle::AsDesired) {
+                node::leave(locked)?;
+            }
+            return Ok(code);
+        };
         node::stage(&locked, &steps)?;
     }
     say("Waiting for kube-apiserver …");
@@ -110,7 +115,10 @@ async fn bring_about(
     let change = change.context("stopped before the change was confirmed; call again to take it up")?;
     // What was taken up may have had another target.
     if change.stage == Stage::Confirmed && change.target.as_ref() == desired.revision.as_ref().map(|it| &it.id) {
-        node::remove_unused(&locked, desired.revision.as_ref())?;
+        match &desired.revision {
+            Some(revision) => node::remove_unused(&locked, Some(revision))?,
+            None => node::leave(locked)?,
+        }
     }
     tell(&change)
 }

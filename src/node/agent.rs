@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{StreamExt, TryFutureExt};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
@@ -24,7 +24,7 @@ use super::metrics::Metrics;
 use super::report::{Known, differs, report};
 use super::sinks::{Found, Sinks};
 use super::state::{self, State};
-use super::{keep_files, observe, process, remove_unused, stage};
+use super::{STATE_DIR, keep_files, observe, process, remove_unused, stage};
 use crate::api::{CredentialsRef, NodeAudit, NodeAuditSpec, NodeAuditStatus, Reason};
 use crate::journal::{Cause, Journal, Stage};
 use crate::outage::{Clients, Outage, clients, is_outage};
@@ -89,6 +89,8 @@ pub enum Error {
     },
     #[error("cannot make a client of the Kubernetes API")]
     Client(#[source] kube::Error),
+    #[error("{STATE_DIR} was removed under this program, which has to be started anew for another one")]
+    StateRemoved,
     #[error(transparent)]
     Serve(#[from] telemetry::ServeError),
 }
@@ -114,10 +116,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
     };
     let served = telemetry::serve(agent.args.metrics_listen, registry, agent.health.clone(), stop.clone());
     // Both end with `stop`; only the server can end otherwise, with an error at the start.
-    tokio::try_join!(served, async {
-        agent.run(wanted, &stop).await;
-        Ok(())
-    })?;
+    tokio::try_join!(served.map_err(Error::from), agent.run(wanted, &stop))?;
     Ok(())
 }
 
@@ -186,8 +185,11 @@ struct Agent {
 }
 
 impl Agent {
-    async fn run(&mut self, mut wanted: watch::Receiver<Wanted>, stop: &CancellationToken) {
+    async fn run(&mut self, mut wanted: watch::Receiver<Wanted>, stop: &CancellationToken) -> Result<(), Error> {
         loop {
+            if !self.state.is_there() {
+                return Err(Error::StateRemoved);
+            }
             let Wanted { is_known, node_audit } = wanted.borrow_and_update().clone();
             let turn = self.turn(node_audit.as_ref()).await;
             self.health.turned();
@@ -213,11 +215,30 @@ impl Agent {
                 }
             };
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
                 _ = wanted.changed() => {}
                 () = tokio::time::sleep(if is_busy { BUSY } else { IDLE }) => {}
             }
         }
+        self.leave(&wanted.borrow())
+    }
+
+    /// Removes what we keep on a node that has nothing of ours and shall have nothing: nobody may start this program here again.
+    fn leave(&self, wanted: &Wanted) -> Result<(), Error> {
+        let Wanted { is_known, node_audit } = wanted;
+        let wants_nothing = node_audit.as_ref().is_none_or(|node_audit| node_audit.spec.revision.is_none());
+        let Some(locked) = self.state.try_lock()?.filter(|_| *is_known && wants_nothing) else { return Ok(()) };
+        let journal = locked.journal()?;
+        let manifest = locked.manifest()?;
+        let facts = manifest.and_then(|bytes| crate::manifest::read(&String::from_utf8_lossy(&bytes)).ok());
+        let is_free = facts.is_some_and(|facts| facts.revision.is_none())
+            && journal.confirmed.is_none()
+            && journal.unconfirmed().is_none();
+        if is_free {
+            tracing::info!("nothing of ours is on this node, nor wanted: our own files are removed");
+            super::leave(locked)?;
+        }
+        Ok(())
     }
 
     /// One turn. Returns whether the next one is due soon.
@@ -371,7 +392,11 @@ impl Agent {
     fn settle(&self) -> Result<(), Error> {
         let journal = self.state.journal()?;
         let has_guard = self.state.host.read(GUARD_MANIFEST)?.is_some();
-        let Some(change) = &journal.change else { return Ok(()) };
+        let Some(change) = &journal.change else {
+            // The journal was lost under a guard, which has nothing to go by any more.
+            let locked = if has_guard { self.state.try_lock()? } else { None };
+            return locked.map_or(Ok(()), |locked| Ok(locked.host.remove(GUARD_MANIFEST)?));
+        };
         if !change.stage.is_final() && !has_guard {
             // Whoever holds the lock is the guard, as `audit-operator apply` is.
             let Some(locked) = self.state.try_lock()? else { return Ok(()) };

@@ -159,14 +159,18 @@ impl Host {
         }
     }
 
-    /// Removes a directory that has nothing in it. One that has is left alone; it may be gone already.
+    /// Removes a directory that has nothing in it. One that has is left alone, and so is a mount; it may be gone already.
     pub fn remove_empty_directory(&self, path: &str) -> Result<(), Error> {
         let path = self.at(path);
         match std::fs::remove_dir(&path) {
-            Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
-                Err(failed("remove", &path)(error))
-            }
-            _ => Ok(()),
+            Ok(()) => Ok(()),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound
+                | io::ErrorKind::DirectoryNotEmpty
+                | io::ErrorKind::ResourceBusy
+                | io::ErrorKind::ReadOnlyFilesystem => Ok(()),
+                _ => Err(failed("remove", &path)(error)),
+            },
         }
     }
 

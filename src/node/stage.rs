@@ -4,10 +4,10 @@
 //! *Guarantees.* Until the record is durable nothing has changed for kube-apiserver; a stop before it leaves files that the next
 //! run writes again. *Errors.* The first failed file operation ends the staging, before the record.
 
-use super::files;
 use super::state::{self, LockedState};
+use super::{STATE_DIR, files};
 use crate::journal::Sha;
-use crate::plan::{Action, ORIGINAL, Steps};
+use crate::plan::{Action, CHANGE_DIR, ORIGINAL, Steps};
 use crate::revision::{
     AUDIT_DIR, CREDENTIALS_DIR, REVISIONS_DIR, Revision, RevisionId, credentials_directory, directory,
 };
@@ -57,6 +57,18 @@ pub fn keep_files(state: &LockedState, revision: &Revision) -> Result<(), files:
         }
     }
     Ok(())
+}
+
+/// Removes what we keep on a node that has nothing of ours in its manifest and shall have nothing: what stays is the log, and our directory
+/// if it has anything else in it.
+pub fn leave(state: LockedState) -> Result<(), state::Error> {
+    remove_unused(&state, None)?;
+    state.host.remove_directory(&state::path(CHANGE_DIR))?;
+    // The journal after what it speaks of, and the lock last.
+    for name in [ORIGINAL, state::JOURNAL, state::LOCK] {
+        state.forget(name)?;
+    }
+    Ok(state.host.remove_empty_directory(STATE_DIR)?)
 }
 
 /// Removes all Revisions but the one that runs, and credentials that it does not name. Only to be called on a node that has what it shall

@@ -3,12 +3,17 @@
 //! Reading needs no lock: every file is replaced as a whole. Writing needs [`LockedState`], so that agent, guard and command line
 //! are never two writers at once.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use super::files::{self, Host};
 use super::{MANIFEST, STATE_DIR};
 use crate::journal::Journal;
+
+pub(super) const JOURNAL: &str = "journal.json";
+pub(super) const LOCK: &str = "lock";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -43,7 +48,7 @@ impl State {
 
     /// The journal; an empty one where there is none.
     pub fn journal(&self) -> Result<Journal, Error> {
-        let Some(bytes) = self.host.read(&path("journal.json"))? else {
+        let Some(bytes) = self.host.read(&path(JOURNAL))? else {
             return Ok(Journal { version: Journal::VERSION, ..Journal::default() });
         };
         // The version is looked at first: an older program must not guess at what a newer one wrote.
@@ -68,10 +73,15 @@ impl State {
         self.host.read(MANIFEST)
     }
 
+    /// Whether our directory is there. One that was removed under a pod stays mounted there, and takes no file any more.
+    pub fn is_there(&self) -> bool {
+        std::fs::metadata(self.host.at(STATE_DIR)).is_ok_and(|directory| directory.nlink() > 0)
+    }
+
     /// Takes the lock if nobody else has it.
     pub fn try_lock(&self) -> Result<Option<LockedState>, Error> {
         self.host.make_directory(STATE_DIR, 0o700)?;
-        let at = self.host.at(&path("lock"));
+        let at = self.host.at(&path(LOCK));
         // To be read, where it is there: a guard that starts on a read-only disk shall find its work once that can be written again.
         let lock = match File::open(&at) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -81,6 +91,8 @@ impl State {
         };
         let lock = lock.map_err(Error::Lock)?;
         match lock.try_lock() {
+            // Whoever left the node meanwhile has removed the file, and the next one locks another.
+            Ok(()) if !is_at(&lock, &at) => Ok(None),
             Ok(()) => Ok(Some(LockedState { state: self.clone(), _lock: lock })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(Error::Lock(error)),
@@ -115,7 +127,7 @@ impl LockedState {
     pub fn record(&self, journal: &Journal) -> Result<(), Error> {
         let mut json = serde_json::to_vec_pretty(journal).expect("a journal is plain data");
         json.push(b'\n');
-        self.host.replace(&path("journal.json"), &json, 0o600)?;
+        self.host.replace(&path(JOURNAL), &json, 0o600)?;
         Ok(())
     }
 
@@ -132,6 +144,12 @@ impl LockedState {
     pub fn forget(&self, name: &str) -> Result<(), Error> {
         Ok(self.host.remove(&path(name))?)
     }
+}
+
+/// Whether an open file is the one that lies at a path.
+fn is_at(file: &File, path: &Path) -> bool {
+    let number = |metadata: io::Result<Metadata>| metadata.map(|it| (it.dev(), it.ino())).ok();
+    number(file.metadata()) == number(std::fs::metadata(path))
 }
 
 /// Path on the host of a file of our state.

@@ -153,6 +153,39 @@ fn a_lost_journal_is_made_up_for_once_the_api_server_was_seen() {
 }
 
 #[test]
+fn what_leaves_a_node_leaves_only_the_log_and_what_is_not_ours() {
+    let node = Node::new();
+    let before = node.host.list("/var/lib").unwrap();
+    let foreign = "/etc/kubernetes/audit/somebodys.yaml";
+    node.host.make_directory("/etc/kubernetes/audit", 0o755).unwrap();
+    node.host.replace(foreign, b"theirs", 0o644).unwrap();
+    node.carry_out(&desired("a"), Stage::Confirmed);
+    node.carry_out(&restored(), Stage::Confirmed);
+    let state = State::new(node.host.clone());
+    leave(state.lock().unwrap()).unwrap();
+    assert_eq!(node.host.list("/var/lib").unwrap(), before, "our own directory is gone");
+    assert_eq!(node.host.list("/etc/kubernetes/audit").unwrap(), ["somebodys.yaml"]);
+    assert_eq!(node.manifest(), KUBEADM);
+    // And it can be come back to.
+    node.carry_out(&desired("a"), Stage::Confirmed);
+    node.host.replace("/var/lib/audit-operator/somebodys", b"theirs", 0o644).unwrap();
+    node.carry_out(&restored(), Stage::Confirmed);
+    leave(state.lock().unwrap()).unwrap();
+    assert_eq!(node.host.list("/var/lib/audit-operator").unwrap(), ["somebodys"]);
+}
+
+#[test]
+fn a_lock_is_none_once_its_file_was_removed() {
+    let node = Node::new();
+    let state = State::new(node.host.clone());
+    let locked = state.lock().unwrap();
+    node.host.remove(&state::path(state::LOCK)).unwrap();
+    let other = state.lock().expect("another file, another lock");
+    assert!(state.try_lock().unwrap().is_none());
+    drop((locked, other));
+}
+
+#[test]
 fn with_all_our_state_lost_our_parts_still_go_by_their_names() {
     let node = Node::new();
     node.carry_out(&desired("a"), Stage::Confirmed);

@@ -65,6 +65,26 @@ impl Cluster {
         self.saw("chart installed");
     }
 
+    /// Uninstalls the chart and waits until its pods are gone.
+    pub fn uninstall_chart(&self) {
+        self.testbed(&["helm", "uninstall", "audit-operator", "--namespace=audit-system", "--wait", "--timeout=120s"]);
+        self.wait("its pods gone", Duration::from_secs(120), || {
+            self.kubectl(&["-n", "audit-system", "get", "pods", "-o", "name"]).is_empty().then_some(())
+        });
+        self.saw("chart uninstalled");
+    }
+
+    /// Files of ours on the node's disk, other than the log.
+    pub fn left_behind(&self) -> Vec<String> {
+        let found = Command::new("find")
+            .args(["etc/kubernetes/audit", "var/lib/audit-operator", "etc/kubernetes/manifests/audit-operator-guard.yaml"])
+            .args(["-not", "-type", "d"])
+            .current_dir(&self.disk)
+            .output()
+            .unwrap();
+        text(&found).lines().map(str::to_string).collect()
+    }
+
     fn with_object(&self, object: &Value, arguments: &[&str]) -> Output {
         let mut child = Command::new(&self.testbed)
             .arg("kubectl")

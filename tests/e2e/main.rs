@@ -40,10 +40,39 @@ fn one_setup_makes_a_real_api_server_audit_and_going_away_leaves_no_trace() {
     a_revision_that_kills_the_api_server_is_taken_back(&cluster);
     power_cut_after_the_replacement_is_survived(&cluster);
 
+    the_operator_goes_before_its_setup(&cluster);
+    assert_eq!(cluster.manifest(), pristine, "the manifest is byte for byte what kubeadm wrote");
+    cluster.install_chart();
+    cluster.apply(&quickstart());
+    cluster.wait_condition("Ready", "True", 3 * MINUTE);
     cluster.kubectl(&["delete", "auditsetup", "quickstart", "--timeout=180s"]);
     assert_eq!(cluster.manifest(), pristine, "the manifest is byte for byte what kubeadm wrote");
     assert!(!cluster.api_server_command().contains("audit"), "the API server has no audit flag");
     cluster.saw("deleted: the original manifest is back");
+    cluster.uninstall_chart();
+    cluster.wait("our state gone", MINUTE, || cluster.left_behind().is_empty().then_some(()));
+    cluster.saw("uninstalled: nothing is left on the node but the log");
+}
+
+/// The chart is uninstalled with a Setup in place: the node audits on, and `restore` on it takes it back.
+fn the_operator_goes_before_its_setup(cluster: &Cluster) {
+    let (manifest, process) = (cluster.manifest(), cluster.api_server_pid());
+    cluster.uninstall_chart();
+    cluster.kubectl(&["delete", "auditsetup", "quickstart", "--wait=false"]);
+    let audit_id = cluster.request_with_audit_id("without-an-operator");
+    cluster.wait("the event in the log file", MINUTE, || cluster.log().contains(&audit_id).then_some(()));
+    assert_eq!((cluster.manifest(), cluster.api_server_pid()), (manifest, process));
+    assert!(cluster.setup_field("/metadata/deletionTimestamp").is_string(), "it waits for the operator");
+
+    let (code, answer) = cluster.program(&["restore", "--host-root", "/"]);
+    assert!(code == 0 && answer.contains("Confirmed: kube-apiserver runs with the original manifest"), "{answer}");
+    assert_eq!(cluster.left_behind(), [""; 0], "what is left on the node");
+    let (code, again) = cluster.program(&["restore", "--host-root", "/"]);
+    assert!(code == 0 && again.contains("Nothing to do"), "{code}: {again}");
+    assert_eq!(cluster.left_behind(), [""; 0], "what is left on the node");
+    cluster.kubectl(&["patch", "auditsetup", "quickstart", "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#]);
+    assert!(cluster.is_gone());
+    cluster.saw("uninstalled before the Setup was deleted: restore on the node, and nothing is left there but the log");
 }
 
 /// `audit-operator apply`, `status` and `restore` on the node itself, without an operator in the cluster.

@@ -47,8 +47,12 @@ pub enum Act {
     Kubeadm(&'static str),
     /// The owner of our directories changes.
     WrongOwner,
-    /// The file descriptors of the journal's directory: it is moved away.
+    /// The journal is moved away.
+    LoseJournal,
+    /// The directory of our state is deleted.
     LoseState,
+    /// The node takes no more pods.
+    Cordon,
     /// The last node loses its power for a while.
     OtherOff(Duration),
     /// kubeadm resets the last node, and a new machine joins under its name.
@@ -147,9 +151,13 @@ impl Act {
             Act::WrongOwner => {
                 node.exec(&format!("chown -R 65534:65534 {STATE} /etc/kubernetes/audit"));
             }
-            Act::LoseState => {
+            Act::LoseJournal => {
                 node.exec(&format!("mv {STATE}/journal.json /root/journal.lost"));
             }
+            Act::LoseState => {
+                node.exec(&format!("rm -r {STATE}"));
+            }
+            Act::Cordon => cluster.kubectl_until(&["cordon", &node.name]),
             Act::OtherOff(time) => {
                 let other = Node::new(&cluster.testbed, LAST_NODE);
                 other.power("power-off");
@@ -198,6 +206,7 @@ impl Act {
                     "--replicas=1",
                 ]);
             }
+            Act::Cordon => cluster.kubectl_until(&["uncordon", &node.name]),
             _ => {}
         }
     }

@@ -134,7 +134,8 @@ pub const ROWS: &[Row] = {
         row("the manifests cannot be changed for 40 s", BadPolicy, Replaced, ImmutableManifests(s(40)), Old),
         row("our files get another owner", Good, Replaced, WrongOwner, New),
         row("all Revisions are deleted", Rest, Applied, DeleteRevisions, New),
-        row("the journal is lost", Rest, Applied, LoseState, New),
+        row("the journal is lost", Rest, Applied, LoseJournal, New),
+        row("the directory of our state is deleted", Rest, Applied, LoseState, New),
         // Other people.
         row("somebody edits another part of the manifest", Rest, Applied, EditOtherPart, New),
         row("somebody edits another part of the manifest", Good, Replaced, EditOtherPart, New),
@@ -155,7 +156,15 @@ pub const ROWS: &[Row] = {
             Kubeadm("upgrade apply v1.36.3 --yes --force --ignore-preflight-errors=all"),
             New,
         ),
+        row(
+            "kubeadm upgrade apply",
+            Good,
+            Replaced,
+            Kubeadm("upgrade apply v1.36.3 --yes --force --ignore-preflight-errors=all"),
+            New,
+        ),
         row("kubeadm upgrade node", Rest, Applied, Kubeadm("upgrade node --ignore-preflight-errors=all"), New),
+        row("the node is cordoned", Good, Begun, Cordon, New),
         // The controller.
         row("controller killed, and two of them afterwards", Good, Begun, TwoControllers, New),
         row("the Setup changes again", Good, Replaced, ApplyAgain(1), New),
@@ -184,6 +193,7 @@ pub const ROWS: &[Row] = {
         .on(3),
         row("another node is without power for 60 s", Good, Staged, OtherOff(s(60)), New).on(3),
         row("another node is reset, and a new machine joins under its name", Rest, Applied, ReplaceOther, New).on(3),
+        row("another node is reset, and a new machine joins under its name", Good, Replaced, ReplaceOther, New).on(3),
         row("the Setup is deleted", Good, Replaced, DeleteSetup, Original).on(3),
     ]
 };

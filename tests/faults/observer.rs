@@ -1,4 +1,5 @@
-//! Watches a run from the outside: for how long no API server answered, what manifests lay there, how many nodes were in change at once.
+//! Watches a run from the outside: for how long no API server answered, what manifests lay there and since when, how many nodes were in
+//! change at once.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,10 @@ use super::node::Node;
 pub struct Seen {
     /// Of each node, the time for which its `/readyz` failed.
     pub away: Vec<Duration>,
+    /// When `/readyz` of each node last came back.
+    pub back: Vec<Option<Instant>>,
+    /// When the manifest of each node first was another one.
+    pub replaced: Vec<Option<Instant>>,
     /// Every text that the manifest of a node ever had.
     pub manifests: BTreeSet<String>,
     /// Whether a manifest was ever not there.
@@ -33,7 +38,12 @@ pub struct Observer {
 impl Observer {
     pub fn begin(nodes: &[Node]) -> Self {
         let ends = Arc::new(AtomicBool::new(false));
-        let seen = Arc::new(Mutex::new(Seen { away: vec![Duration::ZERO; nodes.len()], ..Seen::default() }));
+        let seen = Arc::new(Mutex::new(Seen {
+            away: vec![Duration::ZERO; nodes.len()],
+            back: vec![None; nodes.len()],
+            replaced: vec![None; nodes.len()],
+            ..Seen::default()
+        }));
         let mut threads = Vec::new();
         for (index, node) in nodes.iter().cloned().enumerate() {
             let (ends, seen) = (ends.clone(), seen.clone());
@@ -63,6 +73,7 @@ fn ask(index: usize, node: &Node, ends: &AtomicBool, seen: &Mutex<Seen>) {
             (true, Some(began)) => {
                 add(began);
                 since = None;
+                seen.lock().unwrap().back[index] = Some(Instant::now());
             }
             (false, None) => since = Some(begin),
             _ => {}
@@ -75,13 +86,17 @@ fn ask(index: usize, node: &Node, ends: &AtomicBool, seen: &Mutex<Seen>) {
 }
 
 fn look(nodes: &[Node], ends: &AtomicBool, seen: &Mutex<Seen>) {
+    let before: Vec<Option<String>> = nodes.iter().map(Node::manifest).collect();
     while !ends.load(Ordering::Relaxed) {
         let mut in_change = 0;
-        for node in nodes.iter().filter(|node| node.is_on()) {
+        for (index, node) in nodes.iter().enumerate().filter(|(_, node)| node.is_on()) {
             let manifest = node.manifest();
             let mut seen = seen.lock().unwrap();
             match manifest {
                 Some(text) => {
+                    if Some(&text) != before[index].as_ref() {
+                        seen.replaced[index].get_or_insert_with(Instant::now);
+                    }
                     seen.manifests.insert(text);
                 }
                 // A node that loses its power takes its directories with it.

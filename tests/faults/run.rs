@@ -39,7 +39,18 @@ pub struct Result {
     pub away: f64,
     /// From `kubectl apply` until all was well.
     pub settled: f64,
+    /// Where the Revision itself is the fault: from the rename until the old one serves again.
+    pub way_back: Option<f64>,
     pub failure: Option<String>,
+}
+
+/// What was seen of a run that ended well.
+#[derive(Default)]
+struct Observed {
+    outcome: String,
+    away: f64,
+    settled: f64,
+    way_back: Option<f64>,
 }
 
 impl Runner {
@@ -90,14 +101,15 @@ impl Runner {
         println!("{number:3}  {}", table::describe(row));
         // A row that fails is reported, and the others are run.
         let outcome = catch_unwind(AssertUnwindSafe(|| self.try_run(row)));
-        let (seen, away, settled, failure) = match outcome {
-            Ok((seen, away, settled)) => (seen, away, settled, None),
+        let (observed, failure) = match outcome {
+            Ok(observed) => (observed, None),
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().cloned();
                 let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default();
-                (format!("FAILED: {text}"), 0.0, 0.0, Some(text))
+                (Observed { outcome: format!("FAILED: {text}"), ..Observed::default() }, Some(text))
             }
         };
+        let Observed { outcome: seen, away, settled, way_back } = observed;
         println!("     {seen}; away {away:.1} s, settled after {settled:.1} s");
         Result {
             row: number,
@@ -106,11 +118,12 @@ impl Runner {
             seen,
             away,
             settled,
+            way_back,
             failure,
         }
     }
 
-    fn try_run(&mut self, row: &Row) -> (String, f64, f64) {
+    fn try_run(&mut self, row: &Row) -> Observed {
         self.rest();
         if row.change == Change::Delete || row.act == Act::DeleteSetup {
             assert_eq!(self.originals.len(), self.nodes.len(), "the testbed has to be fresh for this one");
@@ -147,10 +160,10 @@ impl Runner {
             node.name,
             hit.duration_since(begin).as_secs_f64()
         );
-        let seen = self.wait_outcome(row.outcome, target, row, before);
-        let settled = begin.elapsed().as_secs_f64();
+        let outcome = self.wait_outcome(row.outcome, target, row, before);
         self.expect_tidy();
-        let Seen { away, manifests, was_missing, most_in_change } = observer.end();
+        let settled = begin.elapsed().as_secs_f64();
+        let Seen { away, back, replaced, manifests, was_missing, most_in_change } = observer.end();
         row.act.clean_up(&node, &self.cluster);
         assert!(most_in_change <= 1, "{most_in_change} nodes were in change at the same time");
         let changes = node.journal().map_or(0, |journal| journal.changes).saturating_sub(before.changes);
@@ -159,7 +172,10 @@ impl Runner {
         let may_be_missing = self.is_swift || matches!(row.act, Act::ReplaceOther | Act::Kubeadm(_));
         assert!(may_be_missing || !was_missing, "there was a moment without a manifest");
         self.expect_whole(&manifests, &texts);
-        (seen, away[target].as_secs_f64(), settled)
+        let is_bad_itself = row.outcome == Outcome::Old && matches!(row.act, Act::None | Act::DeletePolicy);
+        let way_back = || Some(back[target]?.duration_since(replaced[target]?).as_secs_f64());
+        let way_back = is_bad_itself.then(|| way_back().expect("it was replaced, and came back"));
+        Observed { outcome, away: away[target].as_secs_f64(), settled, way_back }
     }
 
     /// Of several nodes the one that changes first is the one to be hit.

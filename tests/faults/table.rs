@@ -70,14 +70,20 @@ pub fn write(results: &Path, table: &Path) {
         .map(|line| serde_json::from_str::<Result>(line).unwrap())
         .map(|result| (result.row, result))
         .collect();
+    let mut ways_back = String::new();
     let mut text = String::from(include_str!("table.md"));
     for (number, result) in &newest {
         let Some(row) = ROWS.get(*number).filter(|row| describe(row) == result.fault) else { continue };
         let nodes = if row.nodes == 1 { "one".to_string() } else { format!("{}", row.nodes) };
-        let Result { expected, seen, away, settled, .. } = result;
+        let Result { expected, seen, away, settled, way_back, .. } = result;
         writeln!(text, "| {} | {} | {nodes} | {expected} | {seen} | {away:.0} | {settled:.0} |", row.fault, place(row))
             .unwrap();
+        if let Some(seconds) = way_back {
+            writeln!(ways_back, "| {} | {} | {nodes} | {seconds:.0} |", row.fault, place(row)).unwrap();
+        }
     }
+    text.push_str(include_str!("table_way_back.md"));
+    text.push_str(&ways_back);
     #[expect(clippy::disallowed_methods, reason = "a document, not a node's file")]
     fs::write(table, text).unwrap();
 }
