@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 
-use crate::policy::{MAX_BYTES, Places, Policy, Severity, load};
+use crate::policy::{Finding, MAX_BYTES, Places, Policy, load};
 
 mod diff;
 mod eval;
@@ -94,13 +94,20 @@ fn held(path: &Path, minor: u32) -> anyhow::Result<Policy> {
 fn loaded(name: &str, text: &[u8], minor: u32) -> anyhow::Result<(Policy, Places)> {
     let held = load(text, minor);
     for finding in &held.findings {
-        let severity = if finding.severity == Severity::Error { "error" } else { "warning" };
-        eprintln!("{name}:{}:{}: {severity}: {}", finding.place.line, finding.place.column, finding.message);
+        let Finding { severity, place, message, .. } = finding;
+        eprintln!("{name}:{}:{}: {}: {message}", place.line, place.column, severity.as_str());
     }
     match held.policy {
         Some(policy) => Ok((policy, held.places)),
         None => bail!("kube-apiserver 1.{minor} would not start with {name}"),
     }
+}
+
+/// The lines of a policy, ended as YAML 1.1 has it.
+fn lines_of(text: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(text).replace("\r\n", "\n");
+    let is_break = |c: char| matches!(c, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
+    text.trim_start_matches('\u{feff}').split(is_break).map(str::to_string).collect()
 }
 
 /// A regular file or standard input, up to the size of any policy.

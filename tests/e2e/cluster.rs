@@ -77,7 +77,11 @@ impl Cluster {
     /// Files of ours on the node's disk, other than the log.
     pub fn left_behind(&self) -> Vec<String> {
         let found = Command::new("find")
-            .args(["etc/kubernetes/audit", "var/lib/audit-operator", "etc/kubernetes/manifests/audit-operator-guard.yaml"])
+            .args([
+                "etc/kubernetes/audit",
+                "var/lib/audit-operator",
+                "etc/kubernetes/manifests/audit-operator-guard.yaml",
+            ])
             .args(["-not", "-type", "d"])
             .current_dir(&self.disk)
             .output()

@@ -70,7 +70,14 @@ fn the_operator_goes_before_its_setup(cluster: &Cluster) {
     let (code, again) = cluster.program(&["restore", "--host-root", "/"]);
     assert!(code == 0 && again.contains("Nothing to do"), "{code}: {again}");
     assert_eq!(cluster.left_behind(), [""; 0], "what is left on the node");
-    cluster.kubectl(&["patch", "auditsetup", "quickstart", "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#]);
+    cluster.kubectl(&[
+        "patch",
+        "auditsetup",
+        "quickstart",
+        "--type=merge",
+        "-p",
+        r#"{"metadata":{"finalizers":null}}"#,
+    ]);
     assert!(cluster.is_gone());
     cluster.saw("uninstalled before the Setup was deleted: restore on the node, and nothing is left there but the log");
 }

@@ -9,7 +9,7 @@ use clap::ArgGroup;
 use serde::Serialize;
 
 use super::lint::text::visible;
-use super::{Output, loaded, policy_minor, presets, read_policy, request};
+use super::{Output, lines_of, loaded, policy_minor, presets, read_policy, request};
 use crate::api::{Level, Stage};
 use crate::cli::input::Input;
 use crate::cli::print;
@@ -165,7 +165,7 @@ fn read(args: &Args) -> anyhow::Result<Source> {
         ("policy.yaml".into(), text.into_bytes(), valid.parts)
     };
     let (policy, places) = loaded(&name, &text, minor)?;
-    let lines = String::from_utf8_lossy(&text).lines().map(str::to_string).collect();
+    let lines = lines_of(&text);
     Ok(Source { name, lines, places, policy, parts })
 }
 

@@ -11,7 +11,7 @@ use clap::builder::PossibleValue;
 use serde::Serialize;
 use similar::TextDiff;
 
-use super::{is_stdin, policy_minor, read_policy};
+use super::{is_stdin, lines_of, policy_minor, read_policy};
 use crate::api::{Mode, Risk};
 use crate::cli::print;
 use crate::node::files::Host;
@@ -192,7 +192,7 @@ fn changes(out: &mut String, path: &Path, old: &[u8], new: &[u8], applied: &[Fin
 }
 
 fn show(out: &mut String, file: &str, bytes: &[u8], linted: &Linted, version: u32) {
-    let lines = text::Lines::of(bytes);
+    let lines = lines_of(bytes);
     let view = text::View { file, lines: &lines, is_coloured: std::io::stdout().is_terminal() };
     for finding in &linted.findings {
         view.show(out, finding);

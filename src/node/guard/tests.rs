@@ -4,7 +4,13 @@
 //! The files, the journal and every step are real. What is played is what was measured of the kubelet of 1.36.3: a pod that waits for
 //! its predecessor, the back-off of a crash loop, and a kubelet that ignores changed manifests until it has seen an API server.
 
+#[path = "../../../tests/it/random.rs"]
+mod random;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use k8s_openapi::jiff::SignedDuration;
+use random::Random;
 
 use super::*;
 use crate::api::{Method, RestartKubelet, Rollout};
@@ -63,6 +69,8 @@ struct World {
     /// What lies on the disk, as it was after the guard's last step: nobody else writes.
     change: Change,
     in_place: InPlace,
+    /// How far somebody set the wall clock.
+    hours_ahead: i64,
 }
 
 /// What is known of the kubelet's dealings with the one static pod.
@@ -92,19 +100,6 @@ struct Server {
     started_ms: u64,
     ready_ms: Option<u64>,
     ends_ms: Option<u64>,
-}
-
-/// SplitMix64: the same seed gives the same run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % below
-    }
 }
 
 fn desired(policy: &str, scenario: Scenario) -> Desired {
@@ -224,9 +219,10 @@ impl Template {
             starts: 0,
             memory: Memory::default(),
             guard_not_before_ms: 0,
-            random: Random(seed),
+            random: Random::new(seed),
             change,
             in_place: InPlace::Before,
+            hours_ahead: 0,
         };
         world.refresh();
         world
@@ -242,7 +238,8 @@ impl World {
     }
 
     fn clock(&self) -> Clock {
-        clock(self.boot, self.now_ms)
+        let now = clock(self.boot, self.now_ms);
+        Clock { wall: now.wall + SignedDuration::from_hours(self.hours_ahead), ..now }
     }
 
     fn there(&self) -> Option<Text> {
@@ -570,22 +567,21 @@ fn random_faults_at_random_moments_leave_a_node_that_serves() {
     let all = Template::all();
     for seed in first..first + number("TORTURE_RUNS", 400) {
         let mut world = all[usize::try_from(seed).unwrap() % all.len()].world(seed);
-        let mut faults = 1 + world.random.next(4);
+        let mut faults = 1 + world.random.below(4);
         world.run(|world| {
             // On average one in 20 s.
-            if faults == 0 || world.random.next(200) != 0 {
+            if faults == 0 || !world.random.one_in(200) {
                 return;
             }
             faults -= 1;
-            match world.random.next(5) {
+            let at = world.random.below(6) as u64;
+            match world.random.below(6) {
                 0 => world.reboot(),
                 1 => world.restart_kubelet(10_000),
                 2 => world.memory = Memory::default(),
-                3 => world.state.host.faults.arm(world.random.next(6), Fault::Fail(std::io::ErrorKind::Other)),
-                _ => {
-                    let at = world.random.next(6);
-                    world.state.host.faults.arm(at, Fault::Kill);
-                }
+                3 => world.state.host.faults.arm(at, Fault::Fail(std::io::ErrorKind::Other)),
+                4 => world.hours_ahead += world.random.pick(&[1, -1]),
+                _ => world.state.host.faults.arm(at, Fault::Kill),
             }
         });
         world.check_end();

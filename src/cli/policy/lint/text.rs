@@ -2,21 +2,10 @@
 
 use crate::policy::{Finding, Place, Severity};
 
-/// The lines of a file, ended as YAML 1.1 has it.
-pub(super) struct Lines(Vec<String>);
-
-impl Lines {
-    pub(super) fn of(bytes: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(bytes).replace("\r\n", "\n");
-        let is_break = |c: char| matches!(c, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
-        Self(text.trim_start_matches('\u{feff}').split(is_break).map(str::to_string).collect())
-    }
-}
-
 /// How a finding is shown.
 pub(super) struct View<'a> {
     pub file: &'a str,
-    pub lines: &'a Lines,
+    pub lines: &'a [String],
     pub is_coloured: bool,
 }
 
@@ -48,7 +37,7 @@ impl View<'_> {
         let number = place.line.to_string();
         let margin = " ".repeat(number.len());
         add(format!("{margin}{} {}:{}:{}", self.paint("-->", "34"), self.file, place.line, place.column));
-        if let Some(line) = self.lines.0.get(place.line as usize - 1).filter(|line| !line.is_empty()) {
+        if let Some(line) = self.lines.get(place.line as usize - 1).filter(|line| !line.is_empty()) {
             let (shown, caret) = excerpt(line, place.column as usize - 1);
             let bar = self.paint("|", "34");
             add(format!("{margin} {bar}"));
@@ -87,6 +76,7 @@ pub(in crate::cli::policy) fn visible(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lines_of;
     use super::*;
     use crate::policy::Note;
 
@@ -106,7 +96,7 @@ mod tests {
             edit: None,
         };
         let mut out = String::new();
-        View { file: "p.yaml", lines: &Lines::of(text), is_coloured: false }.show(&mut out, &finding);
+        View { file: "p.yaml", lines: &lines_of(text), is_coloured: false }.show(&mut out, &finding);
         let want = "warning[unknown-field]: unknown \u{fffd}[31mfield\n --> p.yaml:5:2\n  |\n5 |  verb: x\n  |  ^\n\
                     note: see this\n --> p.yaml:4:3\n  |\n4 | - level: None\n  |   ^\n  = help: remove it\n\n";
         assert_eq!(out, want);
