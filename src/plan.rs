@@ -15,8 +15,10 @@ use crate::revision::{self, KUBECONFIG_FILE, POLICY_FILE, Revision, RevisionId};
 /// Disk space that stays free beside what the log may take.
 const HEADROOM_BYTES: u64 = 256 * 1024 * 1024;
 
-/// How long manifests must have been left alone before a change of ours begins. A kubeadm upgrade writes the next one when the component of
-/// the last one is back, which takes it some 10 to 40 s.
+/// How long manifests must have been left alone, and kube-apiserver have run, before a change of ours begins. A kubeadm upgrade writes the
+/// next manifest when the component of the last one is back, which takes it some 10 to 40 s; and back it is when the API server shows
+/// another hash of its pod (kubernetes@v1.36.3 cmd/kubeadm/app/util/apiclient/wait.go, WaitForStaticPodHashChange): a manifest of ours
+/// put there before would have the old hash again.
 const SETTLE_SECONDS: u64 = 45;
 
 /// What a node shall have.
@@ -46,7 +48,8 @@ pub struct Observed {
     /// Bytes that are free where the log goes, and those that the log takes already.
     pub log_free_bytes: u64,
     pub log_used_bytes: u64,
-    /// Milliseconds since a manifest of the control plane was last changed, by anybody; `None` where the clock went back since.
+    /// Milliseconds since a manifest of the control plane was last changed, by anybody, or kube-apiserver was last started; `None` where the
+    /// clock went back since.
     pub changed_ms_ago: Option<u64>,
     /// Whether the path of the log is a directory, or lies below something that is not one.
     pub log_path_blocked: Option<String>,
@@ -375,7 +378,7 @@ impl fmt::Display for Idle {
             Idle::Paused => write!(f, "the rollout is paused"),
             Idle::Settling { changed_seconds_ago } => write!(
                 f,
-                "something else changed the manifests {changed_seconds_ago} s ago, and ours follows when they were left alone for {SETTLE_SECONDS} s"
+                "something else changed the manifests or started kube-apiserver {changed_seconds_ago} s ago; ours follows when nothing did for {SETTLE_SECONDS} s"
             ),
             Idle::Quarantined(failure) => {
                 write!(f, "{} failed here before: {}", name(failure.target.as_ref()), failure.cause.message)

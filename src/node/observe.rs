@@ -52,13 +52,14 @@ pub fn observe(host: &Host, wanted: Option<&Content>) -> Result<Observed, Refusa
     let confirmed = journal.confirmed.as_ref().map(|confirmed| &confirmed.revision);
     let log = wanted.and_then(|content| content.log_directory.as_deref());
     let log_path = wanted.and_then(|content| content.flags.get("audit-log-path")).map(String::as_str);
+    let pods = pods(host, &facts.pod)?;
     Ok(Observed {
         original: state.kept(plan::ORIGINAL)?,
         confirmed_files: confirmed.map(|revision| revision_files(host, revision)).transpose()?.unwrap_or_default(),
-        pods: pods(host, &facts.pod)?,
         log_free_bytes: log.map_or(Ok(0), |directory| host.free_bytes(directory))?,
         log_used_bytes: log.map_or(Ok(0), |directory| used_bytes(host, directory))?,
-        changed_ms_ago: changed_ms_ago(host),
+        changed_ms_ago: changed_ms_ago(host, &pods)?,
+        pods,
         log_path_blocked: log_path.and_then(|path| blocked(host, path)),
         now: process::clock(),
         manifest,
@@ -83,15 +84,18 @@ fn refuse_second_file(host: &Host, pod: &(String, String)) -> Result<(), Refusal
     Ok(())
 }
 
-/// By the change time of the files, which a rename sets too. Only what kubeadm writes: other static pods are no sign of it.
-fn changed_ms_ago(host: &Host) -> Option<u64> {
+/// By the change time of the manifests, which a rename sets too, and of the directories of kube-apiserver's logs, which get a file with
+/// each start of its container. Only what kubeadm writes: other static pods are no sign of it.
+fn changed_ms_ago(host: &Host, pods: &[String]) -> Result<Option<u64>, files::Error> {
     const COMPONENTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
-    let changed = COMPONENTS
-        .iter()
-        .filter_map(|component| host.at(&format!("{MANIFESTS_DIR}/{component}.yaml")).metadata().ok())
-        .map(|metadata| metadata.ctime() * 1000 + metadata.ctime_nsec() / 1_000_000)
-        .max();
-    changed.and_then(|changed| u64::try_from(process::clock().wall.as_millisecond() - changed).ok())
+    let mut paths = COMPONENTS.map(|component| format!("{MANIFESTS_DIR}/{component}.yaml")).to_vec();
+    for pod in pods {
+        let pod = format!("{POD_LOGS_DIR}/{pod}");
+        paths.extend(host.list(&pod)?.iter().map(|container| format!("{pod}/{container}")));
+    }
+    let times = paths.iter().filter_map(|path| host.at(path).metadata().ok());
+    let changed = times.map(|metadata| metadata.ctime() * 1000 + metadata.ctime_nsec() / 1_000_000).max();
+    Ok(changed.and_then(|changed| u64::try_from(process::clock().wall.as_millisecond() - changed).ok()))
 }
 
 fn revision_files(host: &Host, revision: &RevisionId) -> Result<BTreeMap<String, String>, files::Error> {

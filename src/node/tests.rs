@@ -266,6 +266,19 @@ fn what_something_else_has_just_written_is_left_alone_for_a_while() {
 }
 
 #[test]
+fn a_start_of_the_api_server_is_a_change_too() {
+    let node = Node::new();
+    let changed_ms_ago = || observe(&node.host, None).unwrap().changed_ms_ago.unwrap();
+    while changed_ms_ago() < 50 {}
+    let before = process::clock();
+    let logs = format!("{POD_LOGS_DIR}/kube-system_kube-apiserver-cp1_0123/kube-apiserver");
+    node.host.make_directory(&logs, 0o755).unwrap();
+    let changed = changed_ms_ago();
+    // The time of a file is that of the kernel's last tick.
+    assert!(changed <= process::clock().ms_since(&before) + 20, "{changed}");
+}
+
+#[test]
 fn what_is_of_no_use_any_more_goes_and_what_is_not_ours_stays() {
     let node = Node::new();
     let kubeconfig = |directory: &str| format!("tokenFile: /etc/kubernetes/audit/credentials/{directory}/token\n");
