@@ -171,9 +171,9 @@ impl Stage {
 #[serde(rename_all = "camelCase")]
 pub struct Rollback {
     pub way: Way,
-    /// When this way was taken up.
+    /// When this way was taken up, or the files were made good.
     pub begun: Clock,
-    /// Starts of the container when this way was taken up.
+    /// Starts of the container until then.
     pub starts: u32,
     /// The kubelet was ended: once is enough.
     pub kubelet_ended: bool,

@@ -43,6 +43,8 @@ pub struct Evidence {
     /// Whether the old process, and after it the kubelet's last trace of its pod, is gone; only looked at while the manifest
     /// is taken out.
     pub released: bool,
+    /// Whether the files that the new manifest mounts are good; only looked at on the way back by them.
+    pub is_repaired: bool,
     /// Milliseconds for which `/readyz` has answered well without a break.
     pub serving_ms: Option<u64>,
     /// Starts of the container in the newest pod that was not there before the change.
@@ -95,7 +97,7 @@ pub enum Step {
     },
     /// Put the old manifest back.
     PutBack,
-    /// Make the files good that the new manifest mounts.
+    /// Record that no start until now has read good files. Then make those good that the new manifest mounts.
     RepairFiles,
     /// Record that the kubelet is ended. Then end it.
     EndKubelet,
@@ -245,11 +247,13 @@ fn roll_back(change: &Change, evidence: &Evidence, now: &Clock) -> Step {
         return match evidence.in_place {
             // The kubelet has its API server again and follows manifests from here on.
             InPlace::After if evidence.serving_ms.is_some() => Step::RollBack { way: Way::Manifest, cause },
+            // Before the exits are counted: they tell nothing of a repair that a power cut came before.
+            InPlace::After if !evidence.is_repaired => Step::RepairFiles,
             // The repair was read at least once and did not help: a flag itself is wrong.
             InPlace::After if exited_since(rollback.starts, evidence) || waited_ms > FILES_TIMEOUT_MS => {
                 Step::RollBack { way: Way::Kubelet, cause }
             }
-            InPlace::After => Step::RepairFiles,
+            InPlace::After => Step::Wait,
             _ => Step::RollBack { way: Way::Kubelet, cause },
         };
     }

@@ -16,7 +16,7 @@ use super::files::{self, Host};
 use super::state::{self, LockedState, State};
 use super::{MANIFEST, POD_LOGS_DIR, observe, probe, process};
 use crate::api::Reason;
-use crate::journal::{Change, Clock, Journal, Rollback, Sha, Stage};
+use crate::journal::{Change, Clock, Journal, Rollback, Sha, Stage, Way};
 use crate::plan::{AFTER, BEFORE, CHANGE_DIR, GUARD_MANIFEST, ORIGINAL, REPAIR_DIR, RESERVE};
 use crate::revision;
 use crate::verdict::{self, Evidence, InPlace, Kubelet, Process, Runs, Step};
@@ -84,7 +84,7 @@ pub async fn watch(state: &LockedState, stop: &CancellationToken) -> Result<Opti
         };
         let pause = match advance(state, change, &mut memory).await {
             // The next step follows at once. Repairing is repeated for as long as it is the way.
-            Ok(Step::Wait | Step::RepairFiles) => INTERVAL,
+            Ok(Step::Wait) => INTERVAL,
             Ok(_) => Duration::ZERO,
             // A guard that gave up would leave the node as it is in the middle of the change.
             Err(error) => {
@@ -179,6 +179,7 @@ async fn gather(state: &State, change: &Change, memory: &mut Memory) -> Result<E
         released: memory
             .gone_since_ms
             .is_some_and(|gone| now_ms - gone >= u64::try_from(RELEASE.as_millis()).unwrap_or(u64::MAX)),
+        is_repaired: is_repaired(state, change)?,
         serving_ms: memory.serving_since_ms.map(|since| now_ms - since),
         starts,
         last_words,
@@ -254,9 +255,7 @@ fn carry_out(
     now: &Clock,
     memory: &Memory,
 ) -> Result<(), Error> {
-    if !matches!(step, Step::RepairFiles) {
-        tracing::info!(in_place = ?evidence.in_place, starts = evidence.starts, "{step}");
-    }
+    tracing::info!(in_place = ?evidence.in_place, starts = evidence.starts, "{step}");
     let change = journal.change.as_mut().expect("the guard only acts on a recorded change");
     match step {
         Step::Wait => {}
@@ -273,7 +272,16 @@ fn carry_out(
             tracing::warn!(reason = %cause.reason, last_words = cause.last_words, "it is taken back");
             state.record(journal)?;
         }
-        Step::RepairFiles => repair(state, change)?,
+        Step::RepairFiles => {
+            let files = broken_files(state, change)?;
+            let rollback = change.rollback.as_mut().expect("files are only made good on a way back");
+            (rollback.begun, rollback.starts) = (now.clone(), evidence.starts);
+            state.record(journal)?;
+            for (path, good) in files {
+                state.host.replace(&path, good.as_bytes(), 0o600)?;
+                tracing::warn!(path, "repaired");
+            }
+        }
         Step::EndKubelet => {
             change.rollback.as_mut().expect("the kubelet is only ended on a way back").kubelet_ended = true;
             state.record(journal)?;
@@ -302,19 +310,26 @@ fn put(state: &LockedState, name: &'static str) -> Result<(), Error> {
     Ok(state.host.remove(TAKEN_OUT)?)
 }
 
-/// Gives the files that the new manifest mounts a content that kube-apiserver is known to come up with.
-fn repair(state: &LockedState, change: &Change) -> Result<(), Error> {
-    let Some(target) = &change.target else { return Ok(()) };
+/// The files that the new manifest mounts and that are not good, with a content that kube-apiserver is known to come up with.
+fn broken_files(state: &State, change: &Change) -> Result<Vec<(String, String)>, Error> {
+    let Some(target) = &change.target else { return Ok(Vec::new()) };
     let directory = revision::directory(target);
+    let mut found = Vec::new();
     for name in state.host.list(&state::path(REPAIR_DIR))? {
-        if let Some(good) = state.kept(&format!("{REPAIR_DIR}/{name}"))? {
-            let path = format!("{directory}/{name}");
-            if state.host.replace(&path, good.as_bytes(), 0o600)? {
-                tracing::warn!(path, "repaired");
-            }
+        let path = format!("{directory}/{name}");
+        if let Some(good) = state.kept(&format!("{REPAIR_DIR}/{name}"))?
+            && state.host.read(&path)?.as_deref() != Some(good.as_bytes())
+        {
+            found.push((path, good));
         }
     }
-    Ok(())
+    Ok(found)
+}
+
+/// Whether the files are good, where they are the way back.
+fn is_repaired(state: &State, change: &Change) -> Result<bool, Error> {
+    let is_way = change.rollback.as_ref().is_some_and(|rollback| rollback.way == Way::Files);
+    Ok(is_way && broken_files(state, change)?.is_empty())
 }
 
 fn finish(

@@ -50,6 +50,7 @@ fn evidence(in_place: InPlace) -> Evidence {
         in_place,
         process: None,
         released: false,
+        is_repaired: false,
         serving_ms: None,
         starts: 0,
         last_words: None,
@@ -201,13 +202,15 @@ fn good_files_bring_the_server_back_and_only_then_the_manifest_follows() {
     assert_eq!(next(&files, &crashing(InPlace::After, 2), &clock("a", 151)), Step::RepairFiles);
     let expected = Step::RollBack { way: Way::Manifest, cause: crash() };
     assert_eq!(next(&files, &serving(InPlace::After, Runs::After, 100), &clock("a", 160)), expected);
-    let wrong_flag = crashing(InPlace::After, 4);
-    assert_eq!(next(&files, &wrong_flag, &clock("a", 170)), Step::RollBack { way: Way::Kubelet, cause: crash() });
+    let exited = |times| crashing(InPlace::After, times);
+    let repaired = |times| Evidence { is_repaired: true, ..exited(times) };
     assert_eq!(
-        next(&files, &crashing(InPlace::After, 3), &clock("a", 170)),
+        next(&files, &exited(9), &clock("b", 40)),
         Step::RepairFiles,
-        "that start may have read the bad files"
+        "none of those starts has read good files"
     );
+    assert_eq!(next(&files, &repaired(3), &clock("a", 170)), Step::Wait, "that start may have read the bad files");
+    assert_eq!(next(&files, &repaired(4), &clock("a", 170)), Step::RollBack { way: Way::Kubelet, cause: crash() });
 }
 
 #[test]

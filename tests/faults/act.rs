@@ -169,6 +169,8 @@ impl Act {
                 other.exec("kubeadm reset --force > /root/reset.log 2>&1 || { tail -20 /root/reset.log >&2; exit 1; }");
                 other.power("power-off");
                 other.forget();
+                // Or kubeadm refuses a node that seems to be Ready.
+                cluster.kubectl_until(&["delete", "node", LAST_NODE]);
                 cluster.testbed(&["up", "--nodes", "3"]);
                 let image = concat!(env!("CARGO_MANIFEST_DIR"), "/target/image.tar");
                 cluster.testbed(&["load-image", image]);

@@ -183,14 +183,7 @@ pub const ROWS: &[Row] = {
         row("controller killed, and two of them afterwards", Good, Replaced, TwoControllers, New).on(3),
         row("etcd frozen for 25 s", Good, OldGone, Freeze(Etcd, s(25)), New).on(3),
         row("the Setup changes again", BadPolicy, Replaced, ApplyAgain(1), New).on(3),
-        row(
-            "kubeadm init phase control-plane",
-            Good,
-            Replaced,
-            Kubeadm("init phase control-plane apiserver --config /root/kubeadm.yaml"),
-            New,
-        )
-        .on(3),
+        row("kubeadm upgrade node", Good, Replaced, Kubeadm("upgrade node --ignore-preflight-errors=all"), New).on(3),
         row("another node is without power for 60 s", Good, Staged, OtherOff(s(60)), New).on(3),
         row("another node is reset, and a new machine joins under its name", Rest, Applied, ReplaceOther, New).on(3),
         row("another node is reset, and a new machine joins under its name", Good, Replaced, ReplaceOther, New).on(3),

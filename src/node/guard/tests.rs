@@ -65,6 +65,7 @@ struct World {
     memory: Memory,
     /// The guard's container is not running before this moment.
     guard_not_before_ms: u64,
+    seed: u64,
     random: Random,
     /// What lies on the disk, as it was after the guard's last step: nobody else writes.
     change: Change,
@@ -219,6 +220,7 @@ impl Template {
             starts: 0,
             memory: Memory::default(),
             guard_not_before_ms: 0,
+            seed,
             random: Random::new(seed),
             change,
             in_place: InPlace::Before,
@@ -357,6 +359,7 @@ impl World {
                 started_since_boot_ms: server.started_ms,
             }),
             released: memory.gone_since_ms.is_some_and(|gone| self.now_ms - gone >= 1_500),
+            is_repaired: is_repaired(&self.state, &self.change).unwrap(),
             serving_ms: memory.serving_since_ms.map(|since| self.now_ms - since),
             starts: self.starts,
             last_words: (self.starts > 0).then(|| "boom".to_string()),
@@ -372,8 +375,7 @@ impl World {
         let evidence = self.gather();
         let now = self.clock();
         let step = verdict::next(&self.change, &evidence, &now);
-        // Repairing is repeated; now and then is enough here.
-        if step == Step::Wait || step == Step::RepairFiles && !self.now_ms.is_multiple_of(5_000) {
+        if step == Step::Wait {
             return Ok(false);
         }
         let locked = self.state.lock()?;
@@ -481,7 +483,8 @@ impl std::fmt::Debug for World {
         let cause = change.cause.as_ref().map(|Cause { reason, .. }| reason);
         write!(
             f,
-            "{:?} at {} ms of boot {}, stage {:?}, cause {cause:?}, way {:?}, {:?}, server {:?}, fault at {:?}, in {}",
+            "seed {}, {:?} at {} ms of boot {}, stage {:?}, cause {cause:?}, way {:?}, {:?}, server {:?}, fault at {:?}, in {}",
+            self.seed,
             self.scenario,
             self.now_ms,
             self.boot,
