@@ -58,7 +58,7 @@ def signing():
 
 def traces():
     kubectl("-n", "kube-system", "annotate", "configmap", "coredns", "detections=1")
-    kubectl("-n", NAMESPACE, "delete", "events", "--all")
+    kubectl("delete", "--raw", f"/api/v1/namespaces/{NAMESPACE}/events")
     kubectl("get", "--raw", "/api/v1/nodes/cp1/proxy/healthz", may_fail=True)
 
 
