@@ -175,8 +175,17 @@ pub struct Rollback {
     pub begun: Clock,
     /// Starts of the container until then.
     pub starts: u32,
-    /// The kubelet was ended: once is enough.
-    pub kubelet_ended: bool,
+    /// The kubelet that was ended: another one is not.
+    #[serde(default)]
+    pub ended_kubelet: Option<EndedKubelet>,
+}
+
+/// A kubelet, by its start in the boot of `at`. Written ahead: it may run on, and then has to be ended still.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndedKubelet {
+    pub started_since_boot_ms: u64,
+    pub at: Clock,
 }
 
 /// The ways back, from the gentlest to the last.

@@ -11,7 +11,7 @@
 use std::fmt;
 
 use crate::api::{Method, Reason, RestartKubelet};
-use crate::journal::{Cause, Change, Clock, Stage, Way};
+use crate::journal::{Cause, Change, Clock, Rollback, Stage, Way};
 
 /// Exits of the new container after which it is not waited for any longer. The first may have an innocent cause (a port that
 /// is not free yet); the kubelet's back-off makes each further one dearer.
@@ -19,6 +19,8 @@ const EXITS_OF_A_CRASH_LOOP: u32 = 2;
 /// How long a kubelet may take to start the old manifest again before it counts as stuck: its slowest window for a pod that
 /// waits for its predecessor is 45 s, plus the 30 s grace of the predecessor (facts measured on 1.36.3).
 pub(crate) const STUCK_AFTER_MS: u64 = 120_000;
+/// How long a kubelet may take to end, once it was told.
+const KUBELET_ENDS_WITHIN_MS: u64 = 10_000;
 /// How long the repaired files are waited for: the container's back-off may have reached 160 s.
 const FILES_TIMEOUT_MS: u64 = 240_000;
 /// How long an API server that does not serve is waited for before a change begins.
@@ -269,7 +271,8 @@ fn roll_back(change: &Change, evidence: &Evidence, now: &Clock) -> Step {
     if runs_old && evidence.serving_ms.is_some() {
         return Step::Finish { stage: Stage::RolledBack, cause: Some(cause) };
     }
-    let may_end_kubelet = change.rollout.restart_kubelet == RestartKubelet::WhenStuck && !rollback.kubelet_ended;
+    let may_end_kubelet =
+        change.rollout.restart_kubelet == RestartKubelet::WhenStuck && is_to_be_ended(rollback, evidence, now);
     match rollback.way {
         Way::Kubelet if may_end_kubelet => Step::EndKubelet,
         Way::Manifest if !runs_old && waited_ms > STUCK_AFTER_MS && may_end_kubelet => {
@@ -277,6 +280,17 @@ fn roll_back(change: &Change, evidence: &Evidence, now: &Clock) -> Step {
         }
         _ => Step::Wait,
     }
+}
+
+/// One kubelet is ended, and that one until it is gone.
+fn is_to_be_ended(rollback: &Rollback, evidence: &Evidence, now: &Clock) -> bool {
+    evidence.kubelet.is_some_and(|kubelet| {
+        rollback.ended_kubelet.as_ref().is_none_or(|ended| {
+            ended.at.boot_id == now.boot_id
+                && ended.started_since_boot_ms == kubelet.started_since_boot_ms
+                && now.ms_since(&ended.at) > KUBELET_ENDS_WITHIN_MS
+        })
+    })
 }
 
 /// One start may have read the files before they were good; the next one has read them repaired.

@@ -16,7 +16,7 @@ use super::files::{self, Host};
 use super::state::{self, LockedState, State};
 use super::{MANIFEST, POD_LOGS_DIR, observe, probe, process};
 use crate::api::Reason;
-use crate::journal::{Change, Clock, Journal, Rollback, Sha, Stage, Way};
+use crate::journal::{Change, Clock, EndedKubelet, Journal, Rollback, Sha, Stage, Way};
 use crate::plan::{AFTER, BEFORE, CHANGE_DIR, GUARD_MANIFEST, ORIGINAL, REPAIR_DIR, RESERVE};
 use crate::revision;
 use crate::verdict::{self, Evidence, InPlace, Kubelet, Process, Runs, Step};
@@ -83,7 +83,7 @@ pub async fn watch(state: &LockedState, stop: &CancellationToken) -> Result<Opti
             return Ok(journal.change);
         };
         let pause = match advance(state, change, &mut memory).await {
-            // The next step follows at once. Repairing is repeated for as long as it is the way.
+            // The next step follows at once.
             Ok(Step::Wait) => INTERVAL,
             Ok(_) => Duration::ZERO,
             // A guard that gave up would leave the node as it is in the middle of the change.
@@ -265,8 +265,8 @@ fn carry_out(
         Step::PutIn => put(state, AFTER)?,
         Step::PutBack => put(state, BEFORE)?,
         Step::RollBack { way, cause } => {
-            let kubelet_ended = change.rollback.as_ref().is_some_and(|rollback| rollback.kubelet_ended);
-            change.rollback = Some(Rollback { way: *way, begun: now.clone(), starts: evidence.starts, kubelet_ended });
+            let ended_kubelet = change.rollback.take().and_then(|rollback| rollback.ended_kubelet);
+            change.rollback = Some(Rollback { way: *way, begun: now.clone(), starts: evidence.starts, ended_kubelet });
             change.cause = Some(cause.clone());
             change.stage = Stage::RollingBack;
             tracing::warn!(reason = %cause.reason, last_words = cause.last_words, "it is taken back");
@@ -283,7 +283,10 @@ fn carry_out(
             }
         }
         Step::EndKubelet => {
-            change.rollback.as_mut().expect("the kubelet is only ended on a way back").kubelet_ended = true;
+            let rollback = change.rollback.as_mut().expect("the kubelet is only ended on a way back");
+            rollback.ended_kubelet = evidence
+                .kubelet
+                .map(|Kubelet { started_since_boot_ms, .. }| EndedKubelet { started_since_boot_ms, at: now.clone() });
             state.record(journal)?;
             if let Some(kubelet) = &memory.kubelet {
                 tracing::warn!(pid = kubelet.pid, "ending the kubelet once: it ignores the repaired manifest");

@@ -1,6 +1,6 @@
 use super::*;
 use crate::api::Rollout;
-use crate::journal::{Endpoint, Rollback, Sha};
+use crate::journal::{EndedKubelet, Endpoint, Rollback, Sha};
 use crate::revision::RevisionId;
 
 fn clock(boot: &str, seconds: u64) -> Clock {
@@ -33,7 +33,7 @@ fn change(stage: Stage) -> Change {
 }
 
 fn rolling_back(way: Way) -> Change {
-    let rollback = Rollback { way, begun: clock("a", 150), starts: 2, kubelet_ended: false };
+    let rollback = Rollback { way, begun: clock("a", 150), starts: 2, ended_kubelet: None };
     Change { rollback: Some(rollback), cause: Some(crash()), ..change(Stage::RollingBack) }
 }
 
@@ -237,8 +237,14 @@ fn the_kubelet_is_ended_once_and_only_where_it_may_be() {
         "the good manifest lies there before the kubelet starts anew"
     );
     assert_eq!(next(&kubelet, &stuck, &late), Step::EndKubelet);
-    kubelet.rollback.as_mut().unwrap().kubelet_ended = true;
-    assert_eq!(next(&kubelet, &stuck, &late), Step::Wait);
+    let ended = EndedKubelet { started_since_boot_ms: 10_000, at: late.clone() };
+    kubelet.rollback.as_mut().unwrap().ended_kubelet = Some(ended);
+    assert_eq!(next(&kubelet, &stuck, &late), Step::Wait, "it takes a moment to end");
+    assert_eq!(next(&kubelet, &stuck, &clock("a", 311)), Step::EndKubelet, "it runs on: it was not told");
+    assert_eq!(next(&kubelet, &fresh_kubelet(stuck.clone(), 304_000), &clock("a", 999)), Step::Wait, "another one");
+    assert_eq!(next(&kubelet, &stuck, &clock("b", 311)), Step::Wait, "another one, of another boot");
+    let none = Evidence { kubelet: None, ..stuck.clone() };
+    assert_eq!(next(&rolling_back(Way::Kubelet), &none, &late), Step::Wait, "there is none to end");
     let mut never = rolling_back(Way::Kubelet);
     never.rollout.restart_kubelet = RestartKubelet::Never;
     assert_eq!(next(&never, &stuck, &late), Step::Wait);

@@ -43,7 +43,7 @@ fn a_change_under_way_tells_what_it_waits_for() {
     let cause = json!({"reason": "CrashLoop", "message": "kube-apiserver exited 2 times", "lastWords": null});
     let back = |way: &str, restart: &str| {
         json!({"cause": cause, "rollout": {"restartKubelet": restart},
-            "rollback": {"way": way, "begun": clock(100), "starts": 2, "kubeletEnded": false}})
+            "rollback": {"way": way, "begun": clock(100), "starts": 2, "endedKubelet": null}})
     };
     let stuck = "the kubelet does not take it up; restart the kubelet (rollout.restartKubelet is Never)";
     for (stage, changed, second, phase, reason, part) in [
