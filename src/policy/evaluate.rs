@@ -1,20 +1,20 @@
 //! Which rule decides about a request, and what it decides: exactly as kube-apiserver does it.
 //!
-//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/policy/checker.go. The rules are compiled once: for every string that some rule
-//! names there is the set of rules that it satisfies, and a decision is the first rule in the intersection of these sets. Of the
-//! resources only a superset is kept that way; [`rule::matches_resource`] looks closely at the few rules that are left. A decision
+//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/policy/checker.go. The rules are compiled once, to [cases](case): for every string
+//! that some case names there is the set of cases that it satisfies, and a decision is the first case in the intersection of these
+//! sets. What tells most is looked up first, and the rest only where a case depends on it that may be the first. A decision
 //! allocates nothing.
 
-mod rule;
+mod case;
 mod table;
 
 use std::collections::BTreeSet;
 
-use rule::{ResourceTables, Rule};
-use table::{Bits, Table};
+use case::{Case, ResourceRows, Resources, cases};
+use table::Table;
 
 use super::{Attributes, Policy, Text};
-use crate::api::{Level, PolicyRule, Stage};
+use crate::api::{Level, Stage};
 
 /// What is recorded of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,15 +34,42 @@ pub struct Evaluator {
     groups: Table,
     verbs: Table,
     namespaces: Table,
-    resources: ResourceTables,
-    /// Rules that may match a request for a resource, and for something else.
-    for_resources: Bits,
-    for_others: Bits,
-    /// Rules about whose resources the sets tell all.
-    exact: Bits,
-    rules: Vec<Rule>,
-    /// The policy's own, for requests that no rule matches.
-    unmatched: Outcome,
+    api_groups: Table,
+    resources: Resources,
+    names: Table,
+    words: Vec<Word>,
+    /// Of each case, the paths that it is for; none for all.
+    paths: Vec<Vec<PathPattern>>,
+    /// Of each case, its rule's, and the policy's own for requests that no rule matches.
+    outcomes: Vec<Outcome>,
+    rules: Vec<usize>,
+}
+
+/// A request for a resource, as far as it is always looked up.
+struct Rows {
+    verb: usize,
+    api_group: usize,
+    resource: ResourceRows,
+}
+
+/// Sets of up to 64 cases, a bit each.
+#[derive(Clone, Copy, Debug, Default)]
+struct Word {
+    /// Those that may match a request for a resource, and for something else.
+    for_resources: u64,
+    for_others: u64,
+    /// Those for which it matters what it is.
+    user: u64,
+    group: u64,
+    namespace: u64,
+    name: u64,
+    path: u64,
+}
+
+#[derive(Debug)]
+enum PathPattern {
+    Whole(String),
+    Prefix(String),
 }
 
 #[derive(Debug)]
@@ -50,72 +77,95 @@ struct Outcome {
     level: Level,
     omit_stages: Vec<Stage>,
     omit_managed_fields: bool,
+    rule: Option<usize>,
 }
 
 impl Evaluator {
     pub fn new(policy: &Policy) -> Self {
         let Policy { rules, omit_stages, omit_managed_fields } = policy;
-        let table = |values: fn(&PolicyRule) -> &[String]| {
-            Table::new(rules.len(), rules.iter().map(|rule| (values(rule).is_empty(), values(rule).iter())))
+        let cases = cases(rules);
+        let table = |values: for<'c> fn(&'c Case) -> &'c [String]| {
+            Table::new(cases.iter().map(|case| (values(case).is_empty(), values(case).iter().map(String::as_str))))
         };
-        let is_for_resources = |rule: &PolicyRule| !rule.namespaces.is_empty() || !rule.resources.is_empty();
+        let outcomes = rules.iter().enumerate().map(|(index, rule)| Outcome {
+            level: rule.level,
+            omit_stages: sorted(omit_stages.iter().chain(&rule.omit_stages)),
+            omit_managed_fields: rule.omit_managed_fields.unwrap_or(*omit_managed_fields),
+            rule: Some(index),
+        });
+        let unmatched = Outcome {
+            level: Level::None,
+            omit_stages: sorted(omit_stages.iter()),
+            omit_managed_fields: *omit_managed_fields,
+            rule: None,
+        };
         Self {
-            users: table(|rule| &rule.users),
-            groups: table(|rule| &rule.user_groups),
-            verbs: table(|rule| &rule.verbs),
-            namespaces: table(|rule| &rule.namespaces),
-            for_resources: Bits::of(
-                rules.iter().map(|rule| is_for_resources(rule) || rule.non_resource_urls.is_empty()),
-            ),
-            for_others: Bits::of(rules.iter().map(|rule| !is_for_resources(rule))),
-            exact: Bits::of(rules.iter().map(rule::is_exact)),
-            resources: ResourceTables::new(rules),
-            rules: rules.iter().map(|rule| Rule::new(rule, policy)).collect(),
-            unmatched: Outcome {
-                level: Level::None,
-                omit_stages: sorted(omit_stages.iter()),
-                omit_managed_fields: *omit_managed_fields,
-            },
+            users: table(|case| &case.rule.users),
+            groups: table(|case| &case.rule.user_groups),
+            verbs: table(|case| &case.rule.verbs),
+            namespaces: table(|case| &case.rule.namespaces),
+            api_groups: Table::new(cases.iter().map(|case| (case.is_for_any_group(), case.groups.iter().copied()))),
+            resources: Resources::new(&cases),
+            names: table(|case| case.names()),
+            words: cases.chunks(64).map(Word::of).collect(),
+            paths: cases
+                .iter()
+                .map(|case| case.rule.non_resource_urls.iter().map(|url| PathPattern::new(url)).collect())
+                .collect(),
+            rules: cases.iter().map(|case| case.index).collect(),
+            outcomes: outcomes.chain([unmatched]).collect(),
         }
-        .with_resource_ids(rules)
-    }
-
-    fn with_resource_ids(mut self, rules: &[PolicyRule]) -> Self {
-        for (compiled, rule) in self.rules.iter_mut().zip(rules) {
-            compiled.set_entries(&self.resources, rule);
-        }
-        self
     }
 
     /// The decision about one request.
     pub fn decide(&self, request: &Attributes) -> Decision<'_> {
-        let found = if request.is_resource_request { self.resource_rule(request) } else { self.other_rule(request) };
-        let outcome = found.map_or(&self.unmatched, |index| &self.rules[index].outcome);
-        Decision {
-            level: outcome.level,
-            omit_stages: &outcome.omit_stages,
-            omit_managed_fields: outcome.omit_managed_fields,
-            rule: found,
-        }
+        let case = if request.is_resource_request { self.resource_case(request) } else { self.other_case(request) };
+        let Outcome { level, omit_stages, omit_managed_fields, rule } =
+            &self.outcomes[case.map_or(self.outcomes.len() - 1, |case| self.rules[case])];
+        Decision { level: *level, omit_stages, omit_managed_fields: *omit_managed_fields, rule: *rule }
     }
 
-    fn resource_rule(&self, request: &Attributes) -> Option<usize> {
-        let verb = self.verbs.row(&request.verb);
-        let user = self.user_row(request);
-        let namespace = self.namespaces.row(&request.namespace);
-        let resource = self.resources.rows(request);
-        for word in 0..self.for_resources.words() {
-            let mut left = self.for_resources.word(word)
-                & self.verbs.word(verb, word)
-                & self.users.word(user, word)
-                & self.namespaces.word(namespace, word)
-                & self.resources.word(&resource, word);
-            left = self.asked_by(request, left, word);
+    fn resource_case(&self, request: &Attributes) -> Option<usize> {
+        let rows = Rows {
+            verb: self.verbs.row(&*request.verb),
+            api_group: self.api_groups.row(&*request.api_group),
+            resource: self.resources.rows(request),
+        };
+        (0..self.words.len()).find_map(|index| self.resource_case_of(request, &rows, index))
+    }
+
+    /// Apart from the loop over the words, of which there is mostly one: nothing is made ready for the next one.
+    #[inline(never)]
+    fn resource_case_of(&self, request: &Attributes, rows: &Rows, index: usize) -> Option<usize> {
+        let word = &self.words[index];
+        let left = word.for_resources
+            & self.verbs.word(rows.verb, index)
+            & self.api_groups.word(rows.api_group, index)
+            & self.resources.word(rows.resource, index);
+        let mut left = up_to_first(left, left & !(word.user | word.group | word.namespace | word.name));
+        if left & word.namespace != 0 {
+            left &= self.namespaces.word(self.namespaces.row(&*request.namespace), index);
+        }
+        if left & word.name != 0 {
+            left &= self.names.word(self.names.row(&*request.name), index);
+        }
+        if left & (word.user | word.group) != 0 {
+            left &= self.asked_by(request, left, index);
+        }
+        (left != 0).then(|| index * 64 + left.trailing_zeros() as usize)
+    }
+
+    fn other_case(&self, request: &Attributes) -> Option<usize> {
+        let verb = self.verbs.row(&*request.verb);
+        for (index, word) in self.words.iter().enumerate() {
+            let left = word.for_others & self.verbs.word(verb, index);
+            let left = up_to_first(left, left & !(word.user | word.group | word.path));
+            let mut left = left & self.asked_by(request, left, index);
             while left != 0 {
-                let index = word * 64 + left.trailing_zeros() as usize;
-                let is_exact = self.exact.word(word) & left & left.wrapping_neg() != 0;
-                if is_exact || self.rules[index].matches_resource(&self.resources, &resource, request) {
-                    return Some(index);
+                let case = index * 64 + left.trailing_zeros() as usize;
+                let paths = &self.paths[case];
+                if paths.is_empty() || paths.iter().any(|pattern| pattern.matches(&request.path)) {
+                    return Some(case);
                 }
                 left &= left - 1;
             }
@@ -123,37 +173,60 @@ impl Evaluator {
         None
     }
 
-    fn other_rule(&self, request: &Attributes) -> Option<usize> {
-        let verb = self.verbs.row(&request.verb);
-        let user = self.user_row(request);
-        for word in 0..self.for_others.words() {
-            let mut left = self.for_others.word(word) & self.verbs.word(verb, word) & self.users.word(user, word);
-            left = self.asked_by(request, left, word);
-            while left != 0 {
-                let index = word * 64 + left.trailing_zeros() as usize;
-                if self.rules[index].matches_path(&request.path) {
-                    return Some(index);
-                }
-                left &= left - 1;
-            }
+    /// Those of the cases that are for whoever asks. Without a user these are those that ask for none.
+    fn asked_by(&self, request: &Attributes, left: u64, index: usize) -> u64 {
+        let Word { user: users, group: groups, .. } = self.words[index];
+        let Some(user) = &request.user else { return !(users | groups) };
+        let mut named = !0;
+        if left & users != 0 {
+            named = self.users.word(self.users.row(&*user.name), index);
         }
-        None
+        if left & named & groups != 0 {
+            let of_group = |cases, group: &Text| cases | self.groups.word(self.groups.row(&**group), index);
+            named &= user.groups.iter().fold(!groups, of_group);
+        }
+        named
+    }
+}
+
+impl Word {
+    fn of(cases: &[Case]) -> Self {
+        let bits = |is_in: fn(&Case) -> bool| {
+            cases.iter().enumerate().fold(0, |bits, (index, case)| bits | u64::from(is_in(case)) << index)
+        };
+        Self {
+            for_resources: bits(|case| case.is_for_resources() || case.rule.non_resource_urls.is_empty()),
+            for_others: bits(|case| !case.is_for_resources()),
+            user: bits(|case| !case.rule.users.is_empty()),
+            group: bits(|case| !case.rule.user_groups.is_empty()),
+            namespace: bits(|case| !case.rule.namespaces.is_empty()),
+            name: bits(|case| !case.names().is_empty()),
+            path: bits(|case| !case.rule.non_resource_urls.is_empty()),
+        }
+    }
+}
+
+/// Without the cases behind the first one that is certain: they do not matter.
+#[inline]
+fn up_to_first(left: u64, certain: u64) -> u64 {
+    left & (certain ^ certain.wrapping_sub(1))
+}
+
+impl PathPattern {
+    /// All trailing stars go, so that `*` is a prefix of everything.
+    fn new(url: &str) -> Self {
+        if url.ends_with('*') {
+            Self::Prefix(url.trim_end_matches('*').to_string())
+        } else {
+            Self::Whole(url.to_string())
+        }
     }
 
-    /// Without a user there is no rule but those that ask for none.
-    fn user_row(&self, request: &Attributes) -> usize {
-        request.user.as_ref().map_or(Table::UNNAMED, |user| self.users.row(&user.name))
-    }
-
-    /// Those of the rules that are for the groups of whoever asks. These are looked up only where a rule depends on them.
-    fn asked_by(&self, request: &Attributes, left: u64, word: usize) -> u64 {
-        let unnamed = self.groups.word(Table::UNNAMED, word);
-        if left & !unnamed == 0 {
-            return left;
+    fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Whole(whole) => whole == path,
+            Self::Prefix(prefix) => path.starts_with(prefix.as_str()),
         }
-        let groups = request.user.as_ref().map_or(&[][..], |user| &user.groups);
-        let in_group = |rules, group: &Text| rules | self.groups.word(self.groups.row(group), word);
-        left & groups.iter().fold(unnamed, in_group)
     }
 }
 

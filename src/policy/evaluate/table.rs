@@ -1,216 +1,194 @@
-//! Strings to sets of rules.
+//! Strings to sets of cases.
 
-/// A set of rules, a bit each.
-#[derive(Clone, Debug)]
-pub(super) struct Bits(Vec<u64>);
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hint::select_unpredictable;
 
-impl Bits {
-    pub fn of(rules: impl ExactSizeIterator<Item = bool>) -> Self {
-        let mut words = vec![0; rules.len().div_ceil(64)];
-        for (index, _) in rules.enumerate().filter(|(_, is_in)| *is_in) {
-            words[index / 64] |= 1 << (index % 64);
-        }
-        Self(words)
-    }
-
-    pub fn words(&self) -> usize {
-        self.0.len()
-    }
-
-    pub fn word(&self, word: usize) -> u64 {
-        self.0[word]
-    }
-}
-
-/// For each string that some rule names, the rules that it satisfies. An open hash table, an eighth full at most, so that hardly
-/// any search takes a second step.
+/// For each string that some case names, the cases that it satisfies.
+///
+/// A string is found by its length and one of its bytes, which hardly ever leave more than one of those that are named; whether it
+/// is that one is compared last. Most strings of a request are of a length that none has.
 #[derive(Debug)]
 pub(super) struct Table {
+    /// The last one is for all longer strings.
+    lengths: Box<[Length; LENGTHS]>,
+    /// For each length, one for each byte; the very first one is for all lengths that no string has.
     slots: Vec<Slot>,
-    keys: Vec<u8>,
-    /// A row of words for each string; the first row is for all strings that no rule names.
+    /// A row of words for each string; the first row is for all strings that no case names.
     rows: Vec<u64>,
-    words: usize,
-    count: usize,
-    /// Lengths of the strings, a bit each; the last one for all longer ones. Most strings of a request are of none.
-    lengths: u64,
 }
 
+/// How the strings of a length are told apart.
 #[derive(Clone, Copy, Debug, Default)]
+struct Length {
+    slots: u32,
+    /// Place of the byte, counted from the end, and the bits of it that count.
+    place: u8,
+    mask: u8,
+}
+
+/// The strings that have the same byte.
+#[derive(Debug, Default)]
 struct Slot {
-    digest: Digest,
-    /// Of the head, in the keys.
-    start: usize,
-    /// [`Table::UNNAMED`] = free.
+    one: Named,
+    /// In their order.
+    others: Vec<Named>,
+}
+
+#[derive(Debug, Default)]
+struct Named {
+    key: Box<[u8]>,
     row: usize,
 }
 
-/// A string, by its length, its last 16 bytes, and a hash of what is before them, the head.
-#[derive(Clone, Copy, Debug, Default)]
-struct Digest {
-    length: usize,
-    tail: [u64; 2],
-    head: u64,
+const LENGTHS: usize = 64;
+
+/// What is looked up: a string, or two with a slash between them.
+pub(super) trait Key: Copy {
+    fn length(self) -> usize;
+    /// The one at this place from the end; anything where there is nothing.
+    fn byte(self, place: u8) -> u8;
+    fn is(self, key: &[u8]) -> bool;
+    fn compare(self, key: &[u8]) -> Ordering;
 }
 
-const TAIL: usize = 16;
+impl Key for &str {
+    #[inline]
+    fn length(self) -> usize {
+        self.len()
+    }
+
+    #[inline]
+    fn byte(self, place: u8) -> u8 {
+        // Nobody foresees which string is empty.
+        let text = select_unpredictable(self.is_empty(), &[0][..], self.as_bytes());
+        text[text.len() - 1 - usize::from(place)]
+    }
+
+    #[inline]
+    fn is(self, key: &[u8]) -> bool {
+        self.as_bytes() == key
+    }
+
+    fn compare(self, key: &[u8]) -> Ordering {
+        self.as_bytes().cmp(key)
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Joined<'a>(pub &'a str, pub &'a str);
+
+impl Key for Joined<'_> {
+    #[inline]
+    fn length(self) -> usize {
+        self.0.len() + 1 + self.1.len()
+    }
+
+    #[inline]
+    fn byte(self, place: u8) -> u8 {
+        let [head, tail] = [self.0.as_bytes(), self.1.as_bytes()];
+        match usize::from(place).checked_sub(tail.len()) {
+            None => tail[tail.len() - 1 - usize::from(place)],
+            Some(0) => b'/',
+            Some(place) => head[head.len() - place],
+        }
+    }
+
+    #[inline]
+    fn is(self, key: &[u8]) -> bool {
+        let rest = key.strip_prefix(self.0.as_bytes()).and_then(|rest| rest.strip_prefix(b"/"));
+        rest == Some(self.1.as_bytes())
+    }
+
+    fn compare(self, key: &[u8]) -> Ordering {
+        self.0.bytes().chain([b'/']).chain(self.1.bytes()).cmp(key.iter().copied())
+    }
+}
 
 impl Table {
-    /// The row of a string that no rule names.
-    pub const UNNAMED: usize = 0;
+    /// The row of a string that no case names.
+    const UNNAMED: usize = 0;
 
-    /// From rules in their order: whether every string will do, and else which.
-    pub fn new<S: AsRef<str>>(count: usize, rules: impl Iterator<Item = (bool, impl Iterator<Item = S>)>) -> Self {
-        let words = count.div_ceil(64);
-        let mut table = Self {
-            slots: vec![Slot::default(); 8],
-            keys: Vec::new(),
-            rows: vec![0; words],
-            words,
-            count: 0,
-            lengths: 0,
-        };
-        let mut always = vec![0; words];
-        let mut named = Vec::new();
-        for (index, (is_any, strings)) in rules.enumerate() {
+    /// From cases in their order: whether every string will do, and else which.
+    pub fn new<'a, S: Iterator<Item = &'a str>>(cases: impl ExactSizeIterator<Item = (bool, S)>) -> Self {
+        let words = cases.len().div_ceil(64);
+        let mut rows = vec![0; words];
+        let mut by_length: BTreeMap<usize, BTreeMap<&str, Vec<usize>>> = BTreeMap::new();
+        for (index, (is_any, strings)) in cases.enumerate() {
             if is_any {
-                always[index / 64] |= 1 << (index % 64);
+                rows[index / 64] |= 1 << (index % 64);
             }
-            named.extend(strings.map(|string| (index, string)));
+            for string in strings {
+                let named = by_length.entry(string.len().min(LENGTHS - 1)).or_default();
+                named.entry(string).or_default().push(index);
+            }
         }
-        for (index, string) in named {
-            let row = table.insert(string.as_ref().as_bytes());
-            table.rows[row * words + index / 64] |= 1 << (index % 64);
-        }
-        for row in table.rows.chunks_mut(words.max(1)) {
-            for (word, always) in row.iter_mut().zip(&always) {
-                *word |= always;
+        let mut table = Self { lengths: Box::new([Length::default(); LENGTHS]), slots: vec![Slot::default()], rows };
+        for (length, named) in by_length {
+            let (place, mask) = place(&named.keys().copied().collect::<Vec<_>>(), length);
+            let slots = table.slots.len();
+            table.lengths[length] = Length { slots: slots.try_into().expect("a byte has 256 values"), place, mask };
+            table.slots.resize_with(slots + usize::from(mask) + 1, Slot::default);
+            for (key, cases) in named {
+                let row = table.rows.len();
+                table.rows.extend_from_within(..words);
+                for index in cases {
+                    table.rows[row + index / 64] |= 1 << (index % 64);
+                }
+                let Slot { one, others } = &mut table.slots[slots + usize::from(key.byte(place) & mask)];
+                let named = Named { key: key.as_bytes().into(), row };
+                if one.row == Self::UNNAMED { *one = named } else { others.push(named) }
             }
         }
         table
     }
 
-    fn insert(&mut self, key: &[u8]) -> usize {
-        if let row @ 1.. = self.find(key) {
-            return row;
-        }
-        if (self.count + 1) * 8 > self.slots.len() {
-            let grown = vec![Slot::default(); self.slots.len() * 2];
-            for slot in std::mem::replace(&mut self.slots, grown).into_iter().filter(|slot| slot.row != Self::UNNAMED) {
-                self.place(slot);
-            }
-        }
-        self.count += 1;
-        self.lengths |= length_bit(key.len());
-        let row = self.count;
-        self.place(Slot { digest: Digest::of(key), start: self.keys.len(), row });
-        self.keys.extend_from_slice(head(key));
-        self.rows.extend(std::iter::repeat_n(0, self.words));
-        row
-    }
-
-    fn place(&mut self, slot: Slot) {
-        let mask = self.slots.len() - 1;
-        let mut at = slot.digest.hash() as usize & mask;
-        while self.slots[at].row != Self::UNNAMED {
-            at = (at + 1) & mask;
-        }
-        self.slots[at] = slot;
-    }
-
-    #[inline]
-    pub fn row_of_bytes(&self, key: &[u8]) -> usize {
-        if self.has_length(key.len()) { self.find(key) } else { Self::UNNAMED }
-    }
-
     /// The row of a string, by which it is known from here on.
-    #[inline]
-    pub fn row(&self, key: &str) -> usize {
-        self.row_of_bytes(key.as_bytes())
-    }
-
-    /// Whether a string of this length may be named.
-    #[inline]
-    pub fn has_length(&self, length: usize) -> bool {
-        self.lengths & length_bit(length) != 0
-    }
-
-    #[inline]
-    fn find(&self, key: &[u8]) -> usize {
-        let mask = self.slots.len() - 1;
-        let digest = Digest::of(key);
-        let mut at = digest.hash() as usize & mask;
-        loop {
-            let slot = &self.slots[at];
-            let is_free = slot.row == Self::UNNAMED;
-            // One branch for both: whether a string is named cannot be foreseen.
-            if is_free | slot.digest.is(digest)
-                && (key.len() <= TAIL || is_free || self.keys[slot.start..].starts_with(head(key)))
-            {
-                return slot.row;
-            }
-            at = (at + 1) & mask;
+    #[inline(always)]
+    pub fn row(&self, key: impl Key) -> usize {
+        let Length { slots, place, mask } = self.lengths[key.length().min(LENGTHS - 1)];
+        if slots == 0 {
+            return Self::UNNAMED;
+        }
+        let Slot { one, others } = &self.slots[slots as usize + usize::from(key.byte(place) & mask)];
+        if key.is(&one.key) {
+            one.row
+        } else if others.is_empty() {
+            Self::UNNAMED
+        } else {
+            row_among(others, key)
         }
     }
 
     #[inline]
     pub fn word(&self, row: usize, word: usize) -> u64 {
-        self.rows[row * self.words + word]
+        self.rows[row + word]
     }
 }
 
-fn length_bit(length: usize) -> u64 {
-    1 << length.min(63)
+/// Apart from where it is called, so that what is likely is short.
+#[inline(never)]
+fn row_among(named: &[Named], key: impl Key) -> usize {
+    let found = named.binary_search_by(|named| key.compare(&named.key).reverse());
+    found.map_or(Table::UNNAMED, |at| named[at].row)
 }
 
-fn head(key: &[u8]) -> &[u8] {
-    &key[..key.len().saturating_sub(TAIL)]
-}
-
-impl Digest {
-    #[inline]
-    fn of(key: &[u8]) -> Self {
-        let length = key.len();
-        // Pieces that overlap, as there is no reading beyond the end.
-        let tail = if let Some(last) = key.last_chunk::<8>() {
-            let start = length.saturating_sub(TAIL);
-            let first = key[start..].first_chunk::<8>().expect("there are eight bytes");
-            [u64::from_le_bytes(*first), u64::from_le_bytes(*last)]
-        } else if let (Some(first), Some(last)) = (key.first_chunk::<4>(), key.last_chunk::<4>()) {
-            [first, last].map(|piece| u64::from(u32::from_le_bytes(*piece)))
-        } else if let (Some(first), Some(last)) = (key.first(), key.last()) {
-            [u64::from(*first), u64::from(*last) | u64::from(key[length / 2]) << 8]
-        } else {
-            [0; 2]
-        };
-        let head = head(key).chunks(8).fold(0, |state, chunk| {
-            let mut bytes = [0; 8];
-            bytes[..chunk.len()].copy_from_slice(chunk);
-            mix(state, u64::from_le_bytes(bytes))
-        });
-        Self { length, tail, head }
+/// The place, and the fewest bits of the byte there, that tell most of the strings apart. All have this length, or at least this one.
+fn place(keys: &[&str], length: usize) -> (u8, u8) {
+    let mut best = (0, 0);
+    let mut apart = 1;
+    for mask in (0..=8).map(|bits| (0xff_u16 >> (8 - bits)) as u8) {
+        for place in 0..length as u8 {
+            if apart == keys.len() {
+                return best;
+            }
+            let told = keys.iter().map(|key| key.byte(place) & mask).collect::<BTreeSet<_>>().len();
+            if told > apart {
+                (best, apart) = ((place, mask), told);
+            }
+        }
     }
-
-    /// Without a branch for each part.
-    #[inline]
-    fn is(self, other: Self) -> bool {
-        (self.length == other.length)
-            & (self.tail[0] == other.tail[0])
-            & (self.tail[1] == other.tail[1])
-            & (self.head == other.head)
-    }
-
-    /// Good enough to tell a few hundred strings apart. Whoever wrote the policy may make it slow, nobody else.
-    #[inline]
-    fn hash(self) -> u64 {
-        mix(self.tail[0] ^ (self.length as u64) << 32 ^ self.head, self.tail[1])
-    }
-}
-
-#[inline]
-fn mix(a: u64, b: u64) -> u64 {
-    let product = u128::from(a ^ 0x9e37_79b9_7f4a_7c15) * u128::from(b ^ 0xd6e8_feb8_6659_fd93);
-    product as u64 ^ (product >> 64) as u64
+    best
 }
 
 #[cfg(test)]
@@ -218,21 +196,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_string_has_the_rules_that_name_it_and_those_that_take_any() {
-        let long = |rule| format!("{rule}@a.domain.that.all.of.them.have");
-        let rules: Vec<Vec<String>> = (0..150)
-            .map(|rule| {
-                if rule % 10 == 0 { vec![] } else { vec![format!("only {rule}"), format!("{}", rule % 3), long(rule)] }
+    fn a_string_has_the_cases_that_name_it_and_those_that_take_any() {
+        let long = |case| format!("{case}@a.domain.that.all.of.them.have.and.that.is.longer.than.what.is.looked.at");
+        let cases: Vec<Vec<String>> = (0..150)
+            .map(|case| {
+                if case % 10 == 0 { vec![] } else { vec![format!("only {case}"), format!("{}", case % 3), long(case)] }
             })
             .collect();
-        let table = Table::new(rules.len(), rules.iter().map(|names| (names.is_empty(), names.iter())));
-        let names = (0..150).flat_map(|rule| [format!("only {rule}"), long(rule), long(rule + 1000)]);
+        let cases: Vec<Vec<&str>> = cases.iter().map(|names| names.iter().map(String::as_str).collect()).collect();
+        let table = Table::new(cases.iter().map(|names| (names.is_empty(), names.iter().copied())));
+        let names = (0..150).flat_map(|case| [format!("only {case}"), long(case), long(case + 1000)]);
         for name in names.chain(["0", "1", "2", "3", ""].map(String::from)) {
-            let row = table.row(&name);
-            for (index, names) in rules.iter().enumerate() {
+            let row = table.row(name.as_str());
+            for (index, names) in cases.iter().enumerate() {
                 let is_in = table.word(row, index / 64) >> (index % 64) & 1 == 1;
-                assert_eq!(is_in, names.is_empty() || names.contains(&name), "{name:?} in rule {index}");
+                assert_eq!(is_in, names.is_empty() || names.contains(&&*name), "{name:?} in case {index}");
             }
         }
+    }
+
+    #[test]
+    fn two_strings_are_found_as_if_a_slash_were_between_them() {
+        let named = [
+            "a/b/c",
+            "pods/log",
+            "/",
+            "pods/",
+            "",
+            "a/b",
+            "an.odd.resource/with.a.subresource.that.makes.it.longer.than.64",
+        ];
+        let table = Table::new(named.iter().map(|name| (false, std::iter::once(*name))));
+        for (head, tail) in [
+            ("a", "b/c"),
+            ("a/b", "c"),
+            ("pods", "log"),
+            ("", ""),
+            ("", "pods"),
+            ("pods", ""),
+            named[6].split_once('/').unwrap(),
+        ] {
+            assert_eq!(table.row(Joined(head, tail)), table.row(&*format!("{head}/{tail}")), "{head} {tail}");
+        }
+        assert!(table.row("") != Table::UNNAMED && table.row(Joined("pods", "log")) != Table::UNNAMED);
     }
 }

@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::api::GroupResources;
-use crate::policy::{Text, User, explain, read};
+use crate::api::{GroupResources, PolicyRule};
+use crate::policy::{User, explain, read};
 
 /// Rules in YAML flow style to a policy.
 fn policy(rules: &str) -> Policy {
