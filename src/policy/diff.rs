@@ -93,7 +93,7 @@ impl<'p> Comparison<'p> {
     /// Compares what becomes of the events of a line.
     pub fn line(&mut self, line: &[u8], mut damaged: impl FnMut(Damage)) {
         let Self { old, new, reader, memo, places, changes, all } = self;
-        reader.read(line, |event| {
+        reader.read(line, |event, _| {
             let counted = event.and_then(|event| {
                 let place = memo.value(&event, |request| place(old, new, places, changes, request))?;
                 let is_last = matches!(event.stage, Stage::ResponseComplete | Stage::Panic);

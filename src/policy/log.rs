@@ -12,7 +12,8 @@ mod scan;
 pub use event::{Damage, Event};
 pub use memo::Memo;
 pub use request::{Request, method_of};
-pub(super) use scan::{Marks, managed_bytes};
+use scan::Marks;
+pub use scan::Scanned;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -32,11 +33,12 @@ struct List<'a> {
 }
 
 impl Reader {
-    /// The events of one line, which is an Event or an EventList, each with what is wrong with it if it is damaged.
-    pub fn read<'a>(&mut self, line: &'a [u8], mut each: impl FnMut(Result<Event<'a>, Damage>)) {
+    /// The events of one line, which is an Event or an EventList, each with what is wrong with it if it is damaged; and with the scan
+    /// of it where there was no need to parse it.
+    pub fn read<'a>(&mut self, line: &'a [u8], mut each: impl FnMut(Result<Event<'a>, Damage>, Option<Scanned>)) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if let Some(event) = scan::scan(&mut self.marks, line) {
-            return each(Ok(event));
+        if let Some((event, scanned)) = scan::scan(&mut self.marks, line) {
+            return each(Ok(event), Some(scanned));
         }
         if line.iter().all(u8::is_ascii_whitespace) {
             return;
@@ -47,12 +49,15 @@ impl Reader {
                 Ok(List { kind, items }) if kind == "EventList" => {
                     for item in items.unwrap_or_default() {
                         let item = item.get().as_bytes();
-                        each(scan::scan(&mut self.marks, item).map_or_else(|| event::parse(item), Ok));
+                        match scan::scan(&mut self.marks, item) {
+                            Some((event, scanned)) => each(Ok(event), Some(scanned)),
+                            None => each(event::parse(item), None),
+                        }
                     }
                 }
-                _ => each(event::parse(line)),
+                _ => each(event::parse(line), None),
             },
-            read => each(read),
+            read => each(read, None),
         }
     }
 }

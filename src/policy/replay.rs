@@ -75,10 +75,10 @@ impl<'p> Replay<'p> {
     /// Counts the events of a line.
     pub fn line(&mut self, line: &[u8], mut damaged: impl FnMut(Damage)) {
         let Self { evaluator, reader, memo, tally } = self;
-        reader.read(line, |event| {
+        reader.read(line, |event, scanned| {
             let counted = event.and_then(|event| {
                 let asked = memo.value(&event, |request| asked(evaluator, tally, request))?;
-                tally.count(&event, &asked);
+                tally.count(&event, &asked, scanned);
                 Ok(())
             });
             if let Err(damage) = counted {

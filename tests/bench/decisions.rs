@@ -64,7 +64,7 @@ fn requests(log: &str) -> Vec<String> {
     let mut reader = Reader::default();
     let (mut seen, mut found) = (HashSet::new(), Vec::new());
     for line in BufReader::new(std::fs::File::open(log).unwrap()).split(b'\n') {
-        reader.read(&line.unwrap(), |event| {
+        reader.read(&line.unwrap(), |event, _| {
             let Request { attributes, .. } = Request::of(&event.unwrap()).unwrap();
             let user = attributes.user.map(|user| {
                 json!({"name": &*user.name, "groups": user.groups.iter().map(|group| group.to_string()).collect::<Vec<_>>()})

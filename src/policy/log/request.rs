@@ -101,7 +101,7 @@ mod tests {
 
     fn asked(line: &str) -> Result<Request<'static>, Damage> {
         let mut found = None;
-        Reader::default().read(line.as_bytes(), |event| {
+        Reader::default().read(line.as_bytes(), |event, _| {
             found = Some(event.and_then(|event| {
                 let Request { method, uri, attributes } = Request::of(&event)?;
                 let user = attributes.user.map(|user| User {

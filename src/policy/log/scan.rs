@@ -7,13 +7,14 @@
 //! Gives nothing where there is anything out of the ordinary - blanks between tokens, control characters, a name twice, an escape
 //! in a name, a missing member - and the line is parsed in full. Where it gives something, it is what parsing would give.
 
-use wide::u8x16;
+use fearless_simd::prelude::*;
+use fearless_simd::{Level, dispatch, u8x64};
 
 use super::event::{self, Event, KIND, TYPE_BYTES, member_bytes};
 
 /// Where the strings, objects and lists of a line are.
 #[derive(Debug, Default)]
-pub(in crate::policy) struct Marks {
+pub(super) struct Marks {
     blocks: Vec<Block>,
 }
 
@@ -32,21 +33,31 @@ const BLOCK: usize = 64;
 impl Marks {
     /// False where something is not as kube-apiserver writes it.
     fn mark(&mut self, line: &[u8]) -> bool {
-        let mut state = State::default();
+        dispatch!(Level::new(), simd => self.mark_with(simd, line))
+    }
+
+    /// With the widest registers that the processor has. What is called from here has to be inlined, or it does not know of them; so
+    /// there is no iterator.
+    #[inline(always)]
+    fn mark_with<S: Simd>(&mut self, simd: S, line: &[u8]) -> bool {
+        let mut state = State::new(simd);
         let (whole, rest) = line.as_chunks::<BLOCK>();
         self.blocks.clear();
-        self.blocks.extend(whole.iter().map(|block| state.block(block)));
+        self.blocks.reserve(whole.len() + 1);
+        for block in whole {
+            self.blocks.push(state.block(simd, block));
+        }
         if !rest.is_empty() {
             // Something that means nothing.
             let mut block = [b'_'; BLOCK];
             block[..rest.len()].copy_from_slice(rest);
-            self.blocks.push(state.block(&block));
+            self.blocks.push(state.block(simd, &block));
         }
-        let is_ascii = state.all.to_bitmask() == 0;
+        let is_ascii = state.all.simd_ge(0x80).to_bitmask() == 0;
         state.in_string == 0
             && state.blanks == 0
-            && state.control.to_bitmask() == 0
-            && (is_ascii || str::from_utf8(line).is_ok())
+            && state.least.simd_lt(b' ').to_bitmask() == 0
+            && (is_ascii || simdutf8::basic::from_utf8(line).is_ok())
     }
 
     /// The first quote at or after a position.
@@ -89,36 +100,67 @@ impl Marks {
     }
 }
 
-/// An object or a list, as a walk over it finds it: bytes of the managed fields in it.
-///
-/// Of an object, of the items of a list, and of the objects in the rows of a table (kubernetes@v1.36.3
-/// staging/src/k8s.io/apiserver/pkg/audit/request.go#L237-L275). None where the text is not as kube-apiserver writes it.
-pub(in crate::policy) fn managed_bytes(marks: &mut Marks, body: &[u8]) -> Option<u64> {
-    if !marks.mark(body) {
-        return None;
+/// A line that was scanned, for a closer look at the bodies in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Scanned<'a> {
+    marks: &'a Marks,
+    line: &'a [u8],
+    /// Where they begin; 0 where there is none.
+    bodies: Bodies,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bodies {
+    request: usize,
+    response: usize,
+}
+
+impl Scanned<'_> {
+    /// As of [`managed_bytes`](Self::managed_bytes), of the body of the request.
+    pub fn managed_request_bytes(&self) -> Option<u64> {
+        self.managed_bytes(self.bodies.request)
     }
-    let mut bytes = 0;
-    // Other members than these stay, so there is a comma too.
-    let mut of_object = |at: usize| {
-        marks.elements(body, at, |name, at, _| match name {
-            b"metadata" => marks.elements(body, at, |name, at, end| {
+
+    pub fn managed_response_bytes(&self) -> Option<u64> {
+        self.managed_bytes(self.bodies.response)
+    }
+
+    /// Bytes of the managed fields in a body: of an object, of the items of a list, and of the objects in the rows of a table
+    /// (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/request.go#L237-L275). None where the text is not as kube-apiserver
+    /// writes it.
+    fn managed_bytes(&self, body: usize) -> Option<u64> {
+        let Self { marks, line, .. } = self;
+        let mut bytes = 0;
+        // Other members than these stay, so there is a comma too.
+        let mut of_metadata = |at: usize| {
+            marks.elements(line, at, |name, at, end| {
                 if name == b"managedFields" {
                     bytes += member_bytes(name.len(), end - at);
                 }
                 Some(())
+            })
+        };
+        marks.elements(line, body, |name, at, _| match name {
+            b"metadata" => of_metadata(at),
+            b"items" => marks.elements(line, at, |_, at, _| {
+                marks.elements(line, at, |name, at, _| if name == b"metadata" { of_metadata(at) } else { Some(()) })
+            }),
+            b"rows" => marks.elements(line, at, |_, at, _| {
+                marks.elements(line, at, |name, at, _| match name {
+                    b"object" => marks.elements(
+                        line,
+                        at,
+                        |name, at, _| {
+                            if name == b"metadata" { of_metadata(at) } else { Some(()) }
+                        },
+                    ),
+                    _ => Some(()),
+                })
             }),
             _ => Some(()),
-        })
-    };
-    of_object(0)?;
-    marks.elements(body, 0, |name, at, _| match name {
-        b"items" => marks.elements(body, at, |_, at, _| of_object(at)),
-        b"rows" => marks.elements(body, at, |_, at, _| {
-            marks.elements(body, at, |name, at, _| if name == b"object" { of_object(at) } else { Some(()) })
-        }),
-        _ => Some(()),
-    })?;
-    Some(bytes)
+        })?;
+        Some(bytes)
+    }
 }
 
 impl Marks {
@@ -130,12 +172,15 @@ impl Marks {
         mut visit: impl FnMut(&'a [u8], usize, usize) -> Option<()>,
     ) -> Option<()> {
         let (is_object, end) = match text.get(at)? {
-            b'{' => (true, self.closing(at)?),
-            b'[' => (false, self.closing(at)?),
+            b'{' => (true, b'}'),
+            b'[' => (false, b']'),
             _ => return Some(()),
         };
         let mut next = at + 1;
-        while next < end {
+        if *text.get(next)? == end {
+            return Some(());
+        }
+        loop {
             let mut name = &text[..0];
             if is_object {
                 let quote = self.quote(next + 1)?;
@@ -148,58 +193,58 @@ impl Marks {
                 _ => next + memchr::memchr3(b',', b'}', b']', &text[next..])? - 1,
             };
             visit(name, next, last + 1)?;
-            next = last + 2;
+            match *text.get(last + 1)? {
+                b',' => next = last + 2,
+                found => return (found == end).then_some(()),
+            }
         }
-        Some(())
     }
 }
 
 /// What goes from one block to the next.
-#[derive(Default)]
-struct State {
+struct State<S: Simd> {
     /// All ones within a string.
     in_string: u64,
     /// 1 if the first byte is escaped by the last one of the block before.
     escape: u64,
     blanks: u64,
-    control: u8x16,
-    all: u8x16,
+    /// The least of the bytes at each place, and all bits of them.
+    least: u8x64<S>,
+    all: u8x64<S>,
 }
 
-impl State {
-    #[inline]
-    fn block(&mut self, block: &[u8; BLOCK]) -> Block {
-        let (parts, _) = block.as_chunks::<16>();
-        let parts: [u8x16; 4] = std::array::from_fn(|i| u8x16::new(parts[i]));
-        let equal = |byte: u8| mask(parts.map(|part| part.simd_eq(u8x16::splat(byte))));
-        let mut quotes = equal(b'"');
-        let backslashes = equal(b'\\');
+impl<S: Simd> State<S> {
+    #[inline(always)]
+    fn new(simd: S) -> Self {
+        Self { in_string: 0, escape: 0, blanks: 0, least: u8x64::splat(simd, 0xff), all: u8x64::splat(simd, 0) }
+    }
+
+    #[inline(always)]
+    fn block(&mut self, simd: S, block: &[u8; BLOCK]) -> Block {
+        let bytes = u8x64::from_slice(simd, block);
+        let mut quotes = bytes.simd_eq(b'"').to_bitmask();
+        let backslashes = bytes.simd_eq(b'\\').to_bitmask();
         if backslashes | self.escape != 0 {
             quotes &= !escaped(backslashes, &mut self.escape);
         }
         // Set from the opening quote up to before the closing one.
         let in_string = prefix_xor(quotes) ^ self.in_string;
         self.in_string = ((in_string as i64) >> 63) as u64;
+        self.blanks |= bytes.simd_eq(b' ').to_bitmask() & !in_string;
+        self.least = self.least.min(bytes);
+        self.all |= bytes;
         // `[` and `{` differ in one bit only, and so do `]` and `}`.
-        let folded = parts.map(|part| part | u8x16::splat(0x20));
-        let bracket = |byte: u8| mask(folded.map(|part| part.simd_eq(u8x16::splat(byte)))) & !in_string;
-        self.blanks |= equal(b' ') & !in_string;
-        for part in parts {
-            self.all |= part;
-            self.control |= part.min(u8x16::splat(0x1f)).simd_eq(part);
+        let folded = bytes | 0x20;
+        Block {
+            quotes,
+            opening: folded.simd_eq(b'{').to_bitmask() & !in_string,
+            closing: folded.simd_eq(b'}').to_bitmask() & !in_string,
         }
-        Block { quotes, opening: bracket(b'{'), closing: bracket(b'}') }
     }
 }
 
-#[inline]
-fn mask(parts: [u8x16; 4]) -> u64 {
-    let [a, b, c, d] = parts.map(|part| u64::from(part.to_bitmask()));
-    a | b << 16 | c << 32 | d << 48
-}
-
 /// Bytes that a backslash stands before which is not escaped itself (simdjson's find_escaped).
-#[inline]
+#[inline(always)]
 fn escaped(backslashes: u64, escape: &mut u64) -> u64 {
     const EVEN: u64 = 0x5555_5555_5555_5555;
     let backslashes = backslashes & !*escape;
@@ -210,7 +255,7 @@ fn escaped(backslashes: u64, escape: &mut u64) -> u64 {
     (EVEN ^ (runs << 1)) & follows
 }
 
-#[inline]
+#[inline(always)]
 fn prefix_xor(mut bits: u64) -> u64 {
     for shift in [1, 2, 4, 8, 16, 32] {
         bits ^= bits << shift;
@@ -242,6 +287,9 @@ const MEMBERS: [&[u8]; 19] = [
     b"\"annotations\":",
 ];
 
+/// Place of the body of a request; that of the response comes next.
+const REQUEST_OBJECT: usize = 14;
+
 /// The member that begins here. The next one in the order is the likely one.
 #[inline]
 fn member(text: &[u8], next: usize) -> Option<usize> {
@@ -249,11 +297,16 @@ fn member(text: &[u8], next: usize) -> Option<usize> {
     found.or_else(|| MEMBERS[..next].iter().position(|member| text.starts_with(member)))
 }
 
-pub(super) fn scan<'a>(marks: &mut Marks, line: &'a [u8]) -> Option<Event<'a>> {
+pub(super) fn scan<'a, 'm>(marks: &'m mut Marks, line: &'a [u8]) -> Option<(Event<'a>, Scanned<'m>)>
+where
+    'a: 'm,
+{
     if line.first() != Some(&b'{') || !marks.mark(line) {
         return None;
     }
+    let marks = &*marks;
     let mut values = [&line[..0]; MEMBERS.len()];
+    let mut starts = [0; MEMBERS.len()];
     let (mut at, mut next) = (1, 0);
     loop {
         let member = member(&line[at..], next)?;
@@ -268,6 +321,7 @@ pub(super) fn scan<'a>(marks: &mut Marks, line: &'a [u8]) -> Option<Event<'a>> {
             return None;
         }
         values[member] = &line[start..=last];
+        starts[member] = start;
         match line.get(last + 1)? {
             b',' => at = last + 2,
             b'}' if last + 2 == line.len() => break,
@@ -306,7 +360,7 @@ pub(super) fn scan<'a>(marks: &mut Marks, line: &'a [u8]) -> Option<Event<'a>> {
     let bytes = |name: &str, value: &[u8]| if value.is_empty() { 0 } else { member_bytes(name.len(), value.len()) };
     let request_object_bytes = bytes("requestObject", request_object);
     let response_object_bytes = bytes("responseObject", response_object);
-    Some(Event {
+    let event = Event {
         level: event::level(level)?,
         stage: event::stage(stage)?,
         verb,
@@ -325,5 +379,7 @@ pub(super) fn scan<'a>(marks: &mut Marks, line: &'a [u8]) -> Option<Event<'a>> {
             + bytes("annotations", annotations)
             + bytes("impersonatedUser", impersonated)
             + bytes("authenticationMetadata", authentication),
-    })
+    };
+    let bodies = Bodies { request: starts[REQUEST_OBJECT], response: starts[REQUEST_OBJECT + 1] };
+    Some((event, Scanned { marks, line, bodies }))
 }

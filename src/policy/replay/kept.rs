@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::{Asked, Event};
 use crate::api::{Level, Stage};
-use crate::policy::log::{Marks, managed_bytes as scanned};
+use crate::policy::log::Scanned;
 
 /// An event as another policy would have written it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -27,7 +27,7 @@ const PATCH_ANNOTATION: &str = "patch.webhook.admission.k8s.io/";
 /// The bodies were too large (plugin/pkg/audit/truncate/truncate.go#L74-L136).
 const TRUNCATED: &str = "audit.k8s.io/truncated";
 
-pub(super) fn kept(event: &Event, asked: &Asked, marks: &mut Marks) -> Kept {
+pub(super) fn kept(event: &Event, asked: &Asked, scanned: Option<Scanned>) -> Kept {
     let mut bytes = event.bytes + level_bytes(asked.level) - level_bytes(event.level);
     let mut lacks_body = false;
     if asked.level != event.level {
@@ -51,16 +51,16 @@ pub(super) fn kept(event: &Event, asked: &Asked, marks: &mut Marks) -> Kept {
     }
     let mut kept = Kept { bytes, lacks_body, ..Kept::default() };
     if asked.level >= Level::Request && !asked.may_have.is_patch {
-        kept.body(event.request_object, asked, marks);
+        kept.body(event.request_object, asked, || scanned?.managed_request_bytes());
     }
     if asked.level >= Level::RequestResponse {
-        kept.body(event.response_object, asked, marks);
+        kept.body(event.response_object, asked, || scanned?.managed_response_bytes());
     }
     kept
 }
 
 impl Kept {
-    fn body(&mut self, body: &[u8], asked: &Asked, marks: &mut Marks) {
+    fn body(&mut self, body: &[u8], asked: &Asked, scanned: impl Fn() -> Option<u64>) {
         if body.is_empty() {
             return;
         }
@@ -71,7 +71,7 @@ impl Kept {
         }
         self.has_managed_fields = true;
         if asked.omits_managed_fields {
-            self.bytes -= scanned(marks, body).unwrap_or_else(|| managed_bytes(body));
+            self.bytes -= scanned().unwrap_or_else(|| managed_bytes(body));
         }
     }
 }
@@ -138,6 +138,17 @@ fn managed_bytes(body: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::log::Reader;
+
+    /// Of a response.
+    fn scanned(body: &str) -> Option<u64> {
+        let start = r#"{"level":"RequestResponse","stage":"Panic","requestURI":"/","requestObject":{"metadata":{"managedFields":[]}}"#;
+        let mut found = None;
+        Reader::default().read(format!(r#"{start},"responseObject":{body}}}"#).as_bytes(), |_, scanned| {
+            found = scanned.and_then(|scanned| scanned.managed_response_bytes());
+        });
+        found
+    }
 
     #[test]
     fn managed_fields_go_with_name_and_comma_from_objects_lists_and_tables() {
@@ -150,12 +161,11 @@ mod tests {
         ] {
             let (with, without) = (shape.replace("META", &meta(fields)), shape.replace("META", &meta("")));
             assert_eq!(managed_bytes(with.as_bytes()) as usize, with.len() - without.len(), "{shape}");
-            let scanned = scanned(&mut Marks::default(), with.as_bytes());
-            assert_eq!(scanned.map(|bytes| bytes as usize), Some(with.len() - without.len()), "{shape}");
+            assert_eq!(scanned(&with).map(|bytes| bytes as usize), Some(with.len() - without.len()), "{shape}");
         }
         let none =
-            br#"{"items":[1,"a",[2]],"a":{},"b":[],"c":null,"d":-1.5,"metadata":{"name":"managedFields","x":true}}"#;
-        assert_eq!((managed_bytes(none), scanned(&mut Marks::default(), none)), (0, Some(0)));
+            r#"{"items":[1,"a",[2]],"a":{},"b":[],"c":null,"d":-1.5,"metadata":{"name":"managedFields","x":true}}"#;
+        assert_eq!((managed_bytes(none.as_bytes()), scanned(none)), (0, Some(0)));
     }
 
     #[test]

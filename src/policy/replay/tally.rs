@@ -6,7 +6,7 @@ use super::kept::kept;
 use super::times::Times;
 use super::{Asked, Event};
 use crate::api::{Level, Stage};
-use crate::policy::log::Marks;
+use crate::policy::log::Scanned;
 
 /// Counts; those of two parts of a log are merged into those of both.
 #[derive(Debug)]
@@ -27,8 +27,6 @@ pub struct Tally {
     /// Kept bodies of objects, and how many of them have managed fields.
     pub(super) bodies: u64,
     pub(super) managed_bodies: u64,
-    /// Room for looking into bodies.
-    marks: Marks,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -136,11 +134,10 @@ impl Tally {
             largest: 0,
             bodies: 0,
             managed_bodies: 0,
-            marks: Marks::default(),
         }
     }
 
-    pub(super) fn count(&mut self, event: &Event, asked: &Asked) {
+    pub(super) fn count(&mut self, event: &Event, asked: &Asked, scanned: Option<Scanned>) {
         self.log.add(event.bytes);
         self.stages[event.stage as usize] += 1;
         self.levels[event.level as usize] += 1;
@@ -161,7 +158,7 @@ impl Tally {
             self.times.count(event.time, None);
             return;
         }
-        let kept = kept(event, asked, &mut self.marks);
+        let kept = kept(event, asked, scanned);
         rule.kept.add(kept.bytes);
         rule.lacking_bodies += u64::from(kept.lacks_body);
         self.bodies += u64::from(kept.has_body);
