@@ -13,7 +13,7 @@ use super::fetch::{World, fetch_references, fetch_revision, fetch_world};
 use super::report::report;
 use super::watch::Watch;
 use super::{Context, Error};
-use crate::api::{AuditSetup, NodeAudit};
+use crate::api::{AuditSetup, AuditSetupSpec, NodeAudit, NodeAuditSpec, PolicySpec, Rollout};
 use crate::render::{Hooks, Rendered, render_with};
 use crate::rollout::{Decision, Node, Progress, Step, Terms, decide};
 use crate::status::{Event, Judgement};
@@ -46,6 +46,12 @@ pub(super) async fn pass(context: &Context) -> Result<Pass, Error> {
         pass.watches.extend(services.map(|(namespace, name)| Watch::Service(namespace, name)));
         match reconcile(context, &world, &covers, setup).await {
             Ok(wake) => pass.wake = [pass.wake, wake].into_iter().flatten().min(),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    for (setup, nodes) in abandoned(&world, &covers) {
+        match give_back(context, &world, &setup, &nodes).await {
+            Ok((_, decision)) => pass.wake = [pass.wake, wake(&decision)].into_iter().flatten().min(),
             Err(error) => failed = failed.or(Some(error)),
         }
     }
@@ -155,6 +161,43 @@ async fn reconcile(
     Ok(wake(&decision))
 }
 
+/// Setups that went without us, as far as their nodes still know them, and the nodes that no other Setup goes on with.
+fn abandoned(world: &World, covers: &BTreeMap<String, Cover>) -> Vec<(AuditSetup, Vec<String>)> {
+    let is_there = |name: &str| world.setups.iter().any(|setup| setup.name_any() == name);
+    let is_covered =
+        |node: &String| covers.values().any(|cover| matches!(cover, Cover::Nodes(covered) if covered.contains(node)));
+    let mut found: BTreeMap<&str, (AuditSetup, Vec<String>)> = BTreeMap::new();
+    for (node, audit) in world.audits.iter().filter(|(node, audit)| !is_there(&audit.spec.setup) && !is_covered(node)) {
+        let NodeAuditSpec { setup: name, setup_generation, rollout, .. } = &audit.spec;
+        let (setup, nodes) = found.entry(name).or_insert_with(|| {
+            let rollout = Rollout { paused: false, ..rollout.clone() };
+            let spec = AuditSetupSpec {
+                node_selector: BTreeMap::new(),
+                policy: PolicySpec::default(),
+                sinks: Vec::new(),
+                rollout,
+            };
+            (AuditSetup::new(name, spec), Vec::new())
+        });
+        setup.metadata.generation = setup.metadata.generation.max(Some(*setup_generation));
+        nodes.push(node.clone());
+    }
+    found.into_values().collect()
+}
+
+/// Brings nodes a step nearer to their original manifests.
+async fn give_back<'a>(
+    context: &Context,
+    world: &'a World,
+    setup: &AuditSetup,
+    names: &'a [String],
+) -> Result<(Vec<Node<'a>>, Decision), Error> {
+    let nodes = nodes(world, &[], None, names);
+    let decision = decide(&nodes, terms(context, setup));
+    carry_out(context, world, setup, &nodes, &decision, None).await?;
+    Ok((nodes, decision))
+}
+
 /// Gives the nodes of a deleted Setup back, then lets it go.
 async fn restore(
     context: &Context,
@@ -162,9 +205,7 @@ async fn restore(
     setup: &AuditSetup,
     names: &[String],
 ) -> Result<Option<Duration>, Error> {
-    let nodes = nodes(world, &[], None, names);
-    let decision = decide(&nodes, terms(context, setup));
-    carry_out(context, world, setup, &nodes, &decision, None).await?;
+    let (nodes, decision) = give_back(context, world, setup, names).await?;
     if decision.steps.iter().any(|(_, step)| *step != Step::Release) {
         report(context, setup, &nodes, Judgement::Restoring(&decision.progress)).await?;
         return Ok(wake(&decision));
@@ -259,6 +300,36 @@ fn hooks(setup: &AuditSetup) -> Hooks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nodes_of_a_setup_that_went_without_us_are_abandoned_unless_another_one_has_them() {
+        let audit = |node: &str, setup: &str, setup_generation| {
+            let spec = NodeAuditSpec {
+                setup: setup.into(),
+                setup_generation,
+                revision: Some("r-1".into()),
+                credentials: None,
+                rollout: Rollout { paused: true, min_ready_seconds: 7, ..Rollout::default() },
+                sinks: Vec::new(),
+                canary: true,
+            };
+            (node.to_string(), NodeAudit::new(node, spec))
+        };
+        let there: AuditSetup =
+            serde_saphyr::from_str(include_str!("../../examples/log-only.yaml")).expect("an example is a Setup");
+        let name = there.name_any();
+        let world = World {
+            setups: vec![there],
+            nodes: BTreeMap::new(),
+            selected: BTreeMap::new(),
+            audits: [audit("a", "gone", 3), audit("b", "gone", 5), audit("c", "gone", 9), audit("d", &name, 1)].into(),
+        };
+        let covers = [(name, Cover::Nodes(vec!["c".into()]))].into();
+        let [(setup, nodes)] = &abandoned(&world, &covers)[..] else { panic!("one Setup went") };
+        assert_eq!((setup.name_any(), setup.metadata.generation), ("gone".into(), Some(5)));
+        assert_eq!((setup.spec.rollout.paused, setup.spec.rollout.min_ready_seconds), (false, 7));
+        assert_eq!(nodes, &["a", "b"]);
+    }
 
     #[test]
     fn a_minor_version_is_read_as_kubernetes_writes_it() {

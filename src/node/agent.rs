@@ -24,7 +24,7 @@ use super::metrics::Metrics;
 use super::report::{Known, differs, report};
 use super::sinks::{Found, Sinks};
 use super::state::{self, State};
-use super::{STATE_DIR, keep_files, observe, process, remove_unused, stage};
+use super::{STATE_DIR, guard, keep_files, observe, process, remove_unused, stage};
 use crate::api::{CredentialsRef, NodeAudit, NodeAuditSpec, NodeAuditStatus, Reason};
 use crate::journal::{Cause, Journal, Stage};
 use crate::outage::{Clients, Outage, clients, is_outage};
@@ -299,8 +299,11 @@ impl Agent {
             Some(name) => Some(self.fetch_revision(name).await?),
             None => None,
         };
-        // Credentials first: a kubeconfig that names a file which is not there stops kube-apiserver.
-        self.place_credentials(spec).await?;
+        // Credentials first: a kubeconfig that names a file which is not there stops kube-apiserver. Not on the way back: they lie there, and
+        // their Secret may be gone.
+        if revision.is_some() {
+            self.place_credentials(spec).await?;
+        }
         let host = self.state.host.clone();
         let content = revision.as_ref().map(|revision| &revision.content);
         let observed = observe(&host, content).map_err(|refusal| {
@@ -423,6 +426,10 @@ impl Agent {
             let cause = Cause { reason: Reason::GuardDidNotStart, message, last_words: None };
             journal.finish(Stage::Abandoned, Some(cause), process::clock().wall);
             locked.record(&journal)?;
+        }
+        // A guard that was stopped after the verdict may not have come to it.
+        if let Some(change) = journal.change.as_ref().filter(|change| change.stage.is_final()) {
+            guard::tidy(&locked, change)?;
         }
         Ok(locked.host.remove(GUARD_MANIFEST)?)
     }

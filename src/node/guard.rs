@@ -79,13 +79,18 @@ pub async fn watch(state: &LockedState, stop: &CancellationToken) -> Result<Opti
     let mut last_error = None;
     loop {
         let journal = state.journal()?;
-        let Some(change) = journal.change.as_ref().filter(|change| !change.stage.is_final()) else {
-            return Ok(journal.change);
+        let Some(change) = &journal.change else { return Ok(None) };
+        let step = if change.stage.is_final() {
+            // Whoever was stopped right after the verdict has left this to the next one.
+            tidy(state, change).map(|()| None).map_err(Error::from)
+        } else {
+            advance(state, change, &mut memory).await.map(Some)
         };
-        let pause = match advance(state, change, &mut memory).await {
+        let pause = match step {
+            Ok(None) => return Ok(journal.change),
             // The next step follows at once.
-            Ok(Step::Wait) => INTERVAL,
-            Ok(_) => Duration::ZERO,
+            Ok(Some(Step::Wait)) => INTERVAL,
+            Ok(Some(_)) => Duration::ZERO,
             // A guard that gave up would leave the node as it is in the middle of the change.
             Err(error) => {
                 if is_full(&error) && state.kept(RESERVE)?.is_some() {
@@ -355,12 +360,14 @@ fn finish(
             state.host.remove_directory(&directory)?;
         }
     }
-    let is_restored = stage == Stage::Confirmed && change.target.is_none();
-    state.record(journal)?;
-    if is_restored {
+    Ok(state.record(journal)?)
+}
+
+/// Removes what a change leaves behind whose verdict is durable. What it was made of may hold a password.
+pub(super) fn tidy(state: &LockedState, change: &Change) -> Result<(), state::Error> {
+    if change.stage == Stage::Confirmed && change.target.is_none() {
         state.forget(ORIGINAL)?;
     }
-    // The verdict is durable. What the change was made of may hold a password, and is of no use any more.
     state.host.remove_directory(&state::path(CHANGE_DIR))?;
     Ok(state.host.remove(TAKEN_OUT)?)
 }

@@ -30,6 +30,17 @@ pub struct Decision<'a> {
 /// A policy, compiled.
 #[derive(Debug)]
 pub struct Evaluator {
+    blocks: Vec<Block>,
+    /// Of the rules, and the policy's own for requests that no rule matches.
+    outcomes: Vec<Outcome>,
+}
+
+/// Cases of a block: the tables grow with their square. No policy that people write has a second block.
+const BLOCK: usize = 1024;
+
+/// Some cases, one after the other.
+#[derive(Debug)]
+struct Block {
     users: Table,
     groups: Table,
     verbs: Table,
@@ -40,8 +51,7 @@ pub struct Evaluator {
     words: Vec<Word>,
     /// Of each case, the paths that it is for; none for all.
     paths: Vec<Vec<PathPattern>>,
-    /// Of each case, its rule's, and the policy's own for requests that no rule matches.
-    outcomes: Vec<Outcome>,
+    /// Of each case, its rule.
     rules: Vec<usize>,
 }
 
@@ -83,10 +93,6 @@ struct Outcome {
 impl Evaluator {
     pub fn new(policy: &Policy) -> Self {
         let Policy { rules, omit_stages, omit_managed_fields } = policy;
-        let cases = cases(rules);
-        let table = |values: for<'c> fn(&'c Case) -> &'c [String]| {
-            Table::new(cases.iter().map(|case| (values(case).is_empty(), values(case).iter().map(String::as_str))))
-        };
         let outcomes = rules.iter().enumerate().map(|(index, rule)| Outcome {
             level: rule.level,
             omit_stages: sorted(omit_stages.iter().chain(&rule.omit_stages)),
@@ -100,12 +106,32 @@ impl Evaluator {
             rule: None,
         };
         Self {
+            blocks: cases(rules).chunks(BLOCK).map(Block::new).collect(),
+            outcomes: outcomes.chain([unmatched]).collect(),
+        }
+    }
+
+    /// The decision about one request.
+    pub fn decide(&self, request: &Attributes) -> Decision<'_> {
+        let rule = self.blocks.iter().find_map(|block| block.rule(request));
+        let Outcome { level, omit_stages, omit_managed_fields, rule } =
+            &self.outcomes[rule.unwrap_or(self.outcomes.len() - 1)];
+        Decision { level: *level, omit_stages, omit_managed_fields: *omit_managed_fields, rule: *rule }
+    }
+}
+
+impl Block {
+    fn new(cases: &[Case]) -> Self {
+        let table = |values: for<'c> fn(&'c Case) -> &'c [String]| {
+            Table::new(cases.iter().map(|case| (values(case).is_empty(), values(case).iter().map(String::as_str))))
+        };
+        Self {
             users: table(|case| &case.rule.users),
             groups: table(|case| &case.rule.user_groups),
             verbs: table(|case| &case.rule.verbs),
             namespaces: table(|case| &case.rule.namespaces),
             api_groups: Table::new(cases.iter().map(|case| (case.is_for_any_group(), case.groups.iter().copied()))),
-            resources: Resources::new(&cases),
+            resources: Resources::new(cases),
             names: table(|case| case.names()),
             words: cases.chunks(64).map(Word::of).collect(),
             paths: cases
@@ -113,16 +139,13 @@ impl Evaluator {
                 .map(|case| case.rule.non_resource_urls.iter().map(|url| PathPattern::new(url)).collect())
                 .collect(),
             rules: cases.iter().map(|case| case.index).collect(),
-            outcomes: outcomes.chain([unmatched]).collect(),
         }
     }
 
-    /// The decision about one request.
-    pub fn decide(&self, request: &Attributes) -> Decision<'_> {
+    #[inline]
+    fn rule(&self, request: &Attributes) -> Option<usize> {
         let case = if request.is_resource_request { self.resource_case(request) } else { self.other_case(request) };
-        let Outcome { level, omit_stages, omit_managed_fields, rule } =
-            &self.outcomes[case.map_or(self.outcomes.len() - 1, |case| self.rules[case])];
-        Decision { level: *level, omit_stages, omit_managed_fields: *omit_managed_fields, rule: *rule }
+        case.map(|case| self.rules[case])
     }
 
     fn resource_case(&self, request: &Attributes) -> Option<usize> {

@@ -16,7 +16,7 @@ use super::*;
 use crate::api::{Method, RestartKubelet, Rollout};
 use crate::journal::Cause;
 use crate::node::faults::{Fault, Killed};
-use crate::node::{MANIFESTS_DIR, observe as observe_host, stage};
+use crate::node::{MANIFESTS_DIR, STATE_DIR, observe as observe_host, stage};
 use crate::plan::{self, Desired, Plan};
 use crate::revision::{Content, Revision};
 
@@ -72,6 +72,8 @@ struct World {
     in_place: InPlace,
     /// How far somebody set the wall clock.
     hours_ahead: i64,
+    /// Whether the guard has done all that it has to.
+    is_tidy: bool,
 }
 
 /// What is known of the kubelet's dealings with the one static pod.
@@ -225,6 +227,7 @@ impl Template {
             change,
             in_place: InPlace::Before,
             hours_ahead: 0,
+            is_tidy: false,
         };
         world.refresh();
         world
@@ -372,6 +375,11 @@ impl World {
 
     /// One look of the guard, and one step; false where there was none to take.
     fn look(&mut self) -> Result<bool, Error> {
+        if self.change.stage.is_final() {
+            tidy(&self.state.lock()?, &self.change)?;
+            self.is_tidy = true;
+            return Ok(true);
+        }
         let evidence = self.gather();
         let now = self.clock();
         let step = verdict::next(&self.change, &evidence, &now);
@@ -416,7 +424,7 @@ impl World {
     /// Runs the guard until the change is over, with what `happen` does before each look; then lets the node settle.
     fn run(&mut self, mut happen: impl FnMut(&mut World)) {
         let mut passed = 0;
-        while !self.change.stage.is_final() {
+        while !self.is_tidy {
             passed += TICK_MS;
             assert!(passed < LIMIT_MS, "{self:?} does not come to an end");
             self.tick();
@@ -474,6 +482,11 @@ impl World {
         let left: Vec<String> = self.state.host.list(MANIFESTS_DIR).unwrap();
         let ours = |name: &String| name.starts_with('.');
         assert!(!left.iter().any(ours), "{self:?}: left behind: {left:?}");
+        let state = self.state.host.list(STATE_DIR).unwrap();
+        assert!(
+            !state.iter().any(|name| name.starts_with('.') || name == CHANGE_DIR),
+            "{self:?}: left behind: {state:?}"
+        );
     }
 }
 
