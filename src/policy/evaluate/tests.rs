@@ -263,3 +263,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn rules_decide_in_their_order_however_many_there_are() {
+    let rules = (0..3 * BLOCK).map(|rule| format!("- {{level: Request, users: [user-{rule}]}}\n"));
+    let policy = policy(&rules.chain(["- level: Metadata\n".into(), "- level: None\n".into()]).collect::<String>());
+    let evaluator = Evaluator::new(&policy);
+    for (name, rule) in [("user-0", 0), ("user-1023", 1023), ("user-1024", 1024), ("user-3071", 3071), ("alice", 3072)]
+    {
+        let user = Some(User { name: name.into(), groups: Vec::new() });
+        for request in
+            [Attributes { user: user.clone(), ..request("pods", "") }, Attributes { user, ..path("/version") }]
+        {
+            assert_eq!(evaluator.decide(&request).rule, Some(rule), "{name}");
+        }
+    }
+}
