@@ -122,11 +122,16 @@ class Clients:
 
     def __init__(self, command, address, port, pki, *names):
         self.answers = {name: [] for name in names}
+        # The certificate that the clients have is one of kubeadm's, with few rights.
+        binding = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "bench-clients"},
+                   "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+                   "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "kube-apiserver-kubelet-client"}]}
+        kubectl("apply", "-f", "-", text_in=json.dumps(binding))
         script = (here / "client.py").read_text()
         self.process = subprocess.Popen([testbed, *command, "python3", "-u", "-c", script, address, str(port), str(pki), *names],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         threading.Thread(target=self.read, daemon=True).start()
-        wait(30, f"the clients at {address}", lambda: all(self.answers.values()))
+        wait(30, f"the clients at {address} to be answered", lambda: all(any(status == 200 for _, _, status in answers) for answers in self.answers.values()))
 
     def read(self):
         for line in self.process.stdout:
