@@ -27,6 +27,7 @@ use super::state::{self, State};
 use super::{STATE_DIR, guard, keep_files, observe, process, remove_unused, stage};
 use crate::api::{CredentialsRef, NodeAudit, NodeAuditSpec, NodeAuditStatus, Reason};
 use crate::journal::{Cause, Journal, Stage};
+use crate::manifest;
 use crate::outage::{Clients, Outage, clients, is_outage};
 use crate::plan::{self, Desired, GUARD_MANIFEST, Plan, Refusal};
 use crate::revision::{self, Content, Revision};
@@ -89,7 +90,7 @@ pub enum Error {
     },
     #[error("cannot make a client of the Kubernetes API")]
     Client(#[source] kube::Error),
-    #[error("{STATE_DIR} was removed under this program, which has to be started anew for another one")]
+    #[error("{STATE_DIR} was removed under this program; it ends, so that the kubelet starts it with a new one")]
     StateRemoved,
     #[error(transparent)]
     Serve(#[from] telemetry::ServeError),
@@ -229,9 +230,7 @@ impl Agent {
         let wants_nothing = node_audit.as_ref().is_none_or(|node_audit| node_audit.spec.revision.is_none());
         let Some(locked) = self.state.try_lock()?.filter(|_| *is_known && wants_nothing) else { return Ok(()) };
         let journal = locked.journal()?;
-        let manifest = locked.manifest()?;
-        let facts = manifest.and_then(|bytes| crate::manifest::read(&String::from_utf8_lossy(&bytes)).ok());
-        let is_free = facts.is_some_and(|facts| facts.revision.is_none())
+        let is_free = self.facts().is_some_and(|facts| facts.revision.is_none())
             && journal.confirmed.is_none()
             && journal.unconfirmed().is_none();
         if is_free {
@@ -441,9 +440,7 @@ impl Agent {
         if self.probed.as_ref().is_some_and(|(_, at)| at.elapsed() < IDLE - BUSY) && runs_wanted {
             return;
         }
-        let manifest = self.state.manifest().ok().flatten();
-        let facts = manifest.and_then(|bytes| crate::manifest::read(&String::from_utf8_lossy(&bytes)).ok());
-        let Some(facts) = facts else { return };
+        let Some(facts) = self.facts() else { return };
         let mut asked = spec.clone();
         if !runs_wanted || spec.revision.is_none() {
             asked.sinks.clear();
@@ -452,6 +449,12 @@ impl Agent {
         let found = self.sinks.probe(&self.state.host, &self.args.node_name, &asked, &plan::endpoint(&facts)).await;
         self.metrics.probed(&found.sinks);
         self.probed = Some((found, std::time::Instant::now()));
+    }
+
+    /// What the manifest says, where it can be read.
+    fn facts(&self) -> Option<manifest::Facts> {
+        let bytes = self.state.manifest().ok().flatten()?;
+        manifest::read(&String::from_utf8_lossy(&bytes)).ok()
     }
 
     async fn write(&mut self, old: &NodeAuditStatus, status: NodeAuditStatus) -> Result<(), Error> {
