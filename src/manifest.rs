@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::api::{REVISION_ANNOTATION, Reason};
+use crate::render::SHUTDOWN_FLAGS;
 use crate::revision::RevisionId;
 use tree::Node;
 
@@ -343,6 +344,11 @@ fn flags(argv: &[String]) -> BTreeMap<String, String> {
         flags.insert(name, value.to_string());
     }
     flags
+}
+
+/// Whether a flag may be ours: where the manifest did not have it before us, or because the whole audit family is.
+fn may_be_ours(name: &str) -> bool {
+    name.starts_with("audit-") || SHUTDOWN_FLAGS.contains(&name)
 }
 
 /// Name (without dashes, `_` as `-`: kube-apiserver takes both) and value of an argument that is a flag.

@@ -441,13 +441,13 @@ spec:
     command: [kube-apiserver, --secure-port, '7443']
 ";
 
-    fn desired(drain_watches_seconds: i64) -> Desired {
+    fn desired(drain: Option<&str>) -> Desired {
         let content = revision::Content {
             files: [(POLICY_FILE.to_string(), String::new())].into(),
             flags: [("audit-log-path".to_string(), "/var/log/audit/audit.log".to_string())].into(),
             log_directory: Some("/var/log/audit".into()),
             log_bytes: 0,
-            drain_watches_seconds,
+            default_flags: drain.map(|drain| (render::DRAIN_FLAG.to_string(), drain.to_string())).into_iter().collect(),
         };
         Desired {
             revision: Some(Revision::new(content)),
@@ -487,7 +487,7 @@ spec:
             let manifest = MANIFEST
                 .replacen("securityContext: {}", &format!("securityContext: {{{pod}}}"), 1)
                 .replacen("    securityContext: {}", &format!("    securityContext: {{{container}}}"), 1);
-            let plan = plan(&desired(3), &observed(&manifest));
+            let plan = plan(&desired(Some("3s")), &observed(&manifest));
             match (plan, field) {
                 (Plan::Change(_), None) => {}
                 (Plan::Refused(Refusal { reason: Reason::ManifestUnusable, message }), Some(field)) => {
@@ -497,32 +497,32 @@ spec:
             }
         }
         let mapped = MANIFEST.replace("spec:\n", "spec:\n  hostUsers: false\n");
-        assert!(matches!(plan(&desired(3), &observed(&mapped)), Plan::Refused(_)));
+        assert!(matches!(plan(&desired(Some("3s")), &observed(&mapped)), Plan::Refused(_)));
     }
 
     #[test]
     fn a_rootless_api_server_that_carries_our_parts_can_be_restored() {
-        let Plan::Change(steps) = plan(&desired(3), &observed(MANIFEST)) else { panic!("it is changed") };
+        let Plan::Change(steps) = plan(&desired(Some("3s")), &observed(MANIFEST)) else { panic!("it is changed") };
         let rootless = steps.after.replacen("securityContext: {}", "securityContext: {runAsUser: 1}", 1);
         let observed = Observed { original: Some(MANIFEST.into()), ..observed(&rootless) };
-        assert!(matches!(plan(&desired(3), &observed), Plan::Refused(_)));
-        let restored = Desired { revision: None, ..desired(3) };
+        assert!(matches!(plan(&desired(Some("3s")), &observed), Plan::Refused(_)));
+        let restored = Desired { revision: None, ..desired(Some("3s")) };
         let Plan::Change(steps) = plan(&restored, &observed) else { panic!("it is restored") };
         assert_eq!(steps.after, MANIFEST.replacen("securityContext: {}", "securityContext: {runAsUser: 1}", 1));
     }
 
     #[test]
     fn what_somebody_changed_keeps_no_drain_flag_of_ours_beyond_the_setup() {
-        let Plan::Change(steps) = plan(&desired(3), &observed(MANIFEST)) else { panic!("it is changed") };
+        let Plan::Change(steps) = plan(&desired(Some("3s")), &observed(MANIFEST)) else { panic!("it is changed") };
         let changed = steps.after.replace("'7443'", "'8443'");
         let observed = Observed { original: Some(MANIFEST.into()), ..observed(&changed) };
         let drain = |plan: Plan| match plan {
             Plan::Change(steps) => manifest::read(&steps.after).unwrap().flags.get(render::DRAIN_FLAG).cloned(),
             plan => panic!("{plan}"),
         };
-        assert_eq!(drain(plan(&desired(5), &observed)), Some("5s".into()));
-        assert_eq!(drain(plan(&desired(0), &observed)), None);
-        let Plan::Change(steps) = plan(&desired(3), &observed) else { panic!("nobody saw it serve") };
+        assert_eq!(drain(plan(&desired(Some("5s")), &observed)), Some("5s".into()));
+        assert_eq!(drain(plan(&desired(None), &observed)), None);
+        let Plan::Change(steps) = plan(&desired(Some("3s")), &observed) else { panic!("nobody saw it serve") };
         assert!(steps.change.is_in_place, "nothing of ours differs");
     }
 

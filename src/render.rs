@@ -21,6 +21,10 @@ mod tests;
 /// How long open watches are given when kube-apiserver stops (kubernetes@v1.36.3
 /// staging/src/k8s.io/apiserver/pkg/server/options/server_run_options.go).
 pub const DRAIN_FLAG: &str = "shutdown-watch-termination-grace-period";
+/// How long a kube-apiserver that stops goes on serving, while `/readyz` says that it stops (the same file).
+pub const DELAY_FLAG: &str = "shutdown-delay-duration";
+/// The flags outside the audit family that a manifest is given where it has none of its own.
+pub const SHUTDOWN_FLAGS: [&str; 2] = [DELAY_FLAG, DRAIN_FLAG];
 
 /// Everything that comes of a Setup.
 #[derive(Clone)]
@@ -81,7 +85,7 @@ pub fn render_with(setup: &ValidSetup, hooks: &Hooks) -> Rendered {
         flags,
         log_directory: setup.log.as_ref().and_then(|log| log.directory.clone()),
         log_bytes: setup.log.as_ref().map_or(0, log_bytes),
-        drain_watches_seconds: setup.drain_watches_seconds,
+        default_flags: flags::defaults(setup),
     });
     Rendered {
         sinks: targets(setup, &revision),
@@ -101,9 +105,8 @@ pub fn intent(revision: &Revision) -> Intent {
     let mount = |name: &str, path: &str, read_only| Mount { name: name.into(), path: path.into(), read_only };
     let mut mounts = vec![mount("audit-operator-config", AUDIT_DIR, true)];
     mounts.extend(revision.content.log_directory.as_ref().map(|path| mount("audit-operator-log", path, false)));
-    let drain = revision.content.drain_watches_seconds;
-    let defaults = (drain > 0).then(|| (DRAIN_FLAG.to_string(), format!("{drain}s")));
-    Intent { revision: revision.id.clone(), flags: revision.flags(), defaults: defaults.into_iter().collect(), mounts }
+    let defaults = revision.content.default_flags.clone();
+    Intent { revision: revision.id.clone(), flags: revision.flags(), defaults, mounts }
 }
 
 /// The file and its backups at their largest; 0 where nothing bounds them.

@@ -72,8 +72,8 @@ pub struct Content {
     pub log_directory: Option<String>,
     /// Bytes that the log and its backups may come to take; 0 where nothing bounds them.
     pub log_bytes: u64,
-    /// `--shutdown-watch-termination-grace-period` in seconds, unless the manifest has one; 0 leaves the flag alone.
-    pub drain_watches_seconds: i64,
+    /// Flags that are only set where the manifest does not have them.
+    pub default_flags: BTreeMap<String, String>,
 }
 
 /// Content with its id.

@@ -6,8 +6,8 @@
 //! *Guarantees.* At most one node is told to change in one decision, and none while another node is in change, is not known to
 //! serve, or took the same Revision back under the same generation of the Setup.
 //!
-//! *Assumptions.* A node reports `Confirmed` or `Unmanaged` only when its kube-apiserver serves, and reports at least once
-//! a minute.
+//! *Assumptions.* A node reports since when its kube-apiserver is ready, or that it is not, within a quarter of a minute, and
+//! anything at least once a minute. An API server is only ready when its etcd has quorum.
 //!
 //! *Caveats.* A node may repair drift by itself at any time; while it does, it counts as in change.
 
@@ -132,12 +132,14 @@ struct View<'a> {
 /// How a node stands to its own spec, whatever its goal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// It has what its spec says, and has had it for long enough.
+    /// It has what its spec says, and its kube-apiserver has been ready for long enough.
     Settled,
-    /// It has what its spec says, but not for long enough yet.
+    /// The same, but not for long enough yet.
     Settling {
         left: SignedDuration,
     },
+    /// It has what its spec says, and its kube-apiserver is not ready.
+    ApiServerDown,
     /// It has not come to an end with what its spec says.
     Changing,
     /// It went back, and serves.
@@ -185,7 +187,8 @@ impl<'a> View<'a> {
             return State::Changing;
         }
         if self.has_what_spec_says() {
-            let left = terms.min_ready - age(status, terms.now);
+            let Some(ready) = ready_for(status, terms.now) else { return State::ApiServerDown };
+            let left = terms.min_ready - ready;
             return if left.is_positive() { State::Settling { left } } else { State::Settled };
         }
         match status.phase {
@@ -234,7 +237,7 @@ impl<'a> View<'a> {
                     && status.changing_to.is_none()
                     && matches!(status.phase, Phase::Unmanaged | Phase::Unsupported)
                     // It is kept for as long as it holds up the others.
-                    && !matches!(self.state, State::Settling { .. })
+                    && !matches!(self.state, State::Settling { .. } | State::ApiServerDown)
             }
             // The first spec named no Revision and none was written since: the node was never told to change. In any other
             // case an agent that is only late could be in the middle of a change.
@@ -244,7 +247,7 @@ impl<'a> View<'a> {
 
     /// Whether this node can be told to change.
     fn can_start(&self) -> bool {
-        self.needs_start && !matches!(self.state, State::Silent | State::NotReady)
+        self.needs_start && !matches!(self.state, State::Silent | State::NotReady | State::ApiServerDown)
     }
 
     /// Whether another node may change beside it. One that went back serves, so it does not hold up others that need a
@@ -274,17 +277,16 @@ pub fn is_silent(audit: &NodeAudit, now: Timestamp, listening_since: Timestamp) 
     now.duration_since(last) > SILENCE
 }
 
-/// How long the phase has been what it is: by our clock, or by the node's own where that gives more, so that a node whose
-/// clock is ahead does not hold up the others.
-fn age(status: &NodeAuditStatus, now: Timestamp) -> SignedDuration {
-    let Some(since) = &status.since else { return SignedDuration::MAX };
-    let by_ours = now.duration_since(since.0);
-    let by_its_own = status.last_seen.as_ref().map(|seen| seen.0.duration_since(since.0));
-    by_its_own.map_or(by_ours, |by_its_own| by_ours.max(by_its_own))
+/// For how long kube-apiserver has been ready: by our clock, or by the node's own where that gives more, so that a node
+/// whose clock is ahead does not hold up the others.
+fn ready_for(status: &NodeAuditStatus, now: Timestamp) -> Option<SignedDuration> {
+    let since = status.ready_since.as_ref()?.0;
+    let by_its_own = status.last_seen.as_ref().map(|seen| seen.0.duration_since(since));
+    by_its_own.max(Some(now.duration_since(since)))
 }
 
 fn serves(status: &NodeAuditStatus) -> bool {
-    !matches!(status.reason, Some(Reason::ApiServerDown | Reason::ManifestMissing | Reason::KubeletStuck))
+    status.ready_since.is_some()
 }
 
 fn next<'a>(views: &'a [View<'a>]) -> Option<&'a View<'a>> {
@@ -381,6 +383,7 @@ impl fmt::Display for Doing<'_> {
         let phase = self.0.status().map(|status| status.phase).unwrap_or_default();
         let text = match (self.0.state, phase) {
             (State::NotReady, _) => "is not Ready",
+            (State::ApiServerDown, _) => "has a kube-apiserver that is not ready",
             (State::Unreported, _) => "has no report from its agent yet",
             (State::Settling { .. } | State::Settled, _) => "has to be ready for a while before the next node changes",
             (State::Drifted, _) => "was changed by something else and is put right",

@@ -94,6 +94,7 @@ pub struct ValidSetup {
     pub(crate) log: Option<ValidLog>,
     pub(crate) webhook: Option<ValidWebhook>,
     /// 0 where the API servers do not know the flag.
+    pub(crate) shutdown_delay_seconds: i64,
     pub(crate) drain_watches_seconds: i64,
     pub(crate) capabilities: Capabilities,
 }
@@ -200,7 +201,8 @@ pub fn validate(
     }
     // The flag came with 1.27. Left out below, since without it a restart only takes longer.
     let drain_watches_seconds = if capabilities.minor >= 27 { spec.rollout.drain_watches_seconds } else { 0 };
-    Ok(ValidSetup { policy, log, webhook, drain_watches_seconds, capabilities })
+    let shutdown_delay_seconds = spec.rollout.shutdown_delay_seconds;
+    Ok(ValidSetup { policy, log, webhook, shutdown_delay_seconds, drain_watches_seconds, capabilities })
 }
 
 /// Judges the policy of a Setup alone: what it needs no Secrets and no Services for.

@@ -86,6 +86,10 @@ pub struct NodeAuditStatus {
     /// When the phase became what it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
+    /// Since when this node's kube-apiserver has answered `/readyz` without a break, as the agent saw it. Absent while it does
+    /// not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_since: Option<Time>,
     /// When the agent last wrote this status. It does so at least once a minute while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Time>,

@@ -539,6 +539,12 @@ pub struct Rollout {
     /// How the manifest of kube-apiserver is replaced on the node.
     #[serde(default)]
     pub method: Method,
+    /// Seconds that a kube-apiserver which is told to stop goes on serving, while its `/readyz` fails, so that load balancers
+    /// and kube-proxy send it nothing more (`--shutdown-delay-duration`), unless the manifest sets that flag already. A load
+    /// balancer in front of several nodes should find out within this time. 0 leaves the flag alone.
+    #[serde(default = "two")]
+    #[schemars(range(min = 0, max = 60))]
+    pub shutdown_delay_seconds: i64,
     /// Seconds that a stopping kube-apiserver gives open watches (`--shutdown-watch-termination-grace-period`), unless the
     /// manifest sets that flag already. Without it each restart takes half a minute longer and loses audit events. 0 leaves
     /// the flag alone. Needs Kubernetes 1.27.
@@ -598,6 +604,7 @@ impl Default for Rollout {
         Self {
             paused: false,
             method: Method::default(),
+            shutdown_delay_seconds: two(),
             drain_watches_seconds: three(),
             restart_kubelet: RestartKubelet::default(),
             min_ready_seconds: ten(),
@@ -608,6 +615,9 @@ impl Default for Rollout {
 
 fn yes() -> bool {
     true
+}
+fn two() -> i64 {
+    2
 }
 fn three() -> i64 {
     3

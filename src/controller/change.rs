@@ -19,17 +19,12 @@ pub(super) fn change(before: &Content, after: &Content) -> String {
     for name in names.into_iter().filter(|name| *name != POLICY_FILE && *name != KUBECONFIG_FILE) {
         file(name, name);
     }
-    let flags: BTreeSet<_> = before.flags.keys().chain(after.flags.keys()).collect();
-    let flags: Vec<_> = flags
-        .into_iter()
-        .filter(|flag| before.flags.get(*flag) != after.flags.get(*flag))
-        .map(|flag| format!("--{flag}"))
-        .collect();
+    let flags = |content: &Content| content.flags.clone().into_iter().chain(content.default_flags.clone()).collect();
+    let (before, after): (BTreeSet<(String, String)>, BTreeSet<_>) = (flags(before), flags(after));
+    let flags: BTreeSet<_> = before.symmetric_difference(&after).map(|(flag, _)| format!("--{flag}")).collect();
+    let flags: Vec<_> = flags.into_iter().collect();
     if !flags.is_empty() {
         parts.push(format!("{} changed", flags.join(", ")));
-    }
-    if before.drain_watches_seconds != after.drain_watches_seconds {
-        parts.push("drainWatchesSeconds changed".into());
     }
     parts.join("; ")
 }
@@ -45,7 +40,7 @@ mod tests {
             flags: flags.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
             log_directory: None,
             log_bytes: 0,
-            drain_watches_seconds: drain,
+            default_flags: [("shutdown-watch-termination-grace-period".to_string(), format!("{drain}s"))].into(),
         };
         let plain = content(&[(POLICY_FILE, "a")], &[("audit-log-maxage", "30")], 3);
         let cases = [
@@ -57,7 +52,7 @@ mod tests {
                     &[("audit-log-maxage", "7"), ("audit-log-path", "-")],
                     0,
                 ),
-                "ca.crt added; --audit-log-maxage, --audit-log-path changed; drainWatchesSeconds changed",
+                "ca.crt added; --audit-log-maxage, --audit-log-path, --shutdown-watch-termination-grace-period changed",
             ),
             (plain.clone(), ""),
         ];

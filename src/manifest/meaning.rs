@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Error, Intent, Manifest, Mount, OUR_VOLUMES, flag};
+use super::{Error, Intent, Manifest, Mount, OUR_VOLUMES, flag, may_be_ours};
 use crate::api::REVISION_ANNOTATION;
-use crate::render::DRAIN_FLAG;
 
 /// Flags of the family that name a file (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/server/options/audit.go, AddFlags).
 const LOG_FLAG: &str = "audit-log-path";
@@ -28,7 +27,7 @@ pub(super) fn intended(manifest: &Manifest, original: &Manifest, intent: &Intent
     let mounts = needed_mounts(manifest, intent)?;
     let defaults = intent.defaults.iter().filter(|(name, _)| !original.has_flag(name) || !manifest.has_flag(name));
     let wanted: Vec<(&String, &String)> = intent.flags.iter().chain(defaults).collect();
-    let is_ours = |name: &str| name.starts_with("audit-") || (name == DRAIN_FLAG && !original.has_flag(name));
+    let is_ours = |name: &str| is_ours_beside(name, original);
     let mut pod = manifest.value.clone();
     let container = &mut pod["spec"]["containers"][manifest.container];
     let list = flag_list(container);
@@ -75,7 +74,7 @@ pub(super) fn intended(manifest: &Manifest, original: &Manifest, intent: &Intent
 /// The pod without our parts, and with the audit flags of the original.
 pub(super) fn without_ours(manifest: &Manifest, original: &Manifest) -> Value {
     let is_audit = |item: &&str| flag(item).is_some_and(|(name, _)| name.starts_with("audit-"));
-    let is_ours = |name: &str| name.starts_with("audit-") || (name == DRAIN_FLAG && !original.has_flag(name));
+    let is_ours = |name: &str| is_ours_beside(name, original);
     let was = |name: &str| original.arguments().filter(is_audit).find(|item| flag(item).is_some_and(|f| f.0 == name));
     let mut pod = manifest.value.clone();
     let container = &mut pod["spec"]["containers"][manifest.container];
@@ -115,6 +114,11 @@ pub(super) fn without_ours(manifest: &Manifest, original: &Manifest) -> Value {
         }
     }
     pod
+}
+
+/// Whether a flag is ours to set and to remove, where the manifest was this one before us.
+fn is_ours_beside(name: &str, original: &Manifest) -> bool {
+    may_be_ours(name) && (name.starts_with("audit-") || !original.has_flag(name))
 }
 
 /// The list that flags are added to: the last one, so that none comes between a flag and its value.

@@ -8,8 +8,7 @@ use granit_parser::ScalarStyle;
 use serde_json::Value;
 
 use super::tree::{self, Kind, Node, colon};
-use super::{Error, Manifest, OUR_VOLUMES, flag, is_boolean, meaning};
-use crate::render::DRAIN_FLAG;
+use super::{Error, Manifest, OUR_VOLUMES, flag, is_boolean, may_be_ours, meaning};
 
 /// More rounds than any edit takes: splices that lead nowhere must end.
 const MAX_ROUNDS: usize = 1000;
@@ -65,10 +64,7 @@ pub(super) fn check_flags(container: &Node) -> Result<(), Error> {
         if text.split('=').next().is_some_and(|name| name.contains("$(")) {
             return Err(Error::VariableFlag { line: item.line });
         }
-        let Some((name, value)) = flag(text).filter(|(name, _)| name.starts_with("audit-") || name == DRAIN_FLAG)
-        else {
-            continue;
-        };
+        let Some((name, value)) = flag(text).filter(|(name, _)| may_be_ours(name)) else { continue };
         if let Some((_, first)) = seen.iter().find(|(seen, _)| *seen == name) {
             return Err(Error::DuplicateFlag { flag: name, first: *first, second: item.line });
         }
@@ -165,10 +161,10 @@ fn annotations(place: &Place<'_>, metadata: &Node, now: &Value, then: Option<&Va
     }
 }
 
-/// Whether it is an audit flag, the drain flag, or a mount or a volume of ours.
+/// Whether it is a flag that may be ours, or a mount or a volume of ours.
 fn may_change(item: &Value) -> bool {
     match item.as_str() {
-        Some(item) => flag(item).is_some_and(|(name, _)| name.starts_with("audit-") || name == DRAIN_FLAG),
+        Some(item) => flag(item).is_some_and(|(name, _)| may_be_ours(&name)),
         None => item["name"].as_str().is_some_and(|name| name.starts_with(OUR_VOLUMES)),
     }
 }

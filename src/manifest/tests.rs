@@ -13,7 +13,11 @@ fn intent(revision: &str) -> Intent {
             ("audit-policy-file".to_string(), format!("/etc/kubernetes/audit/revisions/{revision}/policy.yaml")),
         ]
         .into(),
-        defaults: [("shutdown-watch-termination-grace-period".to_string(), "3s".to_string())].into(),
+        defaults: [
+            ("shutdown-delay-duration".to_string(), "2s".to_string()),
+            ("shutdown-watch-termination-grace-period".to_string(), "3s".to_string()),
+        ]
+        .into(),
         mounts: vec![
             mount("audit-operator-config", "/etc/kubernetes/audit", true),
             mount("audit-operator-log", "/var/log/kubernetes/audit", false),

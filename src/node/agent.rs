@@ -1,7 +1,7 @@
 //! The agent: brings its own node to what its `NodeAudit` asks for, and reports.
 //!
-//! *Flow.* read the NodeAudit -> fetch the Revision -> observe -> plan -> stage -> (guard) -> probe the sinks -> report. A turn is taken
-//! whenever the NodeAudit changes, each second while a change is under way, and every quarter of a minute otherwise.
+//! *Flow.* look at kube-apiserver -> read the NodeAudit -> fetch the Revision -> observe -> plan -> stage -> (guard) -> probe the sinks -> report. A turn is taken
+//! whenever the NodeAudit changes, twice a second while a change is under way, and every quarter of a minute otherwise.
 //! *Assumptions.* The Kubernetes API may be away at any moment, above all during a change of this very node: a turn that
 //! cannot reach it is simply taken again.
 
@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures::{StreamExt, TryFutureExt};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
@@ -24,7 +25,7 @@ use super::metrics::Metrics;
 use super::report::{Known, differs, report};
 use super::sinks::{Found, Sinks};
 use super::state::{self, State};
-use super::{STATE_DIR, guard, keep_files, observe, process, remove_unused, stage};
+use super::{STATE_DIR, guard, keep_files, observe, probe, process, remove_unused, stage};
 use crate::api::{CredentialsRef, NodeAudit, NodeAuditSpec, NodeAuditStatus, Reason};
 use crate::journal::{Cause, Journal, Stage};
 use crate::manifest;
@@ -34,7 +35,9 @@ use crate::revision::{self, Content, Revision};
 use crate::telemetry::{self, Health};
 
 /// Between turns while a change is under way.
-const BUSY: Duration = Duration::from_secs(1);
+const BUSY: Duration = Duration::from_millis(500);
+/// After a turn that failed.
+const RETRY: Duration = Duration::from_secs(1);
 /// Between turns otherwise: the interval of the canary and of the search for drift.
 const IDLE: Duration = Duration::from_secs(15);
 /// The status is written at least this often, so that the controller can tell a silent agent.
@@ -110,6 +113,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         revision: None,
         credentials: None,
         reported: None,
+        ready: None,
         sinks: Sinks::default(),
         probed: None,
         outage: Outage::new(),
@@ -119,6 +123,25 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
     // Both end with `stop`; only the server can end otherwise, with an error at the start.
     tokio::try_join!(served.map_err(Error::from), agent.run(wanted, &stop))?;
     Ok(())
+}
+
+/// An API server that is ready.
+struct Ready {
+    begun: std::time::Instant,
+    /// The same by the wall clock.
+    since: Timestamp,
+}
+
+impl Ready {
+    /// By how much the wall clock may leave the steady one before the moment is told anew.
+    const TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
+
+    fn go_on(before: Option<Self>, now: Timestamp) -> Self {
+        let Some(Self { begun, since }) = before else { return Self { begun: std::time::Instant::now(), since: now } };
+        let by_steady = now - begun.elapsed();
+        let is_off = since.duration_since(by_steady).abs() > Self::TOLERANCE;
+        Self { begun, since: if is_off { by_steady } else { since } }
+    }
 }
 
 /// The NodeAudit of this node, as far as it was seen.
@@ -179,6 +202,7 @@ struct Agent {
     credentials: Option<CredentialsRef>,
     /// What was reported last, and when.
     reported: Option<(NodeAuditStatus, std::time::Instant)>,
+    ready: Option<Ready>,
     sinks: Sinks,
     /// What the last probe of the sinks found, and when.
     probed: Option<(Found, std::time::Instant)>,
@@ -187,6 +211,7 @@ struct Agent {
 
 impl Agent {
     async fn run(&mut self, mut wanted: watch::Receiver<Wanted>, stop: &CancellationToken) -> Result<(), Error> {
+        let mut last_error = None;
         loop {
             if !self.state.is_there() {
                 return Err(Error::StateRemoved);
@@ -195,30 +220,31 @@ impl Agent {
             let turn = self.turn(node_audit.as_ref()).await;
             self.health.turned();
             self.metrics.turned(turn.as_ref().err());
-            let is_busy = match turn {
+            let pause = match turn {
                 Ok(is_busy) => {
+                    last_error = None;
                     if is_known {
                         self.health.ready();
                     }
-                    is_busy
+                    if is_busy { BUSY } else { IDLE }
+                }
+                Err(Error::Fetch { source, .. } | Error::Report { source, .. }) if is_outage(&source) => {
+                    self.outage.failed(&source);
+                    RETRY
                 }
                 Err(error) => {
-                    match &error {
-                        Error::Fetch { source, .. } | Error::Report { source, .. } if is_outage(source) => {
-                            self.outage.failed(source)
-                        }
-                        _ => tracing::warn!(
-                            error = crate::telemetry::chain(&error),
-                            "this turn failed and is taken again"
-                        ),
+                    let error = crate::telemetry::chain(&error).to_string();
+                    if last_error.as_ref() != Some(&error) {
+                        tracing::warn!(error, "this turn failed and is taken again and again");
                     }
-                    true
+                    last_error = Some(error);
+                    RETRY
                 }
             };
             tokio::select! {
                 () = stop.cancelled() => break,
                 _ = wanted.changed() => {}
-                () = tokio::time::sleep(if is_busy { BUSY } else { IDLE }) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
         self.leave(&wanted.borrow())
@@ -242,6 +268,8 @@ impl Agent {
 
     /// One turn. Returns whether the next one is due soon.
     async fn turn(&mut self, node_audit: Option<&NodeAudit>) -> Result<bool, Error> {
+        // First: what follows may wait for an API that is away.
+        self.look_at_api_server().await;
         let settled = self.settle();
         let Some(node_audit) = node_audit else {
             settled?;
@@ -275,6 +303,7 @@ impl Agent {
             journal: &journal,
             plan: planned.as_ref().map_err(Clone::clone),
             api_server_version: probed.and_then(|found| found.api_server_version.clone()),
+            ready_since: self.ready.as_ref().map(|ready| ready.since),
             credentials: self.credentials.clone(),
             sinks: probed.map(|found| found.sinks.clone()).unwrap_or_default(),
         };
@@ -449,6 +478,15 @@ impl Agent {
         let found = self.sinks.probe(&self.state.host, &self.args.node_name, &asked, &plan::endpoint(&facts)).await;
         self.metrics.probed(&found.sinks);
         self.probed = Some((found, std::time::Instant::now()));
+    }
+
+    async fn look_at_api_server(&mut self) {
+        let endpoint = self.facts().map(|facts| plan::endpoint(&facts));
+        let is_ready = match &endpoint {
+            Some(endpoint) => probe::is_serving(endpoint).await,
+            None => false,
+        };
+        self.ready = is_ready.then(|| Ready::go_on(self.ready.take(), process::clock().wall));
     }
 
     /// What the manifest says, where it can be read.

@@ -19,6 +19,8 @@ pub(super) struct Known<'a> {
     /// What there was to do, or why nobody could tell.
     pub(super) plan: Result<&'a Plan, Refusal>,
     pub(super) api_server_version: Option<String>,
+    /// Since when kube-apiserver is ready; `None`: it is not.
+    pub(super) ready_since: Option<Timestamp>,
     pub(super) credentials: Option<CredentialsRef>,
     pub(super) sinks: Vec<NodeSinkStatus>,
 }
@@ -37,6 +39,7 @@ pub(super) fn report(known: &Known<'_>, old: &NodeAuditStatus, now: Timestamp) -
         revision,
         changing_to: known.journal.unconfirmed().and_then(|change| change.target.as_ref()).map(ToString::to_string),
         api_server_version: known.api_server_version.clone().or_else(|| old.api_server_version.clone()),
+        ready_since: known.ready_since.map(Time),
         last_seen: Some(Time(now)),
         last_failure: known.journal.failures.last().map(|failure| NodeFailure {
             revision: failure.target.as_ref().map(ToString::to_string),
@@ -72,6 +75,9 @@ fn phase(known: &Known<'_>, now: Timestamp) -> (Phase, Reason, String) {
             let message =
                 format!("{} was taken back: {}{words}", plan::name(failure.target.as_ref()), failure.cause.message);
             (Phase::RolledBack, failure.cause.reason, message)
+        }
+        Ok(Plan::Nothing(Idle::AsDesired)) if known.ready_since.is_none() => {
+            idle(known, Reason::ApiServerDown, "kube-apiserver is not ready, and not because of a change of ours")
         }
         Ok(Plan::Nothing(Idle::AsDesired)) => match &known.journal.confirmed {
             Some(confirmed) => (

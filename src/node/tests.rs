@@ -65,7 +65,7 @@ fn desired(policy: &str) -> Desired {
         flags: [("audit-log-path".to_string(), "/var/log/kubernetes/audit/audit.log".to_string())].into(),
         log_directory: Some("/var/log/kubernetes/audit".into()),
         log_bytes: 1024,
-        drain_watches_seconds: 3,
+        default_flags: std::collections::BTreeMap::new(),
     };
     Desired {
         revision: Some(Revision::new(content)),

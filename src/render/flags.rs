@@ -5,8 +5,16 @@
 
 use std::collections::BTreeMap;
 
+use super::{DELAY_FLAG, DRAIN_FLAG};
 use crate::api::{Batch, LogFormat, Mode, Truncate};
 use crate::validate::ValidSetup;
+
+/// Those that are set only where the manifest has none of their name.
+pub(super) fn defaults(setup: &ValidSetup) -> BTreeMap<String, String> {
+    let seconds = [(DELAY_FLAG, setup.shutdown_delay_seconds), (DRAIN_FLAG, setup.drain_watches_seconds)];
+    let given = seconds.into_iter().filter(|(_, seconds)| *seconds > 0);
+    given.map(|(name, seconds)| (name.to_string(), format!("{seconds}s"))).collect()
+}
 
 /// Without the leading dashes, and without the two that name files of the Revision.
 pub(super) fn flags(setup: &ValidSetup) -> BTreeMap<String, String> {

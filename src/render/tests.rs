@@ -47,7 +47,7 @@ const WEBHOOK: &str = "{policy: {preset: metadata}, sinks: [{name: w, webhook: {
 #[test]
 fn the_id_of_a_known_setup_does_not_change() {
     // A change here restarts every kube-apiserver at the next upgrade of the operator. It must be meant.
-    assert_eq!(World::new(36).render(LOG).revision.id.as_str(), "r-06a643a9f2");
+    assert_eq!(World::new(36).render(LOG).revision.id.as_str(), "r-24aa2beeb0");
 }
 
 #[test]
@@ -68,6 +68,7 @@ fn what_kube_apiserver_does_not_see_makes_no_new_revision() {
         "{policy: {preset: metadata}, sinks: [{name: local, log: {maxAgeDays: 31}}]}",
         "{policy: {preset: metadata, canaryRule: false}, sinks: [{name: local, log: {}}]}",
         "{policy: {preset: metadata}, sinks: [{name: local, log: {}}], rollout: {drainWatchesSeconds: 4}}",
+        "{policy: {preset: metadata}, sinks: [{name: local, log: {}}], rollout: {shutdownDelaySeconds: 0}}",
     ] {
         assert_ne!(id(other), base, "{other}");
     }
@@ -188,7 +189,8 @@ fn the_intent_mounts_what_the_flags_need() {
             mount("audit-operator-log", "/var/log/kubernetes/audit", false)
         ]
     );
-    assert_eq!(intent.defaults, BTreeMap::from([(DRAIN_FLAG.to_string(), "3s".to_string())]));
+    let defaults = [(DELAY_FLAG.to_string(), "2s".to_string()), (DRAIN_FLAG.to_string(), "3s".to_string())];
+    assert_eq!(intent.defaults, BTreeMap::from(defaults));
     for (flag, value) in &intent.flags {
         let is_path = value.starts_with('/');
         assert!(

@@ -41,7 +41,7 @@ fn sample(name: &str, spec: Option<&str>, phase: &str, runs: Option<&str>) -> Sa
         "metadata": {"name": name, "generation": 4, "creationTimestamp": ago(7200)},
         "spec": {"setup": "cluster", "setupGeneration": 7, "revision": spec},
         "status": {
-            "observedGeneration": 4, "phase": phase, "revision": runs, "since": ago(600), "lastSeen": ago(20),
+            "observedGeneration": 4, "phase": phase, "revision": runs, "readySince": ago(600), "lastSeen": ago(20),
         },
     }))
     .unwrap();
@@ -101,8 +101,12 @@ impl Sample {
         self.status("lastSeen", json!(ago(200)))
     }
 
-    fn since(self, seconds: i64) -> Self {
-        self.status("since", json!(ago(seconds))).status("lastSeen", json!(ago(0)))
+    fn ready_for(self, seconds: i64) -> Self {
+        self.status("readySince", json!(ago(seconds))).status("lastSeen", json!(ago(0)))
+    }
+
+    fn down(self) -> Self {
+        self.status("readySince", Value::Null)
     }
 
     fn reason(self, reason: &str) -> Self {
@@ -179,13 +183,13 @@ fn one_node_at_a_time() {
         ),
         (
             "not before the last one was ready for a while",
-            &[new("cp1").since(9), old("cp2")],
+            &[new("cp1").ready_for(9), old("cp2")],
             "cp1 Follow, cp2 Hold: cp1 has to be ready for a while before the next node changes",
         ),
-        ("but then", &[new("cp1").since(10), old("cp2")], "cp1 Follow, cp2 Start: cp2 starts"),
+        ("but then", &[new("cp1").ready_for(10), old("cp2")], "cp1 Follow, cp2 Start: cp2 starts"),
         (
             "a clock ahead does not hold up the others",
-            &[new("cp1").status("since", json!(ago(-3600))).status("lastSeen", json!(ago(-3660))), old("cp2")],
+            &[new("cp1").status("readySince", json!(ago(-3600))).status("lastSeen", json!(ago(-3660))), old("cp2")],
             "cp1 Follow, cp2 Start: cp2 starts",
         ),
         (
@@ -208,9 +212,8 @@ fn one_node_at_a_time() {
 fn the_worst_first() {
     let back = |name| sample(name, Some(OLD), "RolledBack", Some("r-0000000000")).generation(6);
     let drifted = |name| sample(name, Some(OLD), "Drifted", Some(OLD)).generation(6);
-    let down = |name| old(name).reason("ApiServerDown");
     let cases: &[(&str, &[Sample], &str)] = &[
-        ("no API server", &[old("cp1"), back("cp2"), down("cp3")], "cp1 Hold, cp2 Hold, cp3 Start: cp3 starts"),
+        ("no API server", &[back("cp1"), back("cp2").down()], "cp1 Hold, cp2 Start: cp2 starts"),
         ("one that went back", &[old("cp1"), back("cp2")], "cp1 Hold, cp2 Start: cp2 starts"),
         (
             "two that went back do not wait for each other",
@@ -281,8 +284,18 @@ fn nothing_starts_where_nobody_knows_what_would_happen() {
         ),
         (
             "one that went back and does not serve",
-            &[old("cp1"), sample("cp2", Some(OLD), "RolledBack", None).reason("KubeletStuck").not_ready()],
-            "cp1 Hold, cp2 Hold: cp2 is not Ready".into(),
+            &[old("cp1"), sample("cp2", Some(NEW), "RolledBack", Some(OLD)).down()],
+            "cp1 Hold, cp2 Hold: cp2 went back and does not serve".into(),
+        ),
+        (
+            "an API server that is down for a reason of its own",
+            &[old("cp1").down(), old("cp2")],
+            "cp1 Hold, cp2 Hold: cp1 has a kube-apiserver that is not ready".into(),
+        ),
+        (
+            "the same where everything was done",
+            &[old("cp1"), new("cp2").down()],
+            "cp1 Hold, cp2 Follow: cp2 has a kube-apiserver that is not ready".into(),
         ),
         (
             "a node that cannot be managed",
@@ -327,7 +340,7 @@ fn nodes_are_given_back_one_at_a_time_and_then_released() {
         ),
         (
             "restored, and not ready for long enough",
-            &[given_back("cp1").since(4), new("cp2").goal(None)],
+            &[given_back("cp1").ready_for(4), new("cp2").goal(None)],
             "cp1 Follow, cp2 Hold: cp1 has to be ready for a while before the next node changes",
         ),
         ("restored", &[given_back("cp1"), new("cp2").goal(None)], "cp1 Release, cp2 Start: cp2 starts"),
@@ -365,7 +378,7 @@ fn nodes_are_given_back_one_at_a_time_and_then_released() {
 
 #[test]
 fn it_is_asked_again_when_the_next_node_may_go() {
-    let decision = decided(&[new("cp1").since(4), old("cp2")], terms());
+    let decision = decided(&[new("cp1").ready_for(4), old("cp2")], terms());
     assert_eq!(decision.wake, Some(SignedDuration::from_secs(6)));
     assert_eq!(decided(&[new("cp1"), new("cp2")], terms()).wake, None);
 }
@@ -392,7 +405,7 @@ fn any_sample(name: String) -> impl Strategy<Value = Sample> {
                 );
             }
             if fresh {
-                sample = sample.since(1);
+                sample = sample.ready_for(1);
             }
             if silent {
                 sample = sample.silent();

@@ -2,8 +2,8 @@
 
   client.py ADDRESS PORT PKI NAME…
 
-The clients are those of CLIENTS. A line an answer on standard output: `<client> <asked at> <answered at> <status, 0 for none>`, in
-seconds of CLOCK_MONOTONIC. Ends with its standard input.
+The clients are those of CLIENTS. A line an answer on standard output: `<client> <asked at> <answered at> <status, or why there is
+none>`, in seconds of CLOCK_MONOTONIC. Ends with its standard input.
 """
 import http.client, itertools, ssl, sys, threading, time
 
@@ -30,14 +30,19 @@ def tls(name):
 
 
 def ask(connection, path):
+    is_reused = connection.sock is not None
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
         answer.read()
         return answer.status
-    except (OSError, http.client.HTTPException):
+    except ConnectionError as error:
         connection.close()
-        return 0
+        # Closed by the server between two requests: HTTP libraries open another (RFC 9112, section 9.3.1), http.client leaves it to us.
+        return ask(connection, path) if is_reused else type(error).__name__
+    except (OSError, http.client.HTTPException) as error:
+        connection.close()
+        return type(error).__name__
 
 
 def client(name):

@@ -118,7 +118,7 @@ def lost(logged, received):
 
 
 class Clients:
-    """What clients (client.py) in one place were answered: `answers[name]` has (asked at, answered at, status)."""
+    """What clients (client.py) in one place were answered: `answers[name]` has (asked at, answered at, status or why there is none)."""
 
     def __init__(self, command, address, port, pki, *names):
         self.answers = {name: [] for name in names}
@@ -131,12 +131,12 @@ class Clients:
         self.process = subprocess.Popen([testbed, *command, "python3", "-u", "-c", script, address, str(port), str(pki), *names],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         threading.Thread(target=self.read, daemon=True).start()
-        wait(30, f"the clients at {address} to be answered", lambda: all(any(status == 200 for _, _, status in answers) for answers in self.answers.values()))
+        wait(30, f"the clients at {address} to be answered", lambda: all(any(status == "200" for _, _, status in answers) for answers in self.answers.values()))
 
     def read(self):
         for line in self.process.stdout:
             name, asked, answered, status = line.split()
-            self.answers[name].append((float(asked), float(answered), int(status)))
+            self.answers[name].append((float(asked), float(answered), status))
 
     def end(self):
         self.process.stdin.close()

@@ -9,6 +9,7 @@ use super::cluster::Cluster;
 use super::node::{Node, Program};
 
 const STATE: &str = "/var/lib/audit-operator";
+const NEXT_NODE: &str = "cp2";
 const LAST_NODE: &str = "cp3";
 const MANIFESTS: &str = "/etc/kubernetes/manifests";
 
@@ -55,6 +56,8 @@ pub enum Act {
     Cordon,
     /// The last node loses its power for a while.
     OtherOff(Duration),
+    /// The API server of the last node is killed whenever it is there.
+    OtherApiServerDown(Duration),
     /// kubeadm resets the last node, and a new machine joins under its name.
     ReplaceOther,
     /// The agent's pod is deleted.
@@ -163,6 +166,12 @@ impl Act {
                 other.power("power-off");
                 sleep(time);
                 other.power("power-on");
+            }
+            Act::OtherApiServerDown(time) => {
+                let [next, last] = [NEXT_NODE, LAST_NODE].map(|name| Node::new(&cluster.testbed, name));
+                let before = next.change();
+                Act::KillFor(Program::ApiServer, time).carry_out(&last, cluster);
+                assert_eq!(next.change(), before, "{NEXT_NODE} changed while {LAST_NODE} did not serve");
             }
             Act::ReplaceOther => {
                 let other = Node::new(&cluster.testbed, LAST_NODE);

@@ -185,6 +185,7 @@ pub const ROWS: &[Row] = {
         row("the Setup changes again", BadPolicy, Replaced, ApplyAgain(1), New).on(3),
         row("kubeadm upgrade node", Good, Replaced, Kubeadm("upgrade node --ignore-preflight-errors=all"), New).on(3),
         row("another node is without power for 60 s", Good, Staged, OtherOff(s(60)), New).on(3),
+        row("another node's API server is killed for 60 s", Good, Staged, OtherApiServerDown(s(60)), New).on(3),
         row("another node is reset, and a new machine joins under its name", Rest, Applied, ReplaceOther, New).on(3),
         row("another node is reset, and a new machine joins under its name", Good, Replaced, ReplaceOther, New).on(3),
         row("the Setup is deleted", Good, Replaced, DeleteSetup, Original).on(3),

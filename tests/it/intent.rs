@@ -14,7 +14,7 @@ pub fn intent() -> Intent {
             flag("audit-policy-file", "/etc/kubernetes/audit/revisions/r-0123456789/policy.yaml"),
         ]
         .into(),
-        defaults: [flag("shutdown-watch-termination-grace-period", "3s")].into(),
+        defaults: [flag("shutdown-delay-duration", "2s"), flag("shutdown-watch-termination-grace-period", "3s")].into(),
         mounts: vec![
             mount("audit-operator-config", "/etc/kubernetes/audit", true),
             mount("audit-operator-log", "/var/log/kubernetes/audit", false),

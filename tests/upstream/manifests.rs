@@ -10,7 +10,8 @@ use crate::mutate::{YAML_TOKENS, manifests, mutated};
 use crate::random::Random;
 use crate::{PORTION, count, generated, setting};
 
-const DRAIN_FLAG: &str = "shutdown-watch-termination-grace-period";
+const DRAIN: &str = "--shutdown-watch-termination-grace-period";
+const DELAY: &str = "--shutdown-delay-duration";
 
 fn manifest_text(random: &mut Random, corpus: &[Vec<u8>]) -> Option<String> {
     if random.one_in(2) {
@@ -34,7 +35,7 @@ fn taken(pod: &mut Value, container: usize) -> Value {
     };
     let is_audit = |item: &Value| {
         let item = item.as_str().unwrap_or_default().replace('_', "-");
-        item.starts_with("--audit-") || item.split('=').next() == Some("--shutdown-watch-termination-grace-period")
+        item.starts_with("--audit-") || matches!(item.split('=').next(), Some(DRAIN | DELAY))
     };
     let node = &mut pod["spec"]["containers"][container];
     let mut flags = [take(node, "command", &is_audit), take(node, "args", &is_audit)].concat();
@@ -62,15 +63,17 @@ fn wrong(mut before: Value, mut after: Value) -> Option<String> {
         return Some("no container has the policy".into());
     };
     let (had, has) = (taken(&mut before, container), taken(&mut after, container));
-    let drain = |parts: &Value| {
-        let flags = parts["flags"].as_array().cloned().unwrap_or_default();
-        flags.into_iter().find(|flag| flag.as_str().unwrap().starts_with("--shutdown"))
+    let own_or = |name: &str, value: &str| {
+        let flags = had["flags"].as_array().cloned().unwrap_or_default();
+        let own = flags.into_iter().find(|flag| flag.as_str().unwrap().starts_with(name));
+        own.unwrap_or(json!(format!("{name}={value}")))
     };
     let wanted = [
         json!("--audit-log-maxage=30"),
         json!("--audit-log-path=/var/log/kubernetes/audit/audit.log"),
         ours,
-        drain(&had).unwrap_or(json!(format!("--{DRAIN_FLAG}=3s"))),
+        own_or(DELAY, "2s"),
+        own_or(DRAIN, "3s"),
     ];
     let names = |list: &Value| list.as_array().unwrap().iter().map(|item| item["name"].clone()).collect::<Vec<_>>();
     let unmounted: Vec<Value> =

@@ -98,7 +98,6 @@ const FLAGS: &[&str] = &[
     "--etcd-prefix=\"quoted\" and \\ slashed",
     "--oidc-client-id=a # no comment",
     "--runtime-config=api/all=true, x: y",
-    "--shutdown-delay-duration=0s",
     "--advertise-address=$(HOST_IP)",
     "",
 ];
@@ -114,6 +113,7 @@ const AUDIT_FLAGS: &[&str] = &[
     "--audit-webhook-mode=batch",
     "--audit-log-truncate-enabled=true",
     "--shutdown-watch-termination-grace-period=10s",
+    "--shutdown-delay-duration=0s",
 ];
 
 /// Path in the container, path of the node, read-only.
@@ -764,7 +764,7 @@ fn is_touched(key: &str) -> bool {
 
 /// Whether an edit may take the line away.
 pub(super) fn is_audit(text: &str) -> bool {
-    ["--audit-", "--audit_", "--shutdown-watch"].iter().any(|flag| text.starts_with(flag))
+    ["--audit-", "--audit_", "--shutdown-"].iter().any(|flag| text.starts_with(flag))
 }
 
 fn is_plain(text: &str, is_in_flow: bool) -> bool {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Intent;
 
 const ANNOTATION: &str = "audit-operator.io/revision";
-const DRAIN: &str = "shutdown-watch-termination-grace-period";
+const SHUTDOWN: [&str; 2] = ["shutdown-delay-duration", "shutdown-watch-termination-grace-period"];
 
 /// A pod, its audit parts apart from the rest. What means nothing is left out: where audit flags and our mounts stand in their lists, and
 /// whether an empty list or mapping is written at all.
@@ -15,7 +15,7 @@ const DRAIN: &str = "shutdown-watch-termination-grace-period";
 pub(super) struct Parts {
     /// Everything else.
     rest: Value,
-    /// Audit flags and the drain flag by name, with their values.
+    /// Audit flags and the two of the shutdown by name, with their values.
     pub(super) flags: BTreeMap<String, Option<String>>,
     mounts: BTreeMap<String, Value>,
     volumes: BTreeMap<String, Value>,
@@ -31,7 +31,7 @@ fn split_flag(item: &str) -> Option<(String, Option<String>)> {
     let item = item.strip_prefix("--")?;
     let (name, value) = item.split_once('=').map_or((item, None), |(name, value)| (name, Some(value.to_string())));
     let name = name.replace('_', "-");
-    (name.starts_with("audit-") || name == DRAIN).then_some((name, value))
+    (name.starts_with("audit-") || SHUTDOWN.contains(&name.as_str())).then_some((name, value))
 }
 
 fn take_ours(list: &mut Value) -> BTreeMap<String, Value> {
@@ -96,12 +96,10 @@ fn on_node(pod: &Value, path: &str) -> Option<(String, bool)> {
 /// The pod with the intent applied, or that a mount is in the way. `pod` carries nothing of ours.
 pub(super) fn edited(pod: &Value, intent: &Intent) -> Option<Parts> {
     let mut parts = parts(pod);
-    let drain = parts.flags.remove(DRAIN);
-    parts.flags = intent.flags.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect();
-    match drain {
-        Some(own) => drop(parts.flags.insert(DRAIN.into(), own)),
-        None => parts.flags.extend(intent.defaults.iter().map(|(name, value)| (name.clone(), Some(value.clone())))),
-    }
+    let own: Vec<_> = SHUTDOWN.iter().filter_map(|name| parts.flags.remove_entry(*name)).collect();
+    let given = intent.flags.iter().chain(&intent.defaults);
+    parts.flags = given.map(|(name, value)| (name.clone(), Some(value.clone()))).collect();
+    parts.flags.extend(own);
     for mount in &intent.mounts {
         let is_seen = on_node(pod, &mount.path)
             .is_some_and(|(node, writable)| node == mount.path && (writable || mount.read_only));

@@ -14,11 +14,11 @@ fn intents() -> Vec<Intent> {
     let webhook = "webhook: {url: 'http://127.0.0.1:9765/k8s-audit'}";
     let setups = [
         "{policy: {preset: metadata}, sinks: [{name: l, log: {}}]}".to_string(),
-        "{policy: {preset: gce}, sinks: [{name: l, log: {path: /var/log/kubernetes/audit/audit.log, compress: true}}], rollout: {drainWatchesSeconds: 0}}".into(),
+        "{policy: {preset: gce}, sinks: [{name: l, log: {path: /var/log/kubernetes/audit/audit.log, compress: true}}], rollout: {drainWatchesSeconds: 0, shutdownDelaySeconds: 5}}".into(),
         "{policy: {preset: metadata}, sinks: [{name: l, log: {path: '-'}}]}".into(),
         "{policy: {preset: metadata}, sinks: [{name: l, log: {path: '/srv/audit logs/a,b.log', maxBackups: 2}}], rollout: {drainWatchesSeconds: 7}}".into(),
         format!("{{policy: {{preset: metadata}}, sinks: [{{name: w, {webhook}}}]}}"),
-        format!("{{policy: {{preset: metadata}}, sinks: [{{name: l, log: {{}}}}, {{name: w, {webhook}}}], rollout: {{drainWatchesSeconds: 0}}}}"),
+        format!("{{policy: {{preset: metadata}}, sinks: [{{name: l, log: {{}}}}, {{name: w, {webhook}}}], rollout: {{drainWatchesSeconds: 0, shutdownDelaySeconds: 0}}}}"),
     ];
     let rendered = setups.iter().map(|spec| {
         let setup = AuditSetup::new("cluster", serde_saphyr::from_str(spec).unwrap());
@@ -165,7 +165,7 @@ fn holds(sample: &Sample, a: &Intent, b: &Intent) -> Result<String, String> {
             same("an edit twice is an edit once", &again, &edited)?;
         }
         1 => {
-            // Without the original, the drain flag passes for the user's own.
+            // Without the original, a flag of the shutdown passes for the user's own.
             let again = edit(&edited, a).map_err(|error| format!("a second edit: {error}"))?.text;
             same("nor does it matter that the original is not known", &again, &edited)?;
         }

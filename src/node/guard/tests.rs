@@ -111,7 +111,7 @@ fn desired(policy: &str, scenario: Scenario) -> Desired {
         flags: [("audit-log-path".to_string(), "-".to_string())].into(),
         log_directory: None,
         log_bytes: 0,
-        drain_watches_seconds: 3,
+        default_flags: std::collections::BTreeMap::new(),
     };
     Desired {
         revision: Some(Revision::new(content)),

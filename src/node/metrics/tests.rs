@@ -71,6 +71,7 @@ fn observe(metrics: &Metrics, journal: &Journal, plan: &Plan, sinks: &[NodeSinkS
         journal,
         plan: Ok(plan),
         api_server_version: None,
+        ready_since: None,
         credentials: None,
         sinks: sinks.to_vec(),
     };

@@ -24,16 +24,17 @@ fn journal(stage: &str, changed: Value) -> Journal {
 fn told(journal: &Journal, second: u32) -> (Phase, Reason, String) {
     let spec: NodeAuditSpec =
         serde_json::from_value(json!({"setup": "cluster", "setupGeneration": 1, "revision": "r-0123456789"})).unwrap();
+    let now = clock(second)["wall"].as_str().unwrap().parse().unwrap();
     let known = Known {
         spec: &spec,
         generation: Some(1),
         journal,
         plan: Ok(&Plan::Nothing(Idle::Changing)),
         api_server_version: None,
+        ready_since: Some(now),
         credentials: None,
         sinks: Vec::new(),
     };
-    let now = clock(second)["wall"].as_str().unwrap().parse().unwrap();
     let status = report(&known, &NodeAuditStatus::default(), now);
     (status.phase, status.reason.unwrap(), status.message.unwrap())
 }
