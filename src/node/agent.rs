@@ -550,3 +550,23 @@ fn guard_wait_ms(journal: &Journal) -> u64 {
 fn is_segment(text: &str) -> bool {
     !text.is_empty() && text != ".." && text != "." && !text.contains('/')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_is_told_by_a_clock_that_jumps() {
+        let noon: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let ready = Ready::go_on(None, noon);
+        assert_eq!(ready.since, noon);
+        // A clock that is slewed does not make the moment another one.
+        let ready = Ready::go_on(Some(ready), noon + SignedDuration::from_secs(1));
+        assert_eq!(ready.since, noon);
+        for hours in [1, -1] {
+            let now = noon + SignedDuration::from_hours(hours);
+            let ready = Ready::go_on(Some(Ready { begun: ready.begun, since: noon }), now);
+            assert!(now.duration_since(ready.since) < SignedDuration::from_secs(30), "{hours}: {}", ready.since);
+        }
+    }
+}
