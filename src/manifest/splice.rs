@@ -126,7 +126,7 @@ fn list(place: &Place<'_>, parent: &Node, key: &str, now: &Value, then: Option<&
         // Commas hang together, and what is left when all items go is another text than any of them leaves.
         if list.is_flow() || !is_any_kept {
             splices.truncate(1);
-        } else if list.items().iter().any(|item| item.has_block_scalar_to(item.end)) {
+        } else if list.items().iter().any(|item| item.block_scalar_to(item.end).is_some()) {
             // From the end, one by one: the last to go is the one behind the block scalar, and knows it.
             splices.drain(..splices.len().saturating_sub(1));
         }
@@ -220,22 +220,31 @@ fn remove_lines(place: &Place<'_>, start: usize, end: usize) -> Splice {
 
 /// The lines of comments behind removed ones that a block scalar before those would take for its own.
 fn comments_below<'a>(place: &Place<'a>, start: usize, end: usize) -> Option<&'a str> {
-    if !place.tree.has_block_scalar_to(place.text[..start].trim_end().len()) {
-        return None;
-    }
-    let is_comment = |line: &&str| is_blank(line) || line.trim_start_matches(' ').starts_with('#');
-    let length = place.text[end..].split_inclusive('\n').take_while(is_comment).map(str::len).sum::<usize>();
+    let scalar = place.tree.block_scalar_to(place.text[..start].trim_end().len())?;
+    let least = content_depth(place.text, scalar);
+    let is_taken =
+        |line: &&str| is_blank(line) || (line.trim_start_matches(' ').starts_with('#') && depth(line) >= least);
+    let length = place.text[end..].split_inclusive('\n').take_while(is_taken).map(str::len).sum::<usize>();
     Some(&place.text[end..end + length])
+}
+
+/// Blanks before the content of a block scalar; none where its header tells how many, or it is empty: any line may be content then.
+fn content_depth(text: &str, scalar: &Node) -> usize {
+    let content = next_line(text, scalar.start).min(scalar.end);
+    let header = text[scalar.start..content].split('#').next().unwrap_or_default();
+    let first = text[content..scalar.end].lines().find(|line| !is_blank(line));
+    first.filter(|_| !header.contains(|c: char| c.is_ascii_digit())).map_or(0, depth)
+}
+
+fn depth(line: &str) -> usize {
+    line.len() - line.trim_start_matches(' ').len()
 }
 
 /// Comments no deeper than the line that was removed before them: there they are comments still.
 fn moved_out(place: &Place<'_>, removed: usize, comments: &str) -> String {
-    let column = place.text[removed..].len() - place.text[removed..].trim_start_matches(' ').len();
-    let moved = comments.split_inclusive('\n').map(|line| {
-        let depth = line.len() - line.trim_start_matches(' ').len();
-        if is_blank(line) { line } else { &line[depth.saturating_sub(column)..] }
-    });
-    moved.collect()
+    let column = depth(&place.text[removed..]);
+    let moved = comments.split_inclusive('\n');
+    moved.map(|line| if is_blank(line) { line } else { &line[depth(line).saturating_sub(column)..] }).collect()
 }
 
 /// `[]` or `{}` behind the key in place of the only thing below it: a key with nothing would be null. What is between them stays.

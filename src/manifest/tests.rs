@@ -64,8 +64,13 @@ fn an_edit_twice_is_an_edit_once_and_another_revision_takes_its_place() {
 
 #[test]
 fn what_was_edited_and_removed_again_is_the_original() {
-    let edited = edit(KUBEADM, &intent("r-aaaaaaaaaa")).unwrap().text;
-    assert_eq!(remove(&edited, KUBEADM).unwrap(), KUBEADM);
+    // A comment that a block scalar before it does not take for its own stays where it is.
+    let commented =
+        KUBEADM.replace("    name: k8s-certs\nstatus", "    name: >-\n      k8s-certs\n    # a comment\nstatus");
+    for original in [KUBEADM, &commented] {
+        let edited = edit(original, &intent("r-aaaaaaaaaa")).unwrap().text;
+        assert_eq!(remove(&edited, original).unwrap(), original);
+    }
 }
 
 #[test]

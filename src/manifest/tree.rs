@@ -57,14 +57,15 @@ impl Node {
         matches!(self.kind, Kind::Sequence { is_flow: true, .. } | Kind::Mapping { is_flow: true, .. })
     }
 
-    /// Whether a block scalar ends there.
-    pub(super) fn has_block_scalar_to(&self, end: usize) -> bool {
+    /// The block scalar that ends there.
+    pub(super) fn block_scalar_to(&self, end: usize) -> Option<&Node> {
         match &self.kind {
             Kind::Scalar { style, .. } => {
-                matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) && self.end == end
+                let is_it = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) && self.end == end;
+                is_it.then_some(self)
             }
-            Kind::Sequence { items, .. } => items.iter().any(|item| item.has_block_scalar_to(end)),
-            Kind::Mapping { entries, .. } => entries.iter().any(|(_, value)| value.has_block_scalar_to(end)),
+            Kind::Sequence { items, .. } => items.iter().find_map(|item| item.block_scalar_to(end)),
+            Kind::Mapping { entries, .. } => entries.iter().find_map(|(_, value)| value.block_scalar_to(end)),
         }
     }
 
