@@ -93,8 +93,8 @@ pub struct ValidSetup {
     pub(crate) policy: ValidPolicy,
     pub(crate) log: Option<ValidLog>,
     pub(crate) webhook: Option<ValidWebhook>,
-    /// 0 where the API servers do not know the flag.
     pub(crate) shutdown_delay_seconds: i64,
+    /// 0 where the API servers do not know the flag.
     pub(crate) drain_watches_seconds: i64,
     pub(crate) capabilities: Capabilities,
 }
@@ -199,9 +199,9 @@ pub fn validate(
         problems.0.sort_by(|a, b| a.field.cmp(&b.field));
         return Err(problems.0);
     }
+    let shutdown_delay_seconds = spec.rollout.shutdown_delay_seconds;
     // The flag came with 1.27. Left out below, since without it a restart only takes longer.
     let drain_watches_seconds = if capabilities.minor >= 27 { spec.rollout.drain_watches_seconds } else { 0 };
-    let shutdown_delay_seconds = spec.rollout.shutdown_delay_seconds;
     Ok(ValidSetup { policy, log, webhook, shutdown_delay_seconds, drain_watches_seconds, capabilities })
 }
 

@@ -541,7 +541,9 @@ pub struct Rollout {
     pub method: Method,
     /// Seconds that a kube-apiserver which is told to stop goes on serving, while its `/readyz` fails, so that load balancers
     /// and kube-proxy send it nothing more (`--shutdown-delay-duration`), unless the manifest sets that flag already. A load
-    /// balancer in front of several nodes should find out within this time. 0 leaves the flag alone.
+    /// balancer in front of several nodes should find out within this time. Together with `drainWatchesSeconds` it must stay
+    /// well below the pod's `terminationGracePeriodSeconds` (30 unless the manifest says otherwise): the kubelet kills a
+    /// kube-apiserver that takes longer, and audit events are lost. 0 leaves the flag alone.
     #[serde(default = "two")]
     #[schemars(range(min = 0, max = 60))]
     pub shutdown_delay_seconds: i64,

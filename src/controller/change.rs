@@ -19,14 +19,16 @@ pub(super) fn change(before: &Content, after: &Content) -> String {
     for name in names.into_iter().filter(|name| *name != POLICY_FILE && *name != KUBECONFIG_FILE) {
         file(name, name);
     }
-    let flags = |content: &Content| content.flags.clone().into_iter().chain(content.default_flags.clone()).collect();
-    let (before, after): (BTreeSet<(String, String)>, BTreeSet<_>) = (flags(before), flags(after));
-    let flags: BTreeSet<_> = before.symmetric_difference(&after).map(|(flag, _)| format!("--{flag}")).collect();
-    let flags: Vec<_> = flags.into_iter().collect();
-    if !flags.is_empty() {
-        parts.push(format!("{} changed", flags.join(", ")));
+    let differ: BTreeSet<_> =
+        flags(before).symmetric_difference(&flags(after)).map(|(flag, _)| format!("--{flag}")).collect();
+    if !differ.is_empty() {
+        parts.push(format!("{} changed", Vec::from_iter(differ).join(", ")));
     }
     parts.join("; ")
+}
+
+fn flags(content: &Content) -> BTreeSet<(&String, &String)> {
+    content.flags.iter().chain(&content.default_flags).collect()
 }
 
 #[cfg(test)]

@@ -202,6 +202,7 @@ struct Agent {
     credentials: Option<CredentialsRef>,
     /// What was reported last, and when.
     reported: Option<(NodeAuditStatus, std::time::Instant)>,
+    /// `None` while kube-apiserver is not ready.
     ready: Option<Ready>,
     sinks: Sinks,
     /// What the last probe of the sinks found, and when.
@@ -233,7 +234,7 @@ impl Agent {
                     RETRY
                 }
                 Err(error) => {
-                    let error = crate::telemetry::chain(&error).to_string();
+                    let error = crate::telemetry::chain(&error);
                     if last_error.as_ref() != Some(&error) {
                         tracing::warn!(error, "this turn failed and is taken again and again");
                     }

@@ -76,9 +76,11 @@ fn phase(known: &Known<'_>, now: Timestamp) -> (Phase, Reason, String) {
                 format!("{} was taken back: {}{words}", plan::name(failure.target.as_ref()), failure.cause.message);
             (Phase::RolledBack, failure.cause.reason, message)
         }
-        Ok(Plan::Nothing(Idle::AsDesired)) if known.ready_since.is_none() => {
-            idle(known, Reason::ApiServerDown, "kube-apiserver is not ready, and not because of a change of ours")
-        }
+        Ok(Plan::Nothing(Idle::AsDesired)) if known.ready_since.is_none() => idle(
+            known,
+            Reason::ApiServerDown,
+            "kube-apiserver is not ready, and no change of ours is under way; no node is changed until it is",
+        ),
         Ok(Plan::Nothing(Idle::AsDesired)) => match &known.journal.confirmed {
             Some(confirmed) => (
                 Phase::Confirmed,

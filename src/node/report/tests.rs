@@ -22,6 +22,10 @@ fn journal(stage: &str, changed: Value) -> Journal {
 }
 
 fn told(journal: &Journal, second: u32) -> (Phase, Reason, String) {
+    told_with(journal, second, Idle::Changing, true)
+}
+
+fn told_with(journal: &Journal, second: u32, idle: Idle, is_ready: bool) -> (Phase, Reason, String) {
     let spec: NodeAuditSpec =
         serde_json::from_value(json!({"setup": "cluster", "setupGeneration": 1, "revision": "r-0123456789"})).unwrap();
     let now = clock(second)["wall"].as_str().unwrap().parse().unwrap();
@@ -29,9 +33,9 @@ fn told(journal: &Journal, second: u32) -> (Phase, Reason, String) {
         spec: &spec,
         generation: Some(1),
         journal,
-        plan: Ok(&Plan::Nothing(Idle::Changing)),
+        plan: Ok(&Plan::Nothing(idle)),
         api_server_version: None,
-        ready_since: Some(now),
+        ready_since: is_ready.then_some(now),
         credentials: None,
         sinks: Vec::new(),
     };
@@ -61,6 +65,16 @@ fn a_change_under_way_tells_what_it_waits_for() {
         assert_eq!((phase_told, reason_told), (phase, reason), "{stage} {second}: {message}");
         assert!(message.contains(part), "{stage} {second}: {message}");
     }
+}
+
+#[test]
+fn an_api_server_that_is_down_at_rest_is_told() {
+    let journal = Journal::default();
+    let (phase, reason, _) = told_with(&journal, 1, Idle::AsDesired, true);
+    assert_eq!((phase, reason), (Phase::Unmanaged, Reason::Unmanaged));
+    let (phase, reason, message) = told_with(&journal, 1, Idle::AsDesired, false);
+    assert_eq!((phase, reason), (Phase::Unmanaged, Reason::ApiServerDown));
+    assert!(message.contains("is not ready"), "{message}");
 }
 
 #[test]
