@@ -1,12 +1,14 @@
 # `make help` lists the targets. CI runs `make test`.
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
 TARGET ?= x86_64-unknown-linux-gnu
 IMAGE ?= audit-operator.io/audit-operator:dev
 NODES ?= 1
 TESTBED := tests/testbed/testbed
-# A new testbed of $(1) nodes with the image on it, for what follows on the line.
-on_testbed = $(TESTBED) down && trap '$(TESTBED) down' EXIT && $(TESTBED) up --nodes $(1) && $(TESTBED) load-image target/image.tar &&
+# A new cluster of $(1) nodes, named $(2), with the image on it, for what follows on the line.
+on_testbed = export TESTBED_CLUSTER=$(2) && $(TESTBED) down && trap '$(TESTBED) down' EXIT && \
+  $(TESTBED) up --nodes $(1) && $(TESTBED) load-image target/image.tar &&
 CACHE := $(or $(AUDIT_OPERATOR_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/audit-operator)
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
@@ -25,7 +27,11 @@ demo-down: ## End the demo
 	$(TESTBED) down
 
 .PHONY: test
-test: test-fast test-judge test-e2e ## Every test there is, the real control plane included
+test: test-fast image ## Every test there is, the real control plane included
+	cargo test --locked --features e2e --no-run
+	$(TESTBED) build
+# Side by side: most of their time is spent waiting, each for a control plane of its own.
+	+$(MAKE) --no-print-directory --jobs 3 test-judge test-e2e test-chosen-faults
 
 .PHONY: test-fast
 test-fast: fmt-check lint generated unit test-upstream deny chart ## What needs no cluster
@@ -51,36 +57,39 @@ fuzz: ## Mutated inputs (TARGET=manifest, policy, url or request; SECONDS=600 SE
 .PHONY: test-judge
 test-judge: ## The policy engine against the audit log of a real kube-apiserver (JUDGE_SEED=2: other policies and requests)
 	tests/testbed/build
-	cargo test --locked --features e2e --test judge -- --test-threads=1 --nocapture
+	cargo test --locked --features e2e --test judge -- --test-threads=1 --nocapture 2>&1 | sed -u 's/^/judge   /'
 
 .PHONY: test-e2e
-test-e2e: image ## The whole chain on the real control plane, and a dozen faults; takes it down at the end
-	$(call on_testbed,1) cargo test --features e2e --test e2e -- --test-threads=1 --nocapture && $(FAULTS) matrix --chosen
+test-e2e: image ## The whole chain on the real control plane
+	{ $(call on_testbed,1,e2e) cargo test --locked --features e2e --test e2e -- --test-threads=1 --nocapture; } 2>&1 | sed -u 's/^/e2e     /'
 
-.PHONY: test-faults torture
+.PHONY: test-chosen-faults test-faults torture
+test-chosen-faults: image ## A dozen rows of the fault matrix
+	{ $(call on_testbed,1,faults) $(FAULTS) matrix --chosen; } 2>&1 | sed -u 's/^/faults  /'
 RUNS ?= 20
 SEED ?= 1
 # In the network of the nodes.
 FAULTS = $(TESTBED) lan cargo test --offline --quiet --features e2e --test faults --
+test-faults: export TESTBED_CLUSTER := faults
 test-faults: image ## The fault matrix, on one node and on three, and docs/faults.md from what was seen (two hours)
 	rm -f target/faults.jsonl
 	for nodes in 1 3; do $(TESTBED) down && $(TESTBED) up --nodes $$nodes && $(TESTBED) load-image target/image.tar && \
 	  $(FAULTS) matrix --results target/faults.jsonl || failed=yes; done; $(TESTBED) down; \
 	  cargo test --offline --quiet --features e2e --test faults -- table target/faults.jsonl docs/faults.md; [ -z "$$failed" ]
 torture: image ## Random faults at random moments on NODES nodes: RUNS of them, from SEED
-	$(call on_testbed,$(NODES)) $(FAULTS) torture --runs $(RUNS) --seed $(SEED)
+	$(call on_testbed,$(NODES),torture-$(SEED)) $(FAULTS) torture --runs $(RUNS) --seed $(SEED)
 
 .PHONY: bench
 bench: image ## What a change costs, by the operator and by hand, on one real control plane (half an hour)
-	$(call on_testbed,1) tests/bench/restart
+	$(call on_testbed,1,bench) tests/bench/restart
 
 .PHONY: bench-rollout
 bench-rollout: image ## What a rollout over three nodes costs, by the operator and by hand (half an hour)
-	$(call on_testbed,3) tests/bench/rollout
+	$(call on_testbed,3,bench) tests/bench/rollout
 
 .PHONY: bench-presets
 bench-presets: image ## Events a minute of each preset on an idle cluster (a quarter of an hour)
-	$(call on_testbed,1) tests/bench/presets
+	$(call on_testbed,1,bench) tests/bench/presets
 
 .PHONY: bench-replay
 bench-replay: ## How fast logs are replayed and requests decided, beside jq and upstream's Go (SIZE=1.1e9 bytes, ROUNDS=5; no cluster)

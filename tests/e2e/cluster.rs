@@ -170,6 +170,9 @@ impl Cluster {
         let begin = Instant::now();
         loop {
             if let Some(value) = condition() {
+                if begin.elapsed() > Duration::from_secs(5) {
+                    self.saw(&format!("- waited {:.0} s for {what}", begin.elapsed().as_secs_f64()));
+                }
                 return value;
             }
             if begin.elapsed() > limit {

@@ -10,13 +10,15 @@ key=$(cd "$here" && { echo "$KUBERNETES"; cat build programs/*/go.mod programs/*
 bin=$cache/testbed/$key/bin
 # What the nodes start from also depends on how it is put together.
 template_key=$key-$(cd "$here" && cat template image.py systemctl nodeinit.py | sha256sum | cut -c1-12)
-# Images, node disks and pids of the one cluster.
+# What all clusters of this machine start from; disks, pids, network and cgroups are each cluster's own.
 state=${AUDIT_OPERATOR_TESTBED:-${TMPDIR:-/tmp}/audit-operator-testbed}
-run=$state/run
+cluster=${TESTBED_CLUSTER:-main}
+run=$state/clusters/$cluster/run
 nodes="cp1 cp2 cp3"
 
 ip_of() { echo "172.30.0.1${1#cp}"; }                      # cp1 -> 172.30.0.11
-disk_of() { echo "$state/nodes/$1/rootfs"; }
+disk_of() { echo "$state/clusters/$cluster/nodes/$1/rootfs"; }
+cgroup_of() { echo "testbed-$cluster-$1"; }
 say() { printf '%s %s\n' "$(date +%T)" "$*" >&2; }
 fail() { echo "testbed: $*" >&2; exit 1; }
 cannot() { echo "testbed: $*" >&2; exit 2; }
