@@ -40,7 +40,7 @@ pub enum InPlace {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
     pub in_place: InPlace,
-    /// The process of kube-apiserver, if there is one.
+    /// The process of kube-apiserver, if there is one; of two the older.
     pub process: Option<Process>,
     /// Whether the old process, and after it the kubelet's last trace of its pod, is gone; only looked at while the manifest
     /// is taken out.
@@ -51,6 +51,9 @@ pub struct Evidence {
     pub serving_ms: Option<u64>,
     /// Starts of the container in the newest pod that was not there before the change.
     pub starts: u32,
+    /// Of these, starts while an old process still ran. They fail for its port alone: a kubelet that was started meanwhile does not wait for
+    /// the pod that it replaces.
+    pub starts_beside_old: u32,
     /// Last line that a container of a new pod wrote.
     pub last_words: Option<String>,
     pub kubelet: Option<Kubelet>,
@@ -206,7 +209,7 @@ fn verify(change: &Change, evidence: &Evidence, now: &Clock) -> Step {
     if runs_new && evidence.serving_ms.is_some_and(|ms| ms >= min_ready_ms) {
         return Step::Finish { stage: Stage::Confirmed, cause: None };
     }
-    let exits = evidence.starts.saturating_sub(u32::from(runs_new));
+    let exits = evidence.starts.saturating_sub(evidence.starts_beside_old + u32::from(runs_new));
     let cause = if exits >= EXITS_OF_A_CRASH_LOOP {
         cause(Reason::CrashLoop, format!("kube-apiserver exited {exits} times with the new settings"), evidence)
     } else if !timed_out(change, now) {
@@ -300,7 +303,7 @@ fn exited_since(starts: u32, evidence: &Evidence) -> bool {
 }
 
 /// Whether this process was started by the change. With equal command lines only its start tells.
-fn is_new(change: &Change, process: Process, now: &Clock) -> bool {
+pub(crate) fn is_new(change: &Change, process: Process, now: &Clock) -> bool {
     let Some(begun) = &change.begun else { return false };
     match process.runs {
         Runs::After => true,

@@ -35,7 +35,7 @@ use crate::revision::{self, Content, Revision};
 use crate::telemetry::{self, Health};
 
 /// Between turns while a change is under way.
-const BUSY: Duration = Duration::from_millis(500);
+const BUSY: Duration = Duration::from_millis(200);
 /// After a turn that failed.
 const RETRY: Duration = Duration::from_secs(1);
 /// Between turns otherwise: the interval of the canary and of the search for drift.

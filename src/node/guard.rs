@@ -143,6 +143,8 @@ struct Memory {
     kubelet: Option<process::Process>,
     /// Process of kube-apiserver that was serving: another one has to earn its time anew.
     serving_pid: Option<i32>,
+    /// Starts when an old process was last seen.
+    starts_beside_old: u32,
 }
 
 async fn gather(state: &State, change: &Change, memory: &mut Memory) -> Result<Evidence, Error> {
@@ -150,8 +152,9 @@ async fn gather(state: &State, change: &Change, memory: &mut Memory) -> Result<E
     // Before the processes: a container that has written and is not among them has ended.
     let written = newest_pod(&state.host, change)?;
     let is_serving = probe::is_serving(&change.probe).await;
-    let now_ms = process::clock().since_boot_ms;
-    let process = process::called("kube-apiserver").pop();
+    let now = process::clock();
+    let now_ms = now.since_boot_ms;
+    let process = api_server(&state.host, change)?;
     let pid = process.as_ref().map(|process| process.pid);
     // Two processes in a row may answer without a gap that the probe sees.
     if !is_serving || memory.serving_pid != pid {
@@ -175,24 +178,38 @@ async fn gather(state: &State, change: &Change, memory: &mut Memory) -> Result<E
     let is_settled = process.is_some() || memory.written.as_ref() == Some(&written);
     let (starts, last_words) = memory.written.insert(written).clone();
     let starts = if is_settled { starts } else { starts.saturating_sub(1) };
+    let process = process.map(|process| Process {
+        runs: runs(change, &process.argv),
+        started_since_boot_ms: process.started_since_boot_ms,
+    });
+    if process.is_some_and(|process| !verdict::is_new(change, process, &now)) {
+        memory.starts_beside_old = starts;
+    }
     Ok(Evidence {
         in_place,
-        process: process.map(|process| Process {
-            runs: runs(change, &process.argv),
-            started_since_boot_ms: process.started_since_boot_ms,
-        }),
+        process,
         released: memory
             .gone_since_ms
             .is_some_and(|gone| now_ms - gone >= u64::try_from(RELEASE.as_millis()).unwrap_or(u64::MAX)),
         is_repaired: is_repaired(state, change)?,
         serving_ms: memory.serving_since_ms.map(|since| now_ms - since),
         starts,
+        starts_beside_old: memory.starts_beside_old,
         last_words,
         kubelet: memory.kubelet.as_ref().map(|kubelet| Kubelet {
             started_since_boot_ms: kubelet.started_since_boot_ms,
             has_seen_api: memory.kubelet_with_api == Some((kubelet.pid, kubelet.started_since_boot_ms)),
         }),
     })
+}
+
+/// The oldest process of kube-apiserver that is not of another pod: a node may host API servers of other clusters.
+fn api_server(host: &Host, change: &Change) -> Result<Option<process::Process>, files::Error> {
+    let now = observe::pods(host, "kube-apiserver")?;
+    let pods: Vec<&str> =
+        now.iter().chain(&change.pods_before).filter_map(|name| Some(name.rsplit_once('_')?.1)).collect();
+    let is_ours = |process: &process::Process| process.pod.as_deref().is_none_or(|pod| pods.contains(&pod));
+    Ok(process::called("kube-apiserver").into_iter().find(is_ours))
 }
 
 fn in_place(state: &State, change: &Change) -> Result<InPlace, Error> {

@@ -17,9 +17,11 @@ pub(super) struct Process {
     pub(super) pid: i32,
     pub(super) argv: Vec<String>,
     pub(super) started_since_boot_ms: u64,
+    /// UID of its pod, where it can be told.
+    pub(super) pod: Option<String>,
 }
 
-/// All processes whose executable was called by this base name. Zombies do not count.
+/// All processes whose executable was called by this base name, the oldest first. Zombies do not count.
 pub(super) fn called(name: &str) -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let mut processes: Vec<Process> = entries
@@ -50,7 +52,22 @@ fn read(pid: i32, name: &str) -> Option<Process> {
     let state = fields.next()?;
     let started: u64 = fields.nth(18)?.parse().ok()?;
     let is_running = executable == name && state != "Z" && state != "X";
-    is_running.then_some(Process { pid, argv, started_since_boot_ms: started * 1000 / TICKS_PER_SECOND })
+    let pod = fs::read_to_string(format!("{directory}/cgroup")).ok().and_then(|cgroups| pod_of(&cgroups));
+    is_running.then_some(Process { pid, argv, started_since_boot_ms: started * 1000 / TICKS_PER_SECOND, pod })
+}
+
+/// The pod of a process by its cgroups: `…/pod<UID>/…`, with systemd `…-pod<UID>.slice/…` and `_` for `-`
+/// (kubernetes@v1.36.3 pkg/kubelet/cm/pod_container_manager_linux.go, GetPodContainerName; cgroup_manager_linux.go, ToSystemd).
+fn pod_of(cgroups: &str) -> Option<String> {
+    let is_uid = |text: &str| {
+        text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b'-' | b'_'))
+    };
+    cgroups
+        .lines()
+        .flat_map(|line| line.split('/'))
+        .filter_map(|name| Some(name.strip_suffix(".slice").unwrap_or(name).rsplit_once("pod")?.1))
+        .find(|uid| is_uid(uid))
+        .map(|uid| uid.replace('_', "-"))
 }
 
 /// Asks a process to end.
@@ -72,6 +89,33 @@ pub fn clock() -> Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_pod_of_a_process_is_told_by_its_cgroups() {
+        let static_pod = "df8210a74f298f09093853e05da2a49a";
+        let pod = "9b8a6673-dfc0-4268-b6ce-ad22daf5ff82";
+        let id = "08272df779208892485e02c83645d7d91b788aee053be42aec8299bb356566c2";
+        let cases = [
+            (format!("9:name=systemd:/kubepods/burstable/pod{static_pod}/{id}\n8:pids:/\n"), Some(static_pod)),
+            (format!("0::/../../pod{pod}/{id}\n"), Some(pod)),
+            (
+                format!(
+                    "0::/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod{}.slice/cri-containerd-{id}.scope",
+                    pod.replace('-', "_")
+                ),
+                Some(pod),
+            ),
+            (format!("0::/kubepods.slice/kubepods-pod{static_pod}.slice/crio-{id}.scope"), Some(static_pod)),
+            (format!("0::/machine.slice/libpod-{id}.scope"), None),
+            ("0::/system.slice/kubelet.service".into(), None),
+            ("0::/kubepods/burstable".into(), None),
+            ("0::/".into(), None),
+            (String::new(), None),
+        ];
+        for (cgroups, expected) in cases {
+            assert_eq!(pod_of(&cgroups).as_deref(), expected, "{cgroups}");
+        }
+    }
 
     #[test]
     fn a_started_process_is_found_with_its_arguments_and_its_start() {

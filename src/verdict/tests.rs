@@ -53,6 +53,7 @@ fn evidence(in_place: InPlace) -> Evidence {
         is_repaired: false,
         serving_ms: None,
         starts: 0,
+        starts_beside_old: 0,
         last_words: None,
         kubelet: Some(Kubelet { started_since_boot_ms: 10_000, has_seen_api: true }),
     }
@@ -163,6 +164,10 @@ fn a_crash_loop_is_seen_before_the_deadline() {
     let mut second_try = crashing(InPlace::After, 2);
     second_try.process = Some(Process { runs: Runs::After, started_since_boot_ms: 139_000 });
     assert_eq!(next(&verifying, &second_try, &now), Step::Wait, "the second start still runs");
+    let beside_old = |starts| Evidence { starts_beside_old: 3, ..crashing(InPlace::After, starts) };
+    assert_eq!(next(&verifying, &beside_old(3), &now), Step::Wait, "the old process had the port");
+    assert_eq!(next(&verifying, &beside_old(4), &now), Step::Wait, "one exit may be innocent");
+    assert_eq!(next(&verifying, &beside_old(5), &now), expected);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::cluster::Cluster;
 use super::node::{Node, Program};
 
 const STATE: &str = "/var/lib/audit-operator";
+const HOSTED: &str = include_str!("hosted.yaml");
 const NEXT_NODE: &str = "cp2";
 const LAST_NODE: &str = "cp3";
 const MANIFESTS: &str = "/etc/kubernetes/manifests";
@@ -64,6 +65,8 @@ pub enum Act {
     DeleteAgentPod,
     /// A second controller, and the first is killed.
     TwoControllers,
+    /// The node hosts the API server of another cluster.
+    HostAnother,
     /// The Setup changes again, so many times in a row.
     ApplyAgain(u32),
     /// The Setup is deleted.
@@ -73,6 +76,10 @@ pub enum Act {
 impl Act {
     /// What has to be there before the change begins.
     pub fn prepare(self, node: &Node, cluster: &Cluster) {
+        if self == Act::HostAnother {
+            cluster.apply(&serde_saphyr::from_str(HOSTED).unwrap());
+            cluster.kubectl(&["-n", "kube-system", "wait", "--for=condition=Ready", "pod/tenant", "--timeout=90s"]);
+        }
         if matches!(self, Act::FullDisk(_) | Act::ReadOnlyDisk(_)) {
             // A disk of its own below our state. Only pods that start afterwards see it.
             node.exec(&format!(
@@ -84,7 +91,8 @@ impl Act {
 
     pub fn carry_out(self, node: &Node, cluster: &Cluster) {
         match self {
-            Act::None => {}
+            // There before the change began.
+            Act::None | Act::HostAnother => {}
             Act::Kill(program) => {
                 assert!(node.signal(program, Signal::KILL) > 0, "{program:?} does not run on {}", node.name);
             }
@@ -218,6 +226,9 @@ impl Act {
                 ]);
             }
             Act::Cordon => cluster.kubectl_until(&["uncordon", &node.name]),
+            Act::HostAnother => {
+                cluster.kubectl_until(&["-n", "kube-system", "delete", "pod", "tenant", "--ignore-not-found"])
+            }
             _ => {}
         }
     }

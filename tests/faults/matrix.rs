@@ -165,6 +165,8 @@ pub const ROWS: &[Row] = {
         ),
         row("kubeadm upgrade node", Rest, Applied, Kubeadm("upgrade node --ignore-preflight-errors=all"), New),
         row("the node is cordoned", Good, Begun, Cordon, New),
+        row("the node hosts the API server of another cluster", Good, Applied, HostAnother, New),
+        row("the node hosts the API server of another cluster", BadPolicy, Applied, HostAnother, Old).swift(),
         // The controller.
         row("controller killed, and two of them afterwards", Good, Begun, TwoControllers, New),
         row("the Setup changes again", Good, Replaced, ApplyAgain(1), New),

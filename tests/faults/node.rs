@@ -29,7 +29,8 @@ impl Program {
             Program::Agent => (name, verb) == ("audit-operator", "agent"),
             Program::Guard => (name, verb) == ("audit-operator", "guard"),
             Program::Controller => (name, verb) == ("audit-operator", "controller"),
-            Program::ApiServer => name == "kube-apiserver",
+            // Not that of another cluster (hosted.yaml).
+            Program::ApiServer => name == "kube-apiserver" && !argv.contains(&"--secure-port=7443"),
             Program::Etcd => name == "etcd",
             Program::Kubelet => name == "kubelet",
             Program::Containerd => name == "containerd",

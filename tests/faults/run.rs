@@ -31,7 +31,6 @@ pub struct Runner {
 /// What came of a row.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Result {
-    pub row: usize,
     pub fault: String,
     pub expected: String,
     pub seen: String,
@@ -112,7 +111,6 @@ impl Runner {
         let Observed { outcome: seen, away, settled, way_back } = observed;
         println!("     {seen}; away {away:.1} s, settled after {settled:.1} s");
         Result {
-            row: number,
             fault: table::describe(row),
             expected: table::expected(row).into(),
             seen,

@@ -23,11 +23,13 @@ fn place(row: &Row) -> String {
         (Change::Delete, _) => "the Setup is deleted",
         (Change::Good, false) => "good change",
         (Change::Good, true) => "good change, Swift",
-        (_, false) => "bad change",
-        (_, true) => "bad change, Swift",
+        (Change::BadPolicy, false) => "bad policy",
+        (Change::BadPolicy, true) => "bad policy, Swift",
+        (Change::BadFlag, false) => "bad flag",
+        (Change::BadFlag, true) => "bad flag, Swift",
     };
     let moment = match row.moment {
-        Moment::Applied if row.act == Act::None => return change.into(),
+        Moment::Applied if matches!(row.act, Act::None | Act::HostAnother) => return change.into(),
         Moment::Applied => "once it is applied",
         Moment::After(time) => return format!("{change}: {:.1} s after it was applied", time.as_secs_f64()),
         Moment::Staging => "while its files are written",
@@ -64,16 +66,15 @@ pub fn add(path: &Path, result: &Result) {
 
 /// Writes the table from results: of each row the newest.
 pub fn write(results: &Path, table: &Path) {
-    let newest: BTreeMap<usize, Result> = fs::read_to_string(results)
+    let newest: BTreeMap<String, Result> = fs::read_to_string(results)
         .unwrap()
         .lines()
         .map(|line| serde_json::from_str::<Result>(line).unwrap())
-        .map(|result| (result.row, result))
+        .map(|result| (result.fault.clone(), result))
         .collect();
     let mut ways_back = String::new();
     let mut text = String::from(include_str!("table.md"));
-    for (number, result) in &newest {
-        let Some(row) = ROWS.get(*number).filter(|row| describe(row) == result.fault) else { continue };
+    for (row, result) in ROWS.iter().filter_map(|row| Some((row, newest.get(&describe(row))?))) {
         let nodes = if row.nodes == 1 { "one".to_string() } else { format!("{}", row.nodes) };
         let Result { expected, seen, away, settled, way_back, .. } = result;
         writeln!(text, "| {} | {} | {nodes} | {expected} | {seen} | {away:.0} | {settled:.0} |", row.fault, place(row))

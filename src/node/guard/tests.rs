@@ -86,6 +86,8 @@ struct PlayedKubelet {
     has_seen_api: bool,
     /// The manifest that this kubelet runs.
     runs: Option<Text>,
+    /// It found a container of another manifest: nothing that it would wait for.
+    found_other: bool,
     /// When the next container may be started.
     not_before_ms: u64,
     exits: u32,
@@ -215,6 +217,7 @@ impl Template {
                 is_new: false,
                 has_seen_api: true,
                 runs: Some(runs),
+                found_other: false,
                 not_before_ms: 0,
                 exits: 0,
             },
@@ -276,9 +279,14 @@ impl World {
             self.kubelet.has_seen_api = true;
         }
         let there = self.there();
-        if std::mem::take(&mut self.kubelet.is_new) && self.server.is_none_or(|server| Some(server.of) == there) {
-            // What it sees first it takes, with the container that may be running.
+        if std::mem::take(&mut self.kubelet.is_new) {
+            // What it sees first it takes, with the container that may be running. One of another manifest is ended, and not waited for.
             self.kubelet.runs = there;
+            if let Some(server) = self.server.as_mut().filter(|server| Some(server.of) != there) {
+                self.kubelet.found_other = true;
+                server.ready_ms = None;
+                server.ends_ms = Some(server.ends_ms.unwrap_or(u64::MAX).min(now + 6_000));
+            }
         }
         if self.kubelet.runs != there {
             let may_follow = self.kubelet.has_seen_api || self.kubelet.runs.is_none();
@@ -288,6 +296,7 @@ impl World {
             }
             let was_missing = self.kubelet.runs.is_none();
             self.kubelet.runs = there;
+            self.kubelet.found_other = false;
             self.kubelet.exits = 0;
             let wait = if was_missing && self.server.is_none() { 600 } else { 12_000 };
             self.kubelet.not_before_ms = now + wait;
@@ -300,8 +309,18 @@ impl World {
             }
         }
         let Some(wanted) = self.kubelet.runs else { return };
-        if self.server.is_none() && now >= self.kubelet.not_before_ms {
-            self.start(wanted);
+        if now < self.kubelet.not_before_ms {
+            return;
+        }
+        match self.server {
+            None => self.start(wanted),
+            Some(server) if server.of != wanted && self.kubelet.found_other => {
+                // The port is taken: it ends at once, and the first time it is started again at once.
+                self.starts += u32::from(wanted == Text::After);
+                self.kubelet.exits += 1;
+                self.kubelet.not_before_ms = now + if self.kubelet.exits == 1 { 1_000 } else { 10_000 };
+            }
+            Some(_) => {}
         }
     }
 
@@ -352,6 +371,9 @@ impl World {
             Some(_) => memory.gone_since_ms = None,
             None => _ = memory.gone_since_ms.get_or_insert(self.now_ms),
         }
+        if self.server.is_some_and(|server| server.of == Text::Before) {
+            memory.starts_beside_old = self.starts;
+        }
         Evidence {
             in_place: self.in_place,
             process: self.server.map(|server| Process {
@@ -365,6 +387,7 @@ impl World {
             is_repaired: is_repaired(&self.state, &self.change).unwrap(),
             serving_ms: memory.serving_since_ms.map(|since| self.now_ms - since),
             starts: self.starts,
+            starts_beside_old: memory.starts_beside_old,
             last_words: (self.starts > 0).then(|| "boom".to_string()),
             kubelet: kubelet.map(|started| Kubelet {
                 started_since_boot_ms: started,
@@ -401,6 +424,7 @@ impl World {
             is_new: true,
             has_seen_api: false,
             runs: None,
+            found_other: false,
             not_before_ms: self.now_ms + after_ms,
             exits: 0,
         };
@@ -540,6 +564,24 @@ fn without_a_fault_what_is_good_is_confirmed_and_what_is_bad_is_taken_back() {
         world.check_end();
         let want = if template.scenario.fate == Fate::Good { Stage::Confirmed } else { Stage::RolledBack };
         assert_eq!(world.change.stage, want, "{world:?}");
+    }
+}
+
+#[test]
+fn a_good_change_is_confirmed_though_the_kubelet_was_restarted_at_any_moment_of_it() {
+    for template in Template::all().iter().filter(|template| template.scenario.fate == Fate::Good) {
+        for moment in 0..200 {
+            let mut world = template.world(1);
+            let mut ticks = 0;
+            world.run(|world| {
+                if ticks == moment {
+                    world.restart_kubelet(10_000);
+                }
+                ticks += 1;
+            });
+            world.check_end();
+            assert_eq!(world.change.stage, Stage::Confirmed, "restarted at tick {moment}: {world:?}");
+        }
     }
 }
 
