@@ -20,6 +20,9 @@ const HEADROOM_BYTES: u64 = 256 * 1024 * 1024;
 /// another hash of its pod (kubernetes@v1.36.3 cmd/kubeadm/app/util/apiclient/wait.go, WaitForStaticPodHashChange): a manifest of ours
 /// put there before would have the old hash again.
 const SETTLE_SECONDS: u64 = 45;
+/// The same where kube-apiserver was not started since somebody changed its manifest: a kubelet whose API server hangs takes minutes to
+/// follow, and kubeadm waits five for it (kubernetes@v1.36.3 cmd/kubeadm/app/apis/kubeadm/timeoututils.go, UpgradeManifests).
+const FOLLOW_SECONDS: u64 = 300;
 
 /// What a node shall have.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +54,8 @@ pub struct Observed {
     /// Milliseconds since a manifest of the control plane was last changed, by anybody, or kube-apiserver was last started; `None` where the
     /// clock went back since.
     pub changed_ms_ago: Option<u64>,
+    /// Whether kube-apiserver was started since its manifest was last changed, as far as its logs tell.
+    pub has_followed: bool,
     /// Whether the path of the log is a directory, or lies below something that is not one.
     pub log_path_blocked: Option<String>,
     pub now: Clock,
@@ -76,6 +81,7 @@ pub enum Idle {
     /// Something else has just changed the manifests, and may be at it still: kubeadm writes one after the other.
     Settling {
         changed_seconds_ago: u64,
+        has_followed: bool,
     },
     /// The Revision failed here before, under this generation of the Setup.
     Quarantined(Failure),
@@ -155,8 +161,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     match steps(desired, observed) {
         // Somebody else put a manifest of their own in the place of ours; the kubelet may not have followed yet.
         Ok(None) if desired.revision.is_none() && observed.journal.confirmed.is_some() => {
-            let settling = settling(desired, observed);
-            Plan::Nothing(settling.map_or(Idle::AsDesired, |it| Idle::Settling { changed_seconds_ago: it }))
+            Plan::Nothing(settling(desired, observed).unwrap_or(Idle::AsDesired))
         }
         Ok(None) => Plan::Nothing(Idle::AsDesired),
         Err(refusal) => Plan::Refused(refusal),
@@ -168,11 +173,11 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
                 Plan::Nothing(Idle::Quarantined(failure.clone()))
             } else if desired.rollout.paused {
                 Plan::Nothing(Idle::Paused)
-            } else if let Some(changed_seconds_ago) = settling(desired, observed)
+            } else if let Some(settling) = settling(desired, observed)
                 // What is only watched writes nothing.
                 && !steps.change.is_in_place
             {
-                Plan::Nothing(Idle::Settling { changed_seconds_ago })
+                Plan::Nothing(settling)
             } else {
                 Plan::Change(Box::new(steps))
             }
@@ -186,9 +191,8 @@ fn ours(original: &str, revision: &Revision) -> Sha {
     Sha::of(edited.map_or(String::new(), |edited| edited.text).as_bytes())
 }
 
-/// Seconds since something else changed a manifest, while that is too fresh. What we wrote ourselves needs no time, nor what a
-/// person asks for.
-fn settling(desired: &Desired, observed: &Observed) -> Option<u64> {
+/// While something else changed a manifest too short a time ago. What we wrote ourselves needs no time, nor what a person asks for.
+fn settling(desired: &Desired, observed: &Observed) -> Option<Idle> {
     let left = observed.journal.change.as_ref().map(|change| match change.stage {
         Stage::Confirmed => &change.after,
         _ => &change.before,
@@ -197,7 +201,10 @@ fn settling(desired: &Desired, observed: &Observed) -> Option<u64> {
     if is_ours || desired.setup_generation.is_none() {
         return None;
     }
-    observed.changed_ms_ago.map(|ms| ms / 1000).filter(|seconds| *seconds < SETTLE_SECONDS)
+    let has_followed = observed.has_followed;
+    let limit = if has_followed { SETTLE_SECONDS } else { FOLLOW_SECONDS };
+    let changed_seconds_ago = observed.changed_ms_ago? / 1000;
+    (changed_seconds_ago < limit).then_some(Idle::Settling { changed_seconds_ago, has_followed })
 }
 
 fn steps(desired: &Desired, observed: &Observed) -> Result<Option<Steps>, Refusal> {
@@ -376,7 +383,11 @@ impl fmt::Display for Idle {
             Idle::AsDesired => write!(f, "the node has what it shall have"),
             Idle::Changing => write!(f, "a change is under way"),
             Idle::Paused => write!(f, "the rollout is paused"),
-            Idle::Settling { changed_seconds_ago } => write!(
+            Idle::Settling { changed_seconds_ago, has_followed: false } => write!(
+                f,
+                "something else changed the manifests {changed_seconds_ago} s ago, and the kubelet has not started kube-apiserver since; ours follows {SETTLE_SECONDS} s after it did, or {FOLLOW_SECONDS} s after the change"
+            ),
+            Idle::Settling { changed_seconds_ago, has_followed: true } => write!(
                 f,
                 "something else changed the manifests or started kube-apiserver {changed_seconds_ago} s ago; ours follows when nothing did for {SETTLE_SECONDS} s"
             ),
@@ -460,6 +471,7 @@ spec:
     fn observed(manifest: &str) -> Observed {
         Observed {
             changed_ms_ago: None,
+            has_followed: true,
             manifest: manifest.into(),
             journal: Journal::default(),
             original: None,

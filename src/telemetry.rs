@@ -149,6 +149,26 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     Chain(error).to_string()
 }
 
+/// The last error of something that is tried again and again: it is logged when it changes.
+#[derive(Debug, Default)]
+pub struct LastError(Option<String>);
+
+impl LastError {
+    /// The error with its sources, unless it is the last one again.
+    pub fn changed(&mut self, error: &(dyn std::error::Error + 'static)) -> Option<&str> {
+        let error = chain(error);
+        if self.0.as_ref() == Some(&error) {
+            return None;
+        }
+        Some(self.0.insert(error))
+    }
+
+    /// It went well.
+    pub fn clear(&mut self) {
+        self.0 = None;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -32,7 +32,7 @@ use crate::manifest;
 use crate::outage::{Clients, Outage, clients, is_outage};
 use crate::plan::{self, Desired, GUARD_MANIFEST, Plan, Refusal};
 use crate::revision::{self, Content, Revision};
-use crate::telemetry::{self, Health};
+use crate::telemetry::{self, Health, LastError};
 
 /// Between turns while a change is under way.
 const BUSY: Duration = Duration::from_millis(200);
@@ -212,7 +212,7 @@ struct Agent {
 
 impl Agent {
     async fn run(&mut self, mut wanted: watch::Receiver<Wanted>, stop: &CancellationToken) -> Result<(), Error> {
-        let mut last_error = None;
+        let mut last_error = LastError::default();
         loop {
             if !self.state.is_there() {
                 return Err(Error::StateRemoved);
@@ -223,7 +223,7 @@ impl Agent {
             self.metrics.turned(turn.as_ref().err());
             let pause = match turn {
                 Ok(is_busy) => {
-                    last_error = None;
+                    last_error.clear();
                     if is_known {
                         self.health.ready();
                     }
@@ -234,11 +234,9 @@ impl Agent {
                     RETRY
                 }
                 Err(error) => {
-                    let error = crate::telemetry::chain(&error);
-                    if last_error.as_ref() != Some(&error) {
+                    if let Some(error) = last_error.changed(&error) {
                         tracing::warn!(error, "this turn failed and is taken again and again");
                     }
-                    last_error = Some(error);
                     RETRY
                 }
             };

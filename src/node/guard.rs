@@ -19,6 +19,7 @@ use crate::api::Reason;
 use crate::journal::{Change, Clock, EndedKubelet, Journal, Rollback, Sha, Stage, Way};
 use crate::plan::{AFTER, BEFORE, CHANGE_DIR, GUARD_MANIFEST, ORIGINAL, REPAIR_DIR, RESERVE};
 use crate::revision;
+use crate::telemetry::LastError;
 use crate::verdict::{self, Evidence, InPlace, Kubelet, Process, Runs, Step};
 
 /// How often the node is looked at: a container that dies at once lives for about 150 ms.
@@ -76,7 +77,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
 /// Carries the recorded change to its end and returns it; nothing if it was stopped before.
 pub async fn watch(state: &LockedState, stop: &CancellationToken) -> Result<Option<Change>, Error> {
     let mut memory = Memory::default();
-    let mut last_error = None;
+    let mut last_error = LastError::default();
     loop {
         let journal = state.journal()?;
         let Some(change) = &journal.change else { return Ok(None) };
@@ -97,11 +98,9 @@ pub async fn watch(state: &LockedState, stop: &CancellationToken) -> Result<Opti
                     tracing::warn!("the disk is full: giving the reserve free");
                     state.forget(RESERVE)?;
                 }
-                let error = crate::telemetry::chain(&error);
-                if last_error.as_ref() != Some(&error) {
+                if let Some(error) = last_error.changed(&error) {
                     tracing::error!(error, "this step failed and is taken again and again");
                 }
-                last_error = Some(error);
                 INTERVAL
             }
         };

@@ -53,12 +53,14 @@ pub fn observe(host: &Host, wanted: Option<&Content>) -> Result<Observed, Refusa
     let log = wanted.and_then(|content| content.log_directory.as_deref());
     let log_path = wanted.and_then(|content| content.flags.get("audit-log-path")).map(String::as_str);
     let pods = pods(host, &facts.pod)?;
+    let (changed_ms_ago, has_followed) = last_change(host, &pods)?;
     Ok(Observed {
         original: state.kept(plan::ORIGINAL)?,
         confirmed_files: confirmed.map(|revision| revision_files(host, revision)).transpose()?.unwrap_or_default(),
         log_free_bytes: log.map_or(Ok(0), |directory| host.free_bytes(directory))?,
         log_used_bytes: log.map_or(Ok(0), |directory| used_bytes(host, directory))?,
-        changed_ms_ago: changed_ms_ago(host, &pods)?,
+        changed_ms_ago,
+        has_followed,
         pods,
         log_path_blocked: log_path.and_then(|path| blocked(host, path)),
         now: process::clock(),
@@ -84,18 +86,26 @@ fn refuse_second_file(host: &Host, pod: &(String, String)) -> Result<(), Refusal
     Ok(())
 }
 
-/// By the change time of the manifests, which a rename sets too, and of the directories of kube-apiserver's logs, which get a file with
-/// each start of its container. Only what kubeadm writes: other static pods are no sign of it.
-fn changed_ms_ago(host: &Host, pods: &[String]) -> Result<Option<u64>, files::Error> {
+/// When something last happened to the manifests, and whether kube-apiserver was started since that was its own. By the change time of
+/// the manifests, which a rename sets too, and of the directories of kube-apiserver's logs, which get a file with each start of its container. Only
+/// what kubeadm writes: other static pods are no sign of it.
+fn last_change(host: &Host, pods: &[String]) -> Result<(Option<u64>, bool), files::Error> {
     const COMPONENTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
-    let mut paths = COMPONENTS.map(|component| format!("{MANIFESTS_DIR}/{component}.yaml")).to_vec();
+    let changed = |path: &String| {
+        let metadata = host.at(path).metadata().ok()?;
+        Some(metadata.ctime() * 1000 + metadata.ctime_nsec() / 1_000_000)
+    };
+    let mut logs = Vec::new();
     for pod in pods {
         let pod = format!("{POD_LOGS_DIR}/{pod}");
-        paths.extend(host.list(&pod)?.iter().map(|container| format!("{pod}/{container}")));
+        logs.extend(host.list(&pod)?.iter().map(|container| format!("{pod}/{container}")));
     }
-    let times = paths.iter().filter_map(|path| host.at(path).metadata().ok());
-    let changed = times.map(|metadata| metadata.ctime() * 1000 + metadata.ctime_nsec() / 1_000_000).max();
-    Ok(changed.and_then(|changed| u64::try_from(process::clock().wall.as_millisecond() - changed).ok()))
+    let manifests = COMPONENTS.map(|component| format!("{MANIFESTS_DIR}/{component}.yaml"));
+    let started = logs.iter().filter_map(changed).max();
+    let last = manifests.iter().filter_map(changed).max().max(started);
+    let ms_ago = last.and_then(|last| u64::try_from(process::clock().wall.as_millisecond() - last).ok());
+    let has_followed = started.is_none() || started >= changed(&MANIFEST.to_string());
+    Ok((ms_ago, has_followed))
 }
 
 fn revision_files(host: &Host, revision: &RevisionId) -> Result<BTreeMap<String, String>, files::Error> {

@@ -252,7 +252,7 @@ fn what_something_else_has_just_written_is_left_alone_for_a_while() {
     let node = Node::new();
     let content = desired("a").revision.unwrap().content;
     let now = |desired: &Desired| plan::plan(desired, &observe(&node.host, Some(&content)).unwrap());
-    let is_settling = |plan: &Plan| matches!(plan, Plan::Nothing(Idle::Settling { changed_seconds_ago: 0..5 }));
+    let is_settling = |plan: &Plan| matches!(plan, Plan::Nothing(Idle::Settling { changed_seconds_ago: 0..5, .. }));
     assert!(is_settling(&now(&desired("a"))), "the manifest was written just now");
     let person = Desired { setup_generation: None, ..desired("a") };
     assert!(matches!(now(&person), Plan::Change(_)), "a person who asks need not wait");
@@ -276,6 +276,31 @@ fn a_start_of_the_api_server_is_a_change_too() {
     let changed = changed_ms_ago();
     // The time of a file is that of the kernel's last tick.
     assert!(changed <= process::clock().ms_since(&before) + 20, "{changed}");
+}
+
+#[test]
+fn a_manifest_of_another_hand_is_left_until_the_api_server_was_started_with_it() {
+    let node = Node::new();
+    let plan_after = |ms: u64| {
+        let desired = desired("a");
+        let mut observed = observe(&node.host, desired.revision.as_ref().map(|revision| &revision.content)).unwrap();
+        observed.changed_ms_ago = Some(ms);
+        plan::plan(&desired, &observed)
+    };
+    let waits = |ms: u64| matches!(plan_after(ms), Plan::Nothing(Idle::Settling { .. }));
+    let logs = format!("{POD_LOGS_DIR}/kube-system_kube-apiserver-cp1_0123/kube-apiserver");
+    node.host.make_directory(&logs, 0o755).unwrap();
+    assert!(waits(44_999) && !waits(45_000), "started with what lies there: {}", plan_after(44_999));
+    // The time of a file is that of the kernel's last tick.
+    let begin = process::clock();
+    while process::clock().ms_since(&begin) < 20 {}
+    node.host.replace(MANIFEST, format!("{KUBEADM}# edited\n").as_bytes(), 0o600).unwrap();
+    let said = plan_after(46_000).to_string();
+    assert!(said.contains("the kubelet has not started kube-apiserver since"), "{said}");
+    assert!(waits(299_999) && !waits(300_000));
+    while process::clock().ms_since(&begin) < 40 {}
+    node.host.replace(&format!("{logs}/1.log"), b"started\n", 0o600).unwrap();
+    assert!(waits(44_999) && !waits(45_000));
 }
 
 #[test]

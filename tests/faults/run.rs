@@ -238,7 +238,7 @@ impl Runner {
             self.cluster
                 .wait(&format!("order on {}", node.name), 2 * MINUTE, || disorder(node).is_empty().then_some(()));
         }
-        assert!(self.cluster.is_serving());
+        self.cluster.wait("an API server that serves", MINUTE, || self.cluster.is_serving().then_some(()));
     }
 
     /// No manifest was ever half of one: each is one that was there before, or parses and names a Revision or nothing of ours.
