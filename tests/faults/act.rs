@@ -227,7 +227,15 @@ impl Act {
             }
             Act::Cordon => cluster.kubectl_until(&["uncordon", &node.name]),
             Act::HostAnother => {
-                cluster.kubectl_until(&["-n", "kube-system", "delete", "pod", "tenant", "--ignore-not-found"])
+                cluster.kubectl_until(&[
+                    "-n",
+                    "kube-system",
+                    "delete",
+                    "pod",
+                    "tenant",
+                    "--ignore-not-found",
+                    "--grace-period=1",
+                ]);
             }
             _ => {}
         }
