@@ -163,7 +163,7 @@ async fn gather(state: &State, change: &Change, memory: &mut Memory) -> Result<E
         memory.serving_since_ms.get_or_insert(now_ms);
     }
     memory.serving_pid = pid;
-    memory.kubelet = process::called("kubelet").pop();
+    memory.kubelet = process::called("kubelet").into_iter().rfind(|kubelet| process::is_of_host(kubelet.pid));
     if let (true, Some(kubelet)) = (is_serving, &memory.kubelet) {
         memory.kubelet_with_api = Some((kubelet.pid, kubelet.started_since_boot_ms));
     }

@@ -70,6 +70,13 @@ fn pod_of(cgroups: &str) -> Option<String> {
         .map(|uid| uid.replace('_', "-"))
 }
 
+/// Whether a process is the host's own, and not in a container: by the pid namespace of the first process. The kubelet of a cluster in containers
+/// (kind) is seen from the host too. One that cannot be told counts as the host's.
+pub(super) fn is_of_host(pid: i32) -> bool {
+    let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    namespace(pid).zip(namespace(1)).is_none_or(|(own, host)| own == host)
+}
+
 /// Asks a process to end.
 pub(super) fn terminate(pid: i32) -> std::io::Result<()> {
     let pid = Pid::from_raw(pid).ok_or_else(|| std::io::Error::other("not a process id"))?;

@@ -9,6 +9,8 @@ use super::cluster::Cluster;
 use super::node::{Node, Program};
 
 const STATE: &str = "/var/lib/audit-operator";
+/// A program that is called like the kubelet and is none.
+const NESTED: &str = "/root/kubelet";
 const HOSTED: &str = include_str!("hosted.yaml");
 const NEXT_NODE: &str = "cp2";
 const LAST_NODE: &str = "cp3";
@@ -67,6 +69,8 @@ pub enum Act {
     TwoControllers,
     /// The node hosts the API server of another cluster.
     HostAnother,
+    /// The kubelet is killed, and there is a kubelet in a container too.
+    KillKubeletBesideNested,
     /// The Setup changes again, so many times in a row.
     ApplyAgain(u32),
     /// The Setup is deleted.
@@ -76,6 +80,9 @@ pub enum Act {
 impl Act {
     /// What has to be there before the change begins.
     pub fn prepare(self, node: &Node, cluster: &Cluster) {
+        if self == Act::KillKubeletBesideNested {
+            node.exec(&format!("cp /usr/bin/sleep {NESTED}; setsid unshare --pid --fork --kill-child {NESTED} infinity > /dev/null 2>&1 < /dev/null &"));
+        }
         if self == Act::HostAnother {
             cluster.apply(&serde_saphyr::from_str(HOSTED).unwrap());
             cluster.kubectl(&["-n", "kube-system", "wait", "--for=condition=Ready", "pod/tenant", "--timeout=90s"]);
@@ -96,6 +103,7 @@ impl Act {
             Act::Kill(program) => {
                 assert!(node.signal(program, Signal::KILL) > 0, "{program:?} does not run on {}", node.name);
             }
+            Act::KillKubeletBesideNested => Act::Kill(Program::Kubelet).carry_out(node, cluster),
             Act::KillFor(program, time) => {
                 let begin = Instant::now();
                 while begin.elapsed() < time {
@@ -226,6 +234,10 @@ impl Act {
                 ]);
             }
             Act::Cordon => cluster.kubectl_until(&["uncordon", &node.name]),
+            Act::KillKubeletBesideNested => {
+                // Fails where nobody is left to be ended.
+                node.exec(&format!("pkill -KILL -f '^{NESTED} infinity'; rm {NESTED}"));
+            }
             Act::HostAnother => {
                 cluster.kubectl_until(&[
                     "-n",

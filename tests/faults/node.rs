@@ -32,7 +32,8 @@ impl Program {
             // Not that of another cluster (hosted.yaml).
             Program::ApiServer => name == "kube-apiserver" && !argv.contains(&"--secure-port=7443"),
             Program::Etcd => name == "etcd",
-            Program::Kubelet => name == "kubelet",
+            // Not that in a container (act.rs).
+            Program::Kubelet => name == "kubelet" && verb != "infinity",
             Program::Containerd => name == "containerd",
         }
     }
