@@ -119,7 +119,7 @@ pub const ROWS: &[Row] = {
         row("kubelet killed", Good, OldGone, Kill(Kubelet), New).chosen(),
         row("kubelet killed", BadPolicy, OldGone, Kill(Kubelet), Old).chosen(),
         row("kubelet killed", Good, TakenOut, Kill(Kubelet), New).swift(),
-        row("kubelet killed, and another one runs in a container", BadFlag, Replaced, KillKubeletBesideNested, Old),
+        row("kubelet killed, and another one runs in a container", BadFlag, OldGone, KillKubeletBesideNested, Old),
         row("kubelet frozen for 40 s", Good, Begun, Freeze(Kubelet, s(40)), New),
         row("kubelet frozen for longer than the deadline", Good, Begun, Freeze(Kubelet, s(150)), Old),
         row("containerd killed", Good, Replaced, Kill(Containerd), New),
