@@ -204,11 +204,17 @@ async fn gather(state: &State, change: &Change, memory: &mut Memory) -> Result<E
 
 /// The oldest process of kube-apiserver that is not of another pod: a node may host API servers of other clusters.
 fn api_server(host: &Host, change: &Change) -> Result<Option<process::Process>, files::Error> {
-    let now = observe::pods(host, "kube-apiserver")?;
-    let pods: Vec<&str> =
-        now.iter().chain(&change.pods_before).filter_map(|name| Some(name.rsplit_once('_')?.1)).collect();
-    let is_ours = |process: &process::Process| process.pod.as_deref().is_none_or(|pod| pods.contains(&pod));
+    let mut ours = observe::pods(host, "kube-apiserver")?;
+    ours.extend_from_slice(&change.pods_before);
+    let is_ours = |process: &process::Process| may_be_of(process::pod(process.pid).as_deref(), &ours);
     Ok(process::called("kube-apiserver").into_iter().find(is_ours))
+}
+
+/// Whether a process of this pod may be of one of those whose log directories are known. With none known (the kubelet's `podLogsDir` lies
+/// elsewhere) nothing can be told apart.
+fn may_be_of(pod: Option<&str>, log_directories: &[String]) -> bool {
+    let is_uid = |directory: &String| directory.rsplit_once('_').is_some_and(|(_, uid)| Some(uid) == pod);
+    pod.is_none() || log_directories.is_empty() || log_directories.iter().any(is_uid)
 }
 
 fn in_place(state: &State, change: &Change) -> Result<InPlace, Error> {

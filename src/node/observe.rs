@@ -91,7 +91,7 @@ fn refuse_second_file(host: &Host, pod: &(String, String)) -> Result<(), Refusal
 /// what kubeadm writes: other static pods are no sign of it.
 fn last_change(host: &Host, pods: &[String]) -> Result<(Option<u64>, bool), files::Error> {
     const COMPONENTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
-    let changed = |path: &String| {
+    let changed = |path: &str| {
         let metadata = host.at(path).metadata().ok()?;
         Some(metadata.ctime() * 1000 + metadata.ctime_nsec() / 1_000_000)
     };
@@ -101,10 +101,10 @@ fn last_change(host: &Host, pods: &[String]) -> Result<(Option<u64>, bool), file
         logs.extend(host.list(&pod)?.iter().map(|container| format!("{pod}/{container}")));
     }
     let manifests = COMPONENTS.map(|component| format!("{MANIFESTS_DIR}/{component}.yaml"));
-    let started = logs.iter().filter_map(changed).max();
-    let last = manifests.iter().filter_map(changed).max().max(started);
+    let started = logs.iter().filter_map(|path| changed(path)).max();
+    let last = manifests.iter().filter_map(|path| changed(path)).max().max(started);
     let ms_ago = last.and_then(|last| u64::try_from(process::clock().wall.as_millisecond() - last).ok());
-    let has_followed = started.is_none() || started >= changed(&MANIFEST.to_string());
+    let has_followed = started.is_none() || started >= changed(MANIFEST);
     Ok((ms_ago, has_followed))
 }
 

@@ -17,8 +17,6 @@ pub(super) struct Process {
     pub(super) pid: i32,
     pub(super) argv: Vec<String>,
     pub(super) started_since_boot_ms: u64,
-    /// UID of its pod, where it can be told.
-    pub(super) pod: Option<String>,
 }
 
 /// All processes whose executable was called by this base name, the oldest first. Zombies do not count.
@@ -52,8 +50,12 @@ fn read(pid: i32, name: &str) -> Option<Process> {
     let state = fields.next()?;
     let started: u64 = fields.nth(18)?.parse().ok()?;
     let is_running = executable == name && state != "Z" && state != "X";
-    let pod = fs::read_to_string(format!("{directory}/cgroup")).ok().and_then(|cgroups| pod_of(&cgroups));
-    is_running.then_some(Process { pid, argv, started_since_boot_ms: started * 1000 / TICKS_PER_SECOND, pod })
+    is_running.then_some(Process { pid, argv, started_since_boot_ms: started * 1000 / TICKS_PER_SECOND })
+}
+
+/// UID of the pod of a process, where it can be told.
+pub(super) fn pod(pid: i32) -> Option<String> {
+    pod_of(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
 }
 
 /// The pod of a process by its cgroups: `…/pod<UID>/…`, with systemd `…-pod<UID>.slice/…` and `_` for `-`

@@ -568,6 +568,15 @@ fn without_a_fault_what_is_good_is_confirmed_and_what_is_bad_is_taken_back() {
 }
 
 #[test]
+fn a_process_is_left_out_only_where_it_is_of_another_pod() {
+    let known = ["kube-system_kube-apiserver-cp1_aaaa".to_string(), "kube-system_kube-apiserver-cp1_bbbb".to_string()];
+    assert!(may_be_of(Some("aaaa"), &known) && may_be_of(Some("bbbb"), &known));
+    assert!(!may_be_of(Some("cccc"), &known), "another cluster's");
+    assert!(may_be_of(None, &known), "its pod cannot be told");
+    assert!(may_be_of(Some("cccc"), &[]), "the kubelet's logs lie elsewhere");
+}
+
+#[test]
 fn a_good_change_is_confirmed_though_the_kubelet_was_restarted_at_any_moment_of_it() {
     for template in Template::all().iter().filter(|template| template.scenario.fate == Fate::Good) {
         for moment in (0..200).step_by(3) {
