@@ -70,6 +70,7 @@ fn the_operator_goes_before_its_setup(cluster: &Cluster, pristine: &str) {
     assert!(answer.contains("Confirmed: kube-apiserver runs with the original manifest"), "{answer}");
     assert_eq!(cluster.manifest(), pristine, "the manifest is byte for byte what kubeadm wrote");
     assert_eq!(cluster.left_behind(), [""; 0], "what is left on the node");
+    assert!(!cluster.disk().join("etc/kubernetes/audit").exists(), "nor is the directory");
     let (code, again) = cluster.program(&["restore", "--host-root", "/"]);
     assert!(code == 0 && again.contains("Nothing to do"), "{code}: {again}");
     assert_eq!(cluster.left_behind(), [""; 0], "what is left on the node");
