@@ -18,6 +18,7 @@ use crate::telemetry::{self, LogFormat};
 
 mod apply;
 mod crds;
+mod excerpt;
 mod input;
 mod policy;
 mod render;

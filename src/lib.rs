@@ -8,6 +8,7 @@
 //! - The only code that touches a host: [`node`]. The only code that writes to the Kubernetes API: [`controller`] and the
 //!   agent's report in [`node`].
 //! - [`sink`] probes destinations, [`receiver`] is one.
+//! - `yaml` reads YAML and JSON as kube-apiserver and kubectl do.
 
 pub mod api;
 pub mod cli;
@@ -28,3 +29,4 @@ pub mod telemetry;
 mod tls;
 pub mod validate;
 pub mod verdict;
+mod yaml;

@@ -1,7 +1,7 @@
 //! Policies of `audit.k8s.io/v1`: loaded, judged, applied and written as kube-apiserver has it.
 //!
 //! - [`load`] gives what kube-apiserver would hold of a file, or why it would not start, with the place of everything it would
-//!   complain about: `yaml` or JSON to `tree` (values), `decode` (fields), `validation`.
+//!   complain about: YAML or JSON (`yaml`) to fields (`decode`), and `validation`.
 //! - [`Evaluator`] decides about a request; [`attributes`] derives what it needs from a method and a URL. [`explain`] tells why,
 //!   [`coverage`] what of the benchmarks is met.
 //! - [`lint`](lint()) says what is wrong with a file beyond that: rules that decide nothing, names that match nothing, Secrets in the
@@ -26,11 +26,8 @@ mod preset;
 mod read;
 pub mod replay;
 mod request;
-pub(crate) mod scalar;
-mod tree;
 mod validation;
 mod write;
-mod yaml;
 
 pub use attributes::{Attributes, Text, User};
 pub use coverage::{Item, Outcome, Shortfall, coverage};
@@ -43,11 +40,11 @@ pub use load::{Loaded, MAX_BYTES, load};
 pub use preset::{PresetPolicy, preset, presets};
 pub use read::{ReadError, read};
 pub use request::{Unaudited, attributes};
-pub use tree::Place;
 pub(crate) use validation::is_dns_label;
 pub use write::{Part, quoted, write};
 
 use crate::api::{PolicyRule, Stage};
+pub use crate::yaml::Place;
 
 /// A policy as kube-apiserver holds it.
 #[derive(Clone, Debug, Default, PartialEq)]

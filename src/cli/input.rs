@@ -13,16 +13,18 @@ use base64::Engine;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::excerpt::excerpt;
 use crate::api::{AuditSetup, Reason};
 use crate::validate::{
     Capabilities, Fit, Problem, References, ValidPolicy, ValidSetup, fit, needs, validate, validate_policy,
 };
-use yaml::{Place, Places};
+use crate::yaml::Place;
+use fields::{Fields, Places};
 
-mod yaml;
+mod fields;
 
 /// The objects of all files.
 pub(super) struct Input {
@@ -30,16 +32,16 @@ pub(super) struct Input {
     pub setup: AuditSetup,
     pub references: References,
     unread: Unread,
-    /// Where the Setup stands.
-    source: Document,
 }
 
-/// What could not be read of a Setup.
+/// What could not be read of a Setup, and where it stands.
 struct Unread {
     name: String,
     fit: Fit,
     /// Fields that are there twice, with the place of the second.
     twice: Vec<(String, Place)>,
+    file: String,
+    places: Places,
 }
 
 impl Unread {
@@ -54,6 +56,20 @@ impl Unread {
             (Some(*place), Problem { field: field.clone(), reason: Reason::InvalidSetup, message })
         });
         twice.chain(self.fit.problems.iter().map(|problem| (None, problem.clone())))
+    }
+
+    /// All problems of the Setup, in the order in which they stand in the file.
+    fn explain(&self, problems: impl Iterator<Item = (Option<Place>, Problem)>) -> String {
+        let Self { name, file, places, .. } = self;
+        let mut found: Vec<_> =
+            problems.map(|(place, problem)| (place.or_else(|| places.of_field(&problem.field)), problem)).collect();
+        found.sort_by(|(a, one), (b, other)| (a, &one.field).cmp(&(b, &other.field)));
+        let mut out = format!("AuditSetup/{name} cannot be rendered");
+        for (place, problem) in found {
+            let place = place.map(|Place { line, column }| format!(":{line}:{column}")).unwrap_or_default();
+            write!(out, "\n{file}{place}: {problem} ({})", problem.reason).expect("a String takes everything");
+        }
+        out
     }
 }
 
@@ -75,14 +91,14 @@ impl Input {
             }
         }
         let Objects { setup, references, passed_over } = objects;
-        let (mut unread, source) = setup.ok_or_else(|| {
+        let mut unread = setup.ok_or_else(|| {
             let found =
                 if passed_over.is_empty() { String::new() } else { format!("; found: {}", passed_over.join(", ")) };
             anyhow!("there is no AuditSetup in what was given with -f{found}")
         })?;
         match unread.fit.setup.take() {
-            Some(setup) => Ok(Self { setup, references, unread, source }),
-            None => Err(anyhow!(explain(&unread.name, &source, unread.problems()))),
+            Some(setup) => Ok(Self { setup, references, unread }),
+            None => Err(anyhow!(unread.explain(unread.problems()))),
         }
     }
 
@@ -105,7 +121,7 @@ impl Input {
         let is_missing = judged.iter().any(|problem| problem.reason == Reason::ReferenceNotFound);
         let judged = judged.into_iter().filter(|problem| !self.unread.fit.may_have_caused(problem));
         let problems = self.unread.problems().chain(judged.map(|problem| (None, problem)));
-        let mut out = explain(&self.unread.name, &self.source, problems);
+        let mut out = self.unread.explain(problems);
         if is_missing {
             out.push_str(&self.how_to_add());
         }
@@ -135,38 +151,22 @@ impl Input {
             _ => format!(
                 "\nGive what it refers to with -f too, for instance:\n  ({}) | audit-operator render -f {} -f -",
                 commands.join("; echo ---; "),
-                self.source.file
+                self.unread.file
             ),
         }
     }
 }
 
-/// All problems of a Setup, in the order in which they stand in the file.
-fn explain(name: &str, source: &Document, problems: impl Iterator<Item = (Option<Place>, Problem)>) -> String {
-    let places = Places::of(&source.text);
-    let mut found: Vec<_> =
-        problems.map(|(place, problem)| (place.or_else(|| places.of_field(&problem.field)), problem)).collect();
-    found.sort_by(|(a, one), (b, other)| (a, &one.field).cmp(&(b, &other.field)));
-    let mut out = format!("AuditSetup/{name} cannot be rendered");
-    for (place, problem) in found {
-        let place = place.map(|(line, column)| format!(":{line}:{column}")).unwrap_or_default();
-        write!(out, "\n{}{place}: {problem} ({})", source.file, problem.reason).expect("a String takes everything");
-    }
-    out
-}
-
 /// One YAML document. Its text is padded with empty lines in front, so that the parser counts lines as the file does.
-#[derive(Clone)]
 struct Document {
     file: String,
     text: String,
 }
 
 impl Document {
-    /// Whether lines may be shown of what is no YAML, and so has no kind that could be asked.
-    fn snippet_of_unknown(&self) -> Snippet {
-        let may_be_secret = |line: &str| line.contains("kind") && (line.contains("Secret") || line.contains("List"));
-        if self.text.lines().any(may_be_secret) { Snippet::Hidden } else { Snippet::Shown }
+    /// Of what is no YAML, and so has no kind that could be asked.
+    fn may_be_secret(&self) -> bool {
+        self.text.lines().any(|line| line.contains("kind") && (line.contains("Secret") || line.contains("List")))
     }
 }
 
@@ -186,7 +186,7 @@ fn documents(file: &str, text: &str) -> Vec<Document> {
 
 #[derive(Default)]
 struct Objects {
-    setup: Option<(Unread, Document)>,
+    setup: Option<Unread>,
     references: References,
     passed_over: Vec<String>,
 }
@@ -204,31 +204,34 @@ struct KeysDocument {
 
 impl Objects {
     fn add(&mut self, document: Document) -> anyhow::Result<()> {
-        let tree = match yaml::read(&document.text) {
-            Some(tree) => tree,
-            // It is no YAML, which the other parser explains well; or it is some that kubectl would not take.
-            None => {
-                let _: IgnoredAny = parse(&document, document.snippet_of_unknown())?;
-                bail!("{}: this YAML cannot be written as JSON", document.file);
+        let Fields { value, twice, places } = fields::read(&document.text).map_err(|complaint| {
+            let Place { line, column } = complaint.place;
+            let place = format!("{}:{line}:{column}", document.file);
+            if document.may_be_secret() {
+                return anyhow!("{place}: {NOT_SHOWN}");
             }
-        };
-        match (text_at(&tree.value, "/apiVersion"), text_at(&tree.value, "/kind")) {
+            let (shown, caret) =
+                excerpt(document.text.lines().nth(line as usize - 1).unwrap_or(""), column as usize - 1);
+            let margin = " ".repeat(line.to_string().len());
+            anyhow!("{place}: {}\n{margin} |\n{line} | {shown}\n{margin} | {}^", complaint.message, " ".repeat(caret))
+        })?;
+        match (text_at(&value, "/apiVersion"), text_at(&value, "/kind")) {
             ("audit-operator.io/v1alpha1", "AuditSetup") => {
-                if let Some((_, first)) = &self.setup {
+                if let Some(first) = &self.setup {
                     bail!(
                         "{}: a second AuditSetup (the first is in {}): give one at a time",
                         document.file,
                         first.file
                     );
                 }
-                let name = text_at(&tree.value, "/metadata/name").to_string();
-                self.setup = Some((Unread { name, fit: fit(tree.value), twice: tree.twice }, document));
+                let name = text_at(&value, "/metadata/name").to_string();
+                self.setup = Some(Unread { name, fit: fit(value), twice, file: document.file, places });
             }
             (version, "AuditSetup") => {
                 bail!("{}: apiVersion is {version:?}, and must be audit-operator.io/v1alpha1", document.file)
             }
             ("v1", "Secret") => {
-                let object: KeysDocument = parse(&document, Snippet::Hidden)?;
+                let object: KeysDocument = parse(&document, &places, Snippet::Hidden)?;
                 let name = name_of(&document, &object.metadata)?;
                 let mut keys = BTreeMap::new();
                 for (key, value) in object.data.unwrap_or_default() {
@@ -247,21 +250,21 @@ impl Objects {
                 }
             }
             ("v1", "ConfigMap") => {
-                let object: KeysDocument = parse(&document, Snippet::Shown)?;
+                let object: KeysDocument = parse(&document, &places, Snippet::Shown)?;
                 let name = name_of(&document, &object.metadata)?;
                 if self.references.config_maps.insert(name.clone(), object.data.unwrap_or_default()).is_some() {
                     bail!("{}: a second ConfigMap {name:?}", document.file);
                 }
             }
             ("v1", "Service") => {
-                let object: Service = parse(&document, Snippet::Shown)?;
+                let object: Service = parse(&document, &places, Snippet::Shown)?;
                 let name = name_of(&document, &object.metadata)?;
                 let namespace = object.metadata.namespace.clone().unwrap_or_else(|| "default".into());
                 self.references.services.insert((namespace, name), object);
             }
             // `kubectl get` of several objects.
             ("v1", "List") => {
-                let items = tree.value["items"].as_array();
+                let items = value["items"].as_array();
                 let items = items.with_context(|| format!("{}: a List without items", document.file))?;
                 for (i, item) in items.iter().enumerate() {
                     self.add(Document { file: format!("{} items[{i}]", document.file), text: item.to_string() })?;
@@ -283,6 +286,9 @@ fn name_of(document: &Document, metadata: &ObjectMeta) -> anyhow::Result<String>
     metadata.name.clone().with_context(|| format!("{}: metadata.name is missing", document.file))
 }
 
+/// In place of what is wrong with it.
+const NOT_SHOWN: &str = "cannot be read (not shown, since it may be secret)";
+
 #[derive(Clone, Copy, PartialEq)]
 enum Snippet {
     Shown,
@@ -290,18 +296,18 @@ enum Snippet {
     Hidden,
 }
 
-fn parse<T: DeserializeOwned>(document: &Document, snippet: Snippet) -> anyhow::Result<T> {
+fn parse<T: DeserializeOwned>(document: &Document, places: &Places, snippet: Snippet) -> anyhow::Result<T> {
     // `no_schema`: what looks like a number or a boolean is no string, as for kubectl and the API server.
     let options = serde_saphyr::options! { no_schema: true, crop_radius: 60 };
     serde_saphyr::from_str_with_options(&document.text, options).map_err(|error| {
-        let place = error.location().map(|at| (at.line(), at.column()));
         let mut out = document.file.clone();
-        if let Some((line, column)) = place {
-            write!(out, ":{line}:{column}").expect("a String takes everything");
-        }
-        let places = Places::of(&document.text);
-        if let Some(field) = place.and_then(|place| places.field_at(place)) {
-            write!(out, ": {field}").expect("a String takes everything");
+        if let Some(at) = error.location() {
+            let place = [at.line(), at.column()].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+            let place = Place { line: place[0], column: place[1] };
+            write!(out, ":{}:{}", place.line, place.column).expect("a String takes everything");
+            if let Some(field) = places.field_at(place) {
+                write!(out, ": {field}").expect("a String takes everything");
+            }
         }
         // What is expected is for all to see, what stands there instead perhaps not.
         if snippet == Snippet::Shown {
@@ -313,7 +319,7 @@ fn parse<T: DeserializeOwned>(document: &Document, snippet: Snippet) -> anyhow::
                 write!(out, "\n{line}").expect("a String takes everything");
             }
         } else {
-            out.push_str(": cannot be read (not shown, since it may be secret)");
+            write!(out, ": {NOT_SHOWN}").expect("a String takes everything");
         }
         anyhow!(out)
     })

@@ -8,9 +8,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::finding::{Edit, Finding, MAX_FINDINGS, Severity};
 use super::lint::stanza::{DUPLICATE_FIELD, NULL_VALUE, UNKNOWN_FIELD, WRONG_TYPE};
-use super::scalar::is_rfc3339;
-use super::tree::{Key, Place, Tree, Value, ValueId};
 use super::write::quoted;
+use crate::yaml::scalar::is_rfc3339;
+use crate::yaml::{Key, Place, Tree, Value, ValueId};
 
 /// A policy as decoded and not yet validated. What is absent has the place of what it is absent from.
 #[derive(Debug, Default)]
@@ -119,9 +119,9 @@ pub(super) fn decode(tree: &Tree) -> Decoded {
         places: Places::default(),
     };
     for duplicate in tree.duplicates.iter().take(MAX_FINDINGS) {
-        let message = duplicate.message.clone();
+        let message = format!("yaml: key {:?} already set in map", duplicate.key.text);
         let help = "kube-apiserver takes the last one and only logs a warning: remove the others";
-        decoder.findings.push(Finding::new(DUPLICATE_FIELD, duplicate.place, String::new(), message).help(help));
+        decoder.findings.push(Finding::new(DUPLICATE_FIELD, duplicate.key.place, String::new(), message).help(help));
     }
     let mut policy = RawPolicy::default();
     policy.fill(&mut decoder, tree.root);

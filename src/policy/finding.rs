@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::lint::Stanza;
-use super::tree::Place;
+use crate::yaml::Place;
 
 /// Of each severity at most so many are kept: enough for anybody, whatever the file.
 pub(super) const MAX_FINDINGS: usize = 1000;

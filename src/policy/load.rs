@@ -11,11 +11,11 @@ use std::collections::HashSet;
 use super::Policy;
 use super::decode::{Decoded, Places, RawPolicy, RawRule, decode};
 use super::finding::{Edit, Finding, Severity};
-use super::lint::stanza::{self, KIND, NO_RULES, SYNTAX, Stanza, WRONG_TYPE};
-use super::tree::{Place, Tree, Value, tree};
+use super::lint::stanza::{self, KIND, NO_RULES, SECOND_DOCUMENT, SYNTAX, Stanza, WRONG_TYPE, YAML_ALIAS, YAML_TAG};
 use super::validation::{level_of, stage_of, validate};
 use super::write::quoted;
 use crate::api::{GroupResources, PolicyRule};
+use crate::yaml::{Place, Trap, Tree, Value, tree};
 
 /// A larger file is not read: it is what a ConfigMap may hold, the longest known policies have a twentieth of it, and the memory for
 /// one may be three hundred times its size.
@@ -86,7 +86,7 @@ pub(super) fn examine(text: &[u8], minor: u32) -> Examined {
         Err(Wrong { finding, is_policy: true }) => vec![*finding],
     };
     let Decoded { policy: raw, mut findings, mut traps, places } = decode(&tree);
-    traps.extend(tree.traps);
+    traps.extend(tree.traps.into_iter().map(trap));
     let is_error = |finding: &&Finding| finding.severity == Severity::Error;
     let mistyped: HashSet<String> = findings.iter().filter(is_error).map(|finding| finding.path.clone()).collect();
     findings.extend(type_findings);
@@ -101,6 +101,15 @@ pub(super) fn examine(text: &[u8], minor: u32) -> Examined {
         findings.push(error(NO_RULES, place, "rules".into(), "loaded illegal policy with 0 rules".into()));
     }
     Examined { policy: policy_of(&raw), findings, traps, places }
+}
+
+fn trap((place, trap): (Place, Trap)) -> Finding {
+    let (stanza, message) = match trap {
+        Trap::Tag => (YAML_TAG, "a tag has no place in a policy"),
+        Trap::Alias => (YAML_ALIAS, "an alias has no place in a policy"),
+        Trap::SecondDocument => (SECOND_DOCUMENT, "a second document: kube-apiserver reads the first one only"),
+    };
+    Finding::new(stanza, place, String::new(), message.to_string())
 }
 
 fn error(stanza: &'static Stanza, place: Place, path: String, message: String) -> Finding {

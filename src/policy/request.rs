@@ -8,8 +8,8 @@ mod selector;
 mod url;
 
 use super::load::fold;
-use super::scalar::text_of;
 use super::{Attributes, Text};
+use crate::yaml::scalar::text_of;
 use url::{Target, query};
 
 /// Why a request is answered without being audited.

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::decode::{List, RawPolicy, RawResources, RawRule, Word};
 use super::finding::{Edit, Finding, MAX_FINDINGS};
 use super::lint::stanza::{GROUP, LEVEL, MIXED_RULE, NON_RESOURCE_URL, RESOURCE_NAMES, STAGE, Stanza};
-use super::tree::Place;
 use crate::api::{Level, Stage};
+use crate::yaml::Place;
 
 pub(super) fn level_of(text: &str) -> Option<Level> {
     Some(match text {

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use anyhow::bail;
 use serde::Serialize;
 
-use super::lint::text::visible;
 use super::replay::{amount, damage};
 use super::{Output, held, is_stdin, log, policy_minor};
+use crate::cli::excerpt::visible;
 use crate::cli::print;
 use crate::policy::Evaluator;
 use crate::policy::diff::{Change, Comparison, Differences, Example, Outcome, generated};

@@ -8,9 +8,9 @@ use std::process::ExitCode;
 use clap::ArgGroup;
 use serde::Serialize;
 
-use super::lint::text::visible;
 use super::{Output, lines_of, loaded, policy_minor, presets, read_policy, request};
 use crate::api::{Level, Stage};
+use crate::cli::excerpt::visible;
 use crate::cli::input::Input;
 use crate::cli::print;
 use crate::policy::{

@@ -13,12 +13,13 @@ use similar::TextDiff;
 
 use super::{is_stdin, lines_of, policy_minor, read_policy};
 use crate::api::{Mode, Risk};
+use crate::cli::excerpt::visible;
 use crate::cli::print;
 use crate::node::files::Host;
 use crate::policy::{self, Finding, Fixed, Linted, Severity, Terms};
 
 mod sarif;
-pub(super) mod text;
+mod text;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -183,7 +184,7 @@ fn fix(path: &Path, bytes: &[u8], terms: &Terms) -> anyhow::Result<Option<Fixed>
 /// What was corrected, and why.
 fn changes(out: &mut String, path: &Path, old: &[u8], new: &[u8], applied: &[Finding]) {
     for Finding { id, message, place, .. } in applied {
-        writeln!(out, "fixed[{id}]: {}:{}:{}: {}", path.display(), place.line, place.column, text::visible(message))
+        writeln!(out, "fixed[{id}]: {}:{}:{}: {}", path.display(), place.line, place.column, visible(message))
             .expect("a String takes everything");
     }
     let (old, new) = (String::from_utf8_lossy(old), String::from_utf8_lossy(new));

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
-use super::lint::text::visible;
 use super::{Output, held, is_stdin, log, policy_minor, presets};
+use crate::cli::excerpt::visible;
 use crate::cli::print;
 use crate::policy::Evaluator;
 use crate::policy::replay::{Basis, Batching, Damages, Noise, Replay, Report, Rotation, Rule, Tally};

@@ -4,8 +4,8 @@
 //! What comes out is judged again, and nothing comes out that kube-apiserver would not start with.
 
 use super::{Edit, Finding, Linted, Severity, Terms, lint};
-use crate::policy::scalar::{self, Scalar};
-use crate::policy::tree::Place;
+use crate::yaml::Place;
+use crate::yaml::scalar::{self, Scalar};
 
 /// Corrections may bring forth findings with more of them: a policy that does not start is not judged further.
 const MAX_ROUNDS: usize = 8;

@@ -1,7 +1,7 @@
 //! Field and label selectors, as far as a list or a watch is told from the other by whether they can be read.
 
-use crate::policy::scalar::text_of;
 use crate::policy::validation::is_dns_subdomain;
+use crate::yaml::scalar::text_of;
 
 /// What a field selector asks for.
 #[derive(Debug, PartialEq)]

@@ -1,5 +1,6 @@
 //! Findings as compilers show them: where, the line, a caret below it, and what else it is about.
 
+use crate::cli::excerpt::{excerpt, visible};
 use crate::policy::{Finding, Place, Severity};
 
 /// How a finding is shown.
@@ -51,29 +52,6 @@ impl View<'_> {
     }
 }
 
-/// At most so many characters around a column, and where the column is in them. Tabs and control characters take one column.
-fn excerpt(line: &str, column: usize) -> (String, usize) {
-    const WIDTH: usize = 100;
-    let start = if column < WIDTH { 0 } else { column - WIDTH / 2 };
-    let shown: String = line.chars().skip(start).take(WIDTH).collect();
-    (visible(&shown), column - start)
-}
-
-/// Nothing that a terminal would take for a command.
-pub(in crate::cli::policy) fn visible(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c == '\t' {
-                ' '
-            } else if c.is_control() {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::lines_of;
@@ -100,12 +78,5 @@ mod tests {
         let want = "warning[unknown-field]: unknown \u{fffd}[31mfield\n --> p.yaml:5:2\n  |\n5 |  verb: x\n  |  ^\n\
                     note: see this\n --> p.yaml:4:3\n  |\n4 | - level: None\n  |   ^\n  = help: remove it\n\n";
         assert_eq!(out, want);
-    }
-
-    #[test]
-    fn of_a_long_line_a_part_is_shown() {
-        let line = format!("{}x{}", "a".repeat(500), "b".repeat(500));
-        let (shown, caret) = excerpt(&line, 500);
-        assert_eq!((shown.chars().count(), shown.chars().nth(caret)), (100, Some('x')));
     }
 }

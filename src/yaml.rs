@@ -1,21 +1,23 @@
-//! The values of a policy file, before they have a type: what kube-apiserver's JSON decoder is given.
+//! YAML and JSON as kube-apiserver and kubectl read them: the values of a document, before they have a type, each with its place.
 //!
 //! A file is JSON if its first visible character is `{`, and YAML otherwise; YAML is turned into JSON, which is where the last of two
 //! equal keys wins and the keys get sorted (kubernetes@v1.36.3 staging/src/k8s.io/apimachinery/pkg/util/yaml/decoder.go,
 //! sigs.k8s.io/yaml@v1.6.0/yaml.go). Nothing here recurses, and aliases are not copied.
+//!
+//! [`compose`] is the parser, [`scalar`] what it takes an unquoted text for, [`json`] the other syntax.
 
+mod compose;
 mod json;
+pub(crate) mod scalar;
 
 use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
-use super::finding::Finding;
-use super::lint::stanza::{SECOND_DOCUMENT, YAML_ALIAS, YAML_TAG};
-use super::scalar::{self, Scalar};
-use super::yaml::{self, Document, Mark, NodeId, NodeKind};
+use compose::{Document, Mark, NodeId, NodeKind, compose};
+use scalar::Scalar;
 
-pub(super) use json::MAX_DEPTH;
+pub(crate) use json::MAX_DEPTH;
 
 /// Line and column of a character, from 1; columns count characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -33,16 +35,16 @@ impl From<Mark> for Place {
 
 /// A message and where it belongs.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Complaint {
+pub(crate) struct Complaint {
     pub place: Place,
     pub message: String,
 }
 
 /// Index of a value in a [`Tree`].
-pub(super) type ValueId = usize;
+pub(crate) type ValueId = usize;
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Null,
     Bool(bool),
     /// As it stands in the JSON text.
@@ -54,19 +56,35 @@ pub(super) enum Value {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Key {
+pub(crate) struct Key {
     pub text: String,
     pub place: Place,
 }
 
+/// A key that takes the place of an equal one.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Duplicate {
+    pub key: Key,
+    /// Whether one of the two was mixed in by `<<`.
+    pub is_merged: bool,
+}
+
+/// What is legal in YAML, and few people know.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Trap {
+    Tag,
+    Alias,
+    SecondDocument,
+}
+
 #[derive(Debug)]
-pub(super) struct Tree {
+pub(crate) struct Tree {
     values: Vec<(Place, Value)>,
     pub root: ValueId,
-    /// Keys that stand twice in a YAML mapping. Those of JSON are found by the decoder.
-    pub duplicates: Vec<Complaint>,
+    /// Keys of a YAML mapping that were there before, and count in place of those. Of JSON, both are in the map.
+    pub duplicates: Vec<Duplicate>,
     /// What of YAML reads differently than it looks.
-    pub traps: Vec<Finding>,
+    pub traps: Vec<(Place, Trap)>,
     /// YAML scalars that are no strings, as they are written: `1_000`, `on`.
     written: HashMap<ValueId, String>,
 }
@@ -87,7 +105,7 @@ impl Tree {
 }
 
 /// The first document of a text.
-pub(super) fn tree(text: &[u8]) -> Result<Tree, Complaint> {
+pub(crate) fn tree(text: &[u8]) -> Result<Tree, Complaint> {
     if is_json(text) { json::parse(text) } else { from_yaml(text) }
 }
 
@@ -99,7 +117,7 @@ fn is_json(text: &[u8]) -> bool {
 }
 
 fn from_yaml(text: &[u8]) -> Result<Tree, Complaint> {
-    let document = yaml::compose(text)
+    let document = compose(text)
         .map_err(|problem| Complaint { place: problem.mark.into(), message: format!("yaml: {}", problem.message) })?;
     let Some(root) = document.root else {
         let values = vec![(Place { line: 1, column: 1 }, Value::Null)];
@@ -110,27 +128,13 @@ fn from_yaml(text: &[u8]) -> Result<Tree, Complaint> {
     Ok(Tree { traps: traps(&document), ..tree })
 }
 
-/// What kube-apiserver takes as YAML has it, and few people know.
-fn traps(document: &Document) -> Vec<Finding> {
-    let trap =
-        |stanza, mark: Mark, message: &str| Finding::new(stanza, mark.into(), String::new(), message.to_string());
-    let mut found = Vec::new();
-    for node in &document.nodes {
-        match &node.kind {
-            NodeKind::Scalar { tag, .. } if !tag.is_empty() => {
-                found.push(trap(YAML_TAG, node.mark, "a tag has no place in a policy"));
-            }
-            NodeKind::Alias { .. } => {
-                found.push(trap(YAML_ALIAS, node.mark, "an alias has no place in a policy"));
-            }
-            _ => {}
-        }
-    }
-    if let Some(mark) = document.rest {
-        let message = "a second document: kube-apiserver reads the first one only";
-        found.push(trap(SECOND_DOCUMENT, mark, message));
-    }
-    found
+fn traps(document: &Document) -> Vec<(Place, Trap)> {
+    let in_nodes = document.nodes.iter().filter_map(|node| match &node.kind {
+        NodeKind::Scalar { tag, .. } if !tag.is_empty() => Some((node.mark.into(), Trap::Tag)),
+        NodeKind::Alias { .. } => Some((node.mark.into(), Trap::Alias)),
+        _ => None,
+    });
+    in_nodes.chain(document.rest.map(|mark| (mark.into(), Trap::SecondDocument))).collect()
 }
 
 impl Document {
@@ -289,7 +293,7 @@ enum Identity {
 struct Build<'a> {
     document: &'a Document,
     scalars: Vec<Option<Scalar>>,
-    duplicates: Vec<Complaint>,
+    duplicates: Vec<Duplicate>,
 }
 
 impl Build<'_> {
@@ -328,7 +332,7 @@ impl Build<'_> {
         check_depth(&values, root)?;
         let missing = (Place::default(), Value::Null);
         let values = values.into_iter().map(|value| value.unwrap_or_else(|| missing.clone())).collect();
-        self.duplicates.sort_by_key(|complaint| complaint.place);
+        self.duplicates.sort_by_key(|duplicate| duplicate.key.place);
         Ok(Tree { values, root, duplicates: self.duplicates, traps: Vec::new(), written })
     }
 
@@ -340,7 +344,8 @@ impl Build<'_> {
             _ => unreachable!("the walk has checked what is mixed in"),
         };
         let mut entries: Vec<(Key, ValueId, bool)> = Vec::new();
-        let mut known: HashMap<Identity, usize> = HashMap::new();
+        // Where an entry is, and which mapping it is from.
+        let mut known: HashMap<Identity, (usize, NodeId)> = HashMap::new();
         let mut open = vec![(id, 0)];
         while let Some((map, at)) = open.pop() {
             let Some(&[key, value]) = children(map).get(at..at + 2) else { continue };
@@ -358,13 +363,12 @@ impl Build<'_> {
             let value = document.resolved(value);
             let entry = (Key { text, place }, value, is_supported);
             match known.get(&identity) {
-                Some(&at) => {
-                    let message = format!("yaml: key {:?} already set in map", entry.0.text);
-                    self.duplicates.push(Complaint { place, message });
+                Some(&(at, from)) => {
+                    self.duplicates.push(Duplicate { key: entry.0.clone(), is_merged: from != map });
                     entries[at] = entry;
                 }
                 None => {
-                    known.insert(identity, entries.len());
+                    known.insert(identity, (entries.len(), map));
                     entries.push(entry);
                 }
             }

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
+use super::scalar::text_of;
 use super::{Complaint, Key, Place, Tree, Value, ValueId};
-use crate::policy::scalar::text_of;
 
 /// Collections within each other (encoding/json, scanner.go, maxNestingDepth).
-pub(in crate::policy) const MAX_DEPTH: usize = 10_000;
+pub(crate) const MAX_DEPTH: usize = 10_000;
 
 /// One value, and nothing behind it.
 pub(super) fn parse(text: &[u8]) -> Result<Tree, Complaint> {

@@ -23,7 +23,7 @@ pub(crate) enum Scalar {
 const YAML_TAG: &str = "tag:yaml.org,2002:";
 
 /// What a scalar with a tag (empty for none) is; the error says why it cannot be that.
-pub(super) fn resolve(tag: &[u8], text: &str) -> Result<Scalar, String> {
+pub(crate) fn resolve(tag: &[u8], text: &str) -> Result<Scalar, String> {
     let tag = String::from_utf8_lossy(tag);
     let wanted = match tag.strip_prefix(YAML_TAG) {
         _ if tag.is_empty() => "",
@@ -51,7 +51,7 @@ pub(super) fn resolve(tag: &[u8], text: &str) -> Result<Scalar, String> {
 }
 
 /// A plain scalar without a tag. A timestamp is a string.
-pub(crate) fn plain(text: &str) -> Scalar {
+fn plain(text: &str) -> Scalar {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Scalar::Null,
         "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
@@ -141,7 +141,7 @@ fn binary(text: &str) -> Result<Scalar, String> {
 }
 
 /// Bytes as text, with a replacement character for each byte that is not part of a character, as Go does it.
-pub(super) fn text_of(bytes: &[u8]) -> String {
+pub(crate) fn text_of(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     let mut rest = bytes;
     loop {
@@ -174,7 +174,7 @@ fn is_timestamp(text: &str) -> bool {
 }
 
 /// What Go's `time.Parse` takes for RFC 3339: the hour may have one digit, and the fraction may follow a comma.
-pub(super) fn is_rfc3339(text: &str) -> bool {
+pub(crate) fn is_rfc3339(text: &str) -> bool {
     let mut time = Time::new(text);
     let mut parse = || {
         time.date(true)?;

@@ -2,7 +2,7 @@
 //!
 //! No parser of ours: what is a key, where a document ends and which texts are broken differs between YAML libraries, and each
 //! difference is a policy that means something else to the server than to us. [`compose`] gives the nodes of the first
-//! document; what they mean is for [`super::tree`]. Nothing here recurses, so that nesting costs no stack.
+//! document; what they mean is for [`super::tree()`]. Nothing here recurses, so that nesting costs no stack.
 
 mod chars;
 mod parse;
