@@ -19,6 +19,9 @@ pub mod node;
 mod outage;
 pub mod plan;
 pub mod policy;
+#[cfg(test)]
+#[path = "../tests/it/random.rs"]
+mod random;
 pub mod receiver;
 pub mod render;
 pub mod revision;

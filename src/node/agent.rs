@@ -1,7 +1,7 @@
 //! The agent: brings its own node to what its `NodeAudit` asks for, and reports.
 //!
 //! *Flow.* look at kube-apiserver -> read the NodeAudit -> fetch the Revision -> observe -> plan -> stage -> (guard) -> probe the sinks -> report. A turn is taken
-//! whenever the NodeAudit changes, twice a second while a change is under way, and every quarter of a minute otherwise.
+//! whenever the NodeAudit changes, five times a second while a change is under way, and every quarter of a minute otherwise.
 //! *Assumptions.* The Kubernetes API may be away at any moment, above all during a change of this very node: a turn that
 //! cannot reach it is simply taken again.
 

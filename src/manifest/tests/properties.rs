@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::generate::{Sample, Tape, is_audit, sample};
 use super::{oracle, *};
 use crate::api::AuditSetup;
+use crate::random::Random;
 use crate::validate::{Capabilities, References, validate};
 
 /// What real Setups render.
@@ -86,15 +87,10 @@ fn check(cases: std::ops::Range<u64>, seed: u64) {
     assert!(of("not edited: Layout") + of("not edited: NotProved") < count / 50 + 5, "{outcomes:?}");
 }
 
-/// Bytes that depend on nothing but these (SplitMix64).
+/// Bytes that depend on nothing but these.
 fn tape(seed: u64, case: u64) -> Vec<u8> {
-    let mut state = seed ^ case.wrapping_mul(0xD134_2543_DE82_EF95);
-    let mut next = || {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)).to_le_bytes()
-    };
+    let mut random = Random::new(seed ^ case.wrapping_mul(0xD134_2543_DE82_EF95));
+    let mut next = || random.next().to_le_bytes();
     let length = u16::from_le_bytes([next()[0], next()[1]]) % 900;
     std::iter::repeat_with(next).flatten().take(length.into()).collect()
 }

@@ -4,13 +4,9 @@
 //! The files, the journal and every step are real. What is played is what was measured of the kubelet of 1.36.3: a pod that waits for
 //! its predecessor, the back-off of a crash loop, and a kubelet that ignores changed manifests until it has seen an API server.
 
-#[path = "../../../tests/it/random.rs"]
-mod random;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use k8s_openapi::jiff::SignedDuration;
-use random::Random;
 
 use super::*;
 use crate::api::{Method, RestartKubelet, Rollout};
@@ -18,6 +14,7 @@ use crate::journal::Cause;
 use crate::node::faults::{Fault, Killed};
 use crate::node::{MANIFESTS_DIR, STATE_DIR, observe as observe_host, stage};
 use crate::plan::{self, Desired, Plan};
+use crate::random::Random;
 use crate::revision::{Content, Revision};
 
 const KUBEADM: &str = include_str!("../../../tests/cases/manifest/kubeadm-1.36/in.yaml");
