@@ -50,7 +50,9 @@ pub fn unmounted(text: &str) -> Vec<String> {
     let listed = |parent: &Value, key: &str| parent[key].as_array().cloned().unwrap_or_default();
     let runs_it = |container: &&Value| {
         let program = container["command"].get(0).unwrap_or(&container["image"]);
-        program.as_str().is_some_and(|program| program.contains("kube-apiserver"))
+        let name =
+            program.as_str().and_then(|program| program.split('@').next()?.rsplit('/').next()?.split(':').next());
+        name == Some("kube-apiserver")
     };
     let containers = listed(&pod["spec"], "containers");
     let container = containers.iter().find(runs_it).unwrap();
