@@ -16,8 +16,12 @@ use crate::intent::intent;
 
 /// The whole pod, but for what means nothing: where the audit flags stand among the others, and whether an emptied key is empty,
 /// null or not there.
-pub fn pod(text: &str) -> Value {
-    let mut pod: Value = serde_saphyr::from_str(text).unwrap();
+fn pod(text: &str) -> Value {
+    meaning(serde_saphyr::from_str(text).unwrap())
+}
+
+/// The same of a pod that was read.
+pub fn meaning(mut pod: Value) -> Value {
     let without_empty = |parent: &mut Value, key: &str| {
         let is_empty = match &parent[key] {
             Value::Null => true,
