@@ -123,6 +123,11 @@ pub struct Change {
     pub argv_after: Vec<String>,
     /// Where this node's API server is asked for `/readyz`.
     pub probe: Endpoint,
+    /// Pod and container of kube-apiserver: where its logs lie.
+    #[serde(default = "kube_apiserver")]
+    pub pod: String,
+    #[serde(default = "kube_apiserver")]
+    pub container: String,
     /// Log directories of the API server's pods at the start: any other one belongs to a new pod.
     pub pods_before: Vec<String>,
     pub rollout: Rollout,
@@ -134,6 +139,11 @@ pub struct Change {
     /// Why the change ended other than confirmed.
     pub cause: Option<Cause>,
     pub finished: Option<Timestamp>,
+}
+
+/// As kubeadm calls both.
+fn kube_apiserver() -> String {
+    "kube-apiserver".into()
 }
 
 /// Address of an API server.
@@ -171,7 +181,7 @@ impl Stage {
 #[serde(rename_all = "camelCase")]
 pub struct Rollback {
     pub way: Way,
-    /// When this way was taken up, or the files were made good.
+    /// When this way was taken up; the files also when they were first made good in a later boot.
     pub begun: Clock,
     /// Starts of the container until then.
     pub starts: u32,

@@ -52,6 +52,8 @@ pub struct Mount {
 pub struct Facts {
     pub namespace: String,
     pub pod: String,
+    /// Name of the container that runs kube-apiserver.
+    pub container: String,
     /// Our annotation.
     pub revision: Option<String>,
     /// `command` and `args` of the container, as one list.
@@ -218,6 +220,7 @@ impl Manifest {
                 expected: "string",
                 line: self.tree.get("metadata").unwrap_or(&self.tree).line,
             })?,
+            container: text_at(&self.container()["name"]).unwrap_or_default(),
             revision: text_at(&metadata["annotations"][REVISION_ANNOTATION]),
             flags: flags(&argv),
             argv,

@@ -209,7 +209,8 @@ fn settling(desired: &Desired, observed: &Observed) -> Option<Idle> {
 
 fn steps(desired: &Desired, observed: &Observed) -> Result<Option<Steps>, Refusal> {
     let facts = manifest::read(&observed.manifest).map_err(|error| unusable(&error))?;
-    let is_ours = facts.revision.is_some();
+    // Without our annotation, too: what reads our files is no original.
+    let is_ours = facts.revision.is_some() || observed.manifest.contains(revision::REVISIONS_DIR);
     let original = original(observed, is_ours).map_err(|error| unusable(&error))?;
     let confirmed = observed.journal.confirmed.as_ref();
     // Ours untouched: start from the original, so that the result does not depend on the Revisions in between.
@@ -252,6 +253,8 @@ fn steps(desired: &Desired, observed: &Observed) -> Result<Option<Steps>, Refusa
         is_in_place,
         argv_before: facts_before.argv,
         argv_after: facts_after.argv,
+        pod: facts_after.pod,
+        container: facts_after.container,
         pods_before: observed.pods.clone(),
         rollout: desired.rollout.clone(),
         stage: Stage::Staged,

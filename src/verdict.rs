@@ -21,7 +21,7 @@ const EXITS_OF_A_CRASH_LOOP: u32 = 2;
 pub(crate) const STUCK_AFTER_MS: u64 = 120_000;
 /// How long a kubelet may take to end, once it was told.
 const KUBELET_ENDS_WITHIN_MS: u64 = 10_000;
-/// How long the repaired files are waited for: the container's back-off may have reached 160 s.
+/// How long the files are waited for, to be repaired and then to be read: the container's back-off may have reached 160 s.
 const FILES_TIMEOUT_MS: u64 = 240_000;
 /// How long an API server that does not serve is waited for before a change begins.
 const BEGIN_TIMEOUT_MS: u64 = 300_000;
@@ -195,7 +195,15 @@ fn take_out(change: &Change, evidence: &Evidence, now: &Clock) -> Step {
 
 fn verify(change: &Change, evidence: &Evidence, now: &Clock) -> Step {
     match evidence.in_place {
-        InPlace::Before | InPlace::Missing => return Step::PutIn,
+        InPlace::Before | InPlace::Missing if !timed_out(change, now) => return Step::PutIn,
+        // It cannot be written.
+        InPlace::Before | InPlace::Missing => {
+            let message = format!(
+                "the new manifest could not be put in place within {} s",
+                change.rollout.confirm_timeout_seconds
+            );
+            return Step::RollBack { way: Way::Manifest, cause: cause(Reason::NotStarted, message, evidence) };
+        }
         InPlace::Foreign => {
             return abandon(
                 Reason::ManifestChanged,
@@ -244,23 +252,30 @@ fn first_way(change: &Change, evidence: &Evidence, now: &Clock) -> Way {
 fn roll_back(change: &Change, evidence: &Evidence, now: &Clock) -> Step {
     let rollback = change.rollback.as_ref().expect("the stage RollingBack is only recorded with a way back");
     let cause = change.cause.clone().expect("a way back is only recorded with its cause");
-    if evidence.in_place == InPlace::Foreign {
-        return Step::Finish { stage: Stage::RolledBack, cause: Some(cause) };
-    }
     let waited_ms = now.ms_since(&rollback.begun);
     if rollback.way == Way::Files {
+        // After a reboot nobody has tried yet to repair them.
+        let was_tried = evidence.is_repaired || rollback.begun.boot_id == now.boot_id;
+        let is_too_late = was_tried && waited_ms > FILES_TIMEOUT_MS;
         return match evidence.in_place {
+            // Whoever wrote it: this kubelet goes on with what it saw first, and that reads our files.
+            InPlace::Foreign if evidence.serving_ms.is_some() || is_too_late => {
+                Step::Finish { stage: Stage::RolledBack, cause: Some(cause) }
+            }
             // The kubelet has its API server again and follows manifests from here on.
             InPlace::After if evidence.serving_ms.is_some() => Step::RollBack { way: Way::Manifest, cause },
+            InPlace::After if is_too_late => Step::RollBack { way: Way::Kubelet, cause },
             // Before the exits are counted: they tell nothing of a repair that a power cut came before.
-            InPlace::After if !evidence.is_repaired => Step::RepairFiles,
+            InPlace::After | InPlace::Foreign if !evidence.is_repaired => Step::RepairFiles,
+            InPlace::Foreign => Step::Wait,
             // The repair was read at least once and did not help: a flag itself is wrong.
-            InPlace::After if exited_since(rollback.starts, evidence) || waited_ms > FILES_TIMEOUT_MS => {
-                Step::RollBack { way: Way::Kubelet, cause }
-            }
+            InPlace::After if exited_since(rollback.starts, evidence) => Step::RollBack { way: Way::Kubelet, cause },
             InPlace::After => Step::Wait,
-            _ => Step::RollBack { way: Way::Kubelet, cause },
+            InPlace::Before | InPlace::Missing => Step::RollBack { way: Way::Kubelet, cause },
         };
+    }
+    if evidence.in_place == InPlace::Foreign {
+        return Step::Finish { stage: Stage::RolledBack, cause: Some(cause) };
     }
     // The node was rebooted between the decision and the deed: this kubelet has seen the new manifest first.
     let is_late = rollback.way == Way::Manifest && evidence.in_place == InPlace::After;
@@ -274,8 +289,11 @@ fn roll_back(change: &Change, evidence: &Evidence, now: &Clock) -> Step {
     if runs_old && evidence.serving_ms.is_some() {
         return Step::Finish { stage: Stage::RolledBack, cause: Some(cause) };
     }
-    let may_end_kubelet =
-        change.rollout.restart_kubelet == RestartKubelet::WhenStuck && is_to_be_ended(rollback, evidence, now);
+    // The kubelet of another boot may have seen the old manifest first.
+    let is_due = rollback.begun.boot_id == now.boot_id || waited_ms > STUCK_AFTER_MS;
+    let may_end_kubelet = change.rollout.restart_kubelet == RestartKubelet::WhenStuck
+        && is_due
+        && is_to_be_ended(rollback, evidence, now);
     match rollback.way {
         Way::Kubelet if may_end_kubelet => Step::EndKubelet,
         Way::Manifest if !runs_old && waited_ms > STUCK_AFTER_MS && may_end_kubelet => {

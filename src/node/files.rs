@@ -99,6 +99,11 @@ impl Host {
     /// Makes `path` hold `bytes`. A file that is there keeps its mode, owner and attributes; a new one gets `mode`.
     /// Does nothing, and says so, where it holds them already.
     pub fn replace(&self, path: &str, bytes: &[u8], mode: u32) -> Result<bool, Error> {
+        self.replace_like(path, bytes, mode, None)
+    }
+
+    /// The same; a new file is like `model`, if there is one.
+    pub fn replace_like(&self, path: &str, bytes: &[u8], mode: u32, model: Option<&str>) -> Result<bool, Error> {
         if self.read(path)?.as_deref() == Some(bytes) {
             return Ok(false);
         }
@@ -108,15 +113,20 @@ impl Host {
             Ok(old) if !old.is_file() => {
                 return Err(failed("replace", &target)(io::Error::other("it is not a regular file")));
             }
-            Ok(old) => Some(old),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Ok(old) => Some((target.clone(), old)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let model = model.map(|model| self.at(model));
+                let metadata =
+                    |model: PathBuf| std::fs::symlink_metadata(&model).ok().map(|metadata| (model, metadata));
+                model.and_then(metadata).filter(|(_, metadata)| metadata.is_file())
+            }
             Err(error) => return Err(failed("look at", &target)(error)),
         };
         // A temporary file that an earlier run left is ours and of no use.
         self.point("create", &temporary)?;
         remove_if_there(&temporary)?;
         let replaced = self
-            .write_temporary(&temporary, &target, old.as_ref(), bytes, mode)
+            .write_temporary(&temporary, old.as_ref(), bytes, mode)
             .and_then(|()| self.point("replace", &target))
             .and_then(|()| std::fs::rename(&temporary, &target).map_err(failed("replace", &target)));
         if replaced.is_err() {
@@ -127,6 +137,21 @@ impl Host {
         self.point("sync", directory)?;
         sync_directory(directory)?;
         Ok(true)
+    }
+
+    /// Makes durable what lies at `path`, whoever put it there.
+    pub fn sync(&self, path: &str) -> Result<(), Error> {
+        let path = self.at(path);
+        self.point("sync", &path)?;
+        sync_directory(path.parent().expect("a file has a directory"))
+    }
+
+    /// Removes what an interrupted [`Host::replace`] of `path` left beside it.
+    pub fn remove_temporary(&self, path: &str) -> Result<(), Error> {
+        let (_, temporary) = beside(&self.at(path));
+        self.point("remove", &temporary)?;
+        remove_if_there(&temporary)?;
+        Ok(())
     }
 
     /// Moves a file to another name in its directory.
@@ -196,6 +221,11 @@ impl Host {
         sync_directory(parent)
     }
 
+    /// Whether there is a symbolic link.
+    pub fn is_link(&self, path: &str) -> bool {
+        self.at(path).is_symlink()
+    }
+
     /// Names in a directory, sorted; none where there is no directory.
     pub fn list(&self, path: &str) -> Result<Vec<String>, Error> {
         let path = self.at(path);
@@ -224,8 +254,7 @@ impl Host {
     fn write_temporary(
         &self,
         temporary: &Path,
-        target: &Path,
-        old: Option<&std::fs::Metadata>,
+        model: Option<&(PathBuf, std::fs::Metadata)>,
         bytes: &[u8],
         mode: u32,
     ) -> Result<(), Error> {
@@ -237,12 +266,12 @@ impl Host {
             .map_err(failed("create", temporary))?;
         self.point("write", temporary)?;
         file.write_all(bytes).map_err(failed("write", temporary))?;
-        if let Some(old) = old {
+        if let Some((path, old)) = model {
             std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()))
                 .map_err(failed("set the owner of", temporary))?;
-            copy_attributes(target, &file).map_err(failed("copy the attributes to", temporary))?;
+            copy_attributes(path, &file).map_err(failed("copy the attributes to", temporary))?;
         }
-        let mode = old.map_or(mode, |old| old.mode() & 0o7777);
+        let mode = model.map_or(mode, |(_, old)| old.mode() & 0o7777);
         file.set_permissions(Permissions::from_mode(mode)).map_err(failed("set the mode of", temporary))?;
         self.point("sync", temporary)?;
         file.sync_all().map_err(failed("sync", temporary))

@@ -79,24 +79,33 @@ pub async fn watch(state: &LockedState, stop: &CancellationToken) -> Result<Opti
     let mut memory = Memory::default();
     let mut last_error = LastError::default();
     loop {
-        let journal = state.journal()?;
-        let Some(change) = &journal.change else { return Ok(None) };
-        let step = if change.stage.is_final() {
-            // Whoever was stopped right after the verdict has left this to the next one.
-            tidy(state, change).map(|()| None).map_err(Error::from)
-        } else {
-            advance(state, change, &mut memory).await.map(Some)
+        let step = match state.journal() {
+            // Nothing is known of any change.
+            Err(error) if memory.journal.is_none() => return Err(error.into()),
+            Err(error) => Err(error.into()),
+            Ok(found) => {
+                let Some(journal) = remember(state, &mut memory, found)? else { return Ok(None) };
+                let change = journal.change.as_ref().expect("only such a one is remembered");
+                if change.stage.is_final() {
+                    // Whoever was stopped right after the verdict has left this to the next one.
+                    match tidy(state, change) {
+                        Ok(()) => return Ok(journal.change),
+                        Err(error) => Err(error.into()),
+                    }
+                } else {
+                    advance(state, journal, &mut memory).await
+                }
+            }
         };
         let pause = match step {
-            Ok(None) => return Ok(journal.change),
             // The next step follows at once.
-            Ok(Some(Step::Wait)) => INTERVAL,
-            Ok(Some(_)) => Duration::ZERO,
+            Ok(Step::Wait) => INTERVAL,
+            Ok(_) => Duration::ZERO,
             // A guard that gave up would leave the node as it is in the middle of the change.
             Err(error) => {
-                if is_full(&error) && state.kept(RESERVE)?.is_some() {
+                if is_full(&error) && matches!(state.kept(RESERVE), Ok(Some(_))) {
                     tracing::warn!("the disk is full: giving the reserve free");
-                    state.forget(RESERVE)?;
+                    drop(state.forget(RESERVE));
                 }
                 if let Some(error) = last_error.changed(&error) {
                     tracing::error!(error, "this step failed and is taken again and again");
@@ -112,13 +121,28 @@ pub async fn watch(state: &LockedState, stop: &CancellationToken) -> Result<Opti
     }
 }
 
+/// The journal of a change. One that somebody removed in the middle of it is written anew: nobody else may end a change while we
+/// hold the lock.
+fn remember(state: &LockedState, memory: &mut Memory, found: Journal) -> Result<Option<Journal>, Error> {
+    if found.change.is_some() {
+        return Ok(memory.journal.insert(found).clone().into());
+    }
+    if let Some(journal) = &memory.journal {
+        tracing::error!("the journal is gone in the middle of a change, and is written anew");
+        state.record(journal)?;
+    }
+    Ok(memory.journal.clone())
+}
+
 /// Looks, decides, and takes one step.
-async fn advance(state: &LockedState, change: &Change, memory: &mut Memory) -> Result<Step, Error> {
+async fn advance(state: &LockedState, mut journal: Journal, memory: &mut Memory) -> Result<Step, Error> {
+    let change = journal.change.as_ref().expect("the guard only acts on a recorded change");
     let evidence = gather(state, change, memory).await?;
     let now = process::clock();
     let step = verdict::next(change, &evidence, &now);
     if step != Step::Wait {
-        carry_out(state, &mut state.journal()?, &step, &evidence, &now, memory)?;
+        carry_out(state, &mut journal, &step, &evidence, &now, memory)?;
+        memory.journal = Some(journal);
     }
     Ok(step)
 }
@@ -133,6 +157,8 @@ fn is_full(error: &Error) -> bool {
 /// What only continuous watching can tell.
 #[derive(Default)]
 struct Memory {
+    /// As it was last read or written.
+    journal: Option<Journal>,
     serving_since_ms: Option<u64>,
     /// Since when an API server has been seen to serve, and the kubelet that ran then.
     kubelet_with_api: Option<(i32, u64)>,
@@ -204,7 +230,7 @@ async fn gather(state: &State, change: &Change, memory: &mut Memory) -> Result<E
 
 /// The oldest process of kube-apiserver that is not of another pod: a node may host API servers of other clusters.
 fn api_server(host: &Host, change: &Change) -> Result<Option<process::Process>, files::Error> {
-    let mut ours = observe::pods(host, "kube-apiserver")?;
+    let mut ours = observe::pods(host, &change.pod)?;
     ours.extend_from_slice(&change.pods_before);
     let is_ours = |process: &process::Process| may_be_of(process::pod(process.pid).as_deref(), &ours);
     Ok(process::called("kube-apiserver").into_iter().find(is_ours))
@@ -227,7 +253,7 @@ fn in_place(state: &State, change: &Change) -> Result<InPlace, Error> {
 }
 
 fn runs(change: &Change, argv: &[String]) -> Runs {
-    match (argv == change.argv_before, argv == change.argv_after) {
+    match (is_of(argv, &change.argv_before), is_of(argv, &change.argv_after)) {
         (true, true) => Runs::Either,
         (true, false) => Runs::Before,
         (false, true) => Runs::After,
@@ -235,15 +261,43 @@ fn runs(change: &Change, argv: &[String]) -> Runs {
     }
 }
 
+/// Whether a process was started with a command line of a manifest. The image has the executable where the manifest has arguments only.
+fn is_of(argv: &[String], written: &[String]) -> bool {
+    let Some(by_image) = argv.len().checked_sub(written.len()) else { return false };
+    let (entry, rest) = argv.split_at(by_image);
+    let is_entry = by_image == 0 || (written.first().is_none_or(|first| first.starts_with('-')) && !entry.is_empty());
+    is_entry
+        && entry.iter().all(|word| !word.starts_with('-'))
+        && rest.iter().zip(written).all(|(argument, written)| is_expanded(argument, written))
+}
+
+/// Whether an argument is what the kubelet makes of `written`: `$$` is a dollar, and `$(NAME)` is any value, or stays
+/// (kubernetes@v1.36.3 third_party/forked/golang/expansion/expand.go).
+fn is_expanded(argument: &str, written: &str) -> bool {
+    let Some((before, behind)) = written.split_once('$') else { return argument == written };
+    let Some(argument) = argument.strip_prefix(before) else { return false };
+    if let Some(behind) = behind.strip_prefix('$') {
+        return argument.strip_prefix('$').is_some_and(|rest| is_expanded(rest, behind));
+    }
+    match behind.strip_prefix('(').and_then(|name| name.split_once(')')) {
+        Some((_, behind)) => argument
+            .char_indices()
+            .map(|(at, _)| at)
+            .chain([argument.len()])
+            .any(|end| is_expanded(&argument[end..], behind)),
+        None => argument.strip_prefix('$').is_some_and(|rest| is_expanded(rest, behind)),
+    }
+}
+
 /// Starts of the container in the newest pod of this change, and its last words. The kubelet names a container's log after its
 /// number of restarts and keeps the newest ones. A log is there before its process: a start counts once something was written.
 fn newest_pod(host: &Host, change: &Change) -> Result<(u32, Option<String>), files::Error> {
     let mut newest = (0, None);
-    for pod in observe::pods(host, "kube-apiserver")? {
+    for pod in observe::pods(host, &change.pod)? {
         if change.pods_before.contains(&pod) {
             continue;
         }
-        let directory = format!("{POD_LOGS_DIR}/{pod}/kube-apiserver");
+        let directory = format!("{POD_LOGS_DIR}/{pod}/{}", change.container);
         let names = host.list(&directory)?;
         for restarts in names.iter().filter_map(|name| name.strip_suffix(".log")?.parse::<u32>().ok()) {
             if restarts < newest.0 {
@@ -282,6 +336,11 @@ fn carry_out(
     now: &Clock,
     memory: &Memory,
 ) -> Result<(), Error> {
+    // The probe between the look and the deed may have taken seconds: what somebody wrote meanwhile is not replaced.
+    let replaces = matches!(step, Step::TakeOut | Step::PutIn | Step::PutBack);
+    if replaces && in_place(state, journal.change.as_ref().expect("there is one"))? != evidence.in_place {
+        return Ok(());
+    }
     tracing::info!(in_place = ?evidence.in_place, starts = evidence.starts, "{step}");
     let change = journal.change.as_mut().expect("the guard only acts on a recorded change");
     match step {
@@ -289,8 +348,8 @@ fn carry_out(
         Step::BeginTakeOut => begin(state, journal, Stage::TakingOut, now)?,
         Step::TakeOut => state.host.rename(MANIFEST, TAKEN_OUT)?,
         Step::BeginPutIn => begin(state, journal, Stage::Verifying, now)?,
-        Step::PutIn => put(state, AFTER)?,
-        Step::PutBack => put(state, BEFORE)?,
+        Step::PutIn => put_in(state, change)?,
+        Step::PutBack => put_back(state, change)?,
         Step::RollBack { way, cause } => {
             let ended_kubelet = change.rollback.take().and_then(|rollback| rollback.ended_kubelet);
             change.rollback = Some(Rollback { way: *way, begun: now.clone(), starts: evidence.starts, ended_kubelet });
@@ -302,9 +361,13 @@ fn carry_out(
         Step::RepairFiles => {
             let files = broken_files(state, change)?;
             let rollback = change.rollback.as_mut().expect("files are only made good on a way back");
-            (rollback.begun, rollback.starts) = (now.clone(), evidence.starts);
+            rollback.starts = evidence.starts;
+            if rollback.begun.boot_id != now.boot_id {
+                rollback.begun = now.clone();
+            }
             state.record(journal)?;
             for (path, good) in files {
+                state.host.make_directory(path.rsplit_once('/').expect("a path").0, 0o700)?;
                 state.host.replace(&path, good.as_bytes(), 0o600)?;
                 tracing::warn!(path, "repaired");
             }
@@ -333,11 +396,37 @@ fn begin(state: &LockedState, journal: &mut Journal, stage: Stage, now: &Clock) 
     Ok(state.record(journal)?)
 }
 
+/// Puts the new manifest in place. Where it cannot be written, the one that was taken out lies there again meanwhile: a rename needs no
+/// space, and the node an API server.
+fn put_in(state: &LockedState, change: &Change) -> Result<(), Error> {
+    let written = put(state, AFTER);
+    if written.is_err() && in_place(state, change)? == InPlace::Missing {
+        put_back_taken_out(state, change)?;
+    }
+    written
+}
+
+fn put_back(state: &LockedState, change: &Change) -> Result<(), Error> {
+    if in_place(state, change)? == InPlace::Missing && put_back_taken_out(state, change)? {
+        return Ok(());
+    }
+    put(state, BEFORE)
+}
+
 /// Puts a kept manifest in place. The one that was taken out is kept there under its own name until then.
 fn put(state: &LockedState, name: &'static str) -> Result<(), Error> {
     let text = state.kept(name)?.ok_or(Error::Lost(name))?;
-    state.host.replace(MANIFEST, text.as_bytes(), 0o600)?;
+    state.host.replace_like(MANIFEST, text.as_bytes(), 0o600, Some(TAKEN_OUT))?;
     Ok(state.host.remove(TAKEN_OUT)?)
+}
+
+/// Whether what was taken out is the old manifest, and lies in its place now.
+fn put_back_taken_out(state: &LockedState, change: &Change) -> Result<bool, files::Error> {
+    let is_old = state.host.read(TAKEN_OUT)?.is_some_and(|bytes| Sha::of(&bytes) == change.before);
+    if is_old {
+        state.host.rename(TAKEN_OUT, MANIFEST)?;
+    }
+    Ok(is_old)
 }
 
 /// The files that the new manifest mounts and that are not good, with a content that kube-apiserver is known to come up with.
@@ -374,11 +463,11 @@ fn finish(
     if stage == Stage::RolledBack
         && let Some(target) = &change.target
     {
-        // What was repaired no longer is what its name says; the next attempt writes it anew. Unless the manifest that was put
-        // back runs that very Revision: then it was good, and is needed.
+        // What was repaired no longer is what its name says; the next attempt writes it anew. Unless the manifest that lies there
+        // names it: the one that was put back, which ran that very Revision, or one that somebody wrote meanwhile.
         let directory = revision::directory(target);
-        let is_needed = state.kept(BEFORE)?.is_some_and(|before| before.contains(&directory));
-        if !is_needed {
+        let is_named = |text: Vec<u8>| String::from_utf8_lossy(&text).contains(&directory);
+        if !state.manifest()?.is_some_and(is_named) {
             state.host.remove_directory(&directory)?;
         }
     }
@@ -390,7 +479,12 @@ pub(super) fn tidy(state: &LockedState, change: &Change) -> Result<(), state::Er
     if change.stage == Stage::Confirmed && change.target.is_none() {
         state.forget(ORIGINAL)?;
     }
+    // Before what it was made of: a stop at the wrong moment may have left it as the only manifest.
+    if change.stage != Stage::Confirmed && state.manifest()?.is_none() {
+        put_back_taken_out(state, change)?;
+    }
     state.host.remove_directory(&state::path(CHANGE_DIR))?;
+    state.host.remove_temporary(MANIFEST)?;
     Ok(state.host.remove(TAKEN_OUT)?)
 }
 

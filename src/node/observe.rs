@@ -16,6 +16,8 @@ pub enum Refusal {
     ManifestMissing,
     #[error("{MANIFEST} is not UTF-8")]
     ManifestNotText,
+    #[error("{MANIFEST} is a symbolic link, which cannot be replaced safely: put the manifest itself there")]
+    ManifestLink,
     #[error(
         "{MANIFESTS_DIR}/{other} defines the pod {pod} too, and the kubelet runs whichever it reads last: move it out of that directory"
     )]
@@ -32,7 +34,7 @@ impl Refusal {
     pub fn reason(&self) -> Reason {
         match self {
             Refusal::ManifestMissing => Reason::ManifestMissing,
-            Refusal::ManifestNotText => Reason::ManifestUnusable,
+            Refusal::ManifestNotText | Refusal::ManifestLink => Reason::ManifestUnusable,
             Refusal::DuplicatePod { .. } => Reason::DuplicatePod,
             Refusal::State(state::Error::File(error)) | Refusal::File(error) => error.reason(),
             Refusal::State(_) => Reason::FileError,
@@ -46,6 +48,9 @@ pub fn observe(host: &Host, wanted: Option<&Content>) -> Result<Observed, Refusa
     let state = state::State::new(host.clone());
     let journal = state.journal()?;
     let bytes = state.manifest()?.ok_or(Refusal::ManifestMissing)?;
+    if host.is_link(MANIFEST) {
+        return Err(Refusal::ManifestLink);
+    }
     let manifest = String::from_utf8(bytes).map_err(|_| Refusal::ManifestNotText)?;
     let facts = manifest::read(&manifest)?;
     refuse_second_file(host, &(facts.namespace, facts.pod.clone()))?;

@@ -72,11 +72,17 @@ fn pod_of(cgroups: &str) -> Option<String> {
         .map(|uid| uid.replace('_', "-"))
 }
 
-/// Whether a process is the host's own, and not in a container: by the pid namespace of the first process. The kubelet of a cluster in containers
-/// (kind) is seen from the host too. One that cannot be told counts as the host's.
+/// Whether a process is the host's own, and not in a container: by the pid namespaces that it is in, of which a guest's are more. The
+/// kubelet of a cluster in containers (kind) is seen from the host too. One that cannot be told counts as the host's.
 pub(super) fn is_of_host(pid: i32) -> bool {
-    let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    namespace(pid).zip(namespace(1)).is_none_or(|(own, host)| own == host)
+    // Not by /proc/PID/ns, which only those may read who may trace the process.
+    fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| namespaces(&status) <= 1)
+}
+
+/// How many pid namespaces a process is in, from that of the reader on.
+fn namespaces(status: &str) -> usize {
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    line.map_or(0, |pids| pids.split_ascii_whitespace().count())
 }
 
 /// Asks a process to end.
@@ -124,6 +130,13 @@ mod tests {
         for (cgroups, expected) in cases {
             assert_eq!(pod_of(&cgroups).as_deref(), expected, "{cgroups}");
         }
+    }
+
+    #[test]
+    fn a_process_of_a_container_is_in_more_namespaces() {
+        assert!(is_of_host(1) && is_of_host(i32::try_from(std::process::id()).unwrap()));
+        assert_eq!(namespaces("Name:\tkubelet\nNSpid:\t4711\t12\nNSpgid:\t1\n"), 2);
+        assert_eq!(namespaces("Name:\tkubelet\n"), 0, "older kernels do not tell");
     }
 
     #[test]

@@ -72,19 +72,28 @@ pub fn leave(state: LockedState) -> Result<(), state::Error> {
 }
 
 /// Removes all Revisions but the one that runs, and credentials that it does not name. Only to be called on a node that has what it shall
-/// have. Never removes what is not ours: people keep their own policies in [`AUDIT_DIR`] too.
+/// have. Never removes what is not ours: people keep their own policies in [`AUDIT_DIR`] too; nor what the manifest names, whoever wrote
+/// that: kube-apiserver reads it at its next start.
 pub fn remove_unused(state: &LockedState, runs: Option<&Revision>) -> Result<(), files::Error> {
     let host = &state.host;
+    let manifest = state.manifest()?.unwrap_or_default();
+    let is_named_in_manifest = |directory: &str| memchr::memmem::find(&manifest, directory.as_bytes()).is_some();
+    let mut has_others = false;
     for name in host.list(REVISIONS_DIR)? {
         let Ok(id) = RevisionId::try_from(name) else { continue };
-        if runs.is_none_or(|runs| runs.id != id) {
-            host.remove_directory(&directory(&id))?;
+        let directory = directory(&id);
+        if runs.is_some_and(|runs| runs.id == id) {
+        } else if is_named_in_manifest(&directory) {
+            has_others = true;
+        } else {
+            host.remove_directory(&directory)?;
         }
     }
     for name in host.list(CREDENTIALS_DIR)? {
         let directory = credentials_directory(&name);
         let is_named = |text: &String| text.contains(&format!("{directory}/"));
-        if !runs.is_some_and(|runs| runs.content.files.values().any(is_named)) {
+        // A Revision that is not known here may name any of them.
+        if !has_others && !runs.is_some_and(|runs| runs.content.files.values().any(is_named)) {
             host.remove_directory(&directory)?;
         }
     }

@@ -127,7 +127,10 @@ impl LockedState {
     pub fn record(&self, journal: &Journal) -> Result<(), Error> {
         let mut json = serde_json::to_vec_pretty(journal).expect("a journal is plain data");
         json.push(b'\n');
-        self.host.replace(&path(JOURNAL), &json, 0o600)?;
+        if !self.host.replace(&path(JOURNAL), &json, 0o600)? {
+            // Whoever wrote it may have been stopped before this.
+            self.host.sync(&path(JOURNAL))?;
+        }
         Ok(())
     }
 

@@ -395,3 +395,35 @@ fn the_dry_run_names_every_file_and_the_way_back() {
         assert!(plan.contains(part), "{part} is not in\n{plan}");
     }
 }
+
+#[test]
+fn what_a_manifest_names_stays_though_our_mark_is_gone_from_it() {
+    let node = Node::new();
+    node.carry_out(&desired("a"), Stage::Confirmed);
+    let revision = desired("a").revision.unwrap();
+    let unmarked: String = node
+        .manifest()
+        .lines()
+        .filter(|line| !line.contains("audit-operator.io/revision"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    node.host.replace(MANIFEST, unmarked.as_bytes(), 0o600).unwrap();
+    let locked = State::new(node.host.clone()).lock().unwrap();
+    remove_unused(&locked, None).unwrap();
+    assert!(node.host.read(&format!("{}/policy.yaml", revision.directory())).unwrap().is_some());
+    drop(locked);
+    // It is no original: the way back leaves nothing of ours.
+    node.carry_out(&desired("a"), Stage::Confirmed);
+    assert!(node.manifest().contains("audit-operator.io/revision"));
+    node.carry_out(&restored(), Stage::Confirmed);
+    assert!(!node.manifest().contains("audit"), "{}", node.manifest());
+}
+
+#[test]
+fn a_manifest_behind_a_link_is_refused() {
+    let node = Node::new();
+    std::fs::rename(node.host.at(MANIFEST), node.host.at("/etc/kubernetes/real.yaml")).unwrap();
+    std::os::unix::fs::symlink("../real.yaml", node.host.at(MANIFEST)).unwrap();
+    let refusal = node.plan(&desired("a")).unwrap_err();
+    assert_eq!(refusal.reason(), Reason::ManifestUnusable);
+}

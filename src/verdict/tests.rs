@@ -21,6 +21,8 @@ fn change(stage: Stage) -> Change {
         argv_before: vec!["kube-apiserver".into()],
         argv_after: vec!["kube-apiserver".into(), "--audit-log-path=-".into()],
         probe: Endpoint { host: "127.0.0.1".into(), port: 6443 },
+        pod: "kube-apiserver".into(),
+        container: "kube-apiserver".into(),
         pods_before: vec![],
         rollout: Rollout::default(),
         stage,
@@ -151,6 +153,10 @@ fn putting_in_is_repeated_until_the_manifest_lies_there_and_never_over_a_foreign
     let verifying = change(Stage::Verifying);
     assert_eq!(next(&verifying, &evidence(InPlace::Before), &clock("a", 101)), Step::PutIn);
     assert_eq!(next(&verifying, &evidence(InPlace::Missing), &clock("a", 101)), Step::PutIn);
+    for in_place in [InPlace::Before, InPlace::Missing] {
+        let too_late = next(&verifying, &evidence(in_place), &clock("a", 401));
+        assert!(matches!(too_late, Step::RollBack { way: Way::Manifest, .. }), "it cannot be written: {too_late:?}");
+    }
     assert_eq!(reason(&next(&verifying, &evidence(InPlace::Foreign), &clock("a", 101))), Some(Reason::ManifestChanged));
 }
 
@@ -219,6 +225,32 @@ fn good_files_bring_the_server_back_and_only_then_the_manifest_follows() {
 }
 
 #[test]
+fn files_that_cannot_be_repaired_are_not_waited_for_without_end() {
+    let files = rolling_back(Way::Files);
+    assert_eq!(next(&files, &crashing(InPlace::After, 2), &clock("a", 390)), Step::RepairFiles);
+    let last = Step::RollBack { way: Way::Kubelet, cause: crash() };
+    assert_eq!(next(&files, &crashing(InPlace::After, 2), &clock("a", 391)), last);
+    assert_eq!(
+        next(&files, &crashing(InPlace::After, 2), &clock("b", 900)),
+        Step::RepairFiles,
+        "a node may take long to boot"
+    );
+}
+
+#[test]
+fn a_manifest_that_somebody_wrote_while_the_kubelet_ignores_it_does_not_keep_the_files_bad() {
+    let files = rolling_back(Way::Files);
+    assert_eq!(next(&files, &crashing(InPlace::Foreign, 2), &clock("a", 151)), Step::RepairFiles);
+    let repaired = Evidence { is_repaired: true, ..crashing(InPlace::Foreign, 2) };
+    assert_eq!(next(&files, &repaired, &clock("a", 152)), Step::Wait);
+    let back = Step::Finish { stage: Stage::RolledBack, cause: Some(crash()) };
+    let serving = Evidence { serving_ms: Some(0), ..repaired.clone() };
+    assert_eq!(next(&files, &serving, &clock("a", 170)), back);
+    assert_eq!(next(&files, &repaired, &clock("a", 391)), back, "it is theirs to bring up");
+    assert_eq!(next(&rolling_back(Way::Manifest), &crashing(InPlace::Foreign, 2), &clock("a", 151)), back);
+}
+
+#[test]
 fn the_way_back_ends_when_the_old_server_serves() {
     let manifest = rolling_back(Way::Manifest);
     assert_eq!(next(&manifest, &evidence(InPlace::After), &clock("a", 151)), Step::PutBack);
@@ -242,6 +274,8 @@ fn the_kubelet_is_ended_once_and_only_where_it_may_be() {
         "the good manifest lies there before the kubelet starts anew"
     );
     assert_eq!(next(&kubelet, &stuck, &late), Step::EndKubelet);
+    assert_eq!(next(&kubelet, &stuck, &clock("b", 100)), Step::Wait, "this one may have seen the old manifest first");
+    assert_eq!(next(&kubelet, &stuck, &clock("b", 121)), Step::EndKubelet);
     let ended = EndedKubelet { started_since_boot_ms: 10_000, at: late.clone() };
     kubelet.rollback.as_mut().unwrap().ended_kubelet = Some(ended);
     assert_eq!(next(&kubelet, &stuck, &late), Step::Wait, "it takes a moment to end");

@@ -132,10 +132,13 @@ pub const ROWS: &[Row] = {
         row("our state's disk is full for 30 s", BadPolicy, Replaced, FullDisk(s(30)), Old).chosen(),
         row("our state's disk is read-only for 30 s", BadPolicy, Replaced, ReadOnlyDisk(s(30)), Old),
         row("the manifests cannot be changed for 20 s", Good, GuardRuns, ImmutableManifests(s(20)), Either),
+        row("the manifests cannot be changed for 20 s", Good, TakenOut, ImmutableManifests(s(20)), New).swift(),
         row("the manifests cannot be changed for 40 s", BadPolicy, Replaced, ImmutableManifests(s(40)), Old),
         row("our files get another owner", Good, Replaced, WrongOwner, New),
         row("all Revisions are deleted", Rest, Applied, DeleteRevisions, New),
         row("the journal is lost", Rest, Applied, LoseJournal, New),
+        row("the journal is lost", Good, Replaced, LoseJournal, New),
+        row("the journal is lost", BadPolicy, Replaced, LoseJournal, Old),
         row("the directory of our state is deleted", Rest, Applied, LoseState, New),
         // Other people.
         row("somebody edits another part of the manifest", Rest, Applied, EditOtherPart, New),

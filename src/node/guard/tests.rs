@@ -651,3 +651,115 @@ fn random_faults_at_random_moments_leave_a_node_that_serves() {
         world.check_end();
     }
 }
+
+#[test]
+fn a_process_is_known_by_what_the_kubelet_makes_of_its_command_line() {
+    let list = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+    for (argv, written, want) in [
+        (&["kube-apiserver", "--a=1"][..], &["kube-apiserver", "--a=1"][..], true),
+        (&["kube-apiserver", "--a=1"], &["kube-apiserver", "--a=2"], false),
+        (&["kube-apiserver", "--a=1"], &["kube-apiserver"], false),
+        (&["kube-apiserver"], &["kube-apiserver", "--a=1"], false),
+        // The kubelet puts variables in, or leaves those that it does not know.
+        (&["kube-apiserver", "--a=10.0.0.1:6443"], &["kube-apiserver", "--a=$(IP):6443"], true),
+        (&["kube-apiserver", "--a=$(IP)"], &["kube-apiserver", "--a=$(IP)"], true),
+        (&["kube-apiserver", "--a=10.0.0.1:6444"], &["kube-apiserver", "--a=$(IP):6443"], false),
+        (&["kube-apiserver", "--a=x$b"], &["kube-apiserver", "--a=x$$b"], true),
+        (&["kube-apiserver", "--a=$(B)"], &["kube-apiserver", "--a=$$(B)"], true),
+        (&["kube-apiserver", "--a=x$b"], &["kube-apiserver", "--a=x$b"], true),
+        (&["kube-apiserver", "--a=äx"], &["kube-apiserver", "--a=$(B)x"], true),
+        // Where the manifest has arguments only, the command is the image's.
+        (&["kube-apiserver", "--a=1"], &["--a=1"], true),
+        (&["/bin/kube-apiserver", "kube-apiserver", "--a=1"], &["--a=1"], true),
+        (&["kube-apiserver", "--b=1", "--a=1"], &["--a=1"], false),
+        (&["--a=1"], &["--a=1"], true),
+        (&["kube-apiserver"], &[], true),
+    ] {
+        assert_eq!(is_of(&list(argv), &list(written)), want, "{argv:?} of {written:?}");
+    }
+}
+
+/// A node whose change has come to a stage, with a manifest that was taken out.
+fn taken_out(stage: Stage) -> World {
+    let template = Template::all().into_iter().find(|template| template.scenario.method == Method::Swift).unwrap();
+    let world = template.world(1);
+    let locked = world.state.lock().unwrap();
+    let mut journal = locked.journal().unwrap();
+    journal.change.as_mut().unwrap().stage = stage;
+    locked.record(&journal).unwrap();
+    let path = world.state.host.at(MANIFEST);
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+    world.state.host.rename(MANIFEST, TAKEN_OUT).unwrap();
+    drop(locked);
+    world
+}
+
+#[test]
+fn a_manifest_that_cannot_be_put_in_leaves_the_old_one_there_meanwhile() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = taken_out(Stage::Verifying);
+    let locked = world.state.lock().unwrap();
+    let change = locked.journal().unwrap().change.unwrap();
+    world.state.host.faults.arm(1, Fault::Fail(std::io::ErrorKind::StorageFull));
+    assert!(put_in(&locked, &change).is_err());
+    assert_eq!(in_place(&locked, &change).unwrap(), InPlace::Before);
+    put_in(&locked, &change).unwrap();
+    assert_eq!(in_place(&locked, &change).unwrap(), InPlace::After);
+    let mode = |path: &str| std::fs::metadata(world.state.host.at(path)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(MANIFEST), 0o640, "as the one that was taken out");
+    assert_eq!(world.state.host.read(TAKEN_OUT).unwrap(), None);
+}
+
+#[test]
+fn a_new_manifest_is_like_the_one_that_was_taken_out() {
+    use std::os::unix::fs::PermissionsExt;
+    for put in [put_in, put_back] {
+        let world = taken_out(Stage::Verifying);
+        let locked = world.state.lock().unwrap();
+        put(&locked, &locked.journal().unwrap().change.unwrap()).unwrap();
+        let mode = std::fs::metadata(world.state.host.at(MANIFEST)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o640);
+    }
+}
+
+#[test]
+fn the_only_manifest_is_never_tidied_away() {
+    let world = taken_out(Stage::Staged);
+    let locked = world.state.lock().unwrap();
+    let mut journal = locked.journal().unwrap();
+    let cause = Cause { reason: Reason::ManifestChanged, message: "gone".into(), last_words: None };
+    finish(&locked, &mut journal, Stage::Abandoned, Some(cause), &clock(1, 1_100_000)).unwrap();
+    let change = journal.change.unwrap();
+    tidy(&locked, &change).unwrap();
+    assert_eq!(in_place(&locked, &change).unwrap(), InPlace::Before);
+    assert_eq!(locked.host.list(MANIFESTS_DIR).unwrap().iter().filter(|name| name.starts_with('.')).count(), 0);
+}
+
+#[test]
+fn what_somebody_wrote_between_the_look_and_the_deed_is_not_replaced() {
+    for (stage, step) in
+        [(Stage::Verifying, Step::PutIn), (Stage::RollingBack, Step::PutBack), (Stage::TakingOut, Step::TakeOut)]
+    {
+        let mut world = taken_out(stage);
+        let evidence = world.gather();
+        let locked = world.state.lock().unwrap();
+        locked.host.replace(MANIFEST, b"theirs", 0o600).unwrap();
+        let mut journal = locked.journal().unwrap();
+        carry_out(&locked, &mut journal, &step, &evidence, &clock(1, 1_100_000), &world.memory).unwrap();
+        assert_eq!(locked.host.read(MANIFEST).unwrap().unwrap(), b"theirs", "{step}");
+    }
+}
+
+#[test]
+fn a_journal_that_is_lost_in_the_middle_of_a_change_is_written_anew() {
+    let world = taken_out(Stage::Verifying);
+    let locked = world.state.lock().unwrap();
+    let mut memory = Memory::default();
+    let journal = locked.journal().unwrap();
+    assert_eq!(remember(&locked, &mut memory, journal.clone()).unwrap().as_ref(), Some(&journal));
+    locked.forget("journal.json").unwrap();
+    let found = locked.journal().unwrap();
+    assert!(found.change.is_none());
+    assert_eq!(remember(&locked, &mut memory, found).unwrap().as_ref(), Some(&journal));
+    assert_eq!(locked.journal().unwrap(), journal);
+}

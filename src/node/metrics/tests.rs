@@ -27,6 +27,8 @@ fn change(target: &str, stage: Stage) -> Change {
         argv_before: vec![],
         argv_after: vec![],
         probe: Endpoint { host: "127.0.0.1".into(), port: 6443 },
+        pod: "kube-apiserver".into(),
+        container: "kube-apiserver".into(),
         pods_before: vec![],
         rollout: Rollout::default(),
         stage,
