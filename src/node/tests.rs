@@ -1,9 +1,12 @@
 //! Observe, plan and stage on a directory that stands for a host.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::faults::{Fault, Killed};
 use super::files::Host;
 use super::*;
 use crate::api::{Reason, Rollout};
-use crate::journal::{Cause, Stage};
+use crate::journal::{Cause, Sha, Stage};
 use crate::plan::{self, Desired, Idle, Plan};
 use crate::revision::{Content, Revision};
 
@@ -426,4 +429,110 @@ fn a_manifest_behind_a_link_is_refused() {
     std::os::unix::fs::symlink("../real.yaml", node.host.at(MANIFEST)).unwrap();
     let refusal = node.plan(&desired("a")).unwrap_err();
     assert_eq!(refusal.reason(), Reason::ManifestUnusable);
+}
+
+/// Runs `act` on nodes that `prepare` makes, with a fault at each of its file operations in turn, and then `check`.
+fn at_every_file_operation(
+    prepare: impl Fn() -> Node,
+    act: impl Fn(&Node) -> Result<(), state::Error>,
+    check: impl Fn(&Node, &str),
+) {
+    let points = {
+        let node = prepare();
+        let before = node.host.faults.reached_so_far();
+        act(&node).unwrap();
+        node.host.faults.reached_so_far() - before
+    };
+    assert!(points > 0);
+    for point in 0..points {
+        for fault in [Fault::Kill, Fault::Fail(std::io::ErrorKind::StorageFull), Fault::Fail(std::io::ErrorKind::Other)]
+        {
+            let node = prepare();
+            node.host.faults.arm(point, fault);
+            match catch_unwind(AssertUnwindSafe(|| act(&node))) {
+                Ok(outcome) => assert!(outcome.is_err(), "point {point}: {fault:?} was not told"),
+                Err(panic) => assert!(panic.is::<Killed>(), "point {point}: {fault:?}"),
+            }
+            check(&node, &format!("{fault:?} at {}", node.host.faults.happened().unwrap()));
+        }
+    }
+}
+
+#[test]
+fn a_staging_that_is_stopped_anywhere_has_changed_nothing_or_is_complete() {
+    let staged = |node: &Node| {
+        let Plan::Change(steps) = node.plan(&desired("b")).unwrap() else { panic!("b is another Revision") };
+        steps
+    };
+    let prepare = || {
+        let node = Node::new();
+        node.carry_out(&desired("a"), Stage::Confirmed);
+        node
+    };
+    let act = |node: &Node| {
+        let steps = staged(node);
+        stage(&State::new(node.host.clone()).lock().unwrap(), &steps)
+    };
+    at_every_file_operation(prepare, act, |node, fault| {
+        let state = State::new(node.host.clone());
+        let before = node.manifest();
+        assert!(before.contains("r-") && manifest_is_of(node, "a"), "{fault}: the manifest is untouched");
+        if state.journal().unwrap().unconfirmed().is_none() {
+            let steps = staged(node);
+            stage(&state.lock().unwrap(), &steps).unwrap();
+        }
+        // Whoever reads the record finds everything that it speaks of.
+        let change = state.journal().unwrap().change.unwrap();
+        let sha = |name: &str| Sha::of(state.kept(name).unwrap().unwrap().as_bytes());
+        assert_eq!((sha(plan::BEFORE), sha(plan::AFTER)), (change.before, change.after), "{fault}");
+        let revision = desired("b").revision.unwrap();
+        assert_eq!(node.host.read(&format!("{}/policy.yaml", revision.directory())).unwrap().unwrap(), b"b", "{fault}");
+        assert_eq!(state.kept("change/repair/policy.yaml").unwrap().as_deref(), Some("a"), "{fault}");
+        assert_eq!(state.kept(plan::ORIGINAL).unwrap().as_deref(), Some(KUBEADM), "{fault}");
+    });
+}
+
+fn manifest_is_of(node: &Node, policy: &str) -> bool {
+    node.manifest().contains(desired(policy).revision.unwrap().id.as_str())
+}
+
+#[test]
+fn what_is_put_back_or_removed_is_so_whole_after_a_stop_anywhere() {
+    let confirmed = || {
+        let node = Node::new();
+        node.carry_out(&desired("a"), Stage::Confirmed);
+        node
+    };
+    let locked = |node: &Node| State::new(node.host.clone()).lock().unwrap();
+    let revision = desired("a").revision.unwrap();
+    let policy = format!("{}/policy.yaml", revision.directory());
+    let lost = || {
+        let node = confirmed();
+        node.host.remove_directory("/etc/kubernetes/audit/revisions").unwrap();
+        node
+    };
+    let keep = |node: &Node| keep_files(&locked(node), &revision).map_err(Into::into);
+    at_every_file_operation(lost, keep, |node, fault| {
+        let half = node.host.read(&policy).unwrap();
+        assert!(half.is_none_or(|text| text == b"a"), "{fault}: half a file");
+        keep(node).unwrap();
+        assert_eq!(node.host.read(&policy).unwrap().unwrap(), b"a", "{fault}");
+    });
+    let restored = || {
+        let node = confirmed();
+        node.carry_out(&restored(), Stage::Confirmed);
+        node
+    };
+    at_every_file_operation(
+        restored,
+        |node| leave(locked(node)),
+        |node, fault| {
+            // As the next program that looks finds it.
+            leave(locked(node)).unwrap();
+            assert_eq!(node.manifest(), KUBEADM, "{fault}");
+            for path in ["/etc/kubernetes/audit", "/var/lib/audit-operator"] {
+                assert_eq!(node.host.list(path).unwrap(), Vec::<String>::new(), "{fault}: left in {path}");
+            }
+        },
+    );
 }
