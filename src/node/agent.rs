@@ -427,7 +427,9 @@ impl Agent {
             let locked = if has_guard { self.state.try_lock()? } else { None };
             return locked.map_or(Ok(()), |locked| Ok(locked.host.remove(GUARD_MANIFEST)?));
         };
-        if !change.stage.is_final() && !has_guard {
+        let never_began = change.stage == Stage::Staged
+            && process::clock().ms_since(&change.staged) > GUARD_TIMEOUT_MS + guard_wait_ms(&journal);
+        if !change.stage.is_final() && !has_guard && !never_began {
             // Whoever holds the lock is the guard, as `audit-operator apply` is.
             let Some(locked) = self.state.try_lock()? else { return Ok(()) };
             // It may have come to its end since the journal was read.
@@ -437,8 +439,6 @@ impl Agent {
             }
             return Ok(());
         }
-        let never_began = change.stage == Stage::Staged
-            && process::clock().ms_since(&change.staged) > GUARD_TIMEOUT_MS + guard_wait_ms(&journal);
         if !(change.stage.is_final() && has_guard || never_began) {
             return Ok(());
         }
@@ -447,9 +447,11 @@ impl Agent {
         let mut journal = locked.journal()?;
         if never_began && journal.unconfirmed().is_some_and(|change| change.stage == Stage::Staged) {
             let number = journal.changes;
-            let message = format!(
-                "the guard's container did not start; see the pod audit-operator-guard-{number} in kube-system"
-            );
+            let message = if has_guard {
+                format!("the guard's container did not start; see the pod audit-operator-guard-{number} in kube-system")
+            } else {
+                format!("{GUARD_MANIFEST} could not be written")
+            };
             let cause = Cause { reason: Reason::GuardDidNotStart, message, last_words: None };
             journal.finish(Stage::Abandoned, Some(cause), process::clock().wall);
             locked.record(&journal)?;
