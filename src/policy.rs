@@ -35,7 +35,7 @@ pub use decode::Places;
 pub use evaluate::{Decision, Evaluator};
 pub use explain::{Explanation, Mismatch, explain, stages};
 pub use finding::{Edit, Finding, Note, Severity};
-pub use lint::{FixError, Fixed, Linted, STANZAS, Stanza, Terms, documentation, fix, lint, manual, stanza};
+pub use lint::{Declined, FixError, Fixed, Linted, STANZAS, Stanza, Terms, documentation, fix, lint, manual, stanza};
 pub use load::{Loaded, MAX_BYTES, load};
 pub use preset::{PresetPolicy, preset, presets};
 pub use read::{ReadError, read};

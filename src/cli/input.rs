@@ -26,6 +26,9 @@ use fields::{Fields, Places};
 
 mod fields;
 
+/// Of one file: everything that a Setup can refer to is far smaller.
+const MAX_BYTES: u64 = 32 << 20;
+
 /// The objects of all files.
 pub(super) struct Input {
     /// Only what is fit to be judged; [`Input::validate`] tells the rest.
@@ -73,19 +76,30 @@ impl Unread {
     }
 }
 
+/// Text of some length; what never ends (a device) is more. It may come from a pipe, as what a shell makes of `<(kubectl get …)`.
+fn read(file: impl Read) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        bail!("it is larger than {} MiB", MAX_BYTES >> 20);
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        anyhow!("line {} is not UTF-8", 1 + before.iter().filter(|byte| **byte == b'\n').count())
+    })
+}
+
 impl Input {
     /// Reads the files; `-` is standard input.
     pub(super) fn read(files: &[PathBuf]) -> anyhow::Result<Self> {
         let mut objects = Objects::default();
         for path in files {
             let (name, text) = if path.as_os_str() == "-" {
-                let mut text = String::new();
-                std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
-                ("standard input".to_string(), text)
+                ("standard input".to_string(), read(std::io::stdin().lock()))
             } else {
-                let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-                (path.display().to_string(), text)
+                (path.display().to_string(), std::fs::File::open(path).map_err(Into::into).and_then(read))
             };
+            let text = text.with_context(|| format!("cannot read {name}"))?;
             for document in documents(&name, &text) {
                 objects.add(document)?;
             }

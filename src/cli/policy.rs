@@ -35,7 +35,9 @@ enum Command {
     Eval(eval::Args),
     /// Tell which rule decides about a request, and why those before it do not.
     Explain(explain::Args),
-    /// Tell what kube-apiserver makes of a request: the attributes that rules are compared with.
+    /// Tell what kube-apiserver makes of requests: the attributes that rules are compared with.
+    ///
+    /// Reads requests from standard input, one JSON object a line: {"method": "GET", "url": "/api/v1/pods?watch=true"}.
     Request(request::Args),
     /// Tell what a policy would have kept of the events of a log, and what that costs.
     ///

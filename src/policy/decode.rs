@@ -162,7 +162,13 @@ impl<T: Fields> Target for T {
                 let mut known: Vec<&str> = Vec::new();
                 for (key, value) in entries {
                     let Some(field) = self.field(&key.text) else {
-                        let is_missing = |name: &&&str| entries.iter().all(|(key, _)| key.text != **name);
+                        // Nobody knows which of two that are nearly the same was meant.
+                        let is_missing = |name: &&&str| {
+                            let is_meant =
+                                |(one, _): &&(Key, ValueId)| is_near(&one.text, name) && one.text != key.text;
+                            entries.iter().all(|(key, _)| key.text != **name)
+                                && !entries.iter().any(|one| is_meant(&one))
+                        };
                         let names: Vec<&str> = Self::NAMES.iter().filter(is_missing).copied().collect();
                         decoder.unknown(key, *value, &names);
                         continue;
@@ -468,8 +474,18 @@ impl Decoder<'_> {
         if self.traps.len() == MAX_FINDINGS || self.path.is_empty() {
             return;
         }
-        let message = format!("{} is null to kube-apiserver, not {wanted}", quoted(written));
-        self.traps.push(Finding::new(NULL_VALUE, self.tree.place(id), self.path.clone(), message));
+        let message = if written.is_empty() {
+            format!("nothing stands here, which is null to kube-apiserver, not {wanted}")
+        } else {
+            format!("{} is null to kube-apiserver, not {wanted}", quoted(written))
+        };
+        let help = match (wanted, self.path.ends_with(']')) {
+            ("a string", true) => "quote it if that is a name, or remove it",
+            ("a string", false) => "quote it if that is a name, or leave the field out",
+            (_, true) => "remove it",
+            _ => "leave the field out",
+        };
+        self.traps.push(Finding::new(NULL_VALUE, self.tree.place(id), self.path.clone(), message).help(help));
     }
 
     fn path_of(&self, field: &str) -> String {
@@ -489,6 +505,16 @@ impl Decoder<'_> {
         let path = self.path_of(text);
         let message = format!("unknown field {}", quoted(&path));
         let finding = Finding::new(UNKNOWN_FIELD, *place, path, message);
+        let folded = super::load::fold(text);
+        if self.path.is_empty()
+            && let Some(name) = ["apiVersion", "kind"].into_iter().find(|name| folded == name.to_lowercase())
+        {
+            // If both are there, the one that counts is told elsewhere.
+            let edit = names.contains(&name).then(|| Edit::new(*place, text, name));
+            let help =
+                format!("kube-apiserver takes it for {name} all the same, and logs a warning: write {name}, once");
+            return self.find(finding.help(help).edit(edit));
+        }
         let is_list = matches!(self.tree.value(value), Value::List(_));
         let is_meant =
             |name: &&&str| is_near(text, name) && is_list == name.ends_with('s') && **name != "omitManagedFields";

@@ -14,13 +14,13 @@ pub(super) mod stanza;
 
 use std::collections::HashMap;
 
-pub use fix::{FixError, Fixed, fix};
+pub use fix::{Declined, FixError, Fixed, fix};
 pub use stanza::{STANZAS, Stanza, documentation, manual, stanza};
 
 use super::finding::{Edit, Finding, MAX_FINDINGS, Note, Severity};
 use super::load::{Loaded, load};
 use super::{Evaluator, Places, Policy};
-use crate::api::{Mode, Risk};
+use crate::api::{Level, Mode, PolicyRule, Risk, Stage};
 
 /// Of one kind so many findings are kept.
 const MAX_OF_STANZA: usize = 100;
@@ -54,6 +54,8 @@ pub fn lint(text: &[u8], terms: &Terms) -> Linted {
         findings.extend(lint_policy(policy, &places, terms));
     }
     findings.sort_by_key(|finding| (finding.place, std::cmp::Reverse(finding.severity)));
+    // What stands once and is used twice, by an alias, is told once.
+    findings.dedup_by(|a, b| (a.place, a.id, &a.message) == (b.place, b.id, &b.message));
     Linted { policy, findings }
 }
 
@@ -72,6 +74,7 @@ fn lint_policy(policy: &Policy, places: &Places, terms: &Terms) -> Vec<Finding> 
     linter.names();
     linter.reach();
     linter.coverage();
+    linter.more();
     linter.findings
 }
 
@@ -96,6 +99,17 @@ impl Linter<'_> {
         *count += 1;
         if *count <= MAX_OF_STANZA && self.findings.len() < MAX_FINDINGS {
             self.findings.push(finding);
+        }
+    }
+
+    /// Tells how many are not kept, with the last one of a kind that is.
+    fn more(&mut self) {
+        for (id, count) in &self.counts {
+            let left = count.saturating_sub(MAX_OF_STANZA);
+            if let Some(last) = self.findings.iter_mut().rfind(|finding| finding.id == *id && left > 0) {
+                let message = format!("{left} more of this kind are not shown");
+                last.notes.push(Note { message, place: last.place, path: last.path.clone() });
+            }
         }
     }
 
@@ -139,16 +153,27 @@ impl Linter<'_> {
     /// Rules are often written so that a later one is a little too broad: only what is recorded otherwise than it says is told.
     fn dead_name(&mut self, index: usize, name: reach::Name, takers: &[usize]) {
         let rule = &self.policy.rules[index];
-        if takers.is_empty() || takers.iter().all(|taker| self.policy.rules[*taker].level == rule.level) {
+        let is_alike = |taker: &usize| {
+            let taker = &self.policy.rules[*taker];
+            let omits = |rule: &PolicyRule, stage| {
+                rule.omit_stages.contains(&stage) || self.policy.omit_stages.contains(&stage)
+            };
+            let stages = [Stage::RequestReceived, Stage::ResponseStarted, Stage::ResponseComplete, Stage::Panic];
+            taker.level == rule.level
+                && (rule.level == Level::None
+                    || stages.into_iter().all(|stage| omits(taker, stage) == omits(rule, stage)))
+        };
+        if takers.is_empty() || takers.iter().all(is_alike) {
             return;
         }
         let path = format!("rules[{index}].{name}");
         let shown = super::quoted(rule.name(name));
         let message = format!("{shown} decides nothing here: rules before this one take all of its requests");
         let mut finding = Finding::new(stanza::PARTLY_SHADOWED, self.places.of(&path), path, message);
-        let levels =
-            format!("this rule takes requests of it, and this one would have recorded them at {:?}", rule.level);
-        finding.notes = self.rules(takers, &levels);
+        let is_of_level = takers.iter().any(|taker| self.policy.rules[*taker].level != rule.level);
+        let otherwise = if is_of_level { format!("at {:?}", rule.level) } else { "at other stages".to_string() };
+        let message = format!("this rule takes requests of it, and the other would have recorded them {otherwise}");
+        finding.notes = self.rules(takers, &message);
         self.add(finding);
     }
 }

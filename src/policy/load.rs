@@ -65,25 +65,24 @@ pub(super) struct Examined {
 }
 
 pub(super) fn examine(text: &[u8], minor: u32) -> Examined {
-    let nothing = |finding: Finding| Examined {
-        policy: None,
-        findings: vec![finding],
-        traps: Vec::new(),
-        places: Places::default(),
-    };
+    let nothing = || Examined { policy: None, findings: Vec::new(), traps: Vec::new(), places: Places::default() };
     // Serialised by a program, and never by hand (apimachinery, pkg/runtime/serializer/protobuf).
     if text.starts_with(b"k8s\0") {
         let message = "a policy in protobuf form cannot be judged here".to_string();
-        return nothing(error(SYNTAX, Place { line: 1, column: 1 }, String::new(), message));
+        let finding = error(SYNTAX, Place { line: 1, column: 1 }, String::new(), message);
+        return Examined { findings: vec![finding], ..nothing() };
     }
     let tree = match tree(text) {
         Ok(tree) => tree,
-        Err(complaint) => return nothing(error(SYNTAX, complaint.place, String::new(), complaint.message)),
+        Err(complaint) => {
+            let finding = error(SYNTAX, complaint.place, String::new(), complaint.message);
+            return Examined { findings: vec![finding], ..nothing() };
+        }
     };
     let type_findings = match type_of(&tree) {
         Ok(()) => Vec::new(),
-        Err(Wrong { finding, is_policy: false }) => return nothing(*finding),
-        Err(Wrong { finding, is_policy: true }) => vec![*finding],
+        Err(Wrong { findings, is_policy: false }) => return Examined { findings, ..nothing() },
+        Err(Wrong { findings, is_policy: true }) => findings,
     };
     let Decoded { policy: raw, mut findings, mut traps, places } = decode(&tree);
     traps.extend(tree.traps.into_iter().map(trap));
@@ -117,7 +116,7 @@ fn error(stanza: &'static Stanza, place: Place, path: String, message: String) -
 }
 
 struct Wrong {
-    finding: Box<Finding>,
+    findings: Vec<Finding>,
     /// Whether it is worth looking at the fields.
     is_policy: bool,
 }
@@ -138,7 +137,7 @@ fn type_of(tree: &Tree) -> Result<(), Wrong> {
             };
             let message =
                 format!("couldn't get version/kind; json parse error: json: cannot unmarshal {found} into an object");
-            return Err(Wrong { finding: Box::new(error(WRONG_TYPE, root, String::new(), message)), is_policy: false });
+            return Err(Wrong { findings: vec![error(WRONG_TYPE, root, String::new(), message)], is_policy: false });
         }
     };
     let (mut version, mut kind) = ((root, ""), (root, ""));
@@ -153,12 +152,12 @@ fn type_of(tree: &Tree) -> Result<(), Wrong> {
             Value::Text(text) => *found = (tree.place(*id), text),
             _ => {
                 let message = format!("couldn't get version/kind; json parse error: {name} is not a string");
-                let finding = Box::new(error(WRONG_TYPE, tree.place(*id), name.into(), message));
-                return Err(Wrong { finding, is_policy: true });
+                let findings = vec![error(WRONG_TYPE, tree.place(*id), name.into(), message)];
+                return Err(Wrong { findings, is_policy: true });
             }
         }
     }
-    let wrong = |(place, text): (Place, &str), stanza, path: &str, message, help: String, is_policy| {
+    let wrong = |(place, text): (Place, &str), stanza, path: &str, message, help: String| {
         // Older versions have the same fields.
         let right = match (path, text) {
             ("apiVersion", "audit.k8s.io/v1beta1" | "audit.k8s.io/v1alpha1") => Some(API_VERSION),
@@ -166,35 +165,43 @@ fn type_of(tree: &Tree) -> Result<(), Wrong> {
             _ => None,
         };
         let edit = right.map(|right| Edit::new(place, text, right));
-        let finding = Finding::new(stanza, place, path.into(), message).help(help).edit(edit);
-        Err(Wrong { finding: Box::new(finding), is_policy })
+        Finding::new(stanza, place, path.into(), message).help(help).edit(edit)
     };
-    let is_policy = matches!(kind.1, "" | "Policy");
     let shown = if kind.1.is_empty() { "Policy" } else { kind.1 };
-    let unregistered = format!(
-        "no kind {} is registered for version {} in scheme \"k8s.io/apiserver/pkg/audit/scheme.go:30\"",
-        quoted(shown),
-        quoted(version.1)
-    );
-    let unconverted = format!("converting (v1.{shown}) to (audit.Policy): unknown conversion");
-    let write_version = || format!("write apiVersion: {API_VERSION}");
-    match version.1 {
-        API_VERSION if is_policy => Ok(()),
-        API_VERSION => {
-            let is_known = OTHER_KINDS.contains(&kind.1) || UNVERSIONED_KINDS.contains(&kind.1);
-            let message = if is_known { unconverted } else { unregistered };
-            wrong(kind, KIND, "kind", message, "write kind: Policy".into(), false)
-        }
+    let unregistered = |version| {
+        format!(
+            "no kind {} is registered for version {} in scheme \"k8s.io/apiserver/pkg/audit/scheme.go:30\"",
+            quoted(shown),
+            quoted(version)
+        )
+    };
+    let mut findings = Vec::new();
+    let version_fault = match version.1 {
+        API_VERSION => None,
         "" | "/" | "audit.k8s.io/" | "audit.k8s.io/__internal" => {
-            let message = format!("unknown group version field audit.k8s.io/__internal, Kind={shown} in policy");
-            wrong(version, stanza::API_VERSION, "apiVersion", message, write_version(), is_policy)
+            Some(format!("unknown group version field audit.k8s.io/__internal, Kind={shown} in policy"))
         }
-        other if other.matches('/').count() > 1 => {
-            let message = format!("unexpected GroupVersion string: {other}");
-            wrong(version, stanza::API_VERSION, "apiVersion", message, write_version(), is_policy)
-        }
-        _ => wrong(version, stanza::API_VERSION, "apiVersion", unregistered, write_version(), is_policy),
+        other if other.matches('/').count() > 1 => Some(format!("unexpected GroupVersion string: {other}")),
+        other => Some(unregistered(other)),
+    };
+    if let Some(message) = version_fault {
+        findings.push(wrong(
+            version,
+            stanza::API_VERSION,
+            "apiVersion",
+            message,
+            format!("write apiVersion: {API_VERSION}"),
+        ));
     }
+    // Of another version nothing is known but what it would be under the right one.
+    let is_nearly = kind.1.eq_ignore_ascii_case("Policy");
+    if !matches!(kind.1, "" | "Policy") && (is_nearly || findings.is_empty()) {
+        let is_known = OTHER_KINDS.contains(&kind.1) || UNVERSIONED_KINDS.contains(&kind.1);
+        let unconverted = format!("converting (v1.{shown}) to (audit.Policy): unknown conversion");
+        let message = if is_known { unconverted } else { unregistered(API_VERSION) };
+        findings.push(wrong(kind, KIND, "kind", message, "write kind: Policy".into()));
+    }
+    if findings.is_empty() { Ok(()) } else { Err(Wrong { findings, is_policy: is_nearly || kind.1.is_empty() }) }
 }
 
 /// encoding/json finds the long s and the Kelvin sign equal to their ASCII letters.

@@ -138,12 +138,14 @@ impl Findings {
                 Some("every group at once is known from Kubernetes 1.36: name the groups")
             } else if group.contains('/') {
                 Some("a group is named without its version")
+            } else if is_dns_subdomain(&group.to_lowercase()) {
+                Some("a group is named in lower case")
             } else {
                 None
             };
             let body = invalid(group, &problems.join(","));
-            let name = group.split_once('/').map(|(name, _version)| name).filter(|name| is_dns_subdomain(name));
-            let edit = name.map(|name| Edit::new(*place, group, name));
+            let name = group.split_once('/').map_or(group.as_str(), |(name, _version)| name).to_lowercase();
+            let edit = is_dns_subdomain(&name).then(|| Edit::new(*place, group, &name));
             self.add(GROUP, *place, format!("{path}.group"), (&format!("{shown}.group"), &body), help, edit);
         }
         if !resources.resource_names.items().is_empty() && resources.resources.items().is_empty() {

@@ -194,6 +194,15 @@ fn every_form_of_a_log_comes_to_the_same() {
     same(&["logs"], b"");
     same(&["logs/audit.log"], b"");
     same(&["logs", "logs/audit.log"], b"");
+    // As logrotate names them.
+    fs::create_dir(here.path().join("rotated")).unwrap();
+    here.write("rotated/audit.log", lines[3]);
+    here.write("rotated/audit.log.10.gz", gzip(lines[0].as_bytes()));
+    here.write("rotated/audit.log.9", lines[1]);
+    here.write("rotated/audit.log.1", lines[2]);
+    here.write("rotated/audit.log.1.old", lines[2]);
+    same(&["rotated"], b"");
+    same(&["rotated/audit.log"], b"");
     here.write("logs/audit-other.log", lines[0]);
     same(&["logs/audit.log"], b"");
     assert_eq!(here.replay(&["logs"], b"").1["log"]["events"], 5);

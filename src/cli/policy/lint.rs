@@ -16,7 +16,7 @@ use crate::api::{Mode, Risk};
 use crate::cli::excerpt::visible;
 use crate::cli::print;
 use crate::node::files::Host;
-use crate::policy::{self, Finding, Fixed, Linted, Severity, Terms};
+use crate::policy::{self, Declined, Finding, Fixed, Linted, Severity, Terms};
 
 mod sarif;
 mod text;
@@ -40,7 +40,7 @@ pub(super) struct Args {
     #[arg(long, value_enum, value_name = "FORM", default_value = "text")]
     output: Output,
     /// Correct in the files what is certain, and show it. A file is written whole or not at all, and only if kube-apiserver
-    /// starts with it then.
+    /// starts with it then; what would leave other rules without requests, or record credentials, is told and not corrected.
     #[arg(long)]
     fix: bool,
     /// Print what a finding means, why it matters and what to do, by its id.
@@ -92,9 +92,11 @@ impl ValueEnum for Mode {
 struct Report<'a> {
     valid: bool,
     findings: &'a [Finding],
-    /// What `--fix` has corrected.
+    /// What `--fix` has corrected, and what not for what it would have brought.
     #[serde(skip_serializing_if = "Option::is_none")]
     fixed: Option<&'a [Finding]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    declined: Option<&'a [Declined]>,
     file: String,
 }
 
@@ -107,6 +109,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         };
         print(&policy::manual(stanza))?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if args.files.iter().filter(|path| is_stdin(path)).count() > 1 {
+        bail!("standard input can be read once only");
     }
     let mut is_clean = true;
     let mut failed = None;
@@ -125,26 +130,26 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 continue;
             }
         };
-        let fixed = if args.fix { fix(path, &bytes, &terms) } else { Ok(None) };
+        let fixed = if args.fix { fix(path, &bytes, &terms) } else { Ok(Fixed::default()) };
         let fixed = fixed.unwrap_or_else(|error| {
             fail(error);
-            None
+            Fixed::default()
         });
         let mut shown = String::new();
-        if let Some(Fixed { text, applied }) = &fixed {
-            if args.output == Output::Text {
-                changes(&mut shown, path, &bytes, text, applied);
-            }
-            bytes.clone_from(text);
+        if args.output == Output::Text {
+            changes(&mut shown, path, &bytes, &fixed);
         }
+        let Fixed { text, applied, declined } = fixed;
+        bytes = text.unwrap_or(bytes);
         let linted = policy::lint(&bytes, &terms);
         is_clean &= linted.findings.iter().all(|finding| finding.severity == Severity::Info);
         let file = path.display().to_string();
         match args.output {
             Output::Sarif => of_all.extend(linted.findings.into_iter().map(|finding| (file.clone(), finding))),
             Output::Json => {
-                let fixed = args.fix.then(|| fixed.as_ref().map_or(&[][..], |fixed| &fixed.applied));
-                let report = Report { valid: linted.policy.is_some(), findings: &linted.findings, fixed, file };
+                let (fixed, declined) = (args.fix.then_some(&*applied), args.fix.then_some(&*declined));
+                let valid = linted.policy.is_some();
+                let report = Report { valid, findings: &linted.findings, fixed, declined, file };
                 print(&format!("{}\n", serde_json::to_string(&report)?))?;
             }
             Output::Text => {
@@ -164,32 +169,47 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Corrects a file, or leaves it as it is.
-fn fix(path: &Path, bytes: &[u8], terms: &Terms) -> anyhow::Result<Option<Fixed>> {
+fn fix(path: &Path, bytes: &[u8], terms: &Terms) -> anyhow::Result<Fixed> {
     let shown = path.display();
     if is_stdin(path) {
         bail!("--fix corrects files, and not standard input");
     }
     let fixed = policy::fix(bytes, terms).with_context(|| format!("{shown} was left as it is"))?;
-    if let Some(fixed) = &fixed {
+    if let Some(text) = &fixed.text {
         // By its real name, so that a link to a file stays one.
         let real = path.canonicalize().with_context(|| format!("cannot find {shown}"))?;
         let name =
             real.file_name().and_then(|name| name.to_str()).with_context(|| format!("{shown} has no name in UTF-8"))?;
         let directory = real.parent().context("a file lies in a directory")?;
-        Host::new(directory).replace(name, &fixed.text, 0o600)?;
+        Host::new(directory).replace(name, text, 0o600)?;
     }
     Ok(fixed)
 }
 
-/// What was corrected, and why.
-fn changes(out: &mut String, path: &Path, old: &[u8], new: &[u8], applied: &[Finding]) {
-    for Finding { id, message, place, .. } in applied {
-        writeln!(out, "fixed[{id}]: {}:{}:{}: {}", path.display(), place.line, place.column, visible(message))
+/// What was corrected, and why; and what was not.
+fn changes(out: &mut String, path: &Path, old: &[u8], fixed: &Fixed) {
+    let mut told = |what: &str, finding: &Finding, more: String| {
+        let Finding { id, message, place, .. } = finding;
+        writeln!(out, "{what}[{id}]: {}:{}:{}: {}{more}", path.display(), place.line, place.column, visible(message))
             .expect("a String takes everything");
+    };
+    for finding in &fixed.applied {
+        told("fixed", finding, String::new());
     }
-    let (old, new) = (String::from_utf8_lossy(old), String::from_utf8_lossy(new));
-    let diff = TextDiff::from_lines(old.as_ref(), new.as_ref()).unified_diff().context_radius(1).to_string();
-    writeln!(out, "\n{diff}").expect("a String takes everything");
+    for Declined { finding, would_bring: Finding { id, path, message, .. } } in &fixed.declined {
+        told(
+            "not fixed",
+            finding,
+            format!("; with the correction there would be {id} at {path}: {}", visible(message)),
+        );
+    }
+    if let Some(new) = &fixed.text {
+        let (old, new) = (String::from_utf8_lossy(old), String::from_utf8_lossy(new));
+        let diff = TextDiff::from_lines(old.as_ref(), new.as_ref()).unified_diff().context_radius(1).to_string();
+        writeln!(out, "\n{diff}").expect("a String takes everything");
+    } else if !fixed.declined.is_empty() {
+        out.push('\n');
+    }
 }
 
 fn show(out: &mut String, file: &str, bytes: &[u8], linted: &Linted, version: u32) {

@@ -23,7 +23,7 @@ use blocks::{Blocks, Buffer, Start};
 #[derive(clap::Args)]
 pub(super) struct Logs {
     /// Audit logs, as they are or compressed with gzip; a base path (audit.log) stands for its rotated files too, a directory for
-    /// all logs in it; - is standard input. A log holds an Event or an EventList a line, or an EventList as one document.
+    /// all logs in it (*.log and what was rotated of them); - is standard input. A log holds an Event or an EventList a line, or an EventList as one document.
     #[arg(value_name = "LOG")]
     pub logs: Vec<PathBuf>,
     /// Threads that read; as many as there are cores without it.

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use super::{Output, lines};
 use crate::policy::{Attributes, attributes};
 
-/// Reads requests from standard input, one JSON object a line: {"method": "GET", "url": "/api/v1/pods?watch=true"}.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Form of the attributes, which come one a line in the order of the requests.

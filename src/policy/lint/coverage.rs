@@ -1,5 +1,6 @@
 //! What the whole policy records that it should not, and what it does not record that it should: by asking it about requests.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::reach::{MAX_OF_POLICY, Witnesses};
@@ -55,6 +56,16 @@ const KEY_CONCERNS: [(&str, &str, &str); 11] = [
     ("services/proxy", "GET", "/api/v1/namespaces/a/services/b/proxy"),
 ];
 
+/// Of what there is most of.
+const LISTS: [&str; 6] = [
+    "/api/v1/pods",
+    "/api/v1/secrets",
+    "/api/v1/configmaps",
+    "/api/v1/events",
+    "/api/v1/nodes",
+    "/apis/apps/v1/replicasets",
+];
+
 const RBAC: [(&str, &str); 4] = [
     ("POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"),
     ("PUT", "/apis/rbac.authorization.k8s.io/v1/clusterroles/a"),
@@ -93,7 +104,8 @@ impl Linter<'_> {
         };
         let attributes = attributes(method, url).expect("the URLs here are ones that are audited");
         let decision = self.evaluator.decide(&Attributes { user, ..attributes });
-        decision.rule.filter(|_| decision.level > Level::None).map(|rule| (rule, decision.level))
+        let is_recorded = |rule: &usize| decision.level > Level::None && !self.omits_all(&self.policy.rules[*rule]);
+        decision.rule.filter(is_recorded).map(|rule| (rule, decision.level))
     }
 
     fn bodies(&mut self, sensitive: &Sensitive) {
@@ -148,17 +160,29 @@ impl Linter<'_> {
             let message = "this rule records the heartbeat of every node, every ten seconds";
             self.find(LEASES_RECORDED, format!("rules[{rule}]"), message.into());
         }
-        if let Some((rule, Level::RequestResponse)) = self.recorded("GET", "/api/v1/pods", Asking::Anybody) {
-            let message = "this rule records lists of everything with what they return";
-            self.find(LARGE_RESPONSES, format!("rules[{rule}].level"), message.into());
+        let lists = LISTS.into_iter().filter_map(|url| match self.recorded("GET", url, Asking::Anybody) {
+            Some((rule, Level::RequestResponse)) => Some((rule, url)),
+            _ => None,
+        });
+        // The first one of each rule.
+        let by_rule: BTreeMap<usize, &str> = lists.rev().collect();
+        for (rule, url) in by_rule {
+            let message = format!("this rule records lists of everything, as {url}, with what they return");
+            self.find(LARGE_RESPONSES, format!("rules[{rule}].level"), message);
+        }
+        let of_others = format!("/apis/{group}.example/v1/namespaces/a/{group}s/b", group = "\u{e000}");
+        if let Some((rule, Level::Request | Level::RequestResponse)) = self.recorded("PUT", &of_others, Asking::Anybody)
+        {
+            let message = "this rule records what is in custom resources, whatever they are";
+            self.find(CUSTOM_RESOURCE_BODIES, format!("rules[{rule}].level"), message.into());
         }
     }
 
     fn gaps(&mut self) {
         let rules = &self.policy.rules;
-        let records = |rule: &PolicyRule| rule.level > Level::None;
+        let records = |rule: &PolicyRule| rule.level > Level::None && !self.omits_all(rule);
         // Nothing is to be recorded, and it says so.
-        if !rules.iter().any(records) {
+        if rules.iter().all(|rule| rule.level == Level::None) {
             return;
         }
         let is_silent = |method: &str, url: &str| self.recorded(method, url, Asking::Anybody).is_none();
@@ -183,8 +207,15 @@ impl Linter<'_> {
             self.find(NO_CATCH_ALL, "rules".into(), message.into());
         }
         if self.recorded("GET", "/api/v1/pods", Asking::Nobody).is_none() {
-            let message = "a request with a wrong token is not recorded: rules for users or groups never match one";
-            self.find(FAILED_AUTHENTICATION, "rules".into(), message.into());
+            let request = Attributes { user: None, ..attributes("GET", "/api/v1/pods").expect("it is audited") };
+            let why = match self.evaluator.decide(&request).rule {
+                // All its stages are omitted, which is told.
+                Some(rule) if rules[rule].level > Level::None => return,
+                Some(rule) => format!("one for pods is taken by rules[{rule}], of level None"),
+                None => "rules for users or groups never match one".to_string(),
+            };
+            let message = format!("a request with a wrong token is not recorded: {why}");
+            self.find(FAILED_AUTHENTICATION, "rules".into(), message);
         }
     }
 
@@ -194,19 +225,36 @@ impl Linter<'_> {
         let records = |rule: &&PolicyRule| rule.level > Level::None;
         let message = "failed authentication has an event at this stage only: no 401 is recorded";
         let for_nobody = |rule: &PolicyRule| rule.users.is_empty() && rule.user_groups.is_empty();
+        let recording: Vec<usize> = (0..policy.rules.len())
+            .filter(|i| records(&&policy.rules[*i]) && !self.omits_all(&policy.rules[*i]))
+            .collect();
         if let Some(i) = omitted(&policy.omit_stages, Stage::ResponseStarted) {
             if policy.rules.iter().any(|rule| records(&rule) && for_nobody(rule)) {
                 self.find(OMITS_RESPONSE_STARTED, format!("omitStages[{i}]"), message.into());
             }
-        } else if let Some((rule, _)) = self.recorded("GET", "/api/v1/pods", Asking::Nobody)
-            && let Some(i) = omitted(&policy.rules[rule].omit_stages, Stage::ResponseStarted)
-        {
-            self.find(OMITS_RESPONSE_STARTED, format!("rules[{rule}].omitStages[{i}]"), message.into());
+        } else {
+            // Of watches the beginning is what nobody wants to know.
+            let is_for_watches =
+                |rule: &PolicyRule| !rule.verbs.is_empty() && rule.verbs.iter().all(|verb| verb == "watch");
+            for i in &recording {
+                let rule = &policy.rules[*i];
+                if for_nobody(rule)
+                    && !is_for_watches(rule)
+                    && let Some(j) = omitted(&rule.omit_stages, Stage::ResponseStarted)
+                {
+                    self.find(OMITS_RESPONSE_STARTED, format!("rules[{i}].omitStages[{j}]"), message.into());
+                }
+            }
         }
         if self.terms.mode == Mode::BlockingStrict {
-            let message = "the mode blocking-strict refuses requests at this stage, and the policy omits it";
+            let message = "the mode blocking-strict refuses requests at this stage, and it is omitted";
             if let Some(i) = omitted(&policy.omit_stages, Stage::RequestReceived) {
-                self.find(OMITS_REQUEST_RECEIVED, format!("omitStages[{i}]"), message.into());
+                return self.find(OMITS_REQUEST_RECEIVED, format!("omitStages[{i}]"), message.into());
+            }
+            for i in recording {
+                if let Some(j) = omitted(&policy.rules[i].omit_stages, Stage::RequestReceived) {
+                    self.find(OMITS_REQUEST_RECEIVED, format!("rules[{i}].omitStages[{j}]"), message.into());
+                }
             }
         }
     }

@@ -1,21 +1,51 @@
 //! The edits that findings carry, carried out: the text with a few scalars spliced, all else byte for byte as it was.
 //!
 //! An edit is taken only where the scalar stands in the text as it was read: plain or in quotes, on one line, without escapes.
-//! What comes out is judged again, and nothing comes out that kube-apiserver would not start with.
+//! What comes out is judged again. Nothing comes out that kube-apiserver would not start with, and no edit is made that would
+//! leave other rules without requests, or record what was not recorded and should not be: nobody is certain to have meant that.
 
+use serde::Serialize;
+
+use super::stanza::{
+    CONFIGMAP_BODIES, DUPLICATE_FIELD, OMITS_RESPONSE_STARTED, PARTLY_SHADOWED, SECRET_BODIES, Stanza, TOKEN_BODIES,
+    UNREACHABLE_RULE,
+};
 use super::{Edit, Finding, Linted, Severity, Terms, lint};
 use crate::yaml::Place;
 use crate::yaml::scalar::{self, Scalar};
 
-/// Corrections may bring forth findings with more of them: a policy that does not start is not judged further.
-const MAX_ROUNDS: usize = 8;
+/// Corrections may bring forth findings with more of them: a policy that does not start is not judged further. Mostly two or three
+/// are enough; where some are declined, a round is for one.
+const MAX_ROUNDS: usize = 256;
 
-/// A text that was corrected.
-#[derive(Debug)]
+/// What a correction must not bring about: the rule is as somebody meant it then, and the policy as a whole is not.
+const CONSEQUENCES: [&Stanza; 7] = [
+    DUPLICATE_FIELD,
+    UNREACHABLE_RULE,
+    PARTLY_SHADOWED,
+    SECRET_BODIES,
+    TOKEN_BODIES,
+    CONFIGMAP_BODIES,
+    OMITS_RESPONSE_STARTED,
+];
+
+/// What became of the corrections.
+#[derive(Debug, Default)]
 pub struct Fixed {
-    pub text: Vec<u8>,
+    /// None where nothing was corrected.
+    pub text: Option<Vec<u8>>,
     /// What was corrected, in the order of the rounds; the places are those of the text before its round.
     pub applied: Vec<Finding>,
+    pub declined: Vec<Declined>,
+}
+
+/// A correction that was not made for what would follow from it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Declined {
+    #[serde(flatten)]
+    pub finding: Finding,
+    #[serde(rename = "wouldBring")]
+    pub would_bring: Finding,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -30,17 +60,36 @@ pub enum FixError {
     OtherRules,
 }
 
-/// Carries out what is certain; none where nothing is.
-pub fn fix(text: &[u8], terms: &Terms) -> Result<Option<Fixed>, FixError> {
+/// Carries out what is certain.
+pub fn fix(text: &[u8], terms: &Terms) -> Result<Fixed, FixError> {
     let mut text = std::str::from_utf8(text).map_err(|_| FixError::NotUtf8)?.to_string();
-    let mut applied: Vec<Finding> = Vec::new();
+    let mut fixed = Fixed::default();
     let mut before = lint(text.as_bytes(), terms);
     for _ in 0..MAX_ROUNDS {
-        let (edited, done) = edited(&text, &before.findings);
+        let is_open = |finding: &&Finding| {
+            fixed
+                .declined
+                .iter()
+                .all(|declined| (declined.finding.id, &declined.finding.path) != (finding.id, &finding.path))
+        };
+        let open: Vec<&Finding> = before.findings.iter().filter(is_open).collect();
+        let (mut next, mut done) = edited(&text, &open);
         if done.is_empty() {
             break;
         }
-        let after = lint(edited.as_bytes(), terms);
+        let mut after = lint(next.as_bytes(), terms);
+        if brought(&before, &after, None).is_some() {
+            // Not all of them together: the first one alone, and the others in the rounds to come.
+            let one = &done[0];
+            let alike: Vec<&Finding> = open.into_iter().filter(|finding| finding.edit == one.edit).collect();
+            (next, done) = edited(&text, &alike);
+            after = lint(next.as_bytes(), terms);
+            if let Some(would_bring) = brought(&before, &after, rule_of(&done[0].path)) {
+                let declined = |finding| Declined { finding, would_bring: would_bring.clone() };
+                fixed.declined.extend(done.into_iter().map(declined));
+                continue;
+            }
+        }
         let is_same =
             |one: &Finding, other: &Finding| one.id == other.id && one.path == other.path && one.edit == other.edit;
         if let Some(still) = done.iter().find(|one| after.findings.iter().any(|other| is_same(one, other))) {
@@ -52,21 +101,42 @@ pub fn fix(text: &[u8], terms: &Terms) -> Result<Option<Fixed>, FixError> {
         {
             return Err(FixError::OtherRules);
         }
-        (text, before) = (edited, after);
-        applied.extend(done);
+        fixed.applied.extend(done);
+        (text, before) = (next, after);
     }
-    if applied.is_empty() {
-        return Ok(None);
+    if fixed.applied.is_empty() {
+        return Ok(fixed);
     }
     if before.policy.is_none() {
         let first = before.findings.into_iter().find(|finding| finding.severity == Severity::Error);
         return Err(FixError::DoesNotStart(first.map(|finding| finding.message).unwrap_or_default()));
     }
-    Ok(Some(Fixed { text: text.into_bytes(), applied }))
+    fixed.text = Some(text.into_bytes());
+    Ok(fixed)
+}
+
+/// What follows from corrections. That the corrected rule itself decides nothing is no harm: it did not before.
+fn brought(before: &Linted, after: &Linted, corrected: Option<&str>) -> Option<Finding> {
+    let is_new = |finding: &&Finding| {
+        !before.findings.iter().any(|known| (known.id, &known.path) == (finding.id, &finding.path))
+    };
+    let is_harm = |finding: &&Finding| {
+        let is_of_reach = [UNREACHABLE_RULE.id, PARTLY_SHADOWED.id].contains(&finding.id);
+        // Of a policy that kube-apiserver does not start with nothing but its mistakes is known.
+        let is_judged = before.policy.is_some() || finding.id == DUPLICATE_FIELD.id;
+        let is_told = CONSEQUENCES.iter().any(|stanza| stanza.id == finding.id);
+        is_told && is_judged && !(is_of_reach && corrected.is_some() && corrected == rule_of(&finding.path))
+    };
+    after.findings.iter().filter(is_harm).find(is_new).cloned()
+}
+
+/// `rules[3]` of a path below it.
+fn rule_of(path: &str) -> Option<&str> {
+    path.starts_with("rules[").then(|| &path[..path.find(']').map_or(path.len(), |end| end + 1)])
 }
 
 /// The text with one round of edits, and the findings that they are of.
-fn edited(text: &str, findings: &[Finding]) -> (String, Vec<Finding>) {
+fn edited(text: &str, findings: &[&Finding]) -> (String, Vec<Finding>) {
     let mut splices: Vec<(Splice, &Finding)> = Vec::new();
     let lines = line_starts(text);
     for finding in findings {

@@ -2,7 +2,7 @@
 
 use super::resources::RESOURCES;
 use super::stanza::*;
-use super::{Edit, Finding, Linter};
+use super::{Edit, Finding, Linter, Severity};
 use crate::api::{GroupResources, Level, PolicyRule, Stage};
 use crate::policy::{attributes, is_dns_label, quoted};
 
@@ -32,6 +32,19 @@ const USERS: [&str; 5] = [
 /// Groups of APIs that kube-apiserver hands on to another server.
 const AGGREGATED: [&str; 3] = ["metrics.k8s.io", "custom.metrics.k8s.io", "external.metrics.k8s.io"];
 
+/// Whether a domain was added to the name of a group, or a part of it left out.
+fn is_misspelt(group: &str, right: &str) -> bool {
+    let one_begins_other = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| rest.starts_with('.'));
+    group == format!("{right}.k8s.io") || one_begins_other(right, group)
+}
+
+/// `NAMESPACE:NAME`.
+fn is_account(account: &str) -> bool {
+    account
+        .split_once(':')
+        .is_some_and(|(namespace, name)| !namespace.is_empty() && !name.is_empty() && !name.contains(':'))
+}
+
 impl Linter<'_> {
     pub(super) fn names(&mut self) {
         let rules = &self.policy.rules;
@@ -52,13 +65,13 @@ impl Linter<'_> {
     }
 
     fn wildcards(&mut self, rule: &PolicyRule, path: &str) {
-        let mut judge = |list: &[String], path: String| {
+        let mut judge = |list: &[String], path: String, is_for_all: bool| {
             for (j, text) in list.iter().enumerate().filter(|(_, text)| text.contains('*')) {
                 let at = format!("{path}[{j}]");
                 let message =
                     format!("{} matches nothing but itself: only whole names are compared here", quoted(text));
                 // With other names beside it, or as a part of one, it is not certain what was meant.
-                let edit = (list.len() == 1 && text == "*").then(|| Edit {
+                let edit = (is_for_all && list.len() == 1 && text == "*").then(|| Edit {
                     at: self.places.of(&at),
                     old: text.clone(),
                     new: None,
@@ -66,12 +79,13 @@ impl Linter<'_> {
                 self.add(Finding::new(LITERAL_WILDCARD, self.places.of(&at), at, message).edit(edit));
             }
         };
-        judge(&rule.users, format!("{path}.users"));
-        judge(&rule.user_groups, format!("{path}.userGroups"));
-        judge(&rule.verbs, format!("{path}.verbs"));
-        judge(&rule.namespaces, format!("{path}.namespaces"));
+        judge(&rule.users, format!("{path}.users"), true);
+        judge(&rule.user_groups, format!("{path}.userGroups"), true);
+        judge(&rule.verbs, format!("{path}.verbs"), true);
+        // Without namespaces a rule is for what is in none, too.
+        judge(&rule.namespaces, format!("{path}.namespaces"), false);
         for (j, entry) in rule.resources.iter().enumerate() {
-            judge(&entry.resource_names, format!("{path}.resources[{j}].resourceNames"));
+            judge(&entry.resource_names, format!("{path}.resources[{j}].resourceNames"), true);
         }
     }
 
@@ -124,15 +138,14 @@ impl Linter<'_> {
             } else if is_verb(&lower) {
                 (format!("{shown} is in upper case: no request of this rule has it"), format!("write {lower}"))
             } else if METHODS.contains(&lower.as_str()) && is_for_resources {
-                let verb = match lower.as_str() {
-                    "post" => "create",
-                    "put" => "update",
-                    _ => "get",
+                let help = match lower.as_str() {
+                    "post" => "write create",
+                    "put" => "write update",
+                    "head" => "write get",
+                    "connect" => "exec, attach, portforward and proxy are get and create: write both",
+                    _ => "remove it",
                 };
-                (
-                    format!("{shown} is a method of HTTP: requests for resources have other verbs"),
-                    format!("write {verb}"),
-                )
+                (format!("{shown} is a method of HTTP: requests for resources have other verbs"), help.to_string())
             } else if RESOURCE_VERBS.contains(&lower.as_str()) && is_for_urls {
                 let help = "write the HTTP method in lower case: get, post, put, …".to_string();
                 (format!("{shown} is a verb of requests for resources, and the rule is for other URLs"), help)
@@ -141,8 +154,11 @@ impl Linter<'_> {
                     format!("{shown} is one verb, which no request has"),
                     "write each verb as an item of its own".to_string(),
                 )
-            } else {
+            } else if is_for_resources || lower != **verb {
                 (format!("no request of this rule has the verb {shown}"), UNKNOWN_VERB.fix.to_string())
+            } else {
+                let message = format!("a request has the verb {shown} only if a client makes up such a method");
+                (message, "remove it, unless that is meant".to_string())
             };
             let place = self.places.of(&path);
             let edit = is_verb(&lower).then(|| Edit::new(place, verb, &lower));
@@ -150,19 +166,35 @@ impl Linter<'_> {
         }
         self.verbs_of_names(rule, path);
         self.verbs_of_streams(rule, path);
+        self.bodies_of_verbs(rule, path);
     }
 
     /// A subresource is created at its object, whose name is in the URL.
     fn verbs_of_names(&mut self, rule: &PolicyRule, path: &str) {
         let has_name = |entry: &GroupResources| !entry.resource_names.is_empty();
-        if !rule.resources.iter().any(has_name) || !rule.resources.iter().all(has_name) {
+        let is_of_objects =
+            |entry: &GroupResources| entry.resources.iter().all(|pattern| !pattern.contains(['/', '*']));
+        if !rule.resources.iter().all(has_name) {
+            let is_nameless = |verb: &String| matches!(verb.as_str(), "create" | "deletecollection");
+            if rule.verbs.is_empty() || !rule.verbs.iter().all(is_nameless) {
+                return;
+            }
+            for (j, entry) in rule.resources.iter().enumerate() {
+                if has_name(entry) && is_of_objects(entry) {
+                    let message = "no request with a verb of this rule has a name: this entry never matches";
+                    self.find(RESOURCE_NAMES_VERB, format!("{path}.resources[{j}].resourceNames"), message.into());
+                }
+            }
             return;
         }
-        let of_objects =
-            rule.resources.iter().flat_map(|entry| &entry.resources).all(|pattern| !pattern.contains(['/', '*']));
+        if rule.resources.is_empty() {
+            return;
+        }
         for (j, verb) in rule.verbs.iter().enumerate() {
             let message = match verb.as_str() {
-                "create" if of_objects => "a create has no name in its URL: this rule never matches one",
+                "create" if rule.resources.iter().all(is_of_objects) => {
+                    "a create has no name in its URL: this rule never matches one"
+                }
                 "deletecollection" => "a deletecollection has no name: this rule never matches one",
                 "list" | "watch" => {
                     "only a list or watch with the field selector metadata.name has a name: this rule matches no other"
@@ -175,7 +207,8 @@ impl Linter<'_> {
 
     fn verbs_of_streams(&mut self, rule: &PolicyRule, path: &str) {
         let has = |verb: &str| rule.verbs.iter().any(|one| one == verb);
-        if rule.verbs.is_empty() || has("get") == has("create") {
+        // A rule that silences one of the two may well leave the other.
+        if rule.level == Level::None || rule.verbs.is_empty() || has("get") == has("create") {
             return;
         }
         let missing = if has("get") {
@@ -183,13 +216,29 @@ impl Linter<'_> {
         } else {
             "get, as which the same command comes by websocket"
         };
-        for (j, entry) in rule.resources.iter().enumerate().filter(|(_, entry)| entry.group.is_empty()) {
+        let in_group = |entry: &GroupResources| matches!(entry.group.as_str(), "" | "*");
+        for (j, entry) in rule.resources.iter().enumerate().filter(|(_, entry)| in_group(entry)) {
             for (k, pattern) in entry.resources.iter().enumerate() {
-                if matches!(pattern.as_str(), "pods/exec" | "pods/attach" | "pods/portforward") {
-                    let path = format!("{path}.resources[{j}].resources[{k}]");
-                    self.find(EXEC_VERBS, path, format!("the rule for {pattern} lacks the verb {missing}"));
-                }
+                let Some(("pods" | "*", "exec" | "attach" | "portforward")) = pattern.split_once('/') else { continue };
+                let path = format!("{path}.resources[{j}].resources[{k}]");
+                self.find(EXEC_VERBS, path, format!("the rule for {pattern} lacks the verb {missing}"));
             }
+        }
+    }
+
+    /// Of requests for resources whose verbs say that there is none.
+    fn bodies_of_verbs(&mut self, rule: &PolicyRule, path: &str) {
+        let is_for_resources = !rule.resources.is_empty() || !rule.namespaces.is_empty();
+        let (without, what) = match rule.level {
+            Level::Request => (&["get", "list", "watch"][..], "body"),
+            Level::RequestResponse => (&["watch"][..], "recorded body, nor has its response one"),
+            Level::None | Level::Metadata => return,
+        };
+        if is_for_resources && !rule.verbs.is_empty() && rule.verbs.iter().all(|verb| without.contains(&verb.as_str()))
+        {
+            let message =
+                format!("{:?} is Metadata here: a request with a verb of this rule has no {what}", rule.level);
+            self.find(BODIES_OF_NOTHING, format!("{path}.level"), message);
         }
     }
 
@@ -200,6 +249,10 @@ impl Linter<'_> {
                 self.find(GROUP_AS_USER, path, format!("{} is a group, and no user has this name", quoted(user)));
             } else if matches!(user.as_str(), "system:unsecured" | "kubelet") {
                 self.find(DEAD_USER, path, format!("{} is no user of today's Kubernetes", quoted(user)));
+            } else if user.strip_prefix("system:serviceaccount:").is_some_and(|account| !is_account(account)) {
+                let message = format!("{} is no service account", quoted(user));
+                let help = "write system:serviceaccount:NAMESPACE:NAME";
+                self.add(Finding::new(DEAD_USER, self.places.of(&path), path, message).help(help));
             }
         }
         for (j, group) in rule.user_groups.iter().enumerate() {
@@ -214,7 +267,6 @@ impl Linter<'_> {
     }
 
     fn namespaces(&mut self, rule: &PolicyRule, path: &str) {
-        let has_empty = rule.namespaces.iter().any(String::is_empty);
         for (j, namespace) in rule.namespaces.iter().enumerate() {
             let path = format!("{path}.namespaces[{j}]");
             if namespace.is_empty() {
@@ -225,8 +277,10 @@ impl Linter<'_> {
                 self.find(IMPOSSIBLE_NAMESPACE, path, message);
             }
         }
-        let lists = rule.verbs.iter().any(|verb| matches!(verb.as_str(), "list" | "watch"));
-        if lists && !rule.namespaces.is_empty() && !has_empty {
+        let names_lists = rule.verbs.iter().any(|verb| matches!(verb.as_str(), "list" | "watch"));
+        let lists = names_lists || (rule.verbs.is_empty() && rule.level > Level::None);
+        let is_name = |namespace: &String| !namespace.is_empty() && !namespace.contains('*');
+        if lists && !rule.namespaces.is_empty() && rule.namespaces.iter().all(is_name) {
             let message = "this rule does not see lists and watches of all namespaces at once";
             self.find(ALL_NAMESPACES, format!("{path}.namespaces"), message.into());
         }
@@ -245,7 +299,8 @@ impl Linter<'_> {
         if group == "core" || is_version {
             let message = format!("{} is no API group: the core group is called \"\"", quoted(group));
             let place = self.places.of(&group_path);
-            let edit = Some(Edit::new(place, group, ""));
+            // The core group has no other version.
+            let edit = matches!(group, "core" | "v1").then(|| Edit::new(place, group, ""));
             return self.add(Finding::new(CORE_GROUP, place, group_path, message).edit(edit));
         }
         if let Some(last) = RESOURCES.group_gone(group).filter(|last| *last < self.terms.minor) {
@@ -258,6 +313,15 @@ impl Linter<'_> {
             return self.find(UNKNOWN_GROUP, group_path, message);
         }
         let elsewhere = self.one_other_group(entry);
+        if !RESOURCES.has_group(group)
+            && let Some(right) = elsewhere.filter(|right| is_misspelt(group, right))
+        {
+            let place = self.places.of(&group_path);
+            let message = format!("Kubernetes has no API group {}", quoted(group));
+            let edit = Some(Edit::new(place, group, right));
+            let finding = Finding::new(UNKNOWN_GROUP, place, group_path, message).help(format!("write {right}"));
+            return self.add(finding.edit(edit));
+        }
         for (j, pattern) in entry.resources.iter().enumerate() {
             self.pattern(
                 rule,
@@ -301,8 +365,16 @@ impl Linter<'_> {
             || subresource.is_some_and(|rest| rest.contains('*') && rest != "*");
         if is_dead {
             let edit = (pattern == "*/*").then(|| Edit::new(place, pattern, "*"));
-            let message = format!("{} matches no request", quoted(pattern));
-            return self.add(Finding::new(DEAD_PATTERN, place, path.into(), message).edit(edit));
+            let message = format!("{} matches no resource that there is", quoted(pattern));
+            let help = match subresource {
+                _ if pattern == "*/*" => DEAD_PATTERN.fix.to_string(),
+                Some("") => format!("write {name}, or {name}/* for its subresources too"),
+                Some(rest) if rest.contains('/') => {
+                    "name one subresource: what follows it in a URL is no part of it".into()
+                }
+                _ => "write whole names: a * stands for a whole resource or subresource only".into(),
+            };
+            return self.add(Finding::new(DEAD_PATTERN, place, path.into(), message).help(help).edit(edit));
         }
         if name == "*" || name.is_empty() {
             return;
@@ -327,16 +399,8 @@ impl Linter<'_> {
                     all => format!("they have: {}", all.join(", ")),
                 };
                 self.add(Finding::new(UNKNOWN_RESOURCE, place, path.into(), message).help(help));
-            } else if !resource.is_namespaced
-                && name != "namespaces"
-                && !rule.namespaces.is_empty()
-                && !rule.namespaces.iter().any(String::is_empty)
-            {
-                self.find(
-                    CLUSTER_SCOPED,
-                    path.into(),
-                    format!("{name} are in no namespace: this rule never matches them"),
-                );
+            } else {
+                self.scope(rule, name, resource.is_namespaced, path);
             }
         } else if let Some(gone) = RESOURCES.gone(group, name) {
             if gone.last_minor < self.terms.minor {
@@ -362,6 +426,32 @@ impl Linter<'_> {
         }
     }
 
+    /// Whether the resource can be in the namespaces of the rule.
+    fn scope(&mut self, rule: &PolicyRule, name: &str, is_namespaced: bool, path: &str) {
+        let is_one_of =
+            |verbs: &[&str]| !rule.verbs.is_empty() && rule.verbs.iter().all(|verb| verbs.contains(&verb.as_str()));
+        let in_none = rule.namespaces.iter().any(String::is_empty);
+        if rule.namespaces.is_empty() {
+        } else if name == "namespaces" {
+            // A Namespace is in itself, as far as the URL names it.
+            if !in_none && is_one_of(&["create", "list", "deletecollection"]) {
+                let message = "a list or create of namespaces is in no namespace: this rule never matches one";
+                self.find(CLUSTER_SCOPED, path.into(), message.into());
+            }
+        } else if !is_namespaced && !in_none {
+            let message = format!("{name} are in no namespace: this rule never matches them");
+            self.find(CLUSTER_SCOPED, path.into(), message);
+        } else if is_namespaced
+            && rule.namespaces.iter().all(String::is_empty)
+            && is_one_of(&["get", "create", "update", "patch", "delete"])
+        {
+            let message = format!("{name} are in namespaces: of those with a verb of this rule none is in \"\"");
+            let finding = Finding::new(EMPTY_NAMESPACE, self.places.of(path), path.into(), message);
+            let help = "leave out the namespaces, or name those that are meant";
+            self.add(Finding { severity: Severity::Warning, ..finding.help(help) });
+        }
+    }
+
     fn urls(&mut self, rule: &PolicyRule, path: &str) {
         let urls = &rule.non_resource_urls;
         if rule.level > Level::Metadata && !urls.is_empty() {
@@ -372,12 +462,22 @@ impl Linter<'_> {
         for (j, url) in urls.iter().enumerate() {
             let path = format!("{path}.nonResourceURLs[{j}]");
             let whole = url.trim_end_matches('*');
-            let is_resource = attributes("GET", whole).is_ok_and(|request| request.is_resource_request);
+            // Of a beginning, whatever follows it.
+            let path_of_one = if whole.len() < url.len() { format!("{whole}x") } else { whole.to_string() };
+            let is_resource = attributes("GET", &path_of_one).is_ok_and(|request| request.is_resource_request);
+            let is_encoded = |at: usize| {
+                url.get(at + 1..at + 3).is_some_and(|hex| hex.bytes().all(|digit| digit.is_ascii_hexdigit()))
+            };
             if url.contains('?') {
                 self.find(
                     URL_NEVER_MATCHES,
                     path,
                     format!("{} has a query, which is no part of the path", quoted(url)),
+                );
+            } else if url.match_indices('%').any(|(at, _)| is_encoded(at)) {
+                let message = format!("{} is encoded, and is compared with a path that was decoded", quoted(url));
+                self.add(
+                    Finding::new(URL_NEVER_MATCHES, self.places.of(&path), path, message).help("write it decoded"),
                 );
             } else if is_resource {
                 let message =

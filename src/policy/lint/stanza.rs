@@ -127,7 +127,7 @@ stanzas! {
         "What cannot be the name of an API group in this version of Kubernetes.",
         "A group is named without its version, in lower case; \"*\" for every group is known from Kubernetes 1.36 and stops every older kube-apiserver.",
         "write the name of the group alone",
-        Some("Takes the version off: apps/v1 becomes apps. kube-apiserver did not start before."),
+        Some("Takes the version off, and writes lower case: Apps/v1 becomes apps. kube-apiserver did not start before."),
         VALIDATION,
     );
     NON_RESOURCE_URL = stops(
@@ -227,7 +227,7 @@ stanzas! {
         "A * where only whole names are compared.",
         "users, userGroups, verbs, namespaces and resourceNames know no wildcard: a rule for the verb \"*\" matches no request.",
         "leave the list out to match everything, or write every name",
-        Some("Empties a list that holds nothing but \"*\". The rule matches then, as was meant; before it matched nothing."),
+        Some("Empties a list that holds nothing but \"*\", except for namespaces: a rule without them is for what is in none, too. The rule matches then, as was meant; before it matched nothing."),
         CHECKER,
     );
     UNKNOWN_VERB = tells(
@@ -251,8 +251,8 @@ stanzas! {
     DEAD_USER = tells(
         Warning,
         "dead-user",
-        "A user that no longer exists.",
-        "system:unsecured was the user of the insecure port, which is gone since Kubernetes 1.24, and kubelet that of kubelets before they had names of their own (system:node:…). The policy of GCE and its many copies still name both, so that their rules match less than they seem to.",
+        "A user that does not exist.",
+        "system:unsecured was the user of the insecure port, which is gone since Kubernetes 1.24, and kubelet that of kubelets before they had names of their own (system:node:…). The policy of GCE and its many copies still name both, so that their rules match less than they seem to. A service account is the user system:serviceaccount:NAMESPACE:NAME.",
         "remove it; for kubelets write userGroups: [\"system:nodes\"]",
         None,
         "kubernetes@v1.24.0 CHANGELOG-1.24; kubernetes cluster/gce/gci/configure-helper.sh",
@@ -281,7 +281,7 @@ stanzas! {
         "\"core\" or a version in place of the core group.",
         "The core group is called \"\". kube-apiserver takes core and v1 for names of other groups, which do not exist.",
         "write group: \"\"",
-        Some("Writes \"\". The rule matches the core group then, as was meant; before it matched nothing."),
+        Some("Writes \"\" for core and v1. The rule matches the core group then, as was meant; before it matched nothing."),
         CHECKER,
     );
     UNKNOWN_GROUP = tells(
@@ -290,7 +290,7 @@ stanzas! {
         "An API group that Kubernetes does not have.",
         "Groups of custom resources have a dot in their name; without one there are only apps, autoscaling, batch, policy and the core group.",
         "write the full name, as rbac.authorization.k8s.io",
-        None,
+        Some("Writes the full name where all resources of the entry are in that group. The rule matches them then, as was meant."),
         DISCOVERY,
     );
     WRONG_GROUP = tells(
@@ -405,7 +405,7 @@ stanzas! {
         Info,
         "empty-namespace",
         "The namespace \"\".",
-        "It matches cluster-scoped objects, and lists and watches of all namespaces at once (kubectl get -A) as well. A Namespace itself is in its own namespace but for list and create.",
+        "It matches cluster-scoped objects, and lists and watches of all namespaces at once (kubectl get -A) as well. It is a warning where the resource is in namespaces and the verbs are those of single objects: then it matches nothing. A Namespace itself is in its own namespace but for list and create.",
         "nothing, if both are meant",
         None,
         REQUEST_INFO,
@@ -413,7 +413,7 @@ stanzas! {
     ALL_NAMESPACES = tells(
         Info,
         "all-namespaces",
-        "list or watch in a rule with namespaces.",
+        "A rule with namespaces that is for lists or watches, too.",
         "A list of all namespaces at once (kubectl get -A) returns their objects too, and its namespace is \"\": this rule does not see it.",
         "add \"\" to the namespaces where such lists are to be matched",
         None,
@@ -434,7 +434,7 @@ stanzas! {
         Error,
         "secret-bodies",
         "Secrets recorded above Metadata.",
-        "The event then holds the Secret in clear text, on the disk of every node and wherever the events go; whoever reads the log has the credentials. AKS-engine's policy did so, and the letter of the STIG (V-242403) demands it.",
+        "The event then holds the Secret in clear text, on the disk of every node and wherever the events go; whoever reads the log has the credentials. So do the annotations, in which the patches of mutating webhooks are recorded from Request on. AKS-engine's policy did so, and the letter of the STIG (V-242403) demands it.",
         "put a rule of level Metadata for secrets before it, or acknowledge SecretsAboveMetadata",
         None,
         "CIS Kubernetes Benchmark 3.2.2; NSA/CISA Kubernetes Hardening Guide, appendix L",
@@ -457,6 +457,15 @@ stanzas! {
         None,
         "CIS Kubernetes Benchmark 3.2.2",
     );
+    CUSTOM_RESOURCE_BODIES = tells(
+        Info,
+        "custom-resource-bodies",
+        "Custom resources recorded above Metadata.",
+        "Some operators keep passwords, tokens and connection strings in their custom resources; lint cannot know which.",
+        "put a rule of level Metadata before it for those that hold credentials",
+        None,
+        "kubernetes.io/docs/concepts/configuration/secret",
+    );
     CSR_BODIES = tells(
         Info,
         "certificate-request-bodies",
@@ -470,7 +479,7 @@ stanzas! {
         Info,
         "no-bodies",
         "Request or RequestResponse where there is no body to record.",
-        "Only requests for resources have recorded bodies; for all others both levels are the same as Metadata. So are they for aggregated APIs, which kube-apiserver hands on without decoding them.",
+        "Only requests for resources have recorded bodies; for all others both levels are the same as Metadata. So are they for aggregated APIs, which kube-apiserver hands on without decoding them, and for a watch. A get or list has no body of its own, only that of its response.",
         "write Metadata",
         None,
         REQUEST,
@@ -590,6 +599,8 @@ pub fn manual(stanza: &Stanza) -> String {
 pub fn documentation() -> String {
     let mut out = String::from(
         "# What `audit-operator policy lint` finds\n\n\
+         What no policy file shows is not here: a receiver that itself writes to the API for every event, and whose requests are \
+         recorded, feeds itself. Put a rule of level None for its user first.\n\n\
          Written by `UPDATE_CASES=1 cargo test`: change src/policy/lint/stanza.rs. An error with \"does not start\" stops \
          kube-apiserver; every other finding leaves `valid` true. Errors and warnings make the exit status 1, infos do not.\n",
     );

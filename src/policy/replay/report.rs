@@ -373,8 +373,8 @@ fn unknown(tally: &Tally, lacking: u64, missing: Estimate, span: &Span, damaged:
         say(
             "bodies",
             format!(
-                "{lacking} events may have bodies under this policy that the log does not have, because it was taken at a lower level \
-                 or they were cut off: all bytes are a lower bound."
+                "This policy would record bodies that the log does not have, of {lacking} events: it was taken at a lower level, or they \
+                 were cut off. All bytes are a lower bound."
             ),
         );
     }

@@ -113,16 +113,22 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Where the text goes on behind the first document, broken or not.
+    /// Where the text goes on behind the first document, broken or not. Separators with nothing behind them are nothing.
     pub fn rest(&mut self) -> Option<Mark> {
-        loop {
+        let mut separator = None;
+        let mark = loop {
             match self.scanner.peek() {
                 Ok(Token { kind: TokenKind::DocumentEnd, .. }) => self.scanner.skip_token(),
+                Ok(Token { kind: TokenKind::DocumentStart, start, .. }) => {
+                    separator.get_or_insert(*start);
+                    self.scanner.skip_token();
+                }
                 Ok(Token { kind: TokenKind::StreamEnd, .. }) => return None,
-                Ok(token) => return Some(token.start),
-                Err(problem) => return Some(problem.mark),
+                Ok(token) => break token.start,
+                Err(problem) => break problem.mark,
             }
-        }
+        };
+        Some(separator.unwrap_or(mark))
     }
 
     fn take(&mut self) -> Result<Token, Problem> {

@@ -51,38 +51,53 @@ pub(super) fn open(logs: &[PathBuf]) -> anyhow::Result<Vec<Opened>> {
     Ok(all)
 }
 
-/// Rotated files of a log, the oldest first: `audit-2006-01-02T15-04-05.000.log` of `audit.log`, perhaps with `.gz`
-/// (gopkg.in/natefinch/lumberjack.v2@v2.2.1 lumberjack.go#L206-L242).
+/// Rotated files of a log, the oldest first: `audit-2006-01-02T15-04-05.000.log` of `audit.log`
+/// (gopkg.in/natefinch/lumberjack.v2@v2.2.1 lumberjack.go#L206-L242), or `audit.log.1` as logrotate has it; perhaps with `.gz`.
 fn rotated(log: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let Some(name) = log.file_name().and_then(|name| name.to_str()) else { return Ok(Vec::new()) };
     let directory = log.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
     let (stem, extension) =
         name.rsplit_once('.').map_or((name, String::new()), |(stem, ext)| (stem, format!(".{ext}")));
-    let is_rotated = |name: &str| {
-        let name = name.strip_suffix(".gz").unwrap_or(name);
-        let time = name.strip_prefix(stem).and_then(|rest| rest.strip_prefix('-')?.strip_suffix(extension.as_str()));
-        time.is_some_and(is_time)
+    let is_rotated = |other: &str| {
+        let plain = other.strip_suffix(".gz").unwrap_or(other);
+        let time = plain.strip_prefix(stem).and_then(|rest| rest.strip_prefix('-')?.strip_suffix(extension.as_str()));
+        time.is_some_and(is_time) || numbered(plain).is_some_and(|(base, _)| base == name)
     };
     list(directory, is_rotated)
 }
 
-/// All logs in a directory, those of the same name one after the other, the one that is written last.
+/// All logs in a directory, those of the same name one after the other.
 fn logs_of(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut logs = list(directory, |name| name.ends_with(".log") || name.ends_with(".log.gz"))?;
-    logs.sort_by_cached_key(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let stem = name.trim_end_matches(".gz").trim_end_matches(".log");
-        let at = stem.len().checked_sub(TIME.len() + 1);
-        match at.and_then(|at| stem.split_at_checked(at)) {
-            Some((base, time)) if time.strip_prefix('-').is_some_and(is_time) => (base.to_string(), time.to_string()),
-            // Behind every time.
-            _ => (stem.to_string(), "~".into()),
-        }
-    });
-    Ok(logs)
+    list(directory, |name| {
+        let plain = name.strip_suffix(".gz").unwrap_or(name);
+        numbered(plain).map_or(plain, |(base, _)| base).ends_with(".log")
+    })
 }
 
-/// By name. A file that is just being compressed is there twice: the whole one counts.
+/// `audit.log` and 3 of `audit.log.3`.
+fn numbered(name: &str) -> Option<(&str, u32)> {
+    let (base, number) = name.rsplit_once('.')?;
+    Some((base, number.parse().ok().filter(|_| number.len() <= 6 && number.bytes().all(|b| b.is_ascii_digit()))?))
+}
+
+/// The log that a file is of, and its place among the files of that: the one that is written last.
+fn order(name: &str) -> (String, String) {
+    let plain = name.strip_suffix(".gz").unwrap_or(name);
+    if let Some((base, number)) = numbered(plain) {
+        // Behind every time; the highest number is the oldest.
+        return (base.to_string(), format!("}}{:06}", 999_999 - number));
+    }
+    let (stem, extension) = plain.rsplit_once('.').unwrap_or((plain, ""));
+    let at = stem.len().checked_sub(TIME.len() + 1);
+    match at.and_then(|at| stem.split_at_checked(at)) {
+        Some((base, time)) if time.strip_prefix('-').is_some_and(is_time) => {
+            (format!("{base}.{extension}"), time.to_string())
+        }
+        _ => (plain.to_string(), "~".into()),
+    }
+}
+
+/// The oldest of each log first. A file that is just being compressed is there twice: the whole one counts.
 fn list(directory: &Path, is_wanted: impl Fn(&str) -> bool) -> anyhow::Result<Vec<PathBuf>> {
     let failed = || format!("cannot read {}", directory.display());
     let mut names = Vec::new();
@@ -91,7 +106,7 @@ fn list(directory: &Path, is_wanted: impl Fn(&str) -> bool) -> anyhow::Result<Ve
         let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
         names.extend(entry.file_name().into_string().ok().filter(|name| !is_directory && is_wanted(name)));
     }
-    names.sort();
+    names.sort_by_cached_key(|name| order(name));
     let plain: HashSet<String> = names.iter().filter(|name| !name.ends_with(".gz")).cloned().collect();
     names.retain(|name| name.strip_suffix(".gz").is_none_or(|name| !plain.contains(name)));
     Ok(names.into_iter().map(|name| directory.join(name)).collect())
