@@ -69,6 +69,9 @@ pub struct Journal {
     pub changes: u64,
     /// The newest last.
     pub failures: Vec<Failure>,
+    /// Uid of the Setup that they are of. None in old journals: they count for the Setup that is taken up next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup_uid: Option<String>,
 }
 
 /// A manifest of ours that kube-apiserver was seen to serve with.
@@ -209,6 +212,13 @@ pub enum Way {
     Kubelet,
 }
 
+impl Change {
+    /// Whether the kubelet was told to end for the way back.
+    pub fn ended_kubelet(&self) -> bool {
+        self.rollback.as_ref().is_some_and(|rollback| rollback.ended_kubelet.is_some())
+    }
+}
+
 impl Journal {
     pub const VERSION: u32 = 1;
 
@@ -222,7 +232,15 @@ impl Journal {
         self.failures
             .iter()
             .rev()
-            .find(|failure| failure.target.as_ref() == target && failure.setup_generation >= setup_generation)
+            .find(|failure| failure.target.as_ref() == target && failure.setup_generation == setup_generation)
+    }
+
+    /// From here on the node is under that Setup. What failed under another one keeps nothing from being tried, though its
+    /// generation may be the same.
+    pub fn take_up(&mut self, setup_uid: &str) {
+        if self.setup_uid.replace(setup_uid.into()).is_some_and(|before| before != setup_uid) {
+            self.failures.clear();
+        }
     }
 
     /// Nothing of ours lies in the manifest any more, whoever removed it.
@@ -232,8 +250,12 @@ impl Journal {
     }
 
     /// Ends the change that is under way. What it was is kept until the next one begins.
-    pub fn finish(&mut self, stage: Stage, cause: Option<Cause>, now: Timestamp) {
+    pub fn finish(&mut self, stage: Stage, mut cause: Option<Cause>, now: Timestamp) {
         let Some(change) = self.change.as_mut() else { return };
+        // That never happens in silence.
+        if let Some(cause) = cause.as_mut().filter(|_| change.ended_kubelet()) {
+            cause.message += "; the kubelet was ended, so that it took up the old manifest";
+        }
         change.stage = stage;
         change.finished = Some(now);
         change.cause.clone_from(&cause);
@@ -257,5 +279,30 @@ impl Journal {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setup_that_is_created_anew_is_not_kept_from_what_failed_before() {
+        let failure = serde_json::json!({
+            "target": "r-0123456789", "setupGeneration": 5, "at": "2026-11-21T12:00:00Z",
+            "cause": {"reason": "CrashLoop", "message": "", "lastWords": null},
+        });
+        // As it was written before there was a uid in it.
+        let old = serde_json::json!({"version": 1, "changes": 1, "failures": [failure]});
+        let mut journal: Journal = serde_json::from_value(old).unwrap();
+        let target: RevisionId = "r-0123456789".to_string().try_into().unwrap();
+        let is_kept = |journal: &Journal, generation| journal.quarantine(Some(&target), generation).is_some();
+        for (uid, generation, want) in
+            [("a", 5, true), ("a", 6, false), ("a", 1, false), ("a", 5, true), ("b", 5, false)]
+        {
+            journal.take_up(uid);
+            assert_eq!(is_kept(&journal, generation), want, "{uid} {generation}");
+        }
+        assert!(journal.failures.is_empty());
     }
 }

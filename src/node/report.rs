@@ -74,7 +74,9 @@ fn phase(known: &Known<'_>, now: Timestamp) -> (Phase, Reason, String) {
             let words = failure.cause.last_words.as_ref().map(|words| format!(": {words}")).unwrap_or_default();
             let message =
                 format!("{} was taken back: {}{words}", plan::name(failure.target.as_ref()), failure.cause.message);
-            (Phase::RolledBack, failure.cause.reason, message)
+            let is_of = |change: &&Change| change.finished == Some(failure.at) && change.ended_kubelet();
+            let ended_kubelet = known.journal.change.as_ref().filter(is_of);
+            (Phase::RolledBack, ended_kubelet.map_or(failure.cause.reason, |_| Reason::KubeletRestarted), message)
         }
         Ok(Plan::Nothing(Idle::AsDesired)) if known.ready_since.is_none() => idle(
             known,
@@ -89,7 +91,15 @@ fn phase(known: &Known<'_>, now: Timestamp) -> (Phase, Reason, String) {
             ),
             None => (Phase::Unmanaged, Reason::Unmanaged, "the manifest is not ours".into()),
         },
-        Ok(Plan::Nothing(Idle::Paused)) => idle(known, Reason::Paused, "a change waits: the rollout is paused"),
+        // The reason says that the node is held, whatever its phase.
+        Ok(Plan::Nothing(Idle::Paused)) if has_drifted(known) => (
+            Phase::Drifted,
+            Reason::Paused,
+            "something else changed the manifest; nothing is put back while spec.rollout.paused is set".into(),
+        ),
+        Ok(Plan::Nothing(Idle::Paused)) => {
+            idle(known, Reason::Paused, "a change waits for the turn of this node, or for the end of a pause")
+        }
         Ok(Plan::Nothing(Idle::Changing)) => idle(known, Reason::Pending, "a change has just ended"),
         Ok(Plan::Nothing(settling @ Idle::Settling { .. })) if has_drifted(known) => {
             (Phase::Drifted, Reason::Drifted, settling.to_string())
@@ -125,6 +135,10 @@ fn under_way(change: &Change, given_up: Option<&Cause>, now: Timestamp) -> (Phas
             (Phase::Staged, before.reason, message)
         }
         (Stage::Staged, _) => (Phase::Staged, Reason::Staged, format!("{target} lies ready; the guard has not begun")),
+        (Stage::RollingBack, Some(cause)) if change.ended_kubelet() => {
+            let message = format!("taking {target} back, and the kubelet was ended for it: {}", cause.message);
+            (Phase::Verifying, Reason::KubeletRestarted, message)
+        }
         (Stage::RollingBack, Some(cause)) => {
             (Phase::Verifying, cause.reason, format!("taking {target} back: {}", cause.message))
         }

@@ -350,6 +350,18 @@ fn what_failed_is_not_tried_again_until_the_setup_changes() {
 }
 
 #[test]
+fn a_node_that_is_held_gives_nothing_back() {
+    let node = Node::new();
+    let held = Desired { rollout: Rollout { paused: true, ..Rollout::default() }, ..restored() };
+    assert_eq!(node.plan(&held).unwrap(), Plan::Nothing(Idle::AsDesired));
+    node.carry_out(&desired("a"), Stage::Confirmed);
+    assert_eq!(node.plan(&held).unwrap(), Plan::Nothing(Idle::Paused));
+    // Nor where nobody remembers whose they are.
+    node.host.remove("/var/lib/audit-operator/journal.json").unwrap();
+    assert_eq!(node.plan(&held).unwrap(), Plan::Nothing(Idle::Paused));
+}
+
+#[test]
 fn a_node_that_cannot_be_changed_says_why_and_keeps_its_bytes() {
     type Spoil = fn(&Host);
     let cases: Vec<(Reason, Spoil)> = vec![

@@ -78,6 +78,46 @@ fn an_api_server_that_is_down_at_rest_is_told() {
 }
 
 #[test]
+fn what_waits_for_the_end_of_a_pause_is_told_as_what_it_is() {
+    let sha = "0123456789ab";
+    let mut confirmed = Journal::default();
+    for (revision, want, part) in [
+        (None, (Phase::Unmanaged, Reason::Paused), "a change waits"),
+        (Some("r-9876543210"), (Phase::Confirmed, Reason::Paused), "a change waits"),
+        (Some("r-0123456789"), (Phase::Drifted, Reason::Paused), "nothing is put back"),
+    ] {
+        let at = "2026-11-21T12:00:00Z";
+        let runs = revision.map(|revision| json!({"revision": revision, "manifest": sha, "at": at}));
+        confirmed.confirmed = serde_json::from_value(json!(runs)).unwrap();
+        let (phase, reason, message) = told_with(&confirmed, 1, Idle::Paused, true);
+        assert_eq!((phase, reason), want, "{revision:?}");
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn a_kubelet_that_was_ended_is_told_on_the_way_back_and_after_it() {
+    let cause = Cause { reason: Reason::CrashLoop, message: "it exited".into(), last_words: None };
+    let rollback = |ended: bool| {
+        let ended = ended.then(|| json!({"startedSinceBootMs": 5, "at": clock(110)}));
+        json!({"cause": {"reason": "CrashLoop", "message": "it exited", "lastWords": null},
+            "rollback": {"way": "Kubelet", "begun": clock(100), "starts": 2, "endedKubelet": ended}})
+    };
+    for (ended, want) in [(false, Reason::CrashLoop), (true, Reason::KubeletRestarted)] {
+        let mut journal = journal("RollingBack", rollback(ended));
+        let (phase, reason, message) = told(&journal, 120);
+        assert_eq!((phase, reason), (Phase::Verifying, want), "{message}");
+        assert_eq!(message.contains("the kubelet was ended"), ended, "{message}");
+        journal.finish(Stage::RolledBack, Some(cause.clone()), "2026-11-21T12:02:10Z".parse().unwrap());
+        let failure = journal.failures[0].clone();
+        assert_eq!(failure.cause.reason, Reason::CrashLoop);
+        let (phase, reason, message) = told_with(&journal, 140, Idle::Quarantined(failure), true);
+        assert_eq!((phase, reason), (Phase::RolledBack, want), "{message}");
+        assert_eq!(message.contains("the kubelet was ended"), ended, "{message}");
+    }
+}
+
+#[test]
 fn what_was_given_up_is_told_until_a_verdict() {
     let mut journal = journal("Staged", json!({}));
     let now = "2026-11-21T12:00:00Z".parse().unwrap();
