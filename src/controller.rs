@@ -3,7 +3,8 @@
 //! Of several controllers the one that holds the [`lease`] works. It makes a pass whenever something it watches changes, and
 //! once a minute anyway: [`fetch`] the cluster, [`cover`] decides which Setup has which node, and for each Setup
 //! [`reconcile`] validates, renders, asks [`crate::rollout`] who may change next, applies the answer and reports.
-//! Nothing is remembered between passes but what the API holds, so a pass can be cut off anywhere and made again.
+//! Nothing is remembered between passes but what the API holds, and when each agent was last [`heard`], so a pass can be cut off
+//! anywhere and made again.
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api;
 use crate::outage::{self, Clients, Outage, clients};
 use crate::telemetry::{self, Health};
+use heard::Heard;
 use lease::{Election, Lost};
 use metrics::Metrics;
 use watch::{Watch, Watches};
@@ -26,6 +28,7 @@ mod apply;
 mod change;
 mod cover;
 mod fetch;
+mod heard;
 mod lease;
 mod metrics;
 mod reconcile;
@@ -168,10 +171,11 @@ async fn campaign(context: &Context, election: &mut Election, stop: &Cancellatio
 async fn lead(context: &Context) {
     let mut watches = Watches::new(context.watches.clone(), &context.namespace);
     watches.keep([Watch::Setups, Watch::NodeAudits, Watch::Secrets, Watch::ConfigMaps].into());
+    let mut heard = Heard::default();
     let mut retry = RETRY_MIN;
     let mut last_error = None;
     loop {
-        let made = reconcile::pass(context).await;
+        let made = reconcile::pass(context, &mut heard).await;
         context.health.turned();
         match made {
             Ok(pass) => {

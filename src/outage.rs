@@ -4,7 +4,6 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::core::Status;
 use tokio::time::Instant;
@@ -40,12 +39,12 @@ pub(crate) struct Outage {
 struct State {
     began: Option<Instant>,
     /// When the API last began to answer.
-    answers_since: Timestamp,
+    answers_since: Instant,
 }
 
 impl Outage {
     pub(crate) fn new() -> Self {
-        Self { state: Mutex::new(State { began: None, answers_since: crate::controller::now() }) }
+        Self { state: Mutex::new(State { began: None, answers_since: Instant::now() }) }
     }
 
     /// A request failed for a reason that is not in its content.
@@ -61,12 +60,12 @@ impl Outage {
     pub(crate) fn answered(&self) {
         let mut state = self.state.lock().expect("nobody panics with this lock");
         if let Some(began) = state.began.take() {
-            state.answers_since = crate::controller::now();
+            state.answers_since = Instant::now();
             tracing::info!(seconds = began.elapsed().as_secs(), "the Kubernetes API answers again");
         }
     }
 
-    pub(crate) fn answers_since(&self) -> Timestamp {
+    pub(crate) fn answers_since(&self) -> Instant {
         self.state.lock().expect("nobody panics with this lock").answers_since
     }
 

@@ -3,23 +3,26 @@
 //! The controller asks on every pass and carries the answer out; nothing is remembered between two calls. Never touches the
 //! API or a node.
 //!
-//! *Guarantees.* At most one node is told to change in one decision, and none while another node is in change, is not known to
-//! serve, or took the same Revision back under the same generation of the Setup.
+//! *Guarantees.* At most one node is told to change in one decision, and none while another node, be it of another Setup, is in
+//! change or is not known to serve, or while one of the same Setup took the same Revision back under the same generation. What
+//! waits on several nodes is begun on one after the other: a node that is held does nothing before it is told to start.
 //!
 //! *Assumptions.* A node reports since when its kube-apiserver is ready, or that it is not, within a quarter of a minute, and
-//! anything at least once a minute. An API server is only ready when its etcd has quorum.
+//! anything at least once a minute. An API server is only ready when its etcd has quorum. Nobody decides for two Setups at once:
+//! a node that one has just told to change is given to the next one without its old report.
 //!
-//! *Caveats.* A node may repair drift by itself at any time; while it does, it counts as in change.
+//! *Caveats.* A node that is not paused may repair drift by itself at any time; while it does, it counts as in change.
 
 use std::fmt;
+use std::time::Duration;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::api::{NodeAudit, NodeAuditStatus, NodeFailure, Phase, Reason};
+use crate::api::{NodeAudit, NodeAuditSpec, NodeAuditStatus, NodeFailure, Phase, Reason};
 
 /// An agent that has not reported for longer than this is silent. It reports once a minute; three times that lets one
 /// report get lost and a restart of the API server pass.
-pub const SILENCE: SignedDuration = SignedDuration::from_mins(3);
+pub const SILENCE: Duration = Duration::from_secs(180);
 
 /// One node that a Setup covers, or covered until it is restored.
 #[derive(Clone, Copy, Debug)]
@@ -30,18 +33,26 @@ pub struct Node<'a> {
     /// The Revision that it shall come to run. `None`: its original manifest, after which nothing of ours stays.
     pub goal: Option<&'a str>,
     pub audit: Option<&'a NodeAudit>,
+    /// For how long its agent has reported nothing, by the clock of who asks: that of the node may be wrong.
+    pub unheard_for: Duration,
+}
+
+impl Node<'_> {
+    /// Whether its agent has been silent for too long.
+    pub fn is_silent(&self) -> bool {
+        self.unheard_for > SILENCE
+    }
 }
 
 /// What holds for all nodes of a Setup.
 #[derive(Clone, Copy, Debug)]
-pub struct Terms {
-    /// Generation of the Setup.
+pub struct Terms<'a> {
+    /// Of the Setup: one that is created anew begins its generations anew.
+    pub setup_uid: Option<&'a str>,
     pub generation: i64,
     pub is_paused: bool,
     pub min_ready: SignedDuration,
     pub now: Timestamp,
-    /// Since when reports could be received without a break. No agent is silent because the API was away.
-    pub listening_since: Timestamp,
 }
 
 /// What to do with the `NodeAudit` of each node, in the order of the nodes, and how it stands.
@@ -56,11 +67,12 @@ pub struct Decision {
 /// What to do with one `NodeAudit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The goal and the generation are written into the spec: the node changes now.
+    /// The goal and the generation are written into the spec, which is taken out of pause: the node changes now.
     Start,
     /// The node has reached its goal: only the generation is brought up to date.
     Follow,
-    /// The spec keeps the Revision and the generation that it names, or none where there is no spec yet.
+    /// The spec keeps the Revision, the generation and the pause that it has. Where there is none yet, one in pause is made,
+    /// which names no Revision: the agent reports, and gives nothing back.
     Hold,
     /// The node has its original manifest and no Setup: its `NodeAudit` is deleted.
     Release,
@@ -79,14 +91,15 @@ pub enum Progress {
     Stalled { node: String, reason: Reason, message: String },
 }
 
-/// Decides.
-pub fn decide(nodes: &[Node], terms: Terms) -> Decision {
+/// Decides for the `nodes` of a Setup, beside those of `others`.
+pub fn decide(nodes: &[Node], others: &[Node], terms: Terms) -> Decision {
     let views: Vec<View> = nodes.iter().map(|node| View::new(node, terms)).collect();
-    let failed = views.iter().find_map(|view| view.failure(terms.generation).map(|failure| (view, failure)));
+    let others: Vec<View> = others.iter().map(|node| View::new(node, terms)).collect();
+    let failed = views.iter().find_map(|view| view.failure(terms).map(|failure| (view, failure)));
     let start = match failed {
         Some(_) => None,
         None if terms.is_paused => None,
-        None => next(&views),
+        None => next(&views, &others),
     };
 
     let steps = views
@@ -108,10 +121,11 @@ pub fn decide(nodes: &[Node], terms: Terms) -> Decision {
     let progress = match (failed, start) {
         (Some((view, failure)), _) => took_back(view, failure),
         (None, Some(view)) => Progress::Moving { detail: format!("{} starts", view.node.name) },
-        (None, None) => waiting(&views, terms),
+        (None, None) => waiting(&views, &others, terms),
     };
     let wake = views
         .iter()
+        .chain(&others)
         .filter_map(|view| match view.state {
             State::Settling { left } => Some(left),
             _ => None,
@@ -125,20 +139,19 @@ pub fn decide(nodes: &[Node], terms: Terms) -> Decision {
 struct View<'a> {
     node: &'a Node<'a>,
     state: State,
-    is_silent: bool,
     needs_start: bool,
 }
 
 /// How a node stands to its own spec, whatever its goal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// It has what its spec says, and its kube-apiserver has been ready for long enough.
+    /// It has what its spec says or is held, and its kube-apiserver has been ready for long enough.
     Settled,
     /// The same, but not for long enough yet.
     Settling {
         left: SignedDuration,
     },
-    /// It has what its spec says, and its kube-apiserver is not ready.
+    /// It has what its spec says or is held, and its kube-apiserver is not ready.
     ApiServerDown,
     /// It has not come to an end with what its spec says.
     Changing,
@@ -156,16 +169,17 @@ enum State {
 
 impl<'a> View<'a> {
     fn new(node: &'a Node<'a>, terms: Terms) -> Self {
-        let is_silent = node.audit.is_some_and(|audit| is_silent(audit, terms.now, terms.listening_since));
-        let mut view = View { node, state: State::Unreported, is_silent, needs_start: false };
+        let mut view = View { node, state: State::Unreported, needs_start: false };
         view.state = view.state(terms);
         view.needs_start = match node.audit {
             None => node.goal.is_some(),
             Some(audit) => {
-                let given = (audit.spec.revision.as_deref(), audit.spec.setup_generation);
+                let NodeAuditSpec { revision, setup_uid, setup_generation, .. } = &audit.spec;
+                let given = (revision.as_deref(), setup_uid.as_deref(), *setup_generation);
+                let wanted = (node.goal, terms.setup_uid, terms.generation);
                 // A Revision that failed is tried again only under a newer generation, so the generation alone can set a
-                // node in motion too. It is handed out as carefully as a Revision.
-                !view.has_reached_goal() && given != (node.goal, terms.generation)
+                // node in motion too, and so can the end of a pause. They are handed out as carefully as a Revision.
+                !view.has_reached_goal() && (given != wanted || audit.spec.rollout.paused)
             }
         };
         view
@@ -174,9 +188,9 @@ impl<'a> View<'a> {
     fn state(&self, terms: Terms) -> State {
         let Some(audit) = self.node.audit else { return State::Unreported };
         let Some(status) = audit.status.as_ref().filter(|status| status.last_seen.is_some()) else {
-            return if self.is_silent { State::Silent } else { State::Unreported };
+            return if self.node.is_silent() { State::Silent } else { State::Unreported };
         };
-        if self.is_silent {
+        if self.node.is_silent() {
             return State::Silent;
         }
         if !self.node.is_ready {
@@ -186,7 +200,7 @@ impl<'a> View<'a> {
         if status.observed_generation < audit.metadata.generation {
             return State::Changing;
         }
-        if self.has_what_spec_says() {
+        if self.has_what_spec_says() || self.is_held() {
             let Some(ready) = ready_for(status, terms.now) else { return State::ApiServerDown };
             let left = terms.min_ready - ready;
             return if left.is_positive() { State::Settling { left } } else { State::Settled };
@@ -204,14 +218,12 @@ impl<'a> View<'a> {
     }
 
     fn has_what_spec_says(&self) -> bool {
-        let (Some(audit), Some(status)) = (self.node.audit, self.status()) else { return false };
-        if status.revision != audit.spec.revision {
-            return false;
-        }
-        match audit.spec.revision {
-            Some(_) => status.phase == Phase::Confirmed,
-            None => status.phase == Phase::Unmanaged,
-        }
+        self.node.audit.is_some_and(has_what_spec_says)
+    }
+
+    /// Whether something is to be done there, and is not begun before [`Step::Start`].
+    fn is_held(&self) -> bool {
+        self.node.audit.is_some_and(|audit| audit.spec.rollout.paused) && self.status().is_some_and(waits)
     }
 
     fn has_reached_goal(&self) -> bool {
@@ -220,9 +232,12 @@ impl<'a> View<'a> {
     }
 
     /// The failure that halts the rollout: of the goal, under this generation, and not made good since.
-    fn failure(&self, generation: i64) -> Option<&'a NodeFailure> {
+    fn failure(&self, terms: Terms) -> Option<&'a NodeFailure> {
         let failure = self.status()?.last_failure.as_ref()?;
-        let is_of_goal = failure.revision.as_deref() == self.node.goal && failure.setup_generation == generation;
+        let is_of_setup = self.node.audit?.spec.setup_uid.as_deref() == terms.setup_uid;
+        let is_of_goal = is_of_setup
+            && failure.revision.as_deref() == self.node.goal
+            && failure.setup_generation == terms.generation;
         (is_of_goal && !self.has_reached_goal()).then_some(failure)
     }
 
@@ -235,13 +250,17 @@ impl<'a> View<'a> {
                     && status.observed_generation >= audit.metadata.generation
                     && status.revision.is_none()
                     && status.changing_to.is_none()
+                    && !waits(status)
                     && matches!(status.phase, Phase::Unmanaged | Phase::Unsupported)
                     // It is kept for as long as it holds up the others.
                     && !matches!(self.state, State::Settling { .. } | State::ApiServerDown)
             }
             // The first spec named no Revision and none was written since: the node was never told to change. In any other
-            // case an agent that is only late could be in the middle of a change.
-            None => audit.spec.revision.is_none() && audit.metadata.generation == Some(1),
+            // case an agent that is only late could be in the middle of a change. One that is there is heard first: it may
+            // know of settings of ours that are older than this spec.
+            None => {
+                audit.spec.revision.is_none() && audit.metadata.generation == Some(1) && self.state == State::Silent
+            }
         }
     }
 
@@ -253,7 +272,7 @@ impl<'a> View<'a> {
     /// Whether another node may change beside it. One that went back serves, so it does not hold up others that need a
     /// newer Revision.
     fn lets_others_change(&self) -> bool {
-        matches!(self.state, State::Settled | State::RolledBack) || self.is_released()
+        matches!(self.state, State::Settled | State::RolledBack)
     }
 
     /// The worst first; then by name.
@@ -269,12 +288,16 @@ impl<'a> View<'a> {
     }
 }
 
-/// Whether the agent of a node has been silent for too long.
-pub fn is_silent(audit: &NodeAudit, now: Timestamp, listening_since: Timestamp) -> bool {
-    let created = audit.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    let seen = audit.status.as_ref().and_then(|status| status.last_seen.as_ref()).map(|time| time.0);
-    let last = seen.max(created).unwrap_or(listening_since).max(listening_since);
-    now.duration_since(last) > SILENCE
+/// Whether the last report says that the node has what its spec asks for.
+pub fn has_what_spec_says(audit: &NodeAudit) -> bool {
+    let Some(status) = &audit.status else { return false };
+    let phase = if audit.spec.revision.is_some() { Phase::Confirmed } else { Phase::Unmanaged };
+    status.revision == audit.spec.revision && status.phase == phase && !waits(status)
+}
+
+/// Whether something is to be done, and a pause keeps the agent from it.
+fn waits(status: &NodeAuditStatus) -> bool {
+    status.reason == Some(Reason::Paused)
 }
 
 /// For how long kube-apiserver has been ready: by our clock, or by the node's own where that gives more, so that a node
@@ -289,14 +312,12 @@ fn serves(status: &NodeAuditStatus) -> bool {
     status.ready_since.is_some()
 }
 
-fn next<'a>(views: &'a [View<'a>]) -> Option<&'a View<'a>> {
-    let mut candidates: Vec<&View> = views
-        .iter()
-        .filter(|view| view.can_start())
-        .filter(|view| views.iter().all(|other| other.node.name == view.node.name || other.lets_others_change()))
-        .collect();
-    candidates.sort_by_key(|view| view.rank());
-    candidates.first().copied()
+fn next<'a>(views: &'a [View<'a>], others: &[View]) -> Option<&'a View<'a>> {
+    let may_change = |view: &&View| {
+        let mut beside = views.iter().chain(others).filter(|other| other.node.name != view.node.name);
+        beside.all(View::lets_others_change)
+    };
+    views.iter().filter(|view| view.can_start()).filter(may_change).min_by_key(|view| view.rank())
 }
 
 fn took_back(view: &View, failure: &NodeFailure) -> Progress {
@@ -321,7 +342,7 @@ pub fn describe(failure: &NodeFailure) -> String {
 }
 
 /// Why nothing starts now.
-fn waiting(views: &[View], terms: Terms) -> Progress {
+fn waiting(views: &[View], others: &[View], terms: Terms) -> Progress {
     let unfinished = || views.iter().filter(|view| !view.has_reached_goal() && !view.is_released());
     let stalled = |view: &View, reason: Reason, message: String| Progress::Stalled {
         node: view.node.name.to_string(),
@@ -336,7 +357,7 @@ fn waiting(views: &[View], terms: Terms) -> Progress {
             State::Silent => {
                 let seen = status.and_then(|status| status.last_seen.as_ref());
                 let mut message = match seen {
-                    Some(seen) => format!("its agent has been silent since {:.0}", seen.0),
+                    Some(seen) => format!("its agent is silent; its last report is of {:.0}", seen.0),
                     None => "its agent has never reported".to_string(),
                 };
                 if view.node.goal.is_none() {
@@ -367,12 +388,18 @@ fn waiting(views: &[View], terms: Terms) -> Progress {
         return Progress::Paused { waiting };
     }
     // Those that hold the others up, whether they have reached their goal or not.
-    let holder = views.iter().find(|view| !view.lets_others_change() && !matches!(view.state, State::Settling { .. }));
-    let holder = holder.or_else(|| views.iter().find(|view| !view.lets_others_change()));
-    match holder {
-        Some(view) => Progress::Moving { detail: format!("{} {}", view.node.name, Doing(view)) },
-        None => Progress::Moving { detail: "nothing has started yet".into() },
-    }
+    let detail = match (holder(views), holder(others)) {
+        (Some(view), _) => format!("{} {}", view.node.name, Doing(view)),
+        (None, Some(view)) => format!("{} of another AuditSetup {}", view.node.name, Doing(view)),
+        (None, None) => "nothing has started yet".into(),
+    };
+    Progress::Moving { detail }
+}
+
+fn holder<'a>(views: &'a [View<'a>]) -> Option<&'a View<'a>> {
+    let mut holders = views.iter().filter(|view| !view.lets_others_change());
+    let settling = holders.clone().next();
+    holders.find(|view| !matches!(view.state, State::Settling { .. })).or(settling)
 }
 
 /// What a node is doing, for people.
@@ -383,6 +410,8 @@ impl fmt::Display for Doing<'_> {
         let phase = self.0.status().map(|status| status.phase).unwrap_or_default();
         let text = match (self.0.state, phase) {
             (State::NotReady, _) => "is not Ready",
+            (State::Silent, _) => "has an agent that does not report",
+            (State::Unsupported, _) => "cannot be managed as it is",
             (State::ApiServerDown, _) => "has a kube-apiserver that is not ready",
             (State::Unreported, _) => "has no report from its agent yet",
             (State::Settling { .. } | State::Settled, _) => "has to be ready for a while before the next node changes",

@@ -35,8 +35,6 @@ pub struct Facts<'a> {
     pub nodes: &'a [Node<'a>],
     pub judgement: Judgement<'a>,
     pub now: Timestamp,
-    /// See [`rollout::Terms`].
-    pub listening_since: Timestamp,
 }
 
 /// What became of the Setup in this pass.
@@ -67,7 +65,7 @@ pub fn status(facts: Facts) -> AuditSetupStatus {
     let revision = revision(&old, facts);
     let history = history(&old, facts);
     let sinks = sinks(facts);
-    let nodes = facts.nodes.iter().map(|node| node_status(node, facts)).collect();
+    let nodes = facts.nodes.iter().map(node_status).collect();
 
     let mut conditions = Conditions { list: Vec::new(), old: &old.conditions, facts };
     conditions.progress();
@@ -102,13 +100,20 @@ pub fn differs(old: &AuditSetupStatus, new: &AuditSetupStatus) -> bool {
     aligned != *old
 }
 
-/// How long a rollout took that has just come to its end on every node.
-pub fn rolled_out(old: &AuditSetupStatus, new: &AuditSetupStatus, now: Timestamp) -> Option<SignedDuration> {
-    let new = new.revision.as_ref()?;
-    let is_over = new.current.is_some() && new.current == new.target;
-    let was_over = old.revision.as_ref().is_some_and(|old| old.current == new.current && old.target == new.target);
-    let since = new.since.as_ref().filter(|_| is_over && !was_over)?;
-    Some(now.duration_since(since.0))
+/// How long a rollout took that has just come to its end on every node. One that was over when it was first seen took no time
+/// that anybody knows.
+pub fn rolled_out(old: &AuditSetupStatus, new: &AuditSetupStatus) -> Option<SignedDuration> {
+    let entry = just_confirmed(old, new)?;
+    let took = entry.finished.as_ref()?.0.duration_since(entry.started.0);
+    took.is_positive().then_some(took)
+}
+
+/// The newest entry of the history, where it was confirmed just now. Once for each: a node that joins or drifts later does not open it
+/// again.
+fn just_confirmed<'a>(old: &AuditSetupStatus, new: &'a AuditSetupStatus) -> Option<&'a HistoryEntry> {
+    let last = new.history.first().filter(|last| last.outcome == Outcome::Confirmed)?;
+    let key = |entry: &HistoryEntry| (entry.revision.clone(), entry.started.clone(), entry.outcome);
+    old.history.iter().all(|before| key(before) != key(last)).then_some(last)
 }
 
 fn revision(old: &AuditSetupStatus, facts: Facts) -> Option<RevisionStatus> {
@@ -171,30 +176,19 @@ fn history(old: &AuditSetupStatus, facts: Facts) -> Vec<HistoryEntry> {
     history
 }
 
-fn node_status(node: &Node, facts: Facts) -> NodeStatus {
-    let name = node.name.to_string();
-    let Some(audit) = node.audit else {
-        let message = Some("not told to change yet".to_string());
-        return NodeStatus {
-            name,
-            revision: None,
-            phase: Phase::Unmanaged,
-            message,
-            api_server_version: None,
-            since: None,
-        };
-    };
-    let reported = audit.status.clone().unwrap_or_default();
+fn node_status(node: &Node) -> NodeStatus {
+    let reported = node.audit.and_then(|audit| audit.status.clone()).unwrap_or_default();
     let failure = reported.last_failure.as_ref().filter(|_| reported.phase == Phase::RolledBack);
-    let message = if rollout::is_silent(audit, facts.now, facts.listening_since) {
-        Some("its agent does not report".to_string())
-    } else {
-        failure.map(rollout::describe).or(reported.message)
+    let (reason, message) = match node.audit {
+        None => (None, Some("not told to change yet".to_string())),
+        Some(_) if node.is_silent() => (Some(Reason::AgentSilent), Some("its agent does not report".to_string())),
+        Some(_) => (reported.reason, failure.map(rollout::describe).or(reported.message)),
     };
     NodeStatus {
-        name,
+        name: node.name.to_string(),
         revision: reported.revision,
         phase: reported.phase,
+        reason,
         message: message.filter(|message| !message.is_empty()).map(|message| cut(message, MESSAGE_BYTES)),
         api_server_version: reported.api_server_version,
         since: reported.since,
@@ -206,8 +200,8 @@ fn sinks(facts: Facts) -> Vec<SinkStatus> {
     let running: Vec<_> = facts
         .nodes
         .iter()
-        .filter_map(|node| Some((node.name, node.audit?, node.audit?.status.as_ref()?)))
-        .filter(|(_, _, status)| status.revision.is_some())
+        .filter_map(|node| Some((node, node.audit?.status.as_ref()?)))
+        .filter(|(_, status)| status.revision.is_some())
         .collect();
     facts
         .setup
@@ -219,7 +213,7 @@ fn sinks(facts: Facts) -> Vec<SinkStatus> {
             let mut delivering = Vec::new();
             let mut lost_events = 0_i64;
             let mut delivered = Vec::new();
-            for (node, audit, status) in &running {
+            for (node, status) in &running {
                 let unknown =
                     |reason, message: &str| Finding { status: Truth::Unknown, reason, message: message.into() };
                 let report = status.sinks.iter().find(|report| report.name == sink.name);
@@ -227,18 +221,18 @@ fn sinks(facts: Facts) -> Vec<SinkStatus> {
                     lost_events = lost_events.saturating_add(report.lost_events);
                 }
                 delivered.push(report.and_then(|report| report.last_delivered.clone()));
-                if rollout::is_silent(audit, facts.now, facts.listening_since) {
+                if node.is_silent() {
                     // What it found last may not be true any more.
                     let finding = unknown(Reason::AgentSilent, "the agent does not report");
-                    reachable.push((*node, finding.clone()));
-                    delivering.push((*node, finding));
+                    reachable.push((node.name, finding.clone()));
+                    delivering.push((node.name, finding));
                 } else if let Some(report) = report {
-                    reachable.push((*node, report.reachable.clone()));
-                    delivering.push((*node, report.delivering.clone()));
+                    reachable.push((node.name, report.reachable.clone()));
+                    delivering.push((node.name, report.delivering.clone()));
                 } else {
                     let finding = unknown(Reason::Pending, "not probed yet");
-                    reachable.push((*node, finding.clone()));
-                    delivering.push((*node, finding));
+                    reachable.push((node.name, finding.clone()));
+                    delivering.push((node.name, finding));
                 }
             }
             // A sink that cannot be reached explains why nothing is delivered, so it is named first.
@@ -484,9 +478,17 @@ impl Event {
         Self { is_warning, reason, action: action.into(), note: cut(note.into(), NOTE_BYTES), related }
     }
 
-    /// The last Event of a Setup that is deleted: its status does not live to tell.
-    pub fn restored() -> Self {
-        Self::new(false, Reason::Unmanaged, "Restore", "every node has its original manifest back", Related::Nothing)
+    /// The last Event of a Setup that is deleted: its status does not live to tell. `nodes`: those that were let go with it.
+    pub fn restored(nodes: &[Node]) -> Self {
+        let reported = |node: &&Node| node.audit.is_some_and(|audit| audit.status.is_some());
+        let note = if nodes.is_empty() {
+            "no NodeAudit is left; what the nodes have is not known"
+        } else if nodes.iter().all(|node| reported(&node)) {
+            "every node has its original manifest back"
+        } else {
+            "every node whose agent reported has its original manifest back; the others were never told to change"
+        };
+        Self::new(false, Reason::Unmanaged, "Restore", note, Related::Nothing)
     }
 }
 
@@ -519,7 +521,7 @@ pub fn events(old: &AuditSetupStatus, new: &AuditSetupStatus) -> Vec<Event> {
 
     for node in &new.nodes {
         let before = old.nodes.iter().find(|before| before.name == node.name);
-        events.extend(node_event(before, node));
+        events.extend(node_events(before, node));
     }
 
     if let Some(stalled) =
@@ -535,12 +537,8 @@ pub fn events(old: &AuditSetupStatus, new: &AuditSetupStatus) -> Vec<Event> {
         }
     }
 
-    if let Some(last) = new.history.first().filter(|last| last.outcome == Outcome::Confirmed) {
-        let was_confirmed =
-            old.history.iter().any(|before| before.started == last.started && before.outcome == last.outcome);
-        if !was_confirmed {
-            events.push(Event::new(false, Reason::Confirmed, "RollOut", ready(new), related()));
-        }
+    if just_confirmed(old, new).is_some() {
+        events.push(Event::new(false, Reason::Confirmed, "RollOut", ready(new), related()));
     }
 
     for sink in &new.sinks {
@@ -568,30 +566,40 @@ pub fn events(old: &AuditSetupStatus, new: &AuditSetupStatus) -> Vec<Event> {
     events
 }
 
-fn node_event(before: Option<&NodeStatus>, node: &NodeStatus) -> Option<Event> {
+fn node_events(before: Option<&NodeStatus>, node: &NodeStatus) -> Vec<Event> {
+    let NodeStatus { name, phase, .. } = node;
+    let message = node.message.as_deref().unwrap_or_default();
+    let event = |is_warning, reason, action: &str, note| {
+        Event::new(is_warning, reason, action, note, Related::Node(name.clone()))
+    };
+    let was = |phases: &[Phase]| before.is_some_and(|before| phases.contains(&before.phase));
+    let mut events = Vec::new();
+    let ended_kubelet = |node: &NodeStatus| node.reason == Some(Reason::KubeletRestarted);
+    if ended_kubelet(node) && !before.is_some_and(ended_kubelet) {
+        let note = format!("the kubelet of {name} was ended, so that it takes up the old manifest");
+        events.push(event(true, Reason::KubeletRestarted, "EndKubelet", note));
+    }
     let key = |node: &NodeStatus| (node.phase, node.revision.clone(), node.since.clone());
     if before.map(key) == Some(key(node)) {
-        return None;
+        return events;
     }
-    let related = Related::Node(node.name.clone());
-    let message = node.message.as_deref().unwrap_or_default();
-    match node.phase {
+    events.extend(match phase {
+        Phase::Staged | Phase::Verifying if !was(&[Phase::Staged, Phase::Verifying]) => {
+            Some(event(false, Reason::RollingOut, "Change", format!("{name} begins: {message}")))
+        }
+        // An agent that was restarted says the same with another time.
+        Phase::Confirmed if was(&[Phase::Confirmed]) && before.is_some_and(|it| it.revision == node.revision) => None,
         Phase::Confirmed => {
-            // An agent that was restarted says the same with another time.
-            if before.is_some_and(|before| before.phase == node.phase && before.revision == node.revision) {
-                return None;
-            }
             let revision = node.revision.as_deref().unwrap_or_default();
-            Some(Event::new(false, Reason::Confirmed, "Change", format!("{} runs {revision}", node.name), related))
+            Some(event(false, Reason::Confirmed, "Change", format!("{name} runs {revision}")))
         }
-        Phase::RolledBack => {
-            Some(Event::new(true, Reason::RolledBack, "Change", format!("{} went back: {message}", node.name), related))
-        }
-        Phase::Drifted if before.is_none_or(|before| before.phase != Phase::Drifted) => {
-            Some(Event::new(true, Reason::Drifted, "Observe", format!("{}: {message}", node.name), related))
+        Phase::RolledBack => Some(event(true, Reason::RolledBack, "Change", format!("{name} went back: {message}"))),
+        Phase::Drifted if !was(&[Phase::Drifted]) => {
+            Some(event(true, Reason::Drifted, "Observe", format!("{name}: {message}")))
         }
         _ => None,
-    }
+    });
+    events
 }
 
 fn condition(status: &AuditSetupStatus, type_: ConditionType) -> Option<&Condition> {

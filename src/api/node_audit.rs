@@ -30,9 +30,14 @@ use super::{Rollout, Truth};
 pub struct NodeAuditSpec {
     /// The Setup that covers this node.
     pub setup: String,
-    /// Generation of that Setup. A Revision that failed on the node is tried again only under a newer generation.
+    /// Uid of the Setup that the Revision was told under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup_uid: Option<String>,
+    /// Generation of that Setup. A Revision that failed on the node is tried again only under a newer one, or under another
+    /// Setup.
     pub setup_generation: i64,
-    /// The Revision that the node shall run. Absent: the node shall get its original manifest back.
+    /// The Revision that the node shall run. Absent: the node shall get its original manifest back; while `rollout.paused` is
+    /// set, which it is until the turn of this node comes, it keeps what it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
     /// The Secret with the credentials of the sinks, and its version. They are replaced in place, without a restart.

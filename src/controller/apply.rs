@@ -17,7 +17,7 @@ use crate::api::{
 };
 use crate::outage::is_not_found;
 use crate::revision::Revision;
-use crate::rollout::Step;
+use crate::rollout::{Step, has_what_spec_says};
 
 /// Type of the Secrets that hold a Revision.
 const REVISION_TYPE: &str = "audit-operator.io/revision";
@@ -184,31 +184,44 @@ pub(super) struct Supplies<'a> {
 
 /// The spec that a node gets. `supplies`: none for a node that is being restored; it keeps those that it has, since its API
 /// server may use them until the very end.
+///
+/// The end of a pause alone begins nothing: what waits on several nodes would begin on all of them at once. So a pause stays until
+/// [`Step::Start`], but for a node with the Revision that it was told, which shall put drift right. And so no spec begins
+/// without a Revision and not in pause: a node that has our settings already, whoever made them, would give them back.
 pub(super) fn node_spec(
     setup: &AuditSetup,
-    before: Option<&NodeAuditSpec>,
+    before: Option<&NodeAudit>,
     goal: Option<&str>,
     step: Step,
     supplies: Option<Supplies>,
 ) -> NodeAuditSpec {
-    let generation = setup.metadata.generation.unwrap_or(0);
-    let (revision, setup_generation) = match step {
-        Step::Start | Step::Follow => (goal.map(str::to_string), generation),
-        Step::Hold | Step::Release => {
-            before.map_or((None, generation), |before| (before.revision.clone(), before.setup_generation))
+    let of_setup = |revision| (revision, setup.uid(), setup.metadata.generation.unwrap_or(0));
+    let mut rollout = setup.spec.rollout.clone();
+    let (revision, setup_uid, setup_generation) = match (step, before) {
+        (Step::Start | Step::Follow, _) => of_setup(goal.map(str::to_string)),
+        (Step::Hold | Step::Release, Some(before)) => {
+            let has_revision = before.spec.revision.is_some() && has_what_spec_says(before);
+            rollout.paused |= before.spec.rollout.paused && !has_revision;
+            let NodeAuditSpec { revision, setup_uid, setup_generation, .. } = before.spec.clone();
+            (revision, setup_uid, setup_generation)
+        }
+        (Step::Hold | Step::Release, None) => {
+            rollout.paused = true;
+            of_setup(None)
         }
     };
     let (credentials, sinks, canary) = match (supplies, before) {
         (Some(supplies), _) => (supplies.credentials.cloned(), supplies.sinks.to_vec(), setup.spec.policy.canary_rule),
-        (None, Some(before)) => (before.credentials.clone(), before.sinks.clone(), before.canary),
+        (None, Some(NodeAudit { spec, .. })) => (spec.credentials.clone(), spec.sinks.clone(), spec.canary),
         (None, None) => (None, Vec::new(), false),
     };
     NodeAuditSpec {
         setup: setup.name_any(),
+        setup_uid,
         setup_generation,
         revision,
         credentials,
-        rollout: setup.spec.rollout.clone(),
+        rollout,
         sinks,
         canary,
     }
@@ -301,6 +314,39 @@ mod tests {
 
     fn bytes(pairs: &[(&str, &str)]) -> BTreeMap<String, Vec<u8>> {
         pairs.iter().map(|(key, value)| (key.to_string(), value.as_bytes().to_vec())).collect()
+    }
+
+    #[test]
+    fn the_end_of_a_pause_begins_nothing_but_what_is_told_to_start() {
+        let setup: AuditSetup = serde_saphyr::from_str(include_str!("../../examples/log-only.yaml")).unwrap();
+        let audit = |revision: Option<&str>, phase: &str, reason: &str| -> NodeAudit {
+            let rollout = json!({"paused": true});
+            serde_json::from_value(json!({
+                "apiVersion": "audit-operator.io/v1alpha1", "kind": "NodeAudit", "metadata": {"name": "cp1"},
+                "spec": {"setup": "cluster", "setupUid": "old", "setupGeneration": 6, "revision": revision, "rollout": rollout},
+                "status": {"phase": phase, "reason": reason, "revision": "r-1"},
+            }))
+            .unwrap()
+        };
+        let found = audit(None, "Confirmed", "Paused");
+        let runs = audit(Some("r-1"), "Confirmed", "Confirmed");
+        let drifted = audit(Some("r-1"), "Drifted", "Paused");
+        let waits = audit(Some("r-2"), "Confirmed", "Paused");
+        for (before, step, want) in [
+            (None, Step::Hold, (None, None, true)),
+            (None, Step::Start, (Some("r-9"), None, false)),
+            (Some(&found), Step::Hold, (None, Some("old"), true)),
+            (Some(&found), Step::Start, (Some("r-9"), None, false)),
+            (Some(&runs), Step::Follow, (Some("r-9"), None, false)),
+            // Another one has its turn: this one puts drift right meanwhile, as ever.
+            (Some(&runs), Step::Hold, (Some("r-1"), Some("old"), false)),
+            (Some(&drifted), Step::Hold, (Some("r-1"), Some("old"), true)),
+            (Some(&waits), Step::Hold, (Some("r-2"), Some("old"), true)),
+        ] {
+            let spec = node_spec(&setup, before, Some("r-9"), step, None);
+            let told = (spec.revision.as_deref(), spec.setup_uid.as_deref(), spec.rollout.paused);
+            assert_eq!(told, want, "{step:?} {before:?}");
+        }
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! Reads what a pass looks at. Needs the client; decides nothing, writes nothing.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret, Service};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
+use tokio::time::Instant;
 
 use super::cover::selector;
+use super::heard::Heard;
 use super::{Context, Error};
 use crate::api::{AuditSetup, NodeAudit};
 use crate::revision::Revision;
@@ -21,6 +24,8 @@ pub(super) struct World {
     pub(super) selected: BTreeMap<String, Vec<String>>,
     /// By name. Without those whose Node is gone: the garbage collector is about to remove them.
     pub(super) audits: BTreeMap<String, NodeAudit>,
+    /// For how long the agent of each has reported nothing.
+    pub(super) unheard_for: BTreeMap<String, Duration>,
 }
 
 /// What matters of a Node.
@@ -48,7 +53,7 @@ impl NodeFacts {
     }
 }
 
-pub(super) async fn fetch_world(context: &Context) -> Result<World, Error> {
+pub(super) async fn fetch_world(context: &Context, heard: &mut Heard) -> Result<World, Error> {
     let all = ListParams::default();
     let setups = Api::<AuditSetup>::all(context.client.clone()).list(&all).await;
     let setups = setups.map_err(Error::request("list", "AuditSetups"))?.items;
@@ -72,7 +77,8 @@ pub(super) async fn fetch_world(context: &Context) -> Result<World, Error> {
             None => drop(audits.remove(&name)),
         }
     }
-    Ok(World { setups, nodes, selected, audits })
+    let unheard_for = heard.listen(&audits, context.outage.answers_since(), Instant::now());
+    Ok(World { setups, nodes, selected, audits, unheard_for })
 }
 
 /// What a Setup refers to; what does not exist is left out.

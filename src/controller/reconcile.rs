@@ -10,6 +10,7 @@ use super::apply::{self, Supplies};
 use super::change::change;
 use super::cover::{Cover, cover, selector};
 use super::fetch::{World, fetch_references, fetch_revision, fetch_world};
+use super::heard::Heard;
 use super::report::report;
 use super::watch::Watch;
 use super::{Context, Error};
@@ -32,25 +33,26 @@ pub(super) struct Pass {
     pub(super) watches: BTreeSet<Watch>,
 }
 
-/// A pass over all Setups. One that fails does not hold up the others; the first error is returned.
-pub(super) async fn pass(context: &Context) -> Result<Pass, Error> {
-    let world = fetch_world(context).await?;
+/// A pass over all Setups, one after the other. One that fails does not hold up the others; the first error is returned.
+pub(super) async fn pass(context: &Context, heard: &mut Heard) -> Result<Pass, Error> {
+    let world = fetch_world(context, heard).await?;
     let covers = cover(&world.setups, &claims(&world));
     let mut pass =
         Pass { wake: None, watches: [Watch::Setups, Watch::NodeAudits, Watch::Secrets, Watch::ConfigMaps].into() };
     let mut failed = None;
+    let mut told = None;
     context.metrics.begin();
     for setup in &world.setups {
         pass.watches.insert(Watch::Nodes(selector(setup)));
         let services = needs(setup).services.into_iter();
         pass.watches.extend(services.map(|(namespace, name)| Watch::Service(namespace, name)));
-        match reconcile(context, &world, &covers, setup).await {
+        match reconcile(context, &world, &covers, setup, &mut told).await {
             Ok(wake) => pass.wake = [pass.wake, wake].into_iter().flatten().min(),
             Err(error) => failed = failed.or(Some(error)),
         }
     }
     for (setup, nodes) in abandoned(&world, &covers) {
-        match give_back(context, &world, &setup, &nodes).await {
+        match give_back(context, &world, &setup, &nodes, &mut told).await {
             Ok((_, decision)) => pass.wake = [pass.wake, wake(&decision)].into_iter().flatten().min(),
             Err(error) => failed = failed.or(Some(error)),
         }
@@ -79,12 +81,13 @@ fn claims(world: &World) -> BTreeMap<String, Vec<String>> {
         .collect()
 }
 
-/// Brings one Setup a step further. Returns when to look again.
+/// Brings one Setup a step further. Returns when to look again. `told`: see [`decide_for`].
 async fn reconcile(
     context: &Context,
     world: &World,
     covers: &BTreeMap<String, Cover>,
     setup: &AuditSetup,
+    told: &mut Option<String>,
 ) -> Result<Option<Duration>, Error> {
     let name = setup.name_any();
     let cover = covers.get(&name).expect("every Setup of the world was judged");
@@ -103,7 +106,7 @@ async fn reconcile(
 
     if setup.metadata.deletion_timestamp.is_some() {
         let all: Vec<String> = covered.iter().chain(&left).cloned().collect();
-        return restore(context, world, setup, &all).await;
+        return restore(context, world, setup, &all, told).await;
     }
     if let Some((older, node)) = conflict {
         let nodes = nodes(world, &left, None, &[]);
@@ -111,9 +114,7 @@ async fn reconcile(
         return Ok(None);
     }
     if covered.is_empty() {
-        let nodes = nodes(world, &[], None, &left);
-        let decision = decide(&nodes, terms(context, setup));
-        carry_out(context, world, setup, &nodes, &decision, None).await?;
+        let (nodes, decision) = give_back(context, world, setup, &left, told).await?;
         report(context, setup, &nodes, Judgement::NoNodes).await?;
         return Ok(wake(&decision));
     }
@@ -142,7 +143,7 @@ async fn reconcile(
         _ => None,
     };
     let nodes = nodes(world, covered, Some(target), &left);
-    let decision = decide(&nodes, terms(context, setup));
+    let decision = decide_for(world, setup, &nodes, told);
 
     apply::hold_setup(context, setup).await?;
     // Before any node is told of them: an agent reads both by the names in its NodeAudit.
@@ -168,7 +169,7 @@ fn abandoned(world: &World, covers: &BTreeMap<String, Cover>) -> Vec<(AuditSetup
         |node: &String| covers.values().any(|cover| matches!(cover, Cover::Nodes(covered) if covered.contains(node)));
     let mut found: BTreeMap<&str, (AuditSetup, Vec<String>)> = BTreeMap::new();
     for (node, audit) in world.audits.iter().filter(|(node, audit)| !is_there(&audit.spec.setup) && !is_covered(node)) {
-        let NodeAuditSpec { setup: name, setup_generation, rollout, .. } = &audit.spec;
+        let NodeAuditSpec { setup: name, setup_uid, setup_generation, rollout, .. } = &audit.spec;
         let (setup, nodes) = found.entry(name).or_insert_with(|| {
             let rollout = Rollout { paused: false, ..rollout.clone() };
             let spec = AuditSetupSpec {
@@ -177,7 +178,9 @@ fn abandoned(world: &World, covers: &BTreeMap<String, Cover>) -> Vec<(AuditSetup
                 sinks: Vec::new(),
                 rollout,
             };
-            (AuditSetup::new(name, spec), Vec::new())
+            let mut setup = AuditSetup::new(name, spec);
+            setup.metadata.uid.clone_from(setup_uid);
+            (setup, Vec::new())
         });
         setup.metadata.generation = setup.metadata.generation.max(Some(*setup_generation));
         nodes.push(node.clone());
@@ -191,9 +194,10 @@ async fn give_back<'a>(
     world: &'a World,
     setup: &AuditSetup,
     names: &'a [String],
+    told: &mut Option<String>,
 ) -> Result<(Vec<Node<'a>>, Decision), Error> {
     let nodes = nodes(world, &[], None, names);
-    let decision = decide(&nodes, terms(context, setup));
+    let decision = decide_for(world, setup, &nodes, told);
     carry_out(context, world, setup, &nodes, &decision, None).await?;
     Ok((nodes, decision))
 }
@@ -204,16 +208,17 @@ async fn restore(
     world: &World,
     setup: &AuditSetup,
     names: &[String],
+    told: &mut Option<String>,
 ) -> Result<Option<Duration>, Error> {
-    let (nodes, decision) = give_back(context, world, setup, names).await?;
+    let (nodes, decision) = give_back(context, world, setup, names, told).await?;
     if decision.steps.iter().any(|(_, step)| *step != Step::Release) {
         report(context, setup, &nodes, Judgement::Restoring(&decision.progress)).await?;
         return Ok(wake(&decision));
     }
     if setup.finalizers().iter().any(|finalizer| finalizer == crate::api::FINALIZER) {
-        super::report::publish(context, setup, &Event::restored()).await;
+        super::report::publish(context, setup, &Event::restored(&nodes)).await;
         apply::let_setup_go(context, setup).await?;
-        tracing::info!(setup = setup.name_any(), "every node is restored; the Setup may go");
+        tracing::info!(setup = setup.name_any(), "the Setup may go");
     }
     Ok(None)
 }
@@ -232,7 +237,7 @@ async fn carry_out(
             (Step::Release, Some(audit)) => apply::delete_node_audit(context, audit).await?,
             (_, before) => {
                 let supplies = supplies.filter(|_| node.goal.is_some());
-                let spec = apply::node_spec(setup, before.map(|audit| &audit.spec), node.goal, *step, supplies);
+                let spec = apply::node_spec(setup, before, node.goal, *step, supplies);
                 let facts = world.nodes.get(name).expect("only nodes of the world are decided on");
                 apply::apply_node_audit(context, name, facts, before, spec).await?;
             }
@@ -243,26 +248,45 @@ async fn carry_out(
 
 /// The nodes of a Setup as the rollout sees them: `covered` with their goal, `left` to be restored.
 fn nodes<'a>(world: &'a World, covered: &'a [String], goal: Option<&'a str>, left: &'a [String]) -> Vec<Node<'a>> {
-    let of = |names: &'a [String], goal: Option<&'a str>| {
-        names.iter().filter_map(move |name| {
-            let is_ready = world.nodes.get(name)?.is_ready;
-            Some(Node { name, is_ready, goal, audit: world.audits.get(name) })
-        })
-    };
+    let of = |names: &'a [String], goal: Option<&'a str>| names.iter().filter_map(move |name| node(world, name, goal));
     let mut nodes: Vec<Node> = of(covered, goal).chain(of(left, None)).collect();
     nodes.sort_by_key(|node| node.name);
     nodes
 }
 
-fn terms(context: &Context, setup: &AuditSetup) -> Terms {
+fn node<'a>(world: &'a World, name: &'a str, goal: Option<&'a str>) -> Option<Node<'a>> {
+    let is_ready = world.nodes.get(name)?.is_ready;
+    let unheard_for = world.unheard_for.get(name).copied().unwrap_or_default();
+    Some(Node { name, is_ready, goal, audit: world.audits.get(name), unheard_for })
+}
+
+/// Decides for the nodes of one Setup, beside all others that have a `NodeAudit`, or had one when we last looked. `told`: the node
+/// that was told to change in this pass, by whichever Setup; what the world has of it is older than that.
+fn decide_for(world: &World, setup: &AuditSetup, nodes: &[Node<'_>], told: &mut Option<String>) -> Decision {
+    // A change goes on though somebody deletes its NodeAudit.
+    let reported = world.setups.iter().filter_map(|setup| setup.status.as_ref()).flat_map(|status| &status.nodes);
+    let reported = reported.filter(|node| node.since.is_some()).map(|node| &node.name);
+    let names: BTreeSet<&String> = world.audits.keys().chain(reported).chain(told.as_ref()).collect();
+    let others: Vec<Node> = names
+        .into_iter()
+        .filter(|name| nodes.iter().all(|node| node.name != **name))
+        .filter_map(|name| node(world, name, None))
+        .map(|node| Node { audit: node.audit.filter(|_| told.as_deref() != Some(node.name)), ..node })
+        .collect();
     let rollout = &setup.spec.rollout;
-    Terms {
+    let terms = Terms {
+        setup_uid: setup.metadata.uid.as_deref(),
         generation: setup.metadata.generation.unwrap_or(0),
         is_paused: rollout.paused,
         min_ready: k8s_openapi::jiff::SignedDuration::from_secs(rollout.min_ready_seconds),
         now: super::now(),
-        listening_since: context.outage.answers_since(),
+    };
+    let decision = decide(nodes, &others, terms);
+    // Before it is written: a request that fails may have been carried out.
+    if let Some((name, _)) = decision.steps.iter().find(|(_, step)| *step == Step::Start) {
+        *told = Some(name.clone());
     }
+    decision
 }
 
 fn wake(decision: &Decision) -> Option<Duration> {
@@ -298,45 +322,4 @@ fn hooks(setup: &AuditSetup) -> Hooks {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nodes_of_a_setup_that_went_without_us_are_abandoned_unless_another_one_has_them() {
-        let audit = |node: &str, setup: &str, setup_generation| {
-            let spec = NodeAuditSpec {
-                setup: setup.into(),
-                setup_generation,
-                revision: Some("r-1".into()),
-                credentials: None,
-                rollout: Rollout { paused: true, min_ready_seconds: 7, ..Rollout::default() },
-                sinks: Vec::new(),
-                canary: true,
-            };
-            (node.to_string(), NodeAudit::new(node, spec))
-        };
-        let there: AuditSetup =
-            serde_saphyr::from_str(include_str!("../../examples/log-only.yaml")).expect("an example is a Setup");
-        let name = there.name_any();
-        let world = World {
-            setups: vec![there],
-            nodes: BTreeMap::new(),
-            selected: BTreeMap::new(),
-            audits: [audit("a", "gone", 3), audit("b", "gone", 5), audit("c", "gone", 9), audit("d", &name, 1)].into(),
-        };
-        let covers = [(name, Cover::Nodes(vec!["c".into()]))].into();
-        let [(setup, nodes)] = &abandoned(&world, &covers)[..] else { panic!("one Setup went") };
-        assert_eq!((setup.name_any(), setup.metadata.generation), ("gone".into(), Some(5)));
-        assert_eq!((setup.spec.rollout.paused, setup.spec.rollout.min_ready_seconds), (false, 7));
-        assert_eq!(nodes, &["a", "b"]);
-    }
-
-    #[test]
-    fn a_minor_version_is_read_as_kubernetes_writes_it() {
-        let cases =
-            [("v1.36.3", Some(36)), ("v1.33.0-rc.1+k3s1", Some(33)), ("v1.36+", Some(36)), ("", None), ("v2.1", None)];
-        for (version, want) in cases {
-            assert_eq!(minor(version), want, "{version:?}");
-        }
-    }
-}
+mod tests;

@@ -19,9 +19,7 @@ pub(super) async fn report(
     judgement: Judgement<'_>,
 ) -> Result<bool, Error> {
     let name = setup.name_any();
-    let listening_since = context.outage.answers_since();
-    let now = super::now();
-    let new = status(Facts { setup, nodes, judgement, now, listening_since });
+    let new = status(Facts { setup, nodes, judgement, now: super::now() });
     context.metrics.observe(&name, &new);
     let old = setup.status.clone().unwrap_or_default();
     if !differs(&old, &new) {
@@ -36,7 +34,7 @@ pub(super) async fn report(
     let api = Api::<AuditSetup>::all(context.client.clone());
     let patched = api.patch_status(&name, &params, &Patch::Apply(&patch)).await;
     patched.map_err(Error::request("write the status of", format!("AuditSetup {name}")))?;
-    if let Some(took) = rolled_out(&old, &new, now) {
+    if let Some(took) = rolled_out(&old, &new) {
         context.metrics.rolled_out(&name, took);
     }
     // After the status: an Event that is lost is better than one that comes at each try.

@@ -331,6 +331,7 @@ impl Agent {
         if revision.is_some() {
             self.place_credentials(spec).await?;
         }
+        self.take_up_setup(spec).map_err(|error| Failed::Refused(unusable(&error)))?;
         let host = self.state.host.clone();
         let content = revision.as_ref().map(|revision| &revision.content);
         let observed = observe(&host, content).map_err(|refusal| {
@@ -365,6 +366,21 @@ impl Agent {
             remove_unused(&locked, revision.as_ref()).map_err(Error::File)?;
         }
         Ok(plan)
+    }
+
+    /// Before the plan, which looks at what failed. Not while a change is under way: it is of the Setup before.
+    fn take_up_setup(&self, spec: &NodeAuditSpec) -> Result<(), state::Error> {
+        let Some(uid) = &spec.setup_uid else { return Ok(()) };
+        if self.state.journal()?.setup_uid.as_ref() == Some(uid) {
+            return Ok(());
+        }
+        let Some(locked) = self.state.try_lock()? else { return Ok(()) };
+        let mut journal = locked.journal()?;
+        if journal.unconfirmed().is_none() {
+            journal.take_up(uid);
+            locked.record(&journal)?;
+        }
+        Ok(())
     }
 
     fn guard_template(&self) -> String {

@@ -15,14 +15,8 @@ fn ago(seconds: i64) -> Timestamp {
     time(NOW) - SignedDuration::from_secs(seconds)
 }
 
-fn terms() -> Terms {
-    Terms {
-        generation: 7,
-        is_paused: false,
-        min_ready: SignedDuration::from_secs(10),
-        now: time(NOW),
-        listening_since: ago(3600),
-    }
+fn terms() -> Terms<'static> {
+    Terms { setup_uid: None, generation: 7, is_paused: false, min_ready: SignedDuration::from_secs(10), now: time(NOW) }
 }
 
 /// A node as the controller sees it; every field is what the name says.
@@ -33,19 +27,26 @@ struct Sample {
     goal: Option<&'static str>,
     /// `None`: no NodeAudit.
     audit: Option<NodeAudit>,
+    unheard_for: Duration,
 }
 
 fn sample(name: &str, spec: Option<&str>, phase: &str, runs: Option<&str>) -> Sample {
     let audit: NodeAudit = serde_json::from_value(json!({
         "apiVersion": "audit-operator.io/v1alpha1", "kind": "NodeAudit",
-        "metadata": {"name": name, "generation": 4, "creationTimestamp": ago(7200)},
+        "metadata": {"name": name, "generation": 4},
         "spec": {"setup": "cluster", "setupGeneration": 7, "revision": spec},
         "status": {
             "observedGeneration": 4, "phase": phase, "revision": runs, "readySince": ago(600), "lastSeen": ago(20),
         },
     }))
     .unwrap();
-    Sample { name: name.into(), is_ready: true, goal: Some(NEW), audit: Some(audit) }
+    Sample {
+        name: name.into(),
+        is_ready: true,
+        goal: Some(NEW),
+        audit: Some(audit),
+        unheard_for: Duration::from_secs(20),
+    }
 }
 
 /// Runs the old Revision, as told.
@@ -98,7 +99,18 @@ impl Sample {
     }
 
     fn silent(self) -> Self {
-        self.status("lastSeen", json!(ago(200)))
+        self.status("lastSeen", json!(ago(200))).unheard_for(200)
+    }
+
+    fn unheard_for(mut self, seconds: u64) -> Self {
+        self.unheard_for = Duration::from_secs(seconds);
+        self
+    }
+
+    /// Its spec is in pause, whatever it says of that.
+    fn paused(mut self) -> Self {
+        self.audit.as_mut().unwrap().spec.rollout.paused = true;
+        self
     }
 
     fn ready_for(self, seconds: i64) -> Self {
@@ -118,11 +130,6 @@ impl Sample {
         self
     }
 
-    fn created(mut self, seconds: i64) -> Self {
-        self.audit.as_mut().unwrap().metadata.creation_timestamp = serde_json::from_value(json!(ago(seconds))).unwrap();
-        self
-    }
-
     fn first_spec(mut self) -> Self {
         self.audit.as_mut().unwrap().metadata.generation = Some(1);
         self
@@ -135,16 +142,16 @@ impl Sample {
 }
 
 fn decided(samples: &[Sample], terms: Terms) -> Decision {
-    let nodes: Vec<_> = samples
-        .iter()
-        .map(|sample| Node {
-            name: &sample.name,
-            is_ready: sample.is_ready,
-            goal: sample.goal,
-            audit: sample.audit.as_ref(),
-        })
-        .collect();
-    decide(&nodes, terms)
+    decided_beside(samples, &[], terms)
+}
+
+fn decided_beside<'a>(samples: &'a [Sample], others: &'a [Sample], terms: Terms) -> Decision {
+    fn node(sample: &Sample) -> Node<'_> {
+        let Sample { name, is_ready, goal, audit, unheard_for } = sample;
+        Node { name, is_ready: *is_ready, goal: *goal, audit: audit.as_ref(), unheard_for: *unheard_for }
+    }
+    let nodes = |samples: &'a [Sample]| samples.iter().map(node).collect::<Vec<_>>();
+    decide(&nodes(samples), &nodes(others), terms)
 }
 
 /// `cp1 Start, cp2 Hold: cp1 starts`
@@ -253,7 +260,7 @@ fn a_failure_halts_until_the_setup_changes() {
 
 #[test]
 fn nothing_starts_where_nobody_knows_what_would_happen() {
-    let silent = "its agent has been silent since 2026-11-21T11:56:40Z";
+    let silent = "its agent is silent; its last report is of 2026-11-21T11:56:40Z";
     let cases: &[(&str, &[Sample], String)] = &[
         ("a silent agent", &[old("cp1").silent()], format!("cp1 Hold: AgentSilent: cp1: {silent}")),
         (
@@ -268,12 +275,12 @@ fn nothing_starts_where_nobody_knows_what_would_happen() {
         ),
         (
             "an agent that never came",
-            &[sample("cp1", Some(NEW), "Unmanaged", None).unreported().created(200)],
+            &[sample("cp1", Some(NEW), "Unmanaged", None).unreported().unheard_for(200)],
             "cp1 Hold: AgentSilent: cp1: its agent has never reported".into(),
         ),
         (
             "an agent that may still come",
-            &[sample("cp1", Some(NEW), "Unmanaged", None).unreported().created(100)],
+            &[sample("cp1", Some(NEW), "Unmanaged", None).unreported().unheard_for(180)],
             "cp1 Hold: cp1 has no report from its agent yet".into(),
         ),
         ("a Node that is not Ready", &[old("cp1").not_ready()], "cp1 Hold: cp1 is not Ready".into()),
@@ -314,9 +321,90 @@ fn nothing_starts_where_nobody_knows_what_would_happen() {
 }
 
 #[test]
-fn nobody_is_silent_because_the_api_was_away() {
-    let back_again = Terms { listening_since: ago(5), ..terms() };
-    assert_eq!(told(&decided(&[new("cp1").silent()], back_again)), "cp1 Follow: done");
+fn nobody_is_silent_because_his_clock_is_wrong() {
+    let behind = new("cp1").status("lastSeen", json!(ago(86_400)));
+    assert_eq!(told(&decided(&[behind], terms())), "cp1 Follow: done");
+}
+
+/// Has settings of ours, made by somebody or under a NodeAudit that is gone, and is in pause.
+fn held(name: &str, phase: &str, runs: Option<&str>) -> Sample {
+    sample(name, None, phase, runs).paused().reason("Paused")
+}
+
+#[test]
+fn what_waits_on_several_nodes_begins_on_one_after_the_other() {
+    let found = |name| held(name, "Confirmed", Some(NEW));
+    let drifted = |name| sample(name, Some(NEW), "Drifted", Some(NEW)).paused().reason("Paused");
+    let lost = |name| held(name, "Unmanaged", None);
+    let cases: &[(&str, &[Sample], &str)] = &[
+        ("settings of ours", &[found("cp1"), found("cp2")], "cp1 Start, cp2 Hold: cp1 starts"),
+        ("the first one has them", &[new("cp1"), found("cp2")], "cp1 Follow, cp2 Start: cp2 starts"),
+        (
+            "one that may have begun before the pause goes first",
+            &[found("cp1"), found("cp2").status("observedGeneration", json!(3))],
+            "cp1 Hold, cp2 Start: cp2 starts",
+        ),
+        ("whose journal is lost too", &[lost("cp1"), lost("cp2")], "cp1 Start, cp2 Hold: cp1 starts"),
+        ("to be given back", &[lost("cp1").goal(None), found("cp2").goal(None)], "cp1 Start, cp2 Hold: cp1 starts"),
+        (
+            "the manifests that kubeadm wrote in a pause",
+            &[drifted("cp1"), drifted("cp2")],
+            "cp1 Start, cp2 Hold: cp1 starts",
+        ),
+        (
+            "not beside an API server that is down",
+            &[found("cp1"), found("cp2").down()],
+            "cp1 Hold, cp2 Hold: cp2 has a kube-apiserver that is not ready",
+        ),
+        // Told, and not begun: nobody knows whether it has seen the pause, so it holds up the others.
+        (
+            "not in pause",
+            &[sample("cp1", Some(NEW), "Confirmed", Some(OLD)).reason("Paused"), old("cp2")],
+            "cp1 Hold, cp2 Hold: cp1 is changing",
+        ),
+    ];
+    for (name, samples, want) in cases {
+        assert_eq!(told(&decided(samples, terms())), *want, "{name}");
+    }
+    let paused = Terms { is_paused: true, ..terms() };
+    assert_eq!(told(&decided(&[drifted("cp1"), new("cp2")], paused)), "cp1 Hold, cp2 Follow: paused, 1 waiting");
+}
+
+#[test]
+fn nothing_starts_beside_a_change_under_another_setup() {
+    let given_back = |name| sample(name, None, "Unmanaged", None).goal(None);
+    let nothing_of_ours = |name| sample(name, None, "Unsupported", None).goal(None);
+    let waits = |what: &str| format!("cp1 Hold: cp9 of another AuditSetup {what}");
+    let cases: &[(&str, Sample, String)] = &[
+        ("at rest", new("cp9"), "cp1 Start: cp1 starts".into()),
+        ("went back, and serves", failed("cp9"), "cp1 Start: cp1 starts".into()),
+        ("restored", given_back("cp9"), "cp1 Start: cp1 starts".into()),
+        ("in change", changing("cp9"), waits("is verifying")),
+        ("being restored", sample("cp9", None, "Verifying", Some(NEW)).goal(None), waits("is verifying")),
+        ("told in this pass", new("cp9").without_audit(), waits("has no report from its agent yet")),
+        ("not Ready", new("cp9").not_ready(), waits("is not Ready")),
+        ("does not serve", new("cp9").down(), waits("has a kube-apiserver that is not ready")),
+        ("silent", new("cp9").silent(), waits("has an agent that does not report")),
+        ("cannot be managed", nothing_of_ours("cp9"), waits("cannot be managed as it is")),
+        (
+            "not ready for long",
+            new("cp9").ready_for(4),
+            waits("has to be ready for a while before the next node changes"),
+        ),
+    ];
+    for (name, other, want) in cases {
+        let others = std::slice::from_ref(other);
+        assert_eq!(told(&decided_beside(&[old("cp1")], others, terms())), *want, "{name}");
+        assert_eq!(told(&decided_beside(&[new("cp1")], others, terms())), "cp1 Follow: done", "{name}");
+    }
+    let wake = decided_beside(&[old("cp1")], &[new("cp9").ready_for(4)], terms()).wake;
+    assert_eq!(wake, Some(SignedDuration::from_secs(6)));
+}
+
+#[test]
+fn what_failed_under_another_setup_of_that_generation_halts_nothing() {
+    let anew = Terms { setup_uid: Some("anew"), ..terms() };
+    assert_eq!(told(&decided(&[failed("cp1")], anew)), "cp1 Start: cp1 starts");
 }
 
 #[test]
@@ -352,12 +440,17 @@ fn nodes_are_given_back_one_at_a_time_and_then_released() {
         ),
         (
             "never told to change, and no agent to say so",
-            &[given_back("cp1").unreported().first_spec()],
+            &[given_back("cp1").unreported().first_spec().unheard_for(200)],
             "cp1 Release: done",
         ),
         (
+            "the same, and an agent that may still come",
+            &[given_back("cp1").unreported().first_spec()],
+            "cp1 Hold: cp1 has no report from its agent yet",
+        ),
+        (
             "told, and no agent to say what came of it",
-            &[given_back("cp1").unreported()],
+            &[given_back("cp1").unreported().unheard_for(200)],
             "cp1 Hold: AgentSilent: cp1: its agent has never reported; delete its NodeAudit to give the node up as it is",
         ),
         (
@@ -419,12 +512,14 @@ fn any_sample(name: String) -> impl Strategy<Value = Sample> {
 proptest! {
     #[test]
     fn whatever_is_reported_at_most_one_node_starts_and_only_beside_nodes_at_rest(
-        samples in prop::collection::vec(any::<u8>(), 1..4).prop_flat_map(|ids| {
-            ids.into_iter().enumerate().map(|(index, _)| any_sample(format!("cp{index}"))).collect::<Vec<_>>()
+        samples in (1..5_usize).prop_flat_map(|count| {
+            (0..count).map(|index| any_sample(format!("cp{index}"))).collect::<Vec<_>>()
         }),
+        of_others in 0..3_usize,
         is_paused in any::<bool>(),
     ) {
-        let decision = decided(&samples, Terms { is_paused, ..terms() });
+        let (others, own) = samples.split_at(of_others.min(samples.len() - 1));
+        let decision = decided_beside(own, others, Terms { is_paused, ..terms() });
         let started: Vec<_> = decision.steps.iter().filter(|(_, step)| *step == Step::Start).collect();
         prop_assert!(started.len() <= 1 && !(is_paused && started.len() == 1));
         for (name, _) in started {
@@ -440,7 +535,7 @@ proptest! {
             }
         }
         if decision.progress == Progress::Done {
-            for ((_, step), sample) in decision.steps.iter().zip(&samples) {
+            for ((_, step), sample) in decision.steps.iter().zip(own) {
                 prop_assert!(matches!(step, Step::Follow | Step::Release), "{:?} {:?}", step, sample);
             }
         }

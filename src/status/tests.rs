@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -60,10 +62,10 @@ fn judged(
         .iter()
         .map(|audit| {
             let name = audit.metadata.name.as_deref().unwrap();
-            Node { name, is_ready: true, goal: Some(B), audit: Some(audit) }
+            Node { name, is_ready: true, goal: Some(B), audit: Some(audit), unheard_for: Duration::ZERO }
         })
         .collect();
-    status(Facts { setup: &setup(old), nodes: &nodes, judgement, now: time(now), listening_since: time(now) })
+    status(Facts { setup: &setup(old), nodes: &nodes, judgement, now: time(now) })
 }
 
 fn policy() -> PolicyStatus {
@@ -291,6 +293,11 @@ fn a_delivery_that_only_goes_on_is_not_worth_a_write() {
     assert!(differs(&old, &later));
 }
 
+fn line(event: &Event) -> String {
+    let kind = if event.is_warning { "Warning" } else { "Normal" };
+    format!("{kind} {} {}: {}", event.reason, event.action, event.note)
+}
+
 #[test]
 fn one_event_for_each_change_and_none_without() {
     let policy = policy();
@@ -362,10 +369,6 @@ fn one_event_for_each_change_and_none_without() {
     let mut old = AuditSetupStatus::default();
     for (audits, judgement, want) in steps {
         let new = judged(Some(old.clone()), &audits, judgement, T0);
-        let line = |event: &Event| {
-            let kind = if event.is_warning { "Warning" } else { "Normal" };
-            format!("{kind} {} {}: {}", event.reason, event.action, event.note)
-        };
         assert_eq!(events(&old, &new).iter().map(line).collect::<Vec<_>>(), want);
         assert_eq!(events(&new, &judged(Some(new.clone()), &audits, judgement, T1)), []);
         old = new;
@@ -380,26 +383,61 @@ fn long_messages_are_cut_at_a_character() {
 }
 
 #[test]
-fn a_rollout_took_the_time_from_its_revision_to_the_last_node() {
-    let status = |current: Option<&str>, target: &str| AuditSetupStatus {
-        revision: Some(RevisionStatus {
-            current: current.map(str::to_string),
-            target: Some(target.into()),
-            reason: None,
-            since: Some(Time(time(T0))),
-        }),
-        ..AuditSetupStatus::default()
-    };
-    let took = Some(SignedDuration::from_mins(5));
-    for (old, new, want) in [
-        (status(Some(A), B), status(Some(B), B), took),
-        (status(None, B), status(Some(B), B), took),
-        (AuditSetupStatus::default(), status(Some(B), B), took),
-        // Over already, or not yet.
-        (status(Some(B), B), status(Some(B), B), None),
-        (status(Some(A), A), status(Some(A), B), None),
-        (status(Some(A), B), status(None, B), None),
+fn a_rollout_took_the_time_from_its_revision_to_the_last_node_once() {
+    let (policy, done, moving) = (policy(), Progress::Done, moving());
+    let mut old = AuditSetupStatus::default();
+    let five_minutes = Some(SignedDuration::from_mins(5));
+    for (target, progress, now, want) in [
+        // Of one that was over when it was first seen nobody knows how long it took.
+        (A, &done, T0, None),
+        (B, &moving, T0, None),
+        (B, &done, T1, five_minutes),
+        (B, &done, T1, None),
+        // A node joins.
+        (B, &moving, T1, None),
+        (B, &done, "2027-03-01T00:00:00Z", None),
     ] {
-        assert_eq!(rolled_out(&old, &new, time(T1)), want, "{old:?} {new:?}");
+        let new = judged(Some(old.clone()), &[], rendered(target, &policy, progress), now);
+        assert_eq!(rolled_out(&old, &new), want, "{target} {progress:?} {now}");
+        old = new;
+    }
+}
+
+#[test]
+fn a_setup_that_goes_says_of_its_nodes_what_is_known() {
+    let mut audits = [audit("cp1", "Unmanaged", None, json!([])), audit("cp2", "Unmanaged", None, json!([]))];
+    let note = |audits: &[NodeAudit]| {
+        let node =
+            |audit| Node { name: "", is_ready: true, goal: None, audit: Some(audit), unheard_for: Duration::ZERO };
+        Event::restored(&audits.iter().map(node).collect::<Vec<_>>()).note
+    };
+    assert_eq!(note(&audits), "every node has its original manifest back");
+    audits[1].status = None;
+    assert!(note(&audits).contains("the others were never told to change"));
+    assert!(note(&[]).contains("is not known"));
+}
+
+#[test]
+fn what_a_node_does_is_told_and_never_that_a_kubelet_was_ended_in_silence() {
+    let node = |phase: &str, reason: &str| -> NodeStatus {
+        serde_json::from_value(json!({"name": "cp1", "phase": phase, "reason": reason, "message": "why"})).unwrap()
+    };
+    let begins = "Normal RollingOut Change: cp1 begins: why";
+    let ended =
+        "Warning KubeletRestarted EndKubelet: the kubelet of cp1 was ended, so that it takes up the old manifest";
+    let back = "Warning RolledBack Change: cp1 went back: why";
+    let confirmed = || node("Confirmed", "Confirmed");
+    for (before, after, want) in [
+        (confirmed(), node("Staged", "Staged"), vec![begins]),
+        (node("Staged", "Staged"), node("Verifying", "Verifying"), vec![]),
+        // The first that is seen of it.
+        (confirmed(), node("Verifying", "Verifying"), vec![begins]),
+        (node("Verifying", "CrashLoop"), node("Verifying", "KubeletRestarted"), vec![ended]),
+        (node("Verifying", "KubeletRestarted"), node("RolledBack", "KubeletRestarted"), vec![back]),
+        (node("Verifying", "CrashLoop"), node("RolledBack", "KubeletRestarted"), vec![ended, back]),
+        (confirmed(), node("Drifted", "Paused"), vec!["Warning Drifted Observe: cp1: why"]),
+    ] {
+        let lines: Vec<_> = node_events(Some(&before), &after).iter().map(line).collect();
+        assert_eq!(lines, want, "{before:?} {after:?}");
     }
 }

@@ -1,0 +1,249 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::api::NodeAuditStatus;
+use crate::controller::fetch::NodeFacts;
+use crate::status::{Facts, status};
+
+#[test]
+fn nodes_of_a_setup_that_went_without_us_are_abandoned_unless_another_one_has_them() {
+    let audit = |node: &str, setup: &str, setup_generation| {
+        let spec = NodeAuditSpec {
+            setup: setup.into(),
+            setup_uid: Some(format!("uid-{setup}")),
+            setup_generation,
+            revision: Some("r-1".into()),
+            credentials: None,
+            rollout: Rollout { paused: true, min_ready_seconds: 7, ..Rollout::default() },
+            sinks: Vec::new(),
+            canary: true,
+        };
+        (node.to_string(), NodeAudit::new(node, spec))
+    };
+    let there: AuditSetup =
+        serde_saphyr::from_str(include_str!("../../../examples/log-only.yaml")).expect("an example is a Setup");
+    let name = there.name_any();
+    let world = World {
+        setups: vec![there],
+        nodes: BTreeMap::new(),
+        selected: BTreeMap::new(),
+        unheard_for: BTreeMap::new(),
+        audits: [audit("a", "gone", 3), audit("b", "gone", 5), audit("c", "gone", 9), audit("d", &name, 1)].into(),
+    };
+    let covers = [(name, Cover::Nodes(vec!["c".into()]))].into();
+    let [(setup, nodes)] = &abandoned(&world, &covers)[..] else { panic!("one Setup went") };
+    assert_eq!((setup.name_any(), setup.metadata.generation), ("gone".into(), Some(5)));
+    assert_eq!((setup.spec.rollout.paused, setup.spec.rollout.min_ready_seconds), (false, 7));
+    assert_eq!(nodes, &["a", "b"]);
+}
+
+#[test]
+fn a_minor_version_is_read_as_kubernetes_writes_it() {
+    let cases =
+        [("v1.36.3", Some(36)), ("v1.33.0-rc.1+k3s1", Some(33)), ("v1.36+", Some(36)), ("", None), ("v2.1", None)];
+    for (version, want) in cases {
+        assert_eq!(minor(version), want, "{version:?}");
+    }
+}
+
+/// A host with its agent and guard, as far as a rollout is concerned.
+#[derive(Debug, Default)]
+struct Host {
+    /// Whose settings the manifest has, and which the journal knows as confirmed.
+    manifest: Option<String>,
+    confirmed: Option<String>,
+    /// Where it is going.
+    change: Option<Option<String>>,
+    /// What it took back, and under which generation.
+    failed: Option<(Option<String>, i64)>,
+}
+
+impl Host {
+    /// A turn of the agent: begins what it may begin, and reports.
+    fn turn(&mut self, audit: &mut NodeAudit) {
+        let NodeAuditSpec { revision, setup_generation, rollout, .. } = &audit.spec;
+        if revision.is_none() && self.manifest.is_none() && self.change.is_none() {
+            self.confirmed = None;
+        }
+        let is_as_told = self.manifest == *revision && self.confirmed == *revision;
+        let rests = if self.confirmed.is_some() { "Confirmed" } else { "Unmanaged" };
+        let (phase, reason) = if self.change.is_some() {
+            ("Verifying", "Verifying")
+        } else if is_as_told {
+            (rests, rests)
+        } else if self.failed == Some((revision.clone(), *setup_generation)) {
+            ("RolledBack", "CrashLoop")
+        } else if rollout.paused {
+            (if revision.is_some() && self.confirmed == *revision { "Drifted" } else { rests }, "Paused")
+        } else {
+            self.change = Some(revision.clone());
+            ("Staged", "Staged")
+        };
+        let failure = self.failed.as_ref().map(|(revision, generation)| {
+            json!({"revision": revision, "setupGeneration": generation, "reason": "CrashLoop", "message": "", "at": LONG_AGO})
+        });
+        let status = json!({
+            "observedGeneration": audit.metadata.generation, "phase": phase, "reason": reason, "revision": self.confirmed, "since": LONG_AGO,
+            "changingTo": self.change.clone().flatten(), "readySince": LONG_AGO, "lastSeen": LONG_AGO, "lastFailure": failure,
+        });
+        audit.status = serde_json::from_value::<NodeAuditStatus>(status).ok();
+    }
+
+    /// The guard comes to its verdict.
+    fn end(&mut self, audit: Option<&NodeAudit>, is_good: bool) {
+        let Some(target) = self.change.take() else { return };
+        if is_good {
+            (self.manifest, self.confirmed) = (target.clone(), target);
+        } else {
+            self.failed = audit.map(|audit| (target, audit.spec.setup_generation));
+        }
+    }
+}
+
+const LONG_AGO: &str = "2026-01-01T00:00:00Z";
+/// The nodes of two Setups.
+const NODES: [&[&str]; 2] = [&["a"], &["b", "c"]];
+
+/// Two Setups, their nodes, and the API between them and the controller.
+struct Cluster {
+    setups: Vec<(AuditSetup, String)>,
+    audits: BTreeMap<String, NodeAudit>,
+    hosts: BTreeMap<String, Host>,
+}
+
+impl Cluster {
+    fn pass(&mut self) {
+        let is_of = |setup: &AuditSetup, audit: &NodeAudit| audit.spec.setup == setup.name_any();
+        let facts = NodeFacts { uid: String::new(), is_ready: true, kubelet_version: String::new() };
+        let names = |index: usize| NODES[index].iter().map(|name| name.to_string()).collect::<Vec<_>>();
+        let world = World {
+            setups: self.setups.iter().map(|(setup, _)| setup.clone()).collect(),
+            nodes: self.hosts.keys().map(|name| (name.clone(), facts.clone())).collect(),
+            selected: (0..2).map(|index| (format!("s{index}"), names(index))).collect(),
+            audits: self.audits.clone(),
+            unheard_for: BTreeMap::new(),
+        };
+        let mut told = None;
+        for (setup, goal) in &mut self.setups {
+            let held = world.audits.iter().filter(|(_, audit)| is_of(setup, audit)).map(|(name, _)| name.clone());
+            let (covered, left) = match setup.metadata.deletion_timestamp {
+                Some(_) => (Vec::new(), held.collect()),
+                None => (world.selected[&setup.name_any()].clone(), Vec::new()),
+            };
+            let nodes = nodes(&world, &covered, Some(goal), &left);
+            let decision = decide_for(&world, setup, &nodes, &mut told);
+            let facts = Facts { setup, nodes: &nodes, judgement: Judgement::NoNodes, now: LONG_AGO.parse().unwrap() };
+            setup.status = Some(status(facts));
+            for (node, (name, step)) in nodes.iter().zip(&decision.steps) {
+                if (*step, node.audit.is_some()) == (Step::Release, true) {
+                    self.audits.remove(name);
+                    continue;
+                }
+                let spec = apply::node_spec(setup, node.audit, node.goal, *step, None);
+                let audit = self.audits.entry(name.clone()).or_insert_with(|| NodeAudit::new(name, spec.clone()));
+                if audit.spec != spec || audit.metadata.generation.is_none() {
+                    audit.metadata.generation = Some(audit.metadata.generation.unwrap_or(0) + 1);
+                    audit.spec = spec;
+                }
+            }
+        }
+        let audits = &self.audits;
+        self.setups.retain(|(setup, _)| {
+            setup.metadata.deletion_timestamp.is_none() || audits.values().any(|audit| is_of(setup, audit))
+        });
+    }
+
+    fn turn(&mut self, name: &str) {
+        if let Some(audit) = self.audits.get_mut(name) {
+            self.hosts.get_mut(name).unwrap().turn(audit);
+        }
+    }
+
+    fn edit(&mut self, index: usize, edit: impl FnOnce(&mut AuditSetup, &mut String)) {
+        if let Some((setup, goal)) = self.setups.get_mut(index) {
+            edit(setup, goal);
+            setup.metadata.generation = setup.metadata.generation.map(|generation| generation + 1);
+        }
+    }
+
+    fn happens(&mut self, event: u8, index: usize) {
+        let name = ["a", "b", "c"][index];
+        match event {
+            0..=3 => self.pass(),
+            4..=8 => self.turn(name),
+            9..=12 => self.hosts.get_mut(name).unwrap().end(self.audits.get(name), event > 9),
+            13 => self.edit(index, |setup, _| setup.spec.rollout.paused ^= true),
+            14 => self.edit(index, |_, goal| *goal = if goal == "r-1" { "r-2" } else { "r-1" }.into()),
+            // Somebody deletes a NodeAudit, not to give the node up, and not twice within the moment that a report takes.
+            15 if self.setups.iter().all(|(setup, _)| setup.metadata.deletion_timestamp.is_none()) => {
+                self.pass();
+                self.audits.remove(name);
+                self.pass();
+                self.turn(name);
+            }
+            // kubeadm rewrites a manifest in a pause.
+            16 if self.audits.get(name).is_some_and(|audit| audit.spec.rollout.paused) => {
+                let host = self.hosts.get_mut(name).unwrap();
+                host.manifest = host.manifest.take().filter(|_| host.change.is_some());
+                self.turn(name);
+            }
+            17 if index == 0 => self.edit(0, |setup, _| {
+                setup.metadata.deletion_timestamp = Some(Time(LONG_AGO.parse().unwrap()));
+            }),
+            _ => {}
+        }
+    }
+}
+
+proptest! {
+    /// Begins with hosts that may have our settings, from `audit-operator apply` or from before the CRDs were lost.
+    #[test]
+    fn whatever_happens_at_most_one_node_of_all_setups_is_in_change_and_all_get_there(
+        found in any::<[(bool, bool); 3]>(),
+        is_paused in any::<bool>(),
+        events in prop::collection::vec((0..18_u8, 0..3_usize), 0..80),
+    ) {
+        let ours = |has: bool| has.then(|| "r-1".to_string());
+        let host = |(has, remembers)| Host { manifest: ours(has), confirmed: ours(has && remembers), ..Host::default() };
+        let setup = |index: usize| {
+            let mut setup: AuditSetup = serde_json::from_value(json!({
+                "apiVersion": "audit-operator.io/v1alpha1", "kind": "AuditSetup",
+                "metadata": {"name": format!("s{index}"), "generation": 1},
+                "spec": {"policy": {"preset": "metadata"}, "sinks": [{"name": "local", "log": {}}]},
+            })).unwrap();
+            setup.spec.rollout.paused = is_paused;
+            (setup, format!("r-{}", index + 1))
+        };
+        let mut cluster = Cluster {
+            setups: vec![setup(0), setup(1)],
+            audits: BTreeMap::new(),
+            hosts: ["a", "b", "c"].into_iter().map(String::from).zip(found.map(host)).collect(),
+        };
+        for (event, index) in events {
+            cluster.happens(event, index);
+            let changing = cluster.hosts.values().filter(|host| host.change.is_some()).count();
+            prop_assert!(changing <= 1, "{changing} nodes after {event} {index}: {:?}", cluster.hosts);
+        }
+        for index in 0..cluster.setups.len() {
+            cluster.edit(index, |setup, _| setup.spec.rollout.paused = false);
+        }
+        for _ in 0..20 {
+            cluster.pass();
+            for name in ["a", "b", "c"] {
+                cluster.turn(name);
+                prop_assert!(cluster.hosts.values().filter(|host| host.change.is_some()).count() <= 1);
+                cluster.hosts.get_mut(name).unwrap().end(None, true);
+                cluster.turn(name);
+            }
+        }
+        for (setup, goal) in &cluster.setups {
+            prop_assert!(setup.metadata.deletion_timestamp.is_none(), "it is restored: {:?}", cluster.hosts);
+            for name in NODES[usize::from(setup.name_any() == "s1")] {
+                let host = &cluster.hosts[*name];
+                prop_assert_eq!((&host.manifest, &host.confirmed), (&Some(goal.clone()), &Some(goal.clone())), "{}", name);
+            }
+        }
+    }
+}
