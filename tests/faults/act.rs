@@ -61,6 +61,10 @@ pub enum Act {
     OtherOff(Duration),
     /// The API server of the last node is killed whenever it is there.
     OtherApiServerDown(Duration),
+    /// The NodeAudit of the last node is deleted.
+    ForgetOther,
+    /// All NodeAudits are deleted.
+    ForgetAll,
     /// kubeadm resets the last node, and a new machine joins under its name.
     ReplaceOther,
     /// The agent's pod is deleted.
@@ -189,6 +193,8 @@ impl Act {
                 Act::KillFor(Program::ApiServer, time).carry_out(&last, cluster);
                 assert_eq!(next.change(), before, "{NEXT_NODE} changed while {LAST_NODE} did not serve");
             }
+            Act::ForgetOther => cluster.kubectl_until(&["delete", "nodeaudit", LAST_NODE]),
+            Act::ForgetAll => cluster.kubectl_until(&["delete", "nodeaudit", "--all"]),
             Act::ReplaceOther => {
                 let other = Node::new(&cluster.testbed, LAST_NODE);
                 other.exec("kubeadm reset --force > /root/reset.log 2>&1 || { tail -20 /root/reset.log >&2; exit 1; }");
