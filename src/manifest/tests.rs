@@ -120,3 +120,11 @@ fn size_and_depth_are_bounded() {
     let deep = format!("{}x: {}{}\n", KUBEADM, "[".repeat(5000), "]".repeat(5000));
     assert!(read(&deep).is_err());
 }
+
+#[test]
+fn a_key_without_a_colon_is_no_part_of_the_next_one() {
+    let text = "---\n{apiVersion: v1, kind: Pod, metadata: {name: a, \"annotations\": {}}, spec: {containers: [\n  \
+                {name: kube-apiserver, image: \"kube-apiserver:v1.36.3\",\n  odd, even # it: is\n  : 1, last}]}}\n";
+    let edited = edit(text, &intent("r-0123456789")).unwrap().text;
+    assert_eq!(remove(&edited, text).unwrap(), text);
+}

@@ -289,9 +289,13 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Behind the colon of a key.
+/// Behind the colon of a key; behind the key where it has none, which a flow mapping allows.
 pub(super) fn colon(text: &str, key: &Node) -> usize {
-    text[key.end..].find(':').map_or(key.end, |colon| key.end + colon + 1)
+    let mut rest = text[key.end..].trim_start();
+    while let Some(comment) = rest.strip_prefix('#') {
+        rest = comment.split_once('\n').map_or("", |(_, next)| next).trim_start();
+    }
+    rest.strip_prefix(':').map_or(key.end, |behind| text.len() - behind.len())
 }
 
 /// Where the `|` or `>` of a block scalar stands, whose content begins at `content`: the parser counts from there.
