@@ -240,11 +240,11 @@ fn depth(line: &str) -> usize {
     line.len() - line.trim_start_matches(' ').len()
 }
 
-/// Comments no deeper than the line that was removed before them: there they are comments still.
+/// Comments no deeper than the line that was removed before them: there they are comments still, and blanks are nothing.
 fn moved_out(place: &Place<'_>, removed: usize, comments: &str) -> String {
     let column = depth(&place.text[removed..]);
     let moved = comments.split_inclusive('\n');
-    moved.map(|line| if is_blank(line) { line } else { &line[depth(line).saturating_sub(column)..] }).collect()
+    moved.map(|line| &line[depth(line).saturating_sub(column)..]).collect()
 }
 
 /// `[]` or `{}` behind the key in place of the only thing below it: a key with nothing would be null. What is between them stays.

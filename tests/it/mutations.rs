@@ -192,7 +192,8 @@ fn try_request(input: &[u8]) -> &'static str {
 
 fn try_url(input: &[u8]) -> &'static str {
     let Ok(url) = std::str::from_utf8(input) else { return "no text" };
-    let spec = serde_json::json!({"policy": {"preset": "metadata"}, "sinks": [{"name": "w", "webhook": {"url": url}}]});
+    // A short policy: it is not what is judged here.
+    let spec = serde_json::json!({"policy": {"rules": [{"level": "Metadata"}]}, "sinks": [{"name": "w", "webhook": {"url": url}}]});
     let Ok(spec) = serde_json::from_value(spec) else { return "no Setup" };
     match validate(&AuditSetup::new("cluster", spec), &References::default(), Capabilities::of(36)) {
         Err(problems) => {
