@@ -53,9 +53,11 @@ pub fn unmounted(text: &str) -> Vec<String> {
     let pod: Value = serde_saphyr::from_str(text).unwrap();
     let listed = |parent: &Value, key: &str| parent[key].as_array().cloned().unwrap_or_default();
     let runs_it = |container: &&Value| {
-        let program = container["command"].get(0).unwrap_or(&container["image"]);
-        let name =
-            program.as_str().and_then(|program| program.split('@').next()?.rsplit('/').next()?.split(':').next());
+        let image = || container["image"].as_str()?.split('@').next()?.rsplit('/').next()?.split(':').next();
+        let name = match container["command"].get(0) {
+            Some(program) => program.as_str().and_then(|program| program.rsplit('/').next()),
+            None => image(),
+        };
         name == Some("kube-apiserver")
     };
     let containers = listed(&pod["spec"], "containers");
