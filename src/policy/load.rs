@@ -184,21 +184,18 @@ fn type_of(tree: &Tree) -> Result<(), Wrong> {
         other if other.matches('/').count() > 1 => Some(format!("unexpected GroupVersion string: {other}")),
         other => Some(unregistered(other)),
     };
-    if let Some(message) = version_fault {
-        findings.push(wrong(
-            version,
-            stanza::API_VERSION,
-            "apiVersion",
-            message,
-            format!("write apiVersion: {API_VERSION}"),
-        ));
+    if let Some(message) = version_fault.clone() {
+        let help = format!("write apiVersion: {API_VERSION}");
+        findings.push(wrong(version, stanza::API_VERSION, "apiVersion", message, help));
     }
     // Of another version nothing is known but what it would be under the right one.
     let is_nearly = kind.1.eq_ignore_ascii_case("Policy");
     if !matches!(kind.1, "" | "Policy") && (is_nearly || findings.is_empty()) {
         let is_known = OTHER_KINDS.contains(&kind.1) || UNVERSIONED_KINDS.contains(&kind.1);
         let unconverted = format!("converting (v1.{shown}) to (audit.Policy): unknown conversion");
-        let message = if is_known { unconverted } else { unregistered(API_VERSION) };
+        let of_version = || if is_known { unconverted } else { unregistered(version.1) };
+        // With both wrong it says one thing.
+        let message = version_fault.unwrap_or_else(of_version);
         findings.push(wrong(kind, KIND, "kind", message, "write kind: Policy".into()));
     }
     if findings.is_empty() { Ok(()) } else { Err(Wrong { findings, is_policy: is_nearly || kind.1.is_empty() }) }
