@@ -37,13 +37,15 @@ pub(super) fn towards(text: &str, manifest: &Manifest, wanted: &Value) -> Result
 }
 
 /// From the end to the start, so that places stay where they are. One that touches a later one waits for the next round: where it
-/// belongs is known again when the text is parsed again. Only lines that go may lie side by side.
+/// belongs is known again when the text is parsed again. Only lines that go may lie side by side, unless a comment follows them: what is
+/// before it then is only known when they are gone.
 fn replace_apart(text: &mut String, mut splices: Vec<Splice>) {
     splices.sort_by_key(|splice| splice.start);
     let mut later: Option<Splice> = None;
     for splice in splices.into_iter().rev() {
         let is_apart = later.as_ref().is_none_or(|later| {
-            splice.end < later.start || (splice.end == later.start && splice.text.is_empty() && later.text.is_empty())
+            let is_side_by_side = splice.end == later.start && splice.text.is_empty() && later.text.is_empty();
+            splice.end < later.start || (is_side_by_side && !begins_with_comment(&text[later.start..]))
         });
         if is_apart {
             text.replace_range(splice.start..splice.end, &splice.text);
@@ -74,6 +76,11 @@ pub(super) fn check_flags(container: &Node) -> Result<(), Error> {
         seen.push((name, item.line));
     }
     Ok(())
+}
+
+/// Whether blanks or a comment come first.
+fn begins_with_comment(text: &str) -> bool {
+    text.lines().next().is_some_and(|line| is_blank(line) || line.trim_start_matches(' ').starts_with('#'))
 }
 
 struct Place<'a> {
