@@ -81,9 +81,11 @@ pub fn remove_unused(state: &LockedState, runs: Option<&Revision>) -> Result<(),
     let mut has_others = false;
     for name in host.list(REVISIONS_DIR)? {
         let Ok(id) = RevisionId::try_from(name) else { continue };
-        let directory = directory(&id);
         if runs.is_some_and(|runs| runs.id == id) {
-        } else if is_named_in_manifest(&directory) {
+            continue;
+        }
+        let directory = directory(&id);
+        if is_named_in_manifest(&directory) {
             has_others = true;
         } else {
             host.remove_directory(&directory)?;

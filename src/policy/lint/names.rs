@@ -428,11 +428,13 @@ impl Linter<'_> {
 
     /// Whether the resource can be in the namespaces of the rule.
     fn scope(&mut self, rule: &PolicyRule, name: &str, is_namespaced: bool, path: &str) {
+        if rule.namespaces.is_empty() {
+            return;
+        }
         let is_one_of =
             |verbs: &[&str]| !rule.verbs.is_empty() && rule.verbs.iter().all(|verb| verbs.contains(&verb.as_str()));
         let in_none = rule.namespaces.iter().any(String::is_empty);
-        if rule.namespaces.is_empty() {
-        } else if name == "namespaces" {
+        if name == "namespaces" {
             // A Namespace is in itself, as far as the URL names it.
             if !in_none && is_one_of(&["create", "list", "deletecollection"]) {
                 let message = "a list or create of namespaces is in no namespace: this rule never matches one";
