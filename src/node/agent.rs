@@ -466,7 +466,9 @@ impl Agent {
             let message = if has_guard {
                 format!("the guard's container did not start; see the pod audit-operator-guard-{number} in kube-system")
             } else {
-                format!("{GUARD_MANIFEST} could not be written")
+                format!(
+                    "{GUARD_MANIFEST} could not be written; is its directory read-only, immutable or on a full disk?"
+                )
             };
             let cause = Cause { reason: Reason::GuardDidNotStart, message, last_words: None };
             journal.finish(Stage::Abandoned, Some(cause), process::clock().wall);
