@@ -5,13 +5,13 @@
 //!
 //! *Guarantees.* At most one node is told to change in one decision, and none while another node, be it of another Setup, is in
 //! change or is not known to serve, or while one of the same Setup took the same Revision back under the same generation. What
-//! waits on several nodes is begun on one after the other: a node that is held does nothing before it is told to start.
+//! waits on several nodes is begun on one after the other, drift too: a node is held but for its turn.
 //!
 //! *Assumptions.* A node reports since when its kube-apiserver is ready, or that it is not, within a quarter of a minute, and
 //! anything at least once a minute. An API server is only ready when its etcd has quorum. Nobody decides for two Setups at once:
 //! a node that one has just told to change is given to the next one without its old report.
 //!
-//! *Caveats.* A node that is not paused may repair drift by itself at any time; while it does, it counts as in change.
+//! *Caveats.* A node whose kube-apiserver is down, and that has drifted, puts that right without being told to.
 
 use std::fmt;
 use std::time::Duration;
@@ -67,12 +67,12 @@ pub struct Decision {
 /// What to do with one `NodeAudit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The goal and the generation are written into the spec, which is taken out of pause: the node changes now.
+    /// The goal and the generation are written into the spec, and the node is not held any more: it changes now.
     Start,
-    /// The node has reached its goal: only the generation is brought up to date.
+    /// The node has reached its goal: the generation is brought up to date, and the node is held.
     Follow,
-    /// The spec keeps the Revision, the generation and the pause that it has. Where there is none yet, one in pause is made,
-    /// which names no Revision: the agent reports, and gives nothing back.
+    /// The spec keeps the Revision and the generation that it has, and the node is held once it has come to an end with them.
+    /// Where there is none yet, one is made that names no Revision: the agent reports, and, being held, gives nothing back.
     Hold,
     /// The node has its original manifest and no Setup: its `NodeAudit` is deleted.
     Release,
@@ -178,8 +178,8 @@ impl<'a> View<'a> {
                 let given = (revision.as_deref(), setup_uid.as_deref(), *setup_generation);
                 let wanted = (node.goal, terms.setup_uid, terms.generation);
                 // A Revision that failed is tried again only under a newer generation, so the generation alone can set a
-                // node in motion too, and so can the end of a pause. They are handed out as carefully as a Revision.
-                !view.has_reached_goal() && (given != wanted || audit.spec.rollout.paused)
+                // node in motion too. It is handed out as carefully as a Revision.
+                !view.has_reached_goal() && (given != wanted || audit.spec.held)
             }
         };
         view
@@ -223,7 +223,7 @@ impl<'a> View<'a> {
 
     /// Whether something is to be done there, and is not begun before [`Step::Start`].
     fn is_held(&self) -> bool {
-        self.node.audit.is_some_and(|audit| audit.spec.rollout.paused) && self.status().is_some_and(waits)
+        self.node.audit.is_some_and(|audit| audit.spec.held) && self.status().is_some_and(waits)
     }
 
     fn has_reached_goal(&self) -> bool {
@@ -295,9 +295,16 @@ pub fn has_what_spec_says(audit: &NodeAudit) -> bool {
     status.revision == audit.spec.revision && status.phase == phase && !waits(status)
 }
 
-/// Whether something is to be done, and a pause keeps the agent from it.
+/// Whether the node has come to an end, good or bad, with what its spec says now.
+pub fn is_at_rest(audit: &NodeAudit) -> bool {
+    let Some(status) = &audit.status else { return false };
+    let has_gone_back = status.phase == Phase::RolledBack && serves(status);
+    status.observed_generation >= audit.metadata.generation && (has_what_spec_says(audit) || has_gone_back)
+}
+
+/// Whether something is to be done, and the agent is kept from it.
 fn waits(status: &NodeAuditStatus) -> bool {
-    status.reason == Some(Reason::Paused)
+    matches!(status.reason, Some(Reason::Paused | Reason::Held))
 }
 
 /// For how long kube-apiserver has been ready: by our clock, or by the node's own where that gives more, so that a node

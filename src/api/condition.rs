@@ -72,6 +72,8 @@ reasons! {
     RollingOut,
     /// `rollout.paused` is set.
     Paused,
+    /// Something is to be done on a node when its turn comes.
+    Held,
     /// The Setup is being deleted and the nodes get their original manifests back.
     Restoring,
     /// The Setup contradicts itself or kube-apiserver.

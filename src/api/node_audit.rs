@@ -36,14 +36,17 @@ pub struct NodeAuditSpec {
     /// Generation of that Setup. A Revision that failed on the node is tried again only under a newer one, or under another
     /// Setup.
     pub setup_generation: i64,
-    /// The Revision that the node shall run. Absent: the node shall get its original manifest back; while `rollout.paused` is
-    /// set, which it is until the turn of this node comes, it keeps what it has.
+    /// The Revision that the node shall run. Absent: the node shall get its original manifest back, when it is not held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
     /// The Secret with the credentials of the sinks, and its version. They are replaced in place, without a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsRef>,
-    /// How the change is carried out.
+    /// Whether the node waits for its turn: one changes after the other, and one that is held keeps what it has. It puts right what
+    /// something else did to our settings only where its kube-apiserver does not serve.
+    #[serde(default)]
+    pub held: bool,
+    /// How the change is carried out. While `rollout.paused` is set no change begins at all.
     #[serde(default)]
     pub rollout: Rollout,
     /// What the agent probes.

@@ -17,7 +17,7 @@ use crate::api::{
 };
 use crate::outage::is_not_found;
 use crate::revision::Revision;
-use crate::rollout::{Step, has_what_spec_says};
+use crate::rollout::{Step, is_at_rest};
 
 /// Type of the Secrets that hold a Revision.
 const REVISION_TYPE: &str = "audit-operator.io/revision";
@@ -185,9 +185,8 @@ pub(super) struct Supplies<'a> {
 /// The spec that a node gets. `supplies`: none for a node that is being restored; it keeps those that it has, since its API
 /// server may use them until the very end.
 ///
-/// The end of a pause alone begins nothing: what waits on several nodes would begin on all of them at once. So a pause stays until
-/// [`Step::Start`], but for a node with the Revision that it was told, which shall put drift right. And so no spec begins
-/// without a Revision and not in pause: a node that has our settings already, whoever made them, would give them back.
+/// Only [`Step::Start`] ends a hold, not the end of a pause: what waits on several nodes would begin on all of them at once. And no
+/// spec begins without a Revision and not held: a node that has our settings already, whoever made them, would give them back.
 pub(super) fn node_spec(
     setup: &AuditSetup,
     before: Option<&NodeAudit>,
@@ -196,19 +195,15 @@ pub(super) fn node_spec(
     supplies: Option<Supplies>,
 ) -> NodeAuditSpec {
     let of_setup = |revision| (revision, setup.uid(), setup.metadata.generation.unwrap_or(0));
-    let mut rollout = setup.spec.rollout.clone();
-    let (revision, setup_uid, setup_generation) = match (step, before) {
-        (Step::Start | Step::Follow, _) => of_setup(goal.map(str::to_string)),
+    let rollout = setup.spec.rollout.clone();
+    let ((revision, setup_uid, setup_generation), held) = match (step, before) {
+        (Step::Start, _) => (of_setup(goal.map(str::to_string)), false),
+        (Step::Follow, _) => (of_setup(goal.map(str::to_string)), true),
         (Step::Hold | Step::Release, Some(before)) => {
-            let has_revision = before.spec.revision.is_some() && has_what_spec_says(before);
-            rollout.paused |= before.spec.rollout.paused && !has_revision;
-            let NodeAuditSpec { revision, setup_uid, setup_generation, .. } = before.spec.clone();
-            (revision, setup_uid, setup_generation)
+            let NodeAuditSpec { revision, setup_uid, setup_generation, held, .. } = before.spec.clone();
+            ((revision, setup_uid, setup_generation), held || rollout.paused || is_at_rest(before))
         }
-        (Step::Hold | Step::Release, None) => {
-            rollout.paused = true;
-            of_setup(None)
-        }
+        (Step::Hold | Step::Release, None) => (of_setup(None), true),
     };
     let (credentials, sinks, canary) = match (supplies, before) {
         (Some(supplies), _) => (supplies.credentials.cloned(), supplies.sinks.to_vec(), setup.spec.policy.canary_rule),
@@ -221,6 +216,7 @@ pub(super) fn node_spec(
         setup_generation,
         revision,
         credentials,
+        held,
         rollout,
         sinks,
         canary,
@@ -317,34 +313,47 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_pause_begins_nothing_but_what_is_told_to_start() {
+    fn a_node_is_held_but_for_its_turn() {
         let setup: AuditSetup = serde_saphyr::from_str(include_str!("../../examples/log-only.yaml")).unwrap();
-        let audit = |revision: Option<&str>, phase: &str, reason: &str| -> NodeAudit {
-            let rollout = json!({"paused": true});
+        let audit = |held: bool, revision: Option<&str>, seen: i64, phase: &str, reason: &str| -> NodeAudit {
             serde_json::from_value(json!({
-                "apiVersion": "audit-operator.io/v1alpha1", "kind": "NodeAudit", "metadata": {"name": "cp1"},
-                "spec": {"setup": "cluster", "setupUid": "old", "setupGeneration": 6, "revision": revision, "rollout": rollout},
-                "status": {"phase": phase, "reason": reason, "revision": "r-1"},
+                "apiVersion": "audit-operator.io/v1alpha1", "kind": "NodeAudit", "metadata": {"name": "cp1", "generation": 3},
+                "spec": {"setup": "cluster", "setupUid": "old", "setupGeneration": 6, "revision": revision, "held": held},
+                "status": {
+                    "phase": phase, "reason": reason, "revision": "r-1", "observedGeneration": seen,
+                    "readySince": "2026-01-01T00:00:00Z",
+                },
             }))
             .unwrap()
         };
-        let found = audit(None, "Confirmed", "Paused");
-        let runs = audit(Some("r-1"), "Confirmed", "Confirmed");
-        let drifted = audit(Some("r-1"), "Drifted", "Paused");
-        let waits = audit(Some("r-2"), "Confirmed", "Paused");
-        for (before, step, want) in [
-            (None, Step::Hold, (None, None, true)),
-            (None, Step::Start, (Some("r-9"), None, false)),
-            (Some(&found), Step::Hold, (None, Some("old"), true)),
-            (Some(&found), Step::Start, (Some("r-9"), None, false)),
-            (Some(&runs), Step::Follow, (Some("r-9"), None, false)),
-            // Another one has its turn: this one puts drift right meanwhile, as ever.
-            (Some(&runs), Step::Hold, (Some("r-1"), Some("old"), false)),
-            (Some(&drifted), Step::Hold, (Some("r-1"), Some("old"), true)),
-            (Some(&waits), Step::Hold, (Some("r-2"), Some("old"), true)),
+        let found = audit(true, None, 3, "Confirmed", "Held");
+        let runs = audit(false, Some("r-1"), 3, "Confirmed", "Confirmed");
+        let drifted = audit(true, Some("r-1"), 3, "Drifted", "Held");
+        let puts_right = audit(false, Some("r-1"), 3, "Drifted", "Drifted");
+        let told = audit(false, Some("r-1"), 2, "Confirmed", "Confirmed");
+        let changes = audit(false, Some("r-2"), 3, "Verifying", "Verifying");
+        let went_back = audit(false, Some("r-2"), 3, "RolledBack", "CrashLoop");
+        let told_after = audit(false, Some("r-3"), 2, "RolledBack", "CrashLoop");
+        let mut paused = setup.clone();
+        paused.spec.rollout.paused = true;
+        for (setup, before, step, want) in [
+            (&setup, None, Step::Hold, (None, None, true)),
+            (&setup, None, Step::Start, (Some("r-9"), None, false)),
+            (&setup, Some(&found), Step::Hold, (None, Some("old"), true)),
+            (&setup, Some(&found), Step::Start, (Some("r-9"), None, false)),
+            (&setup, Some(&runs), Step::Follow, (Some("r-9"), None, true)),
+            (&setup, Some(&runs), Step::Hold, (Some("r-1"), Some("old"), true)),
+            (&setup, Some(&drifted), Step::Hold, (Some("r-1"), Some("old"), true)),
+            (&setup, Some(&puts_right), Step::Hold, (Some("r-1"), Some("old"), false)),
+            (&paused, Some(&puts_right), Step::Hold, (Some("r-1"), Some("old"), true)),
+            // What was told last is not undone by an older report.
+            (&setup, Some(&told), Step::Hold, (Some("r-1"), Some("old"), false)),
+            (&setup, Some(&changes), Step::Hold, (Some("r-2"), Some("old"), false)),
+            (&setup, Some(&went_back), Step::Hold, (Some("r-2"), Some("old"), true)),
+            (&setup, Some(&told_after), Step::Hold, (Some("r-3"), Some("old"), false)),
         ] {
-            let spec = node_spec(&setup, before, Some("r-9"), step, None);
-            let told = (spec.revision.as_deref(), spec.setup_uid.as_deref(), spec.rollout.paused);
+            let spec = node_spec(setup, before, Some("r-9"), step, None);
+            let told = (spec.revision.as_deref(), spec.setup_uid.as_deref(), spec.held);
             assert_eq!(told, want, "{step:?} {before:?}");
         }
     }

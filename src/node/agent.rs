@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryFutureExt};
 use k8s_openapi::ByteString;
@@ -30,7 +30,7 @@ use crate::api::{CredentialsRef, NodeAudit, NodeAuditSpec, NodeAuditStatus, Reas
 use crate::journal::{Cause, Journal, Stage};
 use crate::manifest;
 use crate::outage::{Clients, Outage, clients, is_outage};
-use crate::plan::{self, Desired, GUARD_MANIFEST, Plan, Refusal};
+use crate::plan::{self, Desired, GUARD_MANIFEST, Hold, Plan, Refusal};
 use crate::revision::{self, Content, Revision};
 use crate::telemetry::{self, Health, LastError};
 
@@ -114,6 +114,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         credentials: None,
         reported: None,
         ready: None,
+        last_ready: Instant::now(),
         sinks: Sinks::default(),
         probed: None,
         outage: Outage::new(),
@@ -127,7 +128,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
 
 /// An API server that is ready.
 struct Ready {
-    begun: std::time::Instant,
+    begun: Instant,
     /// The same by the wall clock.
     since: Timestamp,
 }
@@ -137,7 +138,7 @@ impl Ready {
     const TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
 
     fn go_on(before: Option<Self>, now: Timestamp) -> Self {
-        let Some(Self { begun, since }) = before else { return Self { begun: std::time::Instant::now(), since: now } };
+        let Some(Self { begun, since }) = before else { return Self { begun: Instant::now(), since: now } };
         let by_steady = now - begun.elapsed();
         let is_off = since.duration_since(by_steady).abs() > Self::TOLERANCE;
         Self { begun, since: if is_off { by_steady } else { since } }
@@ -201,12 +202,14 @@ struct Agent {
     /// The credentials that lie on the node.
     credentials: Option<CredentialsRef>,
     /// What was reported last, and when.
-    reported: Option<(NodeAuditStatus, std::time::Instant)>,
+    reported: Option<(NodeAuditStatus, Instant)>,
     /// `None` while kube-apiserver is not ready.
     ready: Option<Ready>,
+    /// When it last was; where it never was, when this program was started.
+    last_ready: Instant,
     sinks: Sinks,
     /// What the last probe of the sinks found, and when.
-    probed: Option<(Found, std::time::Instant)>,
+    probed: Option<(Found, Instant)>,
     outage: Outage,
 }
 
@@ -344,6 +347,7 @@ impl Agent {
             revision: revision.clone(),
             setup_generation: Some(spec.setup_generation),
             rollout: spec.rollout.clone(),
+            hold: Hold::new(spec.held, self.last_ready.elapsed()),
             guard: Some(self.guard_template()),
         };
         let plan = plan::plan(&desired, &observed);
@@ -496,7 +500,7 @@ impl Agent {
         }
         let found = self.sinks.probe(&self.state.host, &self.args.node_name, &asked, &plan::endpoint(&facts)).await;
         self.metrics.probed(&found.sinks);
-        self.probed = Some((found, std::time::Instant::now()));
+        self.probed = Some((found, Instant::now()));
     }
 
     async fn look_at_api_server(&mut self) {
@@ -506,6 +510,9 @@ impl Agent {
             None => false,
         };
         self.ready = is_ready.then(|| Ready::go_on(self.ready.take(), process::clock().wall));
+        if is_ready {
+            self.last_ready = Instant::now();
+        }
     }
 
     /// What the manifest says, where it can be read.
@@ -530,7 +537,7 @@ impl Agent {
         if old.phase != status.phase {
             tracing::info!(phase = ?status.phase, message = status.message, "reported");
         }
-        self.reported = Some((status, std::time::Instant::now()));
+        self.reported = Some((status, Instant::now()));
         Ok(())
     }
 }

@@ -97,9 +97,13 @@ fn phase(known: &Known<'_>, now: Timestamp) -> (Phase, Reason, String) {
             Reason::Paused,
             "something else changed the manifest; nothing is put back while spec.rollout.paused is set".into(),
         ),
-        Ok(Plan::Nothing(Idle::Paused)) => {
-            idle(known, Reason::Paused, "a change waits for the turn of this node, or for the end of a pause")
-        }
+        Ok(Plan::Nothing(Idle::Paused)) => idle(known, Reason::Paused, "a change waits for the end of the pause"),
+        Ok(Plan::Nothing(Idle::Held)) if has_drifted(known) => (
+            Phase::Drifted,
+            Reason::Held,
+            "something else changed the manifest; our part is put back when it is the turn of this node".into(),
+        ),
+        Ok(Plan::Nothing(Idle::Held)) => idle(known, Reason::Held, "a change waits for the turn of this node"),
         Ok(Plan::Nothing(Idle::Changing)) => idle(known, Reason::Pending, "a change has just ended"),
         Ok(Plan::Nothing(settling @ Idle::Settling { .. })) if has_drifted(known) => {
             (Phase::Drifted, Reason::Drifted, settling.to_string())

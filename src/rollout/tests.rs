@@ -107,10 +107,10 @@ impl Sample {
         self
     }
 
-    /// Its spec is in pause, whatever it says of that.
-    fn paused(mut self) -> Self {
-        self.audit.as_mut().unwrap().spec.rollout.paused = true;
-        self
+    /// It is held, and says that it waits.
+    fn held(mut self, reason: &str) -> Self {
+        self.audit.as_mut().unwrap().spec.held = true;
+        self.reason(reason)
     }
 
     fn ready_for(self, seconds: i64) -> Self {
@@ -326,39 +326,36 @@ fn nobody_is_silent_because_his_clock_is_wrong() {
     assert_eq!(told(&decided(&[behind], terms())), "cp1 Follow: done");
 }
 
-/// Has settings of ours, made by somebody or under a NodeAudit that is gone, and is in pause.
-fn held(name: &str, phase: &str, runs: Option<&str>) -> Sample {
-    sample(name, None, phase, runs).paused().reason("Paused")
-}
-
 #[test]
 fn what_waits_on_several_nodes_begins_on_one_after_the_other() {
-    let found = |name| held(name, "Confirmed", Some(NEW));
-    let drifted = |name| sample(name, Some(NEW), "Drifted", Some(NEW)).paused().reason("Paused");
-    let lost = |name| held(name, "Unmanaged", None);
+    // Settings of ours, made by somebody or under a NodeAudit that is gone.
+    let found = |name| sample(name, None, "Confirmed", Some(NEW)).held("Held");
+    let drifted = |name| sample(name, Some(NEW), "Drifted", Some(NEW)).held("Held");
+    let lost = |name| sample(name, None, "Unmanaged", None).held("Held");
     let cases: &[(&str, &[Sample], &str)] = &[
         ("settings of ours", &[found("cp1"), found("cp2")], "cp1 Start, cp2 Hold: cp1 starts"),
         ("the first one has them", &[new("cp1"), found("cp2")], "cp1 Follow, cp2 Start: cp2 starts"),
         (
-            "one that may have begun before the pause goes first",
+            "one that may have begun before it was held goes first",
             &[found("cp1"), found("cp2").status("observedGeneration", json!(3))],
             "cp1 Hold, cp2 Start: cp2 starts",
         ),
         ("whose journal is lost too", &[lost("cp1"), lost("cp2")], "cp1 Start, cp2 Hold: cp1 starts"),
         ("to be given back", &[lost("cp1").goal(None), found("cp2").goal(None)], "cp1 Start, cp2 Hold: cp1 starts"),
         (
-            "the manifests that kubeadm wrote in a pause",
+            "the manifests that somebody wrote on all nodes at once",
             &[drifted("cp1"), drifted("cp2")],
             "cp1 Start, cp2 Hold: cp1 starts",
         ),
+        ("and on one beside a change", &[changing("cp1"), drifted("cp2")], "cp1 Hold, cp2 Hold: cp1 is verifying"),
         (
             "not beside an API server that is down",
             &[found("cp1"), found("cp2").down()],
             "cp1 Hold, cp2 Hold: cp2 has a kube-apiserver that is not ready",
         ),
-        // Told, and not begun: nobody knows whether it has seen the pause, so it holds up the others.
+        // Told, and not begun: nobody knows whether it has seen a pause, so it holds up the others.
         (
-            "not in pause",
+            "not held",
             &[sample("cp1", Some(NEW), "Confirmed", Some(OLD)).reason("Paused"), old("cp2")],
             "cp1 Hold, cp2 Hold: cp1 is changing",
         ),
@@ -367,7 +364,8 @@ fn what_waits_on_several_nodes_begins_on_one_after_the_other() {
         assert_eq!(told(&decided(samples, terms())), *want, "{name}");
     }
     let paused = Terms { is_paused: true, ..terms() };
-    assert_eq!(told(&decided(&[drifted("cp1"), new("cp2")], paused)), "cp1 Hold, cp2 Follow: paused, 1 waiting");
+    let drifted = drifted("cp1").reason("Paused");
+    assert_eq!(told(&decided(&[drifted, new("cp2")], paused)), "cp1 Hold, cp2 Follow: paused, 1 waiting");
 }
 
 #[test]

@@ -47,6 +47,12 @@ pub enum Act {
     EditOtherPart,
     /// Somebody deletes our flags.
     EditOurPart,
+    /// The same on all nodes.
+    EditOurPartEverywhere,
+    /// The same on the last node.
+    EditOurPartOfOther,
+    /// Somebody has kube-apiserver read a policy that is not there.
+    BreakOurPart,
     /// kubeadm writes the manifest anew.
     Kubeadm(&'static str),
     /// The owner of our directories changes.
@@ -165,6 +171,18 @@ impl Act {
             }
             Act::EditOurPart => {
                 node.exec(&format!("sed '/- --audit-/d' {MANIFESTS}/kube-apiserver.yaml > /root/edited && mv /root/edited {MANIFESTS}/kube-apiserver.yaml"));
+            }
+            Act::EditOurPartEverywhere => {
+                for name in [NEXT_NODE, LAST_NODE] {
+                    Act::EditOurPart.carry_out(&Node::new(&cluster.testbed, name), cluster);
+                }
+                Act::EditOurPart.carry_out(node, cluster);
+            }
+            Act::EditOurPartOfOther => {
+                Act::EditOurPart.carry_out(&Node::new(&cluster.testbed, LAST_NODE), cluster);
+            }
+            Act::BreakOurPart => {
+                node.exec(&format!("sed 's#--audit-policy-file=.*#--audit-policy-file=/nowhere.yaml#' {MANIFESTS}/kube-apiserver.yaml > /root/edited && mv /root/edited {MANIFESTS}/kube-apiserver.yaml"));
             }
             Act::Kubeadm(arguments) => {
                 node.exec(&format!(

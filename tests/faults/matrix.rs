@@ -145,6 +145,7 @@ pub const ROWS: &[Row] = {
         row("somebody edits another part of the manifest", Good, Replaced, EditOtherPart, New),
         row("somebody edits another part of the manifest", BadPolicy, Replaced, EditOtherPart, Without),
         row("somebody deletes our flags", Rest, Applied, EditOurPart, New).chosen(),
+        row("somebody names a policy that is not there", Rest, Applied, BreakOurPart, New),
         row(
             "kubeadm init phase control-plane",
             Good,
@@ -192,6 +193,8 @@ pub const ROWS: &[Row] = {
         row("kubeadm upgrade node", Good, Replaced, Kubeadm("upgrade node --ignore-preflight-errors=all"), New).on(3),
         row("another node is without power for 60 s", Good, Staged, OtherOff(s(60)), New).on(3),
         row("another node's API server is killed for 60 s", Good, Staged, OtherApiServerDown(s(60)), New).on(3),
+        row("somebody deletes our flags on all nodes at once", Rest, Applied, EditOurPartEverywhere, New).on(3),
+        row("somebody deletes our flags on another node", Good, Begun, EditOurPartOfOther, New).on(3),
         row("the NodeAudit of another node is deleted", Good, Replaced, ForgetOther, New).on(3),
         row("all NodeAudits are deleted", Rest, Applied, ForgetAll, New).on(3),
         row("all NodeAudits are deleted", Good, Staged, ForgetAll, New).on(3),

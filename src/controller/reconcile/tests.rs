@@ -16,6 +16,7 @@ fn nodes_of_a_setup_that_went_without_us_are_abandoned_unless_another_one_has_th
             setup_generation,
             revision: Some("r-1".into()),
             credentials: None,
+            held: true,
             rollout: Rollout { paused: true, min_ready_seconds: 7, ..Rollout::default() },
             sinks: Vec::new(),
             canary: true,
@@ -63,7 +64,7 @@ struct Host {
 impl Host {
     /// A turn of the agent: begins what it may begin, and reports.
     fn turn(&mut self, audit: &mut NodeAudit) {
-        let NodeAuditSpec { revision, setup_generation, rollout, .. } = &audit.spec;
+        let NodeAuditSpec { revision, setup_generation, held, rollout, .. } = &audit.spec;
         if revision.is_none() && self.manifest.is_none() && self.change.is_none() {
             self.confirmed = None;
         }
@@ -75,8 +76,9 @@ impl Host {
             (rests, rests)
         } else if self.failed == Some((revision.clone(), *setup_generation)) {
             ("RolledBack", "CrashLoop")
-        } else if rollout.paused {
-            (if revision.is_some() && self.confirmed == *revision { "Drifted" } else { rests }, "Paused")
+        } else if rollout.paused || *held {
+            let reason = if rollout.paused { "Paused" } else { "Held" };
+            (if revision.is_some() && self.confirmed == *revision { "Drifted" } else { rests }, reason)
         } else {
             self.change = Some(revision.clone());
             ("Staged", "Staged")
@@ -183,8 +185,8 @@ impl Cluster {
                 self.pass();
                 self.turn(name);
             }
-            // kubeadm rewrites a manifest in a pause.
-            16 if self.audits.get(name).is_some_and(|audit| audit.spec.rollout.paused) => {
+            // kubeadm rewrites a manifest, whoever is in change.
+            16 => {
                 let host = self.hosts.get_mut(name).unwrap();
                 host.manifest = host.manifest.take().filter(|_| host.change.is_some());
                 self.turn(name);

@@ -78,20 +78,22 @@ fn an_api_server_that_is_down_at_rest_is_told() {
 }
 
 #[test]
-fn what_waits_for_the_end_of_a_pause_is_told_as_what_it_is() {
+fn what_waits_is_told_as_what_it_is() {
     let sha = "0123456789ab";
     let mut confirmed = Journal::default();
-    for (revision, want, part) in [
-        (None, (Phase::Unmanaged, Reason::Paused), "a change waits"),
-        (Some("r-9876543210"), (Phase::Confirmed, Reason::Paused), "a change waits"),
-        (Some("r-0123456789"), (Phase::Drifted, Reason::Paused), "nothing is put back"),
-    ] {
-        let at = "2026-11-21T12:00:00Z";
-        let runs = revision.map(|revision| json!({"revision": revision, "manifest": sha, "at": at}));
-        confirmed.confirmed = serde_json::from_value(json!(runs)).unwrap();
-        let (phase, reason, message) = told_with(&confirmed, 1, Idle::Paused, true);
-        assert_eq!((phase, reason), want, "{revision:?}");
-        assert!(message.contains(part), "{message}");
+    for (idle, reason) in [(Idle::Paused, Reason::Paused), (Idle::Held, Reason::Held)] {
+        for (revision, want, part) in [
+            (None, Phase::Unmanaged, "a change waits"),
+            (Some("r-9876543210"), Phase::Confirmed, "a change waits"),
+            (Some("r-0123456789"), Phase::Drifted, "put back"),
+        ] {
+            let at = "2026-11-21T12:00:00Z";
+            let runs = revision.map(|revision| json!({"revision": revision, "manifest": sha, "at": at}));
+            confirmed.confirmed = serde_json::from_value(json!(runs)).unwrap();
+            let (phase, told, message) = told_with(&confirmed, 1, idle.clone(), true);
+            assert_eq!((phase, told), (want, reason), "{revision:?}");
+            assert!(message.contains(part), "{message}");
+        }
     }
 }
 
