@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
 
 use crate::api::{Reason, Rollout};
 use crate::journal::{Change, Clock, Endpoint, Failure, Journal, Sha, Stage};
@@ -24,9 +23,6 @@ const SETTLE_SECONDS: u64 = 45;
 /// The same where kube-apiserver was not started since somebody changed its manifest: a kubelet whose API server hangs takes minutes to
 /// follow, and kubeadm waits five for it (kubernetes@v1.36.3 cmd/kubeadm/app/apis/kubeadm/timeoututils.go, UpgradeManifests).
 const FOLLOW_SECONDS: u64 = 300;
-/// For how long kube-apiserver must not have been ready to count as down: the others drop out for a moment when etcd has a new leader,
-/// and it takes this long to start where it has much to read.
-const DOWN: Duration = Duration::from_secs(60);
 
 /// What a node shall have.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,30 +32,10 @@ pub struct Desired {
     /// Generation of the Setup: what failed under it is not tried again. `None`: a person asks, and is not refused that.
     pub setup_generation: Option<i64>,
     pub rollout: Rollout,
-    pub hold: Hold,
+    /// Nothing begins before the turn of the node.
+    pub is_held: bool,
     /// The static pod of the guard, as YAML with [`GUARD_CHANGE`] in its name; `None` where the guard's loop runs in this process.
     pub guard: Option<String>,
-}
-
-/// What has to wait for the turn of the node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
-    Nothing,
-    /// kube-apiserver does not serve: what somebody else did to our settings may be why, and without the API nobody can tell
-    /// the node that its turn has come.
-    AllButDrift,
-    All,
-}
-
-impl Hold {
-    /// `unready_for`: since kube-apiserver was last ready.
-    pub fn new(is_held: bool, unready_for: Duration) -> Self {
-        match is_held {
-            false => Hold::Nothing,
-            true if unready_for >= DOWN => Hold::AllButDrift,
-            true => Hold::All,
-        }
-    }
 }
 
 /// What was read from a node.
@@ -201,7 +177,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
                 Plan::Nothing(Idle::Quarantined(failure.clone()))
             } else if desired.rollout.paused {
                 Plan::Nothing(Idle::Paused)
-            } else if is_held(desired, observed) {
+            } else if desired.is_held {
                 Plan::Nothing(Idle::Held)
             } else if let Some(settling) = settling(desired, observed)
                 // What is only watched writes nothing.
@@ -212,16 +188,6 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
                 Plan::Change(Box::new(steps))
             }
         }
-    }
-}
-
-fn is_held(desired: &Desired, observed: &Observed) -> bool {
-    let confirmed = observed.journal.confirmed.as_ref().map(|confirmed| &confirmed.revision);
-    let has_drifted = confirmed.is_some() && confirmed == desired.revision.as_ref().map(|revision| &revision.id);
-    match desired.hold {
-        Hold::Nothing => false,
-        Hold::AllButDrift => !has_drifted,
-        Hold::All => true,
     }
 }
 
@@ -508,7 +474,7 @@ spec:
             revision: Some(Revision::new(content)),
             setup_generation: Some(1),
             rollout: Rollout::default(),
-            hold: Hold::Nothing,
+            is_held: false,
             guard: None,
         }
     }

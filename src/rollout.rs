@@ -10,8 +10,6 @@
 //! *Assumptions.* A node reports since when its kube-apiserver is ready, or that it is not, within a quarter of a minute, and
 //! anything at least once a minute. An API server is only ready when its etcd has quorum. Nobody decides for two Setups at once:
 //! a node that one has just told to change is given to the next one without its old report.
-//!
-//! *Caveats.* A node whose kube-apiserver is down, and that has drifted, puts that right without being told to.
 
 use std::fmt;
 use std::time::Duration;

@@ -42,8 +42,8 @@ pub struct NodeAuditSpec {
     /// The Secret with the credentials of the sinks, and its version. They are replaced in place, without a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsRef>,
-    /// Whether the node waits for its turn: one changes after the other, and one that is held keeps what it has. It puts right what
-    /// something else did to our settings only where its kube-apiserver does not serve.
+    /// Whether the node waits for its turn: one changes after the other, and one that is held keeps what it has, be it what something
+    /// else made of our settings.
     #[serde(default)]
     pub held: bool,
     /// How the change is carried out. While `rollout.paused` is set no change begins at all.

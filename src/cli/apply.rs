@@ -14,7 +14,7 @@ use crate::api::Rollout;
 use crate::journal::{Change, Stage};
 use crate::node::files::Host;
 use crate::node::{self, State, guard};
-use crate::plan::{self, Desired, Hold, Plan};
+use crate::plan::{self, Desired, Plan};
 use crate::render::render;
 use crate::revision::{CREDENTIALS_DIR, credentials_directory};
 use crate::validate::Capabilities;
@@ -63,13 +63,8 @@ pub(super) async fn apply(args: &ApplyArgs, stop: CancellationToken) -> anyhow::
         }
     }
     let rollout = input.setup.spec.rollout.clone();
-    let desired = Desired {
-        revision: Some(rendered.revision),
-        setup_generation: None,
-        rollout,
-        hold: Hold::Nothing,
-        guard: None,
-    };
+    let desired =
+        Desired { revision: Some(rendered.revision), setup_generation: None, rollout, is_held: false, guard: None };
     bring_about(&host, &desired, args.dry_run, stop).await
 }
 
@@ -84,13 +79,8 @@ fn minor_of(manifest: &str) -> anyhow::Result<u32> {
 
 pub(super) async fn restore(args: &RestoreArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let host = Host::new(&args.host_root);
-    let desired = Desired {
-        revision: None,
-        setup_generation: None,
-        rollout: Rollout::default(),
-        hold: Hold::Nothing,
-        guard: None,
-    };
+    let desired =
+        Desired { revision: None, setup_generation: None, rollout: Rollout::default(), is_held: false, guard: None };
     bring_about(&host, &desired, args.dry_run, stop).await
 }
 

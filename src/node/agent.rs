@@ -30,7 +30,7 @@ use crate::api::{CredentialsRef, NodeAudit, NodeAuditSpec, NodeAuditStatus, Reas
 use crate::journal::{Cause, Journal, Stage};
 use crate::manifest;
 use crate::outage::{Clients, Outage, clients, is_outage};
-use crate::plan::{self, Desired, GUARD_MANIFEST, Hold, Plan, Refusal};
+use crate::plan::{self, Desired, GUARD_MANIFEST, Plan, Refusal};
 use crate::revision::{self, Content, Revision};
 use crate::telemetry::{self, Health, LastError};
 
@@ -114,7 +114,6 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         credentials: None,
         reported: None,
         ready: None,
-        last_ready: Instant::now(),
         sinks: Sinks::default(),
         probed: None,
         outage: Outage::new(),
@@ -205,8 +204,6 @@ struct Agent {
     reported: Option<(NodeAuditStatus, Instant)>,
     /// `None` while kube-apiserver is not ready.
     ready: Option<Ready>,
-    /// When it last was; where it never was, when this program was started.
-    last_ready: Instant,
     sinks: Sinks,
     /// What the last probe of the sinks found, and when.
     probed: Option<(Found, Instant)>,
@@ -347,7 +344,7 @@ impl Agent {
             revision: revision.clone(),
             setup_generation: Some(spec.setup_generation),
             rollout: spec.rollout.clone(),
-            hold: Hold::new(spec.held, self.last_ready.elapsed()),
+            is_held: spec.held,
             guard: Some(self.guard_template()),
         };
         let plan = plan::plan(&desired, &observed);
@@ -510,9 +507,6 @@ impl Agent {
             None => false,
         };
         self.ready = is_ready.then(|| Ready::go_on(self.ready.take(), process::clock().wall));
-        if is_ready {
-            self.last_ready = Instant::now();
-        }
     }
 
     /// What the manifest says, where it can be read.

@@ -98,11 +98,15 @@ fn phase(known: &Known<'_>, now: Timestamp) -> (Phase, Reason, String) {
             "something else changed the manifest; nothing is put back while spec.rollout.paused is set".into(),
         ),
         Ok(Plan::Nothing(Idle::Paused)) => idle(known, Reason::Paused, "a change waits for the end of the pause"),
-        Ok(Plan::Nothing(Idle::Held)) if has_drifted(known) => (
-            Phase::Drifted,
-            Reason::Held,
-            "something else changed the manifest; our part is put back when it is the turn of this node".into(),
-        ),
+        Ok(Plan::Nothing(Idle::Held)) if has_drifted(known) => {
+            let message = match known.ready_since {
+                Some(_) => "something else changed the manifest; our part is put back when it is the turn of this node",
+                None => {
+                    "something else changed the manifest, and kube-apiserver is not ready; our part is put back once it is"
+                }
+            };
+            (Phase::Drifted, Reason::Held, message.into())
+        }
         Ok(Plan::Nothing(Idle::Held)) => idle(known, Reason::Held, "a change waits for the turn of this node"),
         Ok(Plan::Nothing(Idle::Changing)) => idle(known, Reason::Pending, "a change has just ended"),
         Ok(Plan::Nothing(settling @ Idle::Settling { .. })) if has_drifted(known) => {

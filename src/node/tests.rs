@@ -7,7 +7,7 @@ use super::files::Host;
 use super::*;
 use crate::api::{Reason, Rollout};
 use crate::journal::{Cause, Sha, Stage};
-use crate::plan::{self, Desired, Hold, Idle, Plan};
+use crate::plan::{self, Desired, Idle, Plan};
 use crate::revision::{Content, Revision};
 
 const KUBEADM: &str = include_str!("../../tests/cases/manifest/kubeadm-1.36/in.yaml");
@@ -74,7 +74,7 @@ fn desired(policy: &str) -> Desired {
         revision: Some(Revision::new(content)),
         setup_generation: Some(1),
         rollout: Rollout::default(),
-        hold: Hold::Nothing,
+        is_held: false,
         guard: None,
     }
 }
@@ -353,31 +353,22 @@ fn what_failed_is_not_tried_again_until_the_setup_changes() {
 #[test]
 fn a_node_that_is_held_gives_nothing_back() {
     let node = Node::new();
-    // Whether its API server serves or not.
-    let held = [Hold::All, Hold::AllButDrift].map(|hold| Desired { hold, ..restored() });
-    let plans = || held.each_ref().map(|held| node.plan(held).unwrap());
-    assert_eq!(plans(), [(); 2].map(|()| Plan::Nothing(Idle::AsDesired)));
+    let held = Desired { is_held: true, ..restored() };
+    assert_eq!(node.plan(&held).unwrap(), Plan::Nothing(Idle::AsDesired));
     node.carry_out(&desired("a"), Stage::Confirmed);
-    assert_eq!(plans(), [(); 2].map(|()| Plan::Nothing(Idle::Held)));
+    assert_eq!(node.plan(&held).unwrap(), Plan::Nothing(Idle::Held));
     // Nor where nobody remembers whose they are.
     node.host.remove("/var/lib/audit-operator/journal.json").unwrap();
-    assert_eq!(plans(), [(); 2].map(|()| Plan::Nothing(Idle::Held)));
+    assert_eq!(node.plan(&held).unwrap(), Plan::Nothing(Idle::Held));
 }
 
 #[test]
-fn drift_waits_for_the_turn_of_the_node_unless_its_api_server_is_down() {
+fn drift_waits_for_the_turn_of_the_node() {
     let node = Node::new();
-    let desired =
-        |policy, is_up| Desired { hold: if is_up { Hold::All } else { Hold::AllButDrift }, ..desired(policy) };
-    assert_eq!(node.plan(&desired("a", false)).unwrap(), Plan::Nothing(Idle::Held), "there is nothing to put right");
-    node.carry_out(&self::desired("a"), Stage::Confirmed);
+    node.carry_out(&desired("a"), Stage::Confirmed);
     node.host.replace(MANIFEST, KUBEADM.as_bytes(), 0o600).unwrap();
-    assert_eq!(node.plan(&desired("a", true)).unwrap(), Plan::Nothing(Idle::Held));
-    assert!(matches!(node.plan(&desired("a", false)).unwrap(), Plan::Change(_)));
-    assert_eq!(node.plan(&desired("b", false)).unwrap(), Plan::Nothing(Idle::Held), "another Revision is no drift");
-    let paused = Rollout { paused: true, ..Rollout::default() };
-    let paused = Desired { rollout: paused, ..desired("a", false) };
-    assert_eq!(node.plan(&paused).unwrap(), Plan::Nothing(Idle::Paused), "somebody may be at it");
+    assert_eq!(node.plan(&Desired { is_held: true, ..desired("a") }).unwrap(), Plan::Nothing(Idle::Held));
+    assert!(matches!(node.plan(&desired("a")).unwrap(), Plan::Change(_)));
 }
 
 #[test]

@@ -51,8 +51,6 @@ pub enum Act {
     EditOurPartEverywhere,
     /// The same on the last node.
     EditOurPartOfOther,
-    /// Somebody has kube-apiserver read a policy that is not there.
-    BreakOurPart,
     /// kubeadm writes the manifest anew.
     Kubeadm(&'static str),
     /// The owner of our directories changes.
@@ -180,9 +178,6 @@ impl Act {
             }
             Act::EditOurPartOfOther => {
                 Act::EditOurPart.carry_out(&Node::new(&cluster.testbed, LAST_NODE), cluster);
-            }
-            Act::BreakOurPart => {
-                node.exec(&format!("sed 's#--audit-policy-file=.*#--audit-policy-file=/nowhere.yaml#' {MANIFESTS}/kube-apiserver.yaml > /root/edited && mv /root/edited {MANIFESTS}/kube-apiserver.yaml"));
             }
             Act::Kubeadm(arguments) => {
                 node.exec(&format!(

@@ -145,7 +145,6 @@ pub const ROWS: &[Row] = {
         row("somebody edits another part of the manifest", Good, Replaced, EditOtherPart, New),
         row("somebody edits another part of the manifest", BadPolicy, Replaced, EditOtherPart, Without),
         row("somebody deletes our flags", Rest, Applied, EditOurPart, New).chosen(),
-        row("somebody names a policy that is not there", Rest, Applied, BreakOurPart, New),
         row(
             "kubeadm init phase control-plane",
             Good,

@@ -13,7 +13,7 @@ use crate::api::{Method, RestartKubelet, Rollout};
 use crate::journal::Cause;
 use crate::node::faults::{Fault, Killed};
 use crate::node::{MANIFESTS_DIR, STATE_DIR, observe as observe_host, stage};
-use crate::plan::{self, Desired, Hold, Plan};
+use crate::plan::{self, Desired, Plan};
 use crate::random::Random;
 use crate::revision::{Content, Revision};
 
@@ -121,7 +121,7 @@ fn desired(policy: &str, scenario: Scenario) -> Desired {
             confirm_timeout_seconds: 120,
             ..Rollout::default()
         },
-        hold: Hold::Nothing,
+        is_held: false,
         guard: Some("kind: Pod\n".into()),
     }
 }
