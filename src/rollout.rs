@@ -177,7 +177,7 @@ impl<'a> View<'a> {
                 let wanted = (node.goal, terms.setup_uid, terms.generation);
                 // A Revision that failed is tried again only under a newer generation, so the generation alone can set a
                 // node in motion too. It is handed out as carefully as a Revision.
-                !view.has_reached_goal() && (given != wanted || audit.spec.held)
+                !view.has_reached_goal() && (given != wanted || view.is_held())
             }
         };
         view

@@ -254,6 +254,14 @@ fn a_failure_halts_until_the_setup_changes() {
     let failure = failed("cp1").audit.unwrap().status.unwrap().last_failure;
     let healed = new("cp1").status("lastFailure", json!(failure));
     assert_eq!(told(&decided(&[healed, old("cp2")], terms())), "cp1 Follow, cp2 Start: cp2 starts");
+    // What it took back is not what it failed with last: held or not, it is not told the same again.
+    let other = json!({"revision": OLD, "setupGeneration": 7, "reason": "CrashLoop", "message": "", "at": ago(60)});
+    let mut back = failed("cp1").status("lastFailure", other);
+    for held in [false, true] {
+        back.audit.as_mut().unwrap().spec.held = held;
+        let decision = decided(std::slice::from_ref(&back), terms());
+        assert_eq!(told(&decision), "cp1 Hold: RolledBack: cp1: took its Revision back", "{held}");
+    }
     // The node never tells the generation to one that failed under it.
     assert_eq!(decided(&[failed("cp1")], Terms { is_paused: true, ..newer }).steps, [("cp1".to_string(), Step::Hold)]);
 }
@@ -485,8 +493,8 @@ fn any_sample(name: String) -> impl Strategy<Value = Sample> {
         "Drifted",
         "Unsupported",
     ]);
-    (revision(), revision(), revision(), phase, any::<[bool; 5]>(), 5..9_i64).prop_map(
-        move |(goal, spec, runs, phase, [ready, silent, fresh, failed, exists], generation)| {
+    (revision(), revision(), revision(), phase, any::<[bool; 6]>(), 5..9_i64).prop_map(
+        move |(goal, spec, runs, phase, [ready, silent, fresh, failed, exists, held], generation)| {
             let mut sample = sample(&name, spec, phase, runs).goal(goal).generation(generation);
             sample.is_ready = ready;
             if failed {
@@ -494,6 +502,9 @@ fn any_sample(name: String) -> impl Strategy<Value = Sample> {
                     "lastFailure",
                     json!({"revision": goal, "setupGeneration": generation, "reason": "CrashLoop", "message": "", "at": NOW}),
                 );
+            }
+            if held {
+                sample = sample.held("Held");
             }
             if fresh {
                 sample = sample.ready_for(1);
@@ -526,6 +537,9 @@ proptest! {
             for other in samples.iter().filter(|sample| sample.name != *name) {
                 let audit = other.audit.as_ref().expect("one without a report holds up the others");
                 let status = audit.status.as_ref().unwrap();
+                if status.reason == Some(Reason::Held) {
+                    continue;
+                }
                 prop_assert!(!matches!(status.phase, Phase::Staged | Phase::Verifying | Phase::Drifted));
                 if !matches!(status.phase, Phase::RolledBack | Phase::Unsupported) {
                     prop_assert_eq!(&status.revision, &audit.spec.revision);

@@ -228,6 +228,13 @@ proptest! {
             let changing = cluster.hosts.values().filter(|host| host.change.is_some()).count();
             prop_assert!(changing <= 1, "{changing} nodes after {event} {index}: {:?}", cluster.hosts);
         }
+        for _ in 0..4 {
+            cluster.pass();
+            ["a", "b", "c"].iter().for_each(|name| cluster.turn(name));
+        }
+        let told = cluster.audits.clone();
+        cluster.pass();
+        prop_assert_eq!(&cluster.audits, &told, "with nothing new there is nothing to tell");
         for index in 0..cluster.setups.len() {
             cluster.edit(index, |setup, _| setup.spec.rollout.paused = false);
         }
