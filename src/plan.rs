@@ -32,8 +32,8 @@ pub struct Desired {
     /// Generation of the Setup: what failed under it is not tried again. `None`: a person asks, and is not refused that.
     pub setup_generation: Option<i64>,
     pub rollout: Rollout,
-    /// Nothing begins before the turn of the node.
-    pub is_held: bool,
+    /// Whether it is the turn of the node.
+    pub may_change: bool,
     /// The static pod of the guard, as YAML with [`GUARD_CHANGE`] in its name; `None` where the guard's loop runs in this process.
     pub guard: Option<String>,
 }
@@ -177,7 +177,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
                 Plan::Nothing(Idle::Quarantined(failure.clone()))
             } else if desired.rollout.paused {
                 Plan::Nothing(Idle::Paused)
-            } else if desired.is_held {
+            } else if !desired.may_change {
                 Plan::Nothing(Idle::Held)
             } else if let Some(settling) = settling(desired, observed)
                 // What is only watched writes nothing.
@@ -474,7 +474,7 @@ spec:
             revision: Some(Revision::new(content)),
             setup_generation: Some(1),
             rollout: Rollout::default(),
-            is_held: false,
+            may_change: true,
             guard: None,
         }
     }

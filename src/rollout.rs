@@ -65,7 +65,7 @@ pub struct Decision {
 /// What to do with one `NodeAudit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The goal and the generation are written into the spec, and the node is not held any more: it changes now.
+    /// The goal and the generation are written into the spec, and the node may change now.
     Start,
     /// The node has reached its goal: the generation is brought up to date, and the node is held.
     Follow,
@@ -221,7 +221,7 @@ impl<'a> View<'a> {
 
     /// Whether something is to be done there, and is not begun before [`Step::Start`].
     fn is_held(&self) -> bool {
-        self.node.audit.is_some_and(|audit| audit.spec.held) && self.status().is_some_and(waits)
+        self.node.audit.is_some_and(|audit| !audit.spec.may_change) && self.status().is_some_and(waits)
     }
 
     fn has_reached_goal(&self) -> bool {

@@ -36,16 +36,16 @@ pub struct NodeAuditSpec {
     /// Generation of that Setup. A Revision that failed on the node is tried again only under a newer one, or under another
     /// Setup.
     pub setup_generation: i64,
-    /// The Revision that the node shall run. Absent: the node shall get its original manifest back, when it is not held.
+    /// The Revision that the node shall run. Absent: the node shall get its original manifest back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
     /// The Secret with the credentials of the sinks, and its version. They are replaced in place, without a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsRef>,
-    /// Whether the node waits for its turn: one changes after the other, and one that is held keeps what it has, be it what something
+    /// Whether it is the turn of this node: one changes after the other, and one that may not keeps what it has, be it what something
     /// else made of our settings.
     #[serde(default)]
-    pub held: bool,
+    pub may_change: bool,
     /// How the change is carried out. While `rollout.paused` is set no change begins at all.
     #[serde(default)]
     pub rollout: Rollout,

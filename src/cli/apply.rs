@@ -64,7 +64,7 @@ pub(super) async fn apply(args: &ApplyArgs, stop: CancellationToken) -> anyhow::
     }
     let rollout = input.setup.spec.rollout.clone();
     let desired =
-        Desired { revision: Some(rendered.revision), setup_generation: None, rollout, is_held: false, guard: None };
+        Desired { revision: Some(rendered.revision), setup_generation: None, rollout, may_change: true, guard: None };
     bring_about(&host, &desired, args.dry_run, stop).await
 }
 
@@ -80,7 +80,7 @@ fn minor_of(manifest: &str) -> anyhow::Result<u32> {
 pub(super) async fn restore(args: &RestoreArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let host = Host::new(&args.host_root);
     let desired =
-        Desired { revision: None, setup_generation: None, rollout: Rollout::default(), is_held: false, guard: None };
+        Desired { revision: None, setup_generation: None, rollout: Rollout::default(), may_change: true, guard: None };
     bring_about(&host, &desired, args.dry_run, stop).await
 }
 

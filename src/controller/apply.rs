@@ -186,7 +186,7 @@ pub(super) struct Supplies<'a> {
 /// server may use them until the very end.
 ///
 /// Only [`Step::Start`] ends a hold, not the end of a pause: what waits on several nodes would begin on all of them at once. And no
-/// spec begins without a Revision and not held: a node that has our settings already, whoever made them, would give them back.
+/// node may change before it has been told a Revision: one that has our settings already, whoever made them, would give them back.
 pub(super) fn node_spec(
     setup: &AuditSetup,
     before: Option<&NodeAudit>,
@@ -196,14 +196,14 @@ pub(super) fn node_spec(
 ) -> NodeAuditSpec {
     let of_setup = |revision| (revision, setup.uid(), setup.metadata.generation.unwrap_or(0));
     let rollout = setup.spec.rollout.clone();
-    let ((revision, setup_uid, setup_generation), held) = match (step, before) {
-        (Step::Start, _) => (of_setup(goal.map(str::to_string)), false),
-        (Step::Follow, _) => (of_setup(goal.map(str::to_string)), true),
+    let ((revision, setup_uid, setup_generation), may_change) = match (step, before) {
+        (Step::Start, _) => (of_setup(goal.map(str::to_string)), true),
+        (Step::Follow, _) => (of_setup(goal.map(str::to_string)), false),
         (Step::Hold | Step::Release, Some(before)) => {
-            let NodeAuditSpec { revision, setup_uid, setup_generation, held, .. } = before.spec.clone();
-            ((revision, setup_uid, setup_generation), held || rollout.paused || is_at_rest(before))
+            let NodeAuditSpec { revision, setup_uid, setup_generation, may_change, .. } = before.spec.clone();
+            ((revision, setup_uid, setup_generation), may_change && !rollout.paused && !is_at_rest(before))
         }
-        (Step::Hold | Step::Release, None) => (of_setup(None), true),
+        (Step::Hold | Step::Release, None) => (of_setup(None), false),
     };
     let (credentials, sinks, canary) = match (supplies, before) {
         (Some(supplies), _) => (supplies.credentials.cloned(), supplies.sinks.to_vec(), setup.spec.policy.canary_rule),
@@ -216,7 +216,7 @@ pub(super) fn node_spec(
         setup_generation,
         revision,
         credentials,
-        held,
+        may_change,
         rollout,
         sinks,
         canary,
@@ -315,10 +315,10 @@ mod tests {
     #[test]
     fn a_node_is_held_but_for_its_turn() {
         let setup: AuditSetup = serde_saphyr::from_str(include_str!("../../examples/log-only.yaml")).unwrap();
-        let audit = |held: bool, revision: Option<&str>, seen: i64, phase: &str, reason: &str| -> NodeAudit {
+        let audit = |may_change: bool, revision: Option<&str>, seen: i64, phase: &str, reason: &str| -> NodeAudit {
             serde_json::from_value(json!({
                 "apiVersion": "audit-operator.io/v1alpha1", "kind": "NodeAudit", "metadata": {"name": "cp1", "generation": 3},
-                "spec": {"setup": "cluster", "setupUid": "old", "setupGeneration": 6, "revision": revision, "held": held},
+                "spec": {"setup": "cluster", "setupUid": "old", "setupGeneration": 6, "revision": revision, "mayChange": may_change},
                 "status": {
                     "phase": phase, "reason": reason, "revision": "r-1", "observedGeneration": seen,
                     "readySince": "2026-01-01T00:00:00Z",
@@ -326,34 +326,34 @@ mod tests {
             }))
             .unwrap()
         };
-        let found = audit(true, None, 3, "Confirmed", "Held");
-        let runs = audit(false, Some("r-1"), 3, "Confirmed", "Confirmed");
-        let drifted = audit(true, Some("r-1"), 3, "Drifted", "Held");
-        let puts_right = audit(false, Some("r-1"), 3, "Drifted", "Drifted");
-        let told = audit(false, Some("r-1"), 2, "Confirmed", "Confirmed");
-        let changes = audit(false, Some("r-2"), 3, "Verifying", "Verifying");
-        let went_back = audit(false, Some("r-2"), 3, "RolledBack", "CrashLoop");
-        let told_after = audit(false, Some("r-3"), 2, "RolledBack", "CrashLoop");
+        let found = audit(false, None, 3, "Confirmed", "Held");
+        let runs = audit(true, Some("r-1"), 3, "Confirmed", "Confirmed");
+        let drifted = audit(false, Some("r-1"), 3, "Drifted", "Held");
+        let puts_right = audit(true, Some("r-1"), 3, "Drifted", "Drifted");
+        let told = audit(true, Some("r-1"), 2, "Confirmed", "Confirmed");
+        let changes = audit(true, Some("r-2"), 3, "Verifying", "Verifying");
+        let went_back = audit(true, Some("r-2"), 3, "RolledBack", "CrashLoop");
+        let told_after = audit(true, Some("r-3"), 2, "RolledBack", "CrashLoop");
         let mut paused = setup.clone();
         paused.spec.rollout.paused = true;
         for (setup, before, step, want) in [
-            (&setup, None, Step::Hold, (None, None, true)),
-            (&setup, None, Step::Start, (Some("r-9"), None, false)),
-            (&setup, Some(&found), Step::Hold, (None, Some("old"), true)),
-            (&setup, Some(&found), Step::Start, (Some("r-9"), None, false)),
-            (&setup, Some(&runs), Step::Follow, (Some("r-9"), None, true)),
-            (&setup, Some(&runs), Step::Hold, (Some("r-1"), Some("old"), true)),
-            (&setup, Some(&drifted), Step::Hold, (Some("r-1"), Some("old"), true)),
-            (&setup, Some(&puts_right), Step::Hold, (Some("r-1"), Some("old"), false)),
-            (&paused, Some(&puts_right), Step::Hold, (Some("r-1"), Some("old"), true)),
+            (&setup, None, Step::Hold, (None, None, false)),
+            (&setup, None, Step::Start, (Some("r-9"), None, true)),
+            (&setup, Some(&found), Step::Hold, (None, Some("old"), false)),
+            (&setup, Some(&found), Step::Start, (Some("r-9"), None, true)),
+            (&setup, Some(&runs), Step::Follow, (Some("r-9"), None, false)),
+            (&setup, Some(&runs), Step::Hold, (Some("r-1"), Some("old"), false)),
+            (&setup, Some(&drifted), Step::Hold, (Some("r-1"), Some("old"), false)),
+            (&setup, Some(&puts_right), Step::Hold, (Some("r-1"), Some("old"), true)),
+            (&paused, Some(&puts_right), Step::Hold, (Some("r-1"), Some("old"), false)),
             // What was told last is not undone by an older report.
-            (&setup, Some(&told), Step::Hold, (Some("r-1"), Some("old"), false)),
-            (&setup, Some(&changes), Step::Hold, (Some("r-2"), Some("old"), false)),
-            (&setup, Some(&went_back), Step::Hold, (Some("r-2"), Some("old"), true)),
-            (&setup, Some(&told_after), Step::Hold, (Some("r-3"), Some("old"), false)),
+            (&setup, Some(&told), Step::Hold, (Some("r-1"), Some("old"), true)),
+            (&setup, Some(&changes), Step::Hold, (Some("r-2"), Some("old"), true)),
+            (&setup, Some(&went_back), Step::Hold, (Some("r-2"), Some("old"), false)),
+            (&setup, Some(&told_after), Step::Hold, (Some("r-3"), Some("old"), true)),
         ] {
             let spec = node_spec(setup, before, Some("r-9"), step, None);
-            let told = (spec.revision.as_deref(), spec.setup_uid.as_deref(), spec.held);
+            let told = (spec.revision.as_deref(), spec.setup_uid.as_deref(), spec.may_change);
             assert_eq!(told, want, "{step:?} {before:?}");
         }
     }

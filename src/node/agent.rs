@@ -344,7 +344,7 @@ impl Agent {
             revision: revision.clone(),
             setup_generation: Some(spec.setup_generation),
             rollout: spec.rollout.clone(),
-            is_held: spec.held,
+            may_change: spec.may_change,
             guard: Some(self.guard_template()),
         };
         let plan = plan::plan(&desired, &observed);

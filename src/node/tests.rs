@@ -74,7 +74,7 @@ fn desired(policy: &str) -> Desired {
         revision: Some(Revision::new(content)),
         setup_generation: Some(1),
         rollout: Rollout::default(),
-        is_held: false,
+        may_change: true,
         guard: None,
     }
 }
@@ -353,7 +353,7 @@ fn what_failed_is_not_tried_again_until_the_setup_changes() {
 #[test]
 fn a_node_that_is_held_gives_nothing_back() {
     let node = Node::new();
-    let held = Desired { is_held: true, ..restored() };
+    let held = Desired { may_change: false, ..restored() };
     assert_eq!(node.plan(&held).unwrap(), Plan::Nothing(Idle::AsDesired));
     node.carry_out(&desired("a"), Stage::Confirmed);
     assert_eq!(node.plan(&held).unwrap(), Plan::Nothing(Idle::Held));
@@ -367,7 +367,7 @@ fn drift_waits_for_the_turn_of_the_node() {
     let node = Node::new();
     node.carry_out(&desired("a"), Stage::Confirmed);
     node.host.replace(MANIFEST, KUBEADM.as_bytes(), 0o600).unwrap();
-    assert_eq!(node.plan(&Desired { is_held: true, ..desired("a") }).unwrap(), Plan::Nothing(Idle::Held));
+    assert_eq!(node.plan(&Desired { may_change: false, ..desired("a") }).unwrap(), Plan::Nothing(Idle::Held));
     assert!(matches!(node.plan(&desired("a")).unwrap(), Plan::Change(_)));
 }
 

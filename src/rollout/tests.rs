@@ -34,7 +34,7 @@ fn sample(name: &str, spec: Option<&str>, phase: &str, runs: Option<&str>) -> Sa
     let audit: NodeAudit = serde_json::from_value(json!({
         "apiVersion": "audit-operator.io/v1alpha1", "kind": "NodeAudit",
         "metadata": {"name": name, "generation": 4},
-        "spec": {"setup": "cluster", "setupGeneration": 7, "revision": spec},
+        "spec": {"setup": "cluster", "setupGeneration": 7, "revision": spec, "mayChange": true},
         "status": {
             "observedGeneration": 4, "phase": phase, "revision": runs, "readySince": ago(600), "lastSeen": ago(20),
         },
@@ -109,7 +109,7 @@ impl Sample {
 
     /// It is held, and says that it waits.
     fn held(mut self, reason: &str) -> Self {
-        self.audit.as_mut().unwrap().spec.held = true;
+        self.audit.as_mut().unwrap().spec.may_change = false;
         self.reason(reason)
     }
 
@@ -257,10 +257,10 @@ fn a_failure_halts_until_the_setup_changes() {
     // What it took back is not what it failed with last: held or not, it is not told the same again.
     let other = json!({"revision": OLD, "setupGeneration": 7, "reason": "CrashLoop", "message": "", "at": ago(60)});
     let mut back = failed("cp1").status("lastFailure", other);
-    for held in [false, true] {
-        back.audit.as_mut().unwrap().spec.held = held;
+    for may_change in [true, false] {
+        back.audit.as_mut().unwrap().spec.may_change = may_change;
         let decision = decided(std::slice::from_ref(&back), terms());
-        assert_eq!(told(&decision), "cp1 Hold: RolledBack: cp1: took its Revision back", "{held}");
+        assert_eq!(told(&decision), "cp1 Hold: RolledBack: cp1: took its Revision back", "{may_change}");
     }
     // The node never tells the generation to one that failed under it.
     assert_eq!(decided(&[failed("cp1")], Terms { is_paused: true, ..newer }).steps, [("cp1".to_string(), Step::Hold)]);

@@ -16,7 +16,7 @@ fn nodes_of_a_setup_that_went_without_us_are_abandoned_unless_another_one_has_th
             setup_generation,
             revision: Some("r-1".into()),
             credentials: None,
-            held: true,
+            may_change: false,
             rollout: Rollout { paused: true, min_ready_seconds: 7, ..Rollout::default() },
             sinks: Vec::new(),
             canary: true,
@@ -64,7 +64,7 @@ struct Host {
 impl Host {
     /// A turn of the agent: begins what it may begin, and reports.
     fn turn(&mut self, audit: &mut NodeAudit) {
-        let NodeAuditSpec { revision, setup_generation, held, rollout, .. } = &audit.spec;
+        let NodeAuditSpec { revision, setup_generation, may_change, rollout, .. } = &audit.spec;
         if revision.is_none() && self.manifest.is_none() && self.change.is_none() {
             self.confirmed = None;
         }
@@ -76,7 +76,7 @@ impl Host {
             (rests, rests)
         } else if self.failed == Some((revision.clone(), *setup_generation)) {
             ("RolledBack", "CrashLoop")
-        } else if rollout.paused || *held {
+        } else if rollout.paused || !*may_change {
             let reason = if rollout.paused { "Paused" } else { "Held" };
             (if revision.is_some() && self.confirmed == *revision { "Drifted" } else { rests }, reason)
         } else {

@@ -121,7 +121,7 @@ fn desired(policy: &str, scenario: Scenario) -> Desired {
             confirm_timeout_seconds: 120,
             ..Rollout::default()
         },
-        is_held: false,
+        may_change: true,
         guard: Some("kind: Pod\n".into()),
     }
 }
