@@ -287,7 +287,7 @@ impl<'a> View<'a> {
 }
 
 /// Whether the last report says that the node has what its spec asks for.
-pub fn has_what_spec_says(audit: &NodeAudit) -> bool {
+fn has_what_spec_says(audit: &NodeAudit) -> bool {
     let Some(status) = &audit.status else { return false };
     let phase = if audit.spec.revision.is_some() { Phase::Confirmed } else { Phase::Unmanaged };
     status.revision == audit.spec.revision && status.phase == phase && !waits(status)

@@ -232,7 +232,10 @@ async fn carry_out(
     decision: &Decision,
     supplies: Option<Supplies<'_>>,
 ) -> Result<(), Error> {
-    for (node, (name, step)) in nodes.iter().zip(&decision.steps) {
+    // The one that starts comes last: the turns of the others are over before, also where a request fails in between.
+    let (starts, others): (Vec<_>, Vec<_>) =
+        nodes.iter().zip(&decision.steps).partition(|(_, (_, step))| *step == Step::Start);
+    for (node, (name, step)) in others.into_iter().chain(starts) {
         match (step, node.audit) {
             (Step::Release, Some(audit)) => apply::delete_node_audit(context, audit).await?,
             (_, before) => {
