@@ -3,9 +3,10 @@
 //! The controller asks on every pass and carries the answer out; nothing is remembered between two calls. Never touches the
 //! API or a node.
 //!
-//! *Guarantees.* At most one node is told to change in one decision, and none while another node, be it of another Setup, is in
-//! change or is not known to serve, or while one of the same Setup took the same Revision back under the same generation. What
-//! waits on several nodes is begun on one after the other, drift too: a node is held but for its turn.
+//! *Guarantees.* At most one node is told to change in one decision, and none while another node, be it of another Setup, may
+//! change, is in change or is not known to serve, or while one of the same Setup took the same Revision back under the same
+//! generation. What waits on several nodes is begun on one after the other, drift too: a node is held but for its turn, and the
+//! next turn begins when the agent of the last one has seen that it is over.
 //!
 //! *Assumptions.* A node reports since when its kube-apiserver is ready, or that it is not, within a quarter of a minute, and
 //! anything at least once a minute. An API server is only ready when its etcd has quorum. Nobody decides for two Setups at once:
@@ -28,8 +29,7 @@ pub struct Node<'a> {
     pub name: &'a str,
     /// The Node's own condition Ready.
     pub is_ready: bool,
-    /// The Revision that it shall come to run. `None`: its original manifest, after which nothing of ours stays.
-    pub goal: Option<&'a str>,
+    pub goal: Goal<'a>,
     pub audit: Option<&'a NodeAudit>,
     /// For how long its agent has reported nothing, by the clock of who asks: that of the node may be wrong.
     pub unheard_for: Duration,
@@ -42,12 +42,27 @@ impl Node<'_> {
     }
 }
 
-/// What holds for all nodes of a Setup.
-#[derive(Clone, Copy, Debug)]
-pub struct Terms<'a> {
+/// What a node shall come to run, and who wants it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Goal<'a> {
+    /// `None`: its original manifest, after which nothing of ours stays.
+    pub revision: Option<&'a str>,
     /// Of the Setup: one that is created anew begins its generations anew.
     pub setup_uid: Option<&'a str>,
-    pub generation: i64,
+    pub setup_generation: i64,
+}
+
+impl<'a> Goal<'a> {
+    /// What the node was told last.
+    pub fn as_told(audit: &'a NodeAudit) -> Self {
+        let NodeAuditSpec { revision, setup_uid, setup_generation, .. } = &audit.spec;
+        Self { revision: revision.as_deref(), setup_uid: setup_uid.as_deref(), setup_generation: *setup_generation }
+    }
+}
+
+/// What holds for all nodes of a Setup.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
     pub is_paused: bool,
     pub min_ready: SignedDuration,
     pub now: Timestamp,
@@ -65,12 +80,14 @@ pub struct Decision {
 /// What to do with one `NodeAudit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The goal and the generation are written into the spec, and the node may change now.
+    /// The goal is written into the spec, and the node may change now.
     Start,
-    /// The node has reached its goal: the generation is brought up to date, and the node is held.
+    /// What the node was told last is not at its end: the spec keeps the goal that it has, and the node its turn, if it has it.
+    Continue,
+    /// The node has reached its goal: who wants it is brought up to date, and the node is held.
     Follow,
-    /// The spec keeps the Revision and the generation that it has, and the node is held once it has come to an end with them.
-    /// Where there is none yet, one is made that names no Revision: the agent reports, and, being held, gives nothing back.
+    /// The spec keeps the goal that it has, and the node is held. Where there is no spec yet, one is made that names no Revision:
+    /// the agent reports, and, being held, gives nothing back.
     Hold,
     /// The node has its original manifest and no Setup: its `NodeAudit` is deleted.
     Release,
@@ -93,7 +110,7 @@ pub enum Progress {
 pub fn decide(nodes: &[Node], others: &[Node], terms: Terms) -> Decision {
     let views: Vec<View> = nodes.iter().map(|node| View::new(node, terms)).collect();
     let others: Vec<View> = others.iter().map(|node| View::new(node, terms)).collect();
-    let failed = views.iter().find_map(|view| view.failure(terms).map(|failure| (view, failure)));
+    let failed = views.iter().find_map(|view| view.failure().map(|failure| (view, failure)));
     let start = match failed {
         Some(_) => None,
         None if terms.is_paused => None,
@@ -109,6 +126,8 @@ pub fn decide(nodes: &[Node], others: &[Node], terms: Terms) -> Decision {
                 Step::Follow
             } else if start.is_some_and(|start| start.node.name == view.node.name) {
                 Step::Start
+            } else if view.goes_on() && !terms.is_paused {
+                Step::Continue
             } else {
                 Step::Hold
             };
@@ -170,15 +189,10 @@ impl<'a> View<'a> {
         let mut view = View { node, state: State::Unreported, needs_start: false };
         view.state = view.state(terms);
         view.needs_start = match node.audit {
-            None => node.goal.is_some(),
-            Some(audit) => {
-                let NodeAuditSpec { revision, setup_uid, setup_generation, .. } = &audit.spec;
-                let given = (revision.as_deref(), setup_uid.as_deref(), *setup_generation);
-                let wanted = (node.goal, terms.setup_uid, terms.generation);
-                // A Revision that failed is tried again only under a newer generation, so the generation alone can set a
-                // node in motion too. It is handed out as carefully as a Revision.
-                !view.has_reached_goal() && (given != wanted || view.is_held())
-            }
+            None => node.goal.revision.is_some(),
+            // A Revision that failed is tried again only under a newer generation, so the generation alone can set a node in
+            // motion too. It is handed out as carefully as a Revision.
+            Some(audit) => !view.has_reached_goal() && (Goal::as_told(audit) != node.goal || view.is_held()),
         };
         view
     }
@@ -221,26 +235,27 @@ impl<'a> View<'a> {
 
     /// Whether something is to be done there, and is not begun before [`Step::Start`].
     fn is_held(&self) -> bool {
-        self.node.audit.is_some_and(|audit| !audit.spec.may_change) && self.status().is_some_and(waits)
+        self.node.audit.is_some() && !self.has_turn() && self.status().is_some_and(waits)
     }
 
     fn has_reached_goal(&self) -> bool {
-        self.node.audit.is_some_and(|audit| audit.spec.revision.as_deref() == self.node.goal)
+        self.node.audit.is_some_and(|audit| audit.spec.revision.as_deref() == self.node.goal.revision)
             && self.has_what_spec_says()
     }
 
-    /// The failure that halts the rollout: of the goal, under this generation, and not made good since.
-    fn failure(&self, terms: Terms) -> Option<&'a NodeFailure> {
+    /// The failure that halts the rollout: of the goal, and not made good since.
+    fn failure(&self) -> Option<&'a NodeFailure> {
         let failure = self.status()?.last_failure.as_ref()?;
-        let is_of_setup = self.node.audit?.spec.setup_uid.as_deref() == terms.setup_uid;
-        let is_of_goal = is_of_setup
-            && failure.revision.as_deref() == self.node.goal
-            && failure.setup_generation == terms.generation;
-        (is_of_goal && !self.has_reached_goal()).then_some(failure)
+        let failed = Goal {
+            revision: failure.revision.as_deref(),
+            setup_uid: self.node.audit?.spec.setup_uid.as_deref(),
+            setup_generation: failure.setup_generation,
+        };
+        (failed == self.node.goal && !self.has_reached_goal()).then_some(failure)
     }
 
     fn is_released(&self) -> bool {
-        let Some(audit) = self.node.audit.filter(|_| self.node.goal.is_none()) else { return false };
+        let Some(audit) = self.node.audit.filter(|_| self.node.goal.revision.is_none()) else { return false };
         match self.status().filter(|status| status.last_seen.is_some()) {
             // A node that cannot be managed and has nothing of ours has nothing to give back either.
             Some(status) => {
@@ -267,10 +282,21 @@ impl<'a> View<'a> {
         self.needs_start && !matches!(self.state, State::Silent | State::NotReady | State::ApiServerDown)
     }
 
+    /// Whether what it was told last is not at its end, as far as anybody knows.
+    fn goes_on(&self) -> bool {
+        let has_ended =
+            matches!(self.state, State::Settled | State::Settling { .. } | State::ApiServerDown | State::RolledBack);
+        self.node.audit.is_some() && !has_ended
+    }
+
     /// Whether another node may change beside it. One that went back serves, so it does not hold up others that need a
-    /// newer Revision.
+    /// newer Revision. One that still may change could begin at any moment.
     fn lets_others_change(&self) -> bool {
-        matches!(self.state, State::Settled | State::RolledBack)
+        matches!(self.state, State::Settled | State::RolledBack) && !self.has_turn()
+    }
+
+    fn has_turn(&self) -> bool {
+        self.node.audit.is_some_and(|audit| audit.spec.may_change)
     }
 
     /// The worst first; then by name.
@@ -291,13 +317,6 @@ fn has_what_spec_says(audit: &NodeAudit) -> bool {
     let Some(status) = &audit.status else { return false };
     let phase = if audit.spec.revision.is_some() { Phase::Confirmed } else { Phase::Unmanaged };
     status.revision == audit.spec.revision && status.phase == phase && !waits(status)
-}
-
-/// Whether the node has come to an end, good or bad, with what its spec says now.
-pub fn is_at_rest(audit: &NodeAudit) -> bool {
-    let Some(status) = &audit.status else { return false };
-    let has_gone_back = status.phase == Phase::RolledBack && serves(status);
-    status.observed_generation >= audit.metadata.generation && (has_what_spec_says(audit) || has_gone_back)
 }
 
 /// Whether something is to be done, and the agent is kept from it.
@@ -365,7 +384,7 @@ fn waiting(views: &[View], others: &[View], terms: Terms) -> Progress {
                     Some(seen) => format!("its agent is silent; its last report is of {:.0}", seen.0),
                     None => "its agent has never reported".to_string(),
                 };
-                if view.node.goal.is_none() {
+                if view.node.goal.revision.is_none() {
                     message += "; delete its NodeAudit to give the node up as it is";
                 }
                 return stalled(view, Reason::AgentSilent, message);
@@ -419,7 +438,8 @@ impl fmt::Display for Doing<'_> {
             (State::Unsupported, _) => "cannot be managed as it is",
             (State::ApiServerDown, _) => "has a kube-apiserver that is not ready",
             (State::Unreported, _) => "has no report from its agent yet",
-            (State::Settling { .. } | State::Settled, _) => "has to be ready for a while before the next node changes",
+            (State::Settling { .. }, _) => "has to be ready for a while before the next node changes",
+            (State::Settled | State::RolledBack, _) => "has not seen yet that its turn is over",
             (State::Drifted, _) => "was changed by something else and is put right",
             (State::Changing, Phase::Verifying) => "is verifying",
             (State::Changing, Phase::Staged) => "has staged the change",

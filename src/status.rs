@@ -370,7 +370,7 @@ impl Conditions<'_> {
     }
 
     fn runs(&self, target: &str) -> String {
-        let covered = self.facts.nodes.iter().filter(|node| node.goal.is_some());
+        let covered = self.facts.nodes.iter().filter(|node| node.goal.revision.is_some());
         let total = covered.clone().count();
         let confirmed = covered
             .filter_map(|node| node.audit?.status.as_ref())

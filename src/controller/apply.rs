@@ -13,11 +13,11 @@ use serde_json::json;
 use super::fetch::NodeFacts;
 use super::{Context, Error};
 use crate::api::{
-    AuditSetup, CredentialsRef, FIELD_MANAGER, FINALIZER, NodeAudit, NodeAuditSpec, SETUP_LABEL, SinkTarget,
+    AuditSetup, CredentialsRef, FIELD_MANAGER, FINALIZER, NodeAudit, NodeAuditSpec, Rollout, SETUP_LABEL, SinkTarget,
 };
 use crate::outage::is_not_found;
 use crate::revision::Revision;
-use crate::rollout::{Step, is_at_rest};
+use crate::rollout::{Goal, Step};
 
 /// Type of the Secrets that hold a Revision.
 const REVISION_TYPE: &str = "audit-operator.io/revision";
@@ -185,25 +185,19 @@ pub(super) struct Supplies<'a> {
 /// The spec that a node gets. `supplies`: none for a node that is being restored; it keeps those that it has, since its API
 /// server may use them until the very end.
 ///
-/// Only [`Step::Start`] ends a hold, not the end of a pause: what waits on several nodes would begin on all of them at once. And no
-/// node may change before it has been told a Revision: one that has our settings already, whoever made them, would give them back.
+/// No node may change before it has been told a Revision: one that has our settings already, whoever made them, would give them
+/// back.
 pub(super) fn node_spec(
     setup: &AuditSetup,
     before: Option<&NodeAudit>,
-    goal: Option<&str>,
+    goal: Goal,
     step: Step,
     supplies: Option<Supplies>,
 ) -> NodeAuditSpec {
-    let of_setup = |revision| (revision, setup.uid(), setup.metadata.generation.unwrap_or(0));
-    let rollout = setup.spec.rollout.clone();
-    let ((revision, setup_uid, setup_generation), may_change) = match (step, before) {
-        (Step::Start, _) => (of_setup(goal.map(str::to_string)), true),
-        (Step::Follow, _) => (of_setup(goal.map(str::to_string)), false),
-        (Step::Hold | Step::Release, Some(before)) => {
-            let NodeAuditSpec { revision, setup_uid, setup_generation, may_change, .. } = before.spec.clone();
-            ((revision, setup_uid, setup_generation), may_change && !rollout.paused && !is_at_rest(before))
-        }
-        (Step::Hold | Step::Release, None) => (of_setup(None), false),
+    let Goal { revision, setup_uid, setup_generation } = match (step, before) {
+        (Step::Start | Step::Follow, _) => goal,
+        (Step::Continue | Step::Hold | Step::Release, Some(before)) => Goal::as_told(before),
+        (Step::Continue | Step::Hold | Step::Release, None) => Goal { revision: None, ..goal },
     };
     let (credentials, sinks, canary) = match (supplies, before) {
         (Some(supplies), _) => (supplies.credentials.cloned(), supplies.sinks.to_vec(), setup.spec.policy.canary_rule),
@@ -212,14 +206,29 @@ pub(super) fn node_spec(
     };
     NodeAuditSpec {
         setup: setup.name_any(),
-        setup_uid,
+        setup_uid: setup_uid.map(str::to_string),
         setup_generation,
-        revision,
+        revision: revision.map(str::to_string),
         credentials,
-        may_change,
-        rollout,
+        may_change: may_change(step, before),
+        rollout: setup.spec.rollout.clone(),
         sinks,
         canary,
+    }
+}
+
+/// The spec of a node that keeps what it was told, and of which Setup; only whether it may change now, `setup` says.
+pub(super) fn kept_spec(setup: &AuditSetup, before: &NodeAudit, step: Step) -> NodeAuditSpec {
+    let rollout = Rollout { paused: setup.spec.rollout.paused, ..before.spec.rollout.clone() };
+    NodeAuditSpec { may_change: may_change(step, Some(before)), rollout, ..before.spec.clone() }
+}
+
+/// Only [`Step::Start`] gives the turn, not the end of a pause: what waits on several nodes would begin on all of them at once.
+fn may_change(step: Step, before: Option<&NodeAudit>) -> bool {
+    match step {
+        Step::Start => true,
+        Step::Continue => before.is_some_and(|before| before.spec.may_change),
+        Step::Follow | Step::Hold | Step::Release => false,
     }
 }
 
@@ -315,46 +324,40 @@ mod tests {
     #[test]
     fn a_node_is_held_but_for_its_turn() {
         let setup: AuditSetup = serde_saphyr::from_str(include_str!("../../examples/log-only.yaml")).unwrap();
-        let audit = |may_change: bool, revision: Option<&str>, seen: i64, phase: &str, reason: &str| -> NodeAudit {
+        let mut paused = setup.clone();
+        paused.spec.rollout.paused = true;
+        let before = |may_change: bool| -> NodeAudit {
             serde_json::from_value(json!({
-                "apiVersion": "audit-operator.io/v1alpha1", "kind": "NodeAudit", "metadata": {"name": "cp1", "generation": 3},
-                "spec": {"setup": "cluster", "setupUid": "old", "setupGeneration": 6, "revision": revision, "mayChange": may_change},
-                "status": {
-                    "phase": phase, "reason": reason, "revision": "r-1", "observedGeneration": seen,
-                    "readySince": "2026-01-01T00:00:00Z",
+                "apiVersion": "audit-operator.io/v1alpha1", "kind": "NodeAudit", "metadata": {"name": "cp1"},
+                "spec": {
+                    "setup": "old", "setupUid": "old", "setupGeneration": 6, "revision": "r-1", "mayChange": may_change,
+                    "rollout": {"minReadySeconds": 99},
                 },
             }))
             .unwrap()
         };
-        let found = audit(false, None, 3, "Confirmed", "Held");
-        let runs = audit(true, Some("r-1"), 3, "Confirmed", "Confirmed");
-        let drifted = audit(false, Some("r-1"), 3, "Drifted", "Held");
-        let puts_right = audit(true, Some("r-1"), 3, "Drifted", "Drifted");
-        let told = audit(true, Some("r-1"), 2, "Confirmed", "Confirmed");
-        let changes = audit(true, Some("r-2"), 3, "Verifying", "Verifying");
-        let went_back = audit(true, Some("r-2"), 3, "RolledBack", "CrashLoop");
-        let told_after = audit(true, Some("r-3"), 2, "RolledBack", "CrashLoop");
-        let mut paused = setup.clone();
-        paused.spec.rollout.paused = true;
-        for (setup, before, step, want) in [
-            (&setup, None, Step::Hold, (None, None, false)),
-            (&setup, None, Step::Start, (Some("r-9"), None, true)),
-            (&setup, Some(&found), Step::Hold, (None, Some("old"), false)),
-            (&setup, Some(&found), Step::Start, (Some("r-9"), None, true)),
-            (&setup, Some(&runs), Step::Follow, (Some("r-9"), None, false)),
-            (&setup, Some(&runs), Step::Hold, (Some("r-1"), Some("old"), false)),
-            (&setup, Some(&drifted), Step::Hold, (Some("r-1"), Some("old"), false)),
-            (&setup, Some(&puts_right), Step::Hold, (Some("r-1"), Some("old"), true)),
-            (&paused, Some(&puts_right), Step::Hold, (Some("r-1"), Some("old"), false)),
-            // What was told last is not undone by an older report.
-            (&setup, Some(&told), Step::Hold, (Some("r-1"), Some("old"), true)),
-            (&setup, Some(&changes), Step::Hold, (Some("r-2"), Some("old"), true)),
-            (&setup, Some(&went_back), Step::Hold, (Some("r-2"), Some("old"), false)),
-            (&setup, Some(&told_after), Step::Hold, (Some("r-3"), Some("old"), true)),
+        let (held, has_turn) = (before(false), before(true));
+        let goal = Goal { revision: Some("r-9"), setup_uid: Some("new"), setup_generation: 9 };
+        for (before, step, want) in [
+            (None, Step::Hold, (None, Some("new"), 9, false)),
+            (None, Step::Start, (Some("r-9"), Some("new"), 9, true)),
+            (Some(&held), Step::Start, (Some("r-9"), Some("new"), 9, true)),
+            (Some(&held), Step::Continue, (Some("r-1"), Some("old"), 6, false)),
+            (Some(&held), Step::Hold, (Some("r-1"), Some("old"), 6, false)),
+            (Some(&has_turn), Step::Continue, (Some("r-1"), Some("old"), 6, true)),
+            (Some(&has_turn), Step::Hold, (Some("r-1"), Some("old"), 6, false)),
+            (Some(&has_turn), Step::Follow, (Some("r-9"), Some("new"), 9, false)),
         ] {
-            let spec = node_spec(setup, before, Some("r-9"), step, None);
-            let told = (spec.revision.as_deref(), spec.setup_uid.as_deref(), spec.may_change);
+            let spec = node_spec(&setup, before, goal, step, None);
+            let told = (spec.revision.as_deref(), spec.setup_uid.as_deref(), spec.setup_generation, spec.may_change);
             assert_eq!(told, want, "{step:?} {before:?}");
+            assert_eq!((spec.setup.as_str(), spec.rollout), ("cluster", setup.spec.rollout.clone()));
+
+            let Some(before) = before else { continue };
+            let kept = kept_spec(&paused, before, step);
+            let rollout = Rollout { paused: true, ..before.spec.rollout.clone() };
+            let want = NodeAuditSpec { may_change: want.3, rollout, ..before.spec.clone() };
+            assert_eq!(kept, want, "{step:?} {before:?}");
         }
     }
 

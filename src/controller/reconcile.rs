@@ -16,7 +16,7 @@ use super::watch::Watch;
 use super::{Context, Error};
 use crate::api::{AuditSetup, AuditSetupSpec, NodeAudit, NodeAuditSpec, PolicySpec, Rollout};
 use crate::render::{Hooks, Rendered, render_with};
-use crate::rollout::{Decision, Node, Progress, Step, Terms, decide};
+use crate::rollout::{Decision, Goal, Node, Progress, Step, Terms, decide};
 use crate::status::{Event, Judgement};
 use crate::validate::{Capabilities, needs, validate};
 
@@ -109,9 +109,7 @@ async fn reconcile(
         return restore(context, world, setup, &all, told).await;
     }
     if let Some((older, node)) = conflict {
-        let nodes = nodes(world, &left, None, &[]);
-        report(context, setup, &nodes, Judgement::Conflict { older, node }).await?;
-        return Ok(None);
+        return keep(context, world, setup, &left, Judgement::Conflict { older, node }, told).await;
     }
     if covered.is_empty() {
         let (nodes, decision) = give_back(context, world, setup, &left, told).await?;
@@ -123,10 +121,8 @@ async fn reconcile(
     let valid = match validate(setup, &references, capabilities(world, covered)) {
         Ok(valid) => valid,
         Err(problems) => {
-            // The nodes keep what they run.
-            let nodes = nodes(world, covered, None, &[]);
-            report(context, setup, &nodes, Judgement::Rejected(&problems)).await?;
-            return Ok(None);
+            let all: Vec<String> = covered.iter().chain(&left).cloned().collect();
+            return keep(context, world, setup, &all, Judgement::Rejected(&problems), told).await;
         }
     };
     let hooks = if context.obeys_test_hooks { hooks(setup) } else { Hooks::default() };
@@ -142,7 +138,7 @@ async fn reconcile(
         }
         _ => None,
     };
-    let nodes = nodes(world, covered, Some(target), &left);
+    let nodes = nodes(world, setup, covered, Some(target), &left);
     let decision = decide_for(world, setup, &nodes, told);
 
     apply::hold_setup(context, setup).await?;
@@ -151,7 +147,11 @@ async fn reconcile(
     let keeps_old = decision.progress != Progress::Done;
     let credentials = apply::store_credentials(context, setup, &credentials, keeps_old).await?;
     let supplies = Supplies { credentials: credentials.as_ref(), sinks: &sinks };
-    carry_out(context, world, setup, &nodes, &decision, Some(supplies)).await?;
+    let spec = |node: &Node, step| {
+        let supplies = node.goal.revision.map(|_| supplies);
+        apply::node_spec(setup, node.audit, node.goal, step, supplies)
+    };
+    carry_out(context, world, &nodes, &decision, spec).await?;
 
     let judgement =
         Judgement::Rendered { target, change: change.as_deref(), policy: &policy, progress: &decision.progress };
@@ -192,14 +192,37 @@ fn abandoned(world: &World, covers: &BTreeMap<String, Cover>) -> Vec<(AuditSetup
 async fn give_back<'a>(
     context: &Context,
     world: &'a World,
-    setup: &AuditSetup,
+    setup: &'a AuditSetup,
     names: &'a [String],
     told: &mut Option<String>,
 ) -> Result<(Vec<Node<'a>>, Decision), Error> {
-    let nodes = nodes(world, &[], None, names);
+    let nodes = nodes(world, setup, &[], None, names);
     let decision = decide_for(world, setup, &nodes, told);
-    carry_out(context, world, setup, &nodes, &decision, None).await?;
+    let spec = |node: &Node, step| apply::node_spec(setup, node.audit, node.goal, step, None);
+    carry_out(context, world, &nodes, &decision, spec).await?;
     Ok((nodes, decision))
+}
+
+/// The nodes keep what they were told by a Setup that cannot be carried out as it is now: what something else makes of it is put
+/// right, and turns come to their end.
+async fn keep(
+    context: &Context,
+    world: &World,
+    setup: &AuditSetup,
+    names: &[String],
+    judgement: Judgement<'_>,
+    told: &mut Option<String>,
+) -> Result<Option<Duration>, Error> {
+    let (nodes, decision) = decide_to_keep(world, setup, names, told);
+    let spec = |node: &Node, step| match node.audit {
+        Some(before) => apply::kept_spec(setup, before, step),
+        None => apply::node_spec(setup, None, node.goal, step, None),
+    };
+    carry_out(context, world, &nodes, &decision, spec).await?;
+    let mut all: Vec<Node> = names.iter().filter_map(|name| node(world, name, Goal::default())).collect();
+    all.sort_by_key(|node| node.name);
+    report(context, setup, &all, judgement).await?;
+    Ok(wake(&decision))
 }
 
 /// Gives the nodes of a deleted Setup back, then lets it go.
@@ -227,59 +250,86 @@ async fn restore(
 async fn carry_out(
     context: &Context,
     world: &World,
-    setup: &AuditSetup,
     nodes: &[Node<'_>],
     decision: &Decision,
-    supplies: Option<Supplies<'_>>,
+    spec: impl Fn(&Node, Step) -> NodeAuditSpec,
 ) -> Result<(), Error> {
-    // The one that starts comes last: the turns of the others are over before, also where a request fails in between.
-    let (starts, others): (Vec<_>, Vec<_>) =
-        nodes.iter().zip(&decision.steps).partition(|(_, (_, step))| *step == Step::Start);
-    for (node, (name, step)) in others.into_iter().chain(starts) {
+    for (node, (name, step)) in nodes.iter().zip(&decision.steps) {
         match (step, node.audit) {
             (Step::Release, Some(audit)) => apply::delete_node_audit(context, audit).await?,
             (_, before) => {
-                let supplies = supplies.filter(|_| node.goal.is_some());
-                let spec = apply::node_spec(setup, before, node.goal, *step, supplies);
                 let facts = world.nodes.get(name).expect("only nodes of the world are decided on");
-                apply::apply_node_audit(context, name, facts, before, spec).await?;
+                apply::apply_node_audit(context, name, facts, before, spec(node, *step)).await?;
             }
         }
     }
     Ok(())
 }
 
-/// The nodes of a Setup as the rollout sees them: `covered` with their goal, `left` to be restored.
-fn nodes<'a>(world: &'a World, covered: &'a [String], goal: Option<&'a str>, left: &'a [String]) -> Vec<Node<'a>> {
-    let of = |names: &'a [String], goal: Option<&'a str>| names.iter().filter_map(move |name| node(world, name, goal));
-    let mut nodes: Vec<Node> = of(covered, goal).chain(of(left, None)).collect();
+/// The nodes of a Setup as the rollout sees them: `covered` to get `revision`, `left` to be restored.
+fn nodes<'a>(
+    world: &'a World,
+    setup: &'a AuditSetup,
+    covered: &'a [String],
+    revision: Option<&'a str>,
+    left: &'a [String],
+) -> Vec<Node<'a>> {
+    let of = |names: &'a [String], revision| {
+        let goal = Goal {
+            revision,
+            setup_uid: setup.metadata.uid.as_deref(),
+            setup_generation: setup.metadata.generation.unwrap_or(0),
+        };
+        names.iter().filter_map(move |name| node(world, name, goal))
+    };
+    let mut nodes: Vec<Node> = of(covered, revision).chain(of(left, None)).collect();
     nodes.sort_by_key(|node| node.name);
     nodes
 }
 
-fn node<'a>(world: &'a World, name: &'a str, goal: Option<&'a str>) -> Option<Node<'a>> {
+fn node<'a>(world: &'a World, name: &'a str, goal: Goal<'a>) -> Option<Node<'a>> {
     let is_ready = world.nodes.get(name)?.is_ready;
     let unheard_for = world.unheard_for.get(name).copied().unwrap_or_default();
     Some(Node { name, is_ready, goal, audit: world.audits.get(name), unheard_for })
 }
 
+/// Decides for nodes that have no other goal than what they were told, beside all others. One that was not told anything is held,
+/// and stays so.
+fn decide_to_keep<'a>(
+    world: &'a World,
+    setup: &AuditSetup,
+    names: &'a [String],
+    told: &mut Option<String>,
+) -> (Vec<Node<'a>>, Decision) {
+    let goal = |name: &String| match world.audits.get(name) {
+        Some(audit) => (audit.spec.revision.is_some() || audit.spec.may_change).then(|| Goal::as_told(audit)),
+        None => reported(setup).any(|reported| reported == name).then(Goal::default),
+    };
+    let mut nodes: Vec<Node> = names.iter().filter_map(|name| node(world, name, goal(name)?)).collect();
+    nodes.sort_by_key(|node| node.name);
+    let decision = decide_for(world, setup, &nodes, told);
+    (nodes, decision)
+}
+
+/// The nodes that had a `NodeAudit` when we last looked. A change goes on though somebody deletes it.
+fn reported(setup: &AuditSetup) -> impl Iterator<Item = &String> {
+    let nodes = setup.status.iter().flat_map(|status| &status.nodes);
+    nodes.filter(|node| node.since.is_some()).map(|node| &node.name)
+}
+
 /// Decides for the nodes of one Setup, beside all others that have a `NodeAudit`, or had one when we last looked. `told`: the node
 /// that was told to change in this pass, by whichever Setup; what the world has of it is older than that.
 fn decide_for(world: &World, setup: &AuditSetup, nodes: &[Node<'_>], told: &mut Option<String>) -> Decision {
-    // A change goes on though somebody deletes its NodeAudit.
-    let reported = world.setups.iter().filter_map(|setup| setup.status.as_ref()).flat_map(|status| &status.nodes);
-    let reported = reported.filter(|node| node.since.is_some()).map(|node| &node.name);
+    let reported = world.setups.iter().flat_map(reported);
     let names: BTreeSet<&String> = world.audits.keys().chain(reported).chain(told.as_ref()).collect();
     let others: Vec<Node> = names
         .into_iter()
         .filter(|name| nodes.iter().all(|node| node.name != **name))
-        .filter_map(|name| node(world, name, None))
+        .filter_map(|name| node(world, name, Goal::default()))
         .map(|node| Node { audit: node.audit.filter(|_| told.as_deref() != Some(node.name)), ..node })
         .collect();
     let rollout = &setup.spec.rollout;
     let terms = Terms {
-        setup_uid: setup.metadata.uid.as_deref(),
-        generation: setup.metadata.generation.unwrap_or(0),
         is_paused: rollout.paused,
         min_ready: k8s_openapi::jiff::SignedDuration::from_secs(rollout.min_ready_seconds),
         now: super::now(),

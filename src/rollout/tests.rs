@@ -15,8 +15,12 @@ fn ago(seconds: i64) -> Timestamp {
     time(NOW) - SignedDuration::from_secs(seconds)
 }
 
-fn terms() -> Terms<'static> {
-    Terms { setup_uid: None, generation: 7, is_paused: false, min_ready: SignedDuration::from_secs(10), now: time(NOW) }
+fn terms() -> Terms {
+    Terms { is_paused: false, min_ready: SignedDuration::from_secs(10), now: time(NOW) }
+}
+
+fn goal(revision: Option<&'static str>) -> Goal<'static> {
+    Goal { revision, setup_uid: None, setup_generation: 7 }
 }
 
 /// A node as the controller sees it; every field is what the name says.
@@ -24,17 +28,18 @@ fn terms() -> Terms<'static> {
 struct Sample {
     name: String,
     is_ready: bool,
-    goal: Option<&'static str>,
+    goal: Goal<'static>,
     /// `None`: no NodeAudit.
     audit: Option<NodeAudit>,
     unheard_for: Duration,
 }
 
+/// One whose turn is over.
 fn sample(name: &str, spec: Option<&str>, phase: &str, runs: Option<&str>) -> Sample {
     let audit: NodeAudit = serde_json::from_value(json!({
         "apiVersion": "audit-operator.io/v1alpha1", "kind": "NodeAudit",
         "metadata": {"name": name, "generation": 4},
-        "spec": {"setup": "cluster", "setupGeneration": 7, "revision": spec, "mayChange": true},
+        "spec": {"setup": "cluster", "setupGeneration": 7, "revision": spec},
         "status": {
             "observedGeneration": 4, "phase": phase, "revision": runs, "readySince": ago(600), "lastSeen": ago(20),
         },
@@ -43,7 +48,7 @@ fn sample(name: &str, spec: Option<&str>, phase: &str, runs: Option<&str>) -> Sa
     Sample {
         name: name.into(),
         is_ready: true,
-        goal: Some(NEW),
+        goal: goal(Some(NEW)),
         audit: Some(audit),
         unheard_for: Duration::from_secs(20),
     }
@@ -61,7 +66,7 @@ fn new(name: &str) -> Sample {
 
 /// Was told to reach the goal.
 fn changing(name: &str) -> Sample {
-    sample(name, Some(NEW), "Verifying", Some(OLD))
+    sample(name, Some(NEW), "Verifying", Some(OLD)).in_turn()
 }
 
 /// Took the goal back.
@@ -88,8 +93,14 @@ impl Sample {
         self
     }
 
-    fn goal(mut self, goal: Option<&'static str>) -> Self {
-        self.goal = goal;
+    fn goal(mut self, revision: Option<&'static str>) -> Self {
+        self.goal.revision = revision;
+        self
+    }
+
+    /// The generation of the Setup that wants the goal.
+    fn wanted_under(mut self, generation: i64) -> Self {
+        self.goal.setup_generation = generation;
         self
     }
 
@@ -107,10 +118,9 @@ impl Sample {
         self
     }
 
-    /// It is held, and says that it waits.
-    fn held(mut self, reason: &str) -> Self {
-        self.audit.as_mut().unwrap().spec.may_change = false;
-        self.reason(reason)
+    fn in_turn(mut self) -> Self {
+        self.audit.as_mut().unwrap().spec.may_change = true;
+        self
     }
 
     fn ready_for(self, seconds: i64) -> Self {
@@ -182,11 +192,11 @@ fn one_node_at_a_time() {
             "cp1 Start, cp2 Hold: cp1 starts",
         ),
         ("the first by name", &[old("cp2"), old("cp1")], "cp2 Hold, cp1 Start: cp1 starts"),
-        ("none beside one in change", &[changing("cp1"), old("cp2")], "cp1 Hold, cp2 Hold: cp1 is verifying"),
+        ("none beside one in change", &[changing("cp1"), old("cp2")], "cp1 Continue, cp2 Hold: cp1 is verifying"),
         (
             "told, and not taken up yet",
             &[sample("cp1", Some(NEW), "Confirmed", Some(OLD)), old("cp2")],
-            "cp1 Hold, cp2 Hold: cp1 is changing",
+            "cp1 Continue, cp2 Hold: cp1 is changing",
         ),
         (
             "not before the last one was ready for a while",
@@ -194,6 +204,11 @@ fn one_node_at_a_time() {
             "cp1 Follow, cp2 Hold: cp1 has to be ready for a while before the next node changes",
         ),
         ("but then", &[new("cp1").ready_for(10), old("cp2")], "cp1 Follow, cp2 Start: cp2 starts"),
+        (
+            "its turn ends first",
+            &[new("cp1").in_turn(), old("cp2")],
+            "cp1 Follow, cp2 Hold: cp1 has not seen yet that its turn is over",
+        ),
         (
             "a clock ahead does not hold up the others",
             &[new("cp1").status("readySince", json!(ago(-3600))).status("lastSeen", json!(ago(-3660))), old("cp2")],
@@ -231,7 +246,7 @@ fn the_worst_first() {
         (
             "one that drifted is left alone where it is as it should be",
             &[new("cp1"), sample("cp2", Some(NEW), "Drifted", Some(NEW))],
-            "cp1 Follow, cp2 Hold: cp2 was changed by something else and is put right",
+            "cp1 Follow, cp2 Continue: cp2 was changed by something else and is put right",
         ),
     ];
     for (name, samples, want) in cases {
@@ -245,8 +260,8 @@ fn a_failure_halts_until_the_setup_changes() {
                    unknown flag";
     assert_eq!(told(&decided(&[failed("cp1"), old("cp2")], terms())), format!("cp1 Hold, cp2 Hold: {failure}"));
     // A newer generation that renders the same Revision: tried again, by decision and on this node alone.
-    let newer = Terms { generation: 8, ..terms() };
-    assert_eq!(told(&decided(&[failed("cp1"), old("cp2")], newer)), "cp1 Start, cp2 Hold: cp1 starts");
+    let newer = [failed("cp1").wanted_under(8), old("cp2").wanted_under(8)];
+    assert_eq!(told(&decided(&newer, terms())), "cp1 Start, cp2 Hold: cp1 starts");
     // Another Revision.
     let other = [failed("cp1").goal(Some("r-0000000003")), old("cp2").goal(Some("r-0000000003"))];
     assert_eq!(told(&decided(&other, terms())), "cp1 Start, cp2 Hold: cp1 starts");
@@ -262,19 +277,20 @@ fn a_failure_halts_until_the_setup_changes() {
         let decision = decided(std::slice::from_ref(&back), terms());
         assert_eq!(told(&decision), "cp1 Hold: RolledBack: cp1: took its Revision back", "{may_change}");
     }
-    // The node never tells the generation to one that failed under it.
-    assert_eq!(decided(&[failed("cp1")], Terms { is_paused: true, ..newer }).steps, [("cp1".to_string(), Step::Hold)]);
+    // A newer generation is not told to one that failed before it may try again.
+    let paused = decided(&newer[..1], Terms { is_paused: true, ..terms() });
+    assert_eq!(paused.steps, [("cp1".to_string(), Step::Hold)]);
 }
 
 #[test]
 fn nothing_starts_where_nobody_knows_what_would_happen() {
     let silent = "its agent is silent; its last report is of 2026-11-21T11:56:40Z";
     let cases: &[(&str, &[Sample], String)] = &[
-        ("a silent agent", &[old("cp1").silent()], format!("cp1 Hold: AgentSilent: cp1: {silent}")),
+        ("a silent agent", &[old("cp1").silent()], format!("cp1 Continue: AgentSilent: cp1: {silent}")),
         (
             "a silent agent elsewhere",
             &[old("cp1"), old("cp2").silent()],
-            format!("cp1 Hold, cp2 Hold: AgentSilent: cp2: {silent}"),
+            format!("cp1 Hold, cp2 Continue: AgentSilent: cp2: {silent}"),
         ),
         (
             "a silent agent is news even where everything was done",
@@ -284,23 +300,23 @@ fn nothing_starts_where_nobody_knows_what_would_happen() {
         (
             "an agent that never came",
             &[sample("cp1", Some(NEW), "Unmanaged", None).unreported().unheard_for(200)],
-            "cp1 Hold: AgentSilent: cp1: its agent has never reported".into(),
+            "cp1 Continue: AgentSilent: cp1: its agent has never reported".into(),
         ),
         (
             "an agent that may still come",
             &[sample("cp1", Some(NEW), "Unmanaged", None).unreported().unheard_for(180)],
-            "cp1 Hold: cp1 has no report from its agent yet".into(),
+            "cp1 Continue: cp1 has no report from its agent yet".into(),
         ),
-        ("a Node that is not Ready", &[old("cp1").not_ready()], "cp1 Hold: cp1 is not Ready".into()),
+        ("a Node that is not Ready", &[old("cp1").not_ready()], "cp1 Continue: cp1 is not Ready".into()),
         (
             "a Node elsewhere that is not Ready",
             &[old("cp1"), old("cp2").not_ready()],
-            "cp1 Hold, cp2 Hold: cp1 is not Ready".replace("cp1 is", "cp2 is"),
+            "cp1 Hold, cp2 Continue: cp1 is not Ready".replace("cp1 is", "cp2 is"),
         ),
         (
             "one that went back and does not serve",
             &[old("cp1"), sample("cp2", Some(NEW), "RolledBack", Some(OLD)).down()],
-            "cp1 Hold, cp2 Hold: cp2 went back and does not serve".into(),
+            "cp1 Hold, cp2 Continue: cp2 went back and does not serve".into(),
         ),
         (
             "an API server that is down for a reason of its own",
@@ -320,7 +336,7 @@ fn nothing_starts_where_nobody_knows_what_would_happen() {
                     .status("message", json!("copy.yaml defines it too")),
                 old("cp2"),
             ],
-            "cp1 Hold, cp2 Hold: DuplicatePod: cp1: copy.yaml defines it too".into(),
+            "cp1 Continue, cp2 Hold: DuplicatePod: cp1: copy.yaml defines it too".into(),
         ),
     ];
     for (name, samples, want) in cases {
@@ -337,9 +353,9 @@ fn nobody_is_silent_because_his_clock_is_wrong() {
 #[test]
 fn what_waits_on_several_nodes_begins_on_one_after_the_other() {
     // Settings of ours, made by somebody or under a NodeAudit that is gone.
-    let found = |name| sample(name, None, "Confirmed", Some(NEW)).held("Held");
-    let drifted = |name| sample(name, Some(NEW), "Drifted", Some(NEW)).held("Held");
-    let lost = |name| sample(name, None, "Unmanaged", None).held("Held");
+    let found = |name| sample(name, None, "Confirmed", Some(NEW)).reason("Held");
+    let drifted = |name| sample(name, Some(NEW), "Drifted", Some(NEW)).reason("Held");
+    let lost = |name| sample(name, None, "Unmanaged", None).reason("Held");
     let cases: &[(&str, &[Sample], &str)] = &[
         ("settings of ours", &[found("cp1"), found("cp2")], "cp1 Start, cp2 Hold: cp1 starts"),
         ("the first one has them", &[new("cp1"), found("cp2")], "cp1 Follow, cp2 Start: cp2 starts"),
@@ -355,7 +371,7 @@ fn what_waits_on_several_nodes_begins_on_one_after_the_other() {
             &[drifted("cp1"), drifted("cp2")],
             "cp1 Start, cp2 Hold: cp1 starts",
         ),
-        ("and on one beside a change", &[changing("cp1"), drifted("cp2")], "cp1 Hold, cp2 Hold: cp1 is verifying"),
+        ("and on one beside a change", &[changing("cp1"), drifted("cp2")], "cp1 Continue, cp2 Hold: cp1 is verifying"),
         (
             "not beside an API server that is down",
             &[found("cp1"), found("cp2").down()],
@@ -364,8 +380,8 @@ fn what_waits_on_several_nodes_begins_on_one_after_the_other() {
         // Told, and not begun: nobody knows whether it has seen a pause, so it holds up the others.
         (
             "not held",
-            &[sample("cp1", Some(NEW), "Confirmed", Some(OLD)).reason("Paused"), old("cp2")],
-            "cp1 Hold, cp2 Hold: cp1 is changing",
+            &[sample("cp1", Some(NEW), "Confirmed", Some(OLD)).reason("Paused").in_turn(), old("cp2")],
+            "cp1 Continue, cp2 Hold: cp1 is changing",
         ),
     ];
     for (name, samples, want) in cases {
@@ -386,6 +402,8 @@ fn nothing_starts_beside_a_change_under_another_setup() {
         ("went back, and serves", failed("cp9"), "cp1 Start: cp1 starts".into()),
         ("restored", given_back("cp9"), "cp1 Start: cp1 starts".into()),
         ("in change", changing("cp9"), waits("is verifying")),
+        ("at rest, and in its turn", new("cp9").in_turn(), waits("has not seen yet that its turn is over")),
+        ("went back in its turn", failed("cp9").in_turn(), waits("has not seen yet that its turn is over")),
         ("being restored", sample("cp9", None, "Verifying", Some(NEW)).goal(None), waits("is verifying")),
         ("told in this pass", new("cp9").without_audit(), waits("has no report from its agent yet")),
         ("not Ready", new("cp9").not_ready(), waits("is not Ready")),
@@ -409,8 +427,9 @@ fn nothing_starts_beside_a_change_under_another_setup() {
 
 #[test]
 fn what_failed_under_another_setup_of_that_generation_halts_nothing() {
-    let anew = Terms { setup_uid: Some("anew"), ..terms() };
-    assert_eq!(told(&decided(&[failed("cp1")], anew)), "cp1 Start: cp1 starts");
+    let mut anew = failed("cp1");
+    anew.goal.setup_uid = Some("anew");
+    assert_eq!(told(&decided(&[anew], terms())), "cp1 Start: cp1 starts");
 }
 
 #[test]
@@ -430,7 +449,7 @@ fn nodes_are_given_back_one_at_a_time_and_then_released() {
         (
             "while one is being restored",
             &[sample("cp1", None, "Verifying", Some(NEW)).goal(None), new("cp2").goal(None)],
-            "cp1 Hold, cp2 Hold: cp1 is verifying",
+            "cp1 Continue, cp2 Hold: cp1 is verifying",
         ),
         (
             "restored, and not ready for long enough",
@@ -452,12 +471,12 @@ fn nodes_are_given_back_one_at_a_time_and_then_released() {
         (
             "the same, and an agent that may still come",
             &[given_back("cp1").unreported().first_spec()],
-            "cp1 Hold: cp1 has no report from its agent yet",
+            "cp1 Continue: cp1 has no report from its agent yet",
         ),
         (
             "told, and no agent to say what came of it",
             &[given_back("cp1").unreported().unheard_for(200)],
-            "cp1 Hold: AgentSilent: cp1: its agent has never reported; delete its NodeAudit to give the node up as it is",
+            "cp1 Continue: AgentSilent: cp1: its agent has never reported; delete its NodeAudit to give the node up as it is",
         ),
         (
             "one that cannot be managed and has nothing of ours",
@@ -493,10 +512,13 @@ fn any_sample(name: String) -> impl Strategy<Value = Sample> {
         "Drifted",
         "Unsupported",
     ]);
-    (revision(), revision(), revision(), phase, any::<[bool; 6]>(), 5..9_i64).prop_map(
-        move |(goal, spec, runs, phase, [ready, silent, fresh, failed, exists, held], generation)| {
+    (revision(), revision(), revision(), phase, any::<[bool; 7]>(), 5..9_i64).prop_map(
+        move |(goal, spec, runs, phase, [ready, silent, fresh, failed, exists, held, has_turn], generation)| {
             let mut sample = sample(&name, spec, phase, runs).goal(goal).generation(generation);
             sample.is_ready = ready;
+            if has_turn {
+                sample = sample.in_turn();
+            }
             if failed {
                 sample = sample.status(
                     "lastFailure",
@@ -504,7 +526,7 @@ fn any_sample(name: String) -> impl Strategy<Value = Sample> {
                 );
             }
             if held {
-                sample = sample.held("Held");
+                sample = sample.reason("Held");
             }
             if fresh {
                 sample = sample.ready_for(1);
@@ -537,6 +559,7 @@ proptest! {
             for other in samples.iter().filter(|sample| sample.name != *name) {
                 let audit = other.audit.as_ref().expect("one without a report holds up the others");
                 let status = audit.status.as_ref().unwrap();
+                prop_assert!(!audit.spec.may_change);
                 if status.reason == Some(Reason::Held) {
                     continue;
                 }

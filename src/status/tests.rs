@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::{NodeAudit, PolicyFinding};
+use crate::rollout::Goal;
 
 const T0: &str = "2026-11-21T12:00:00Z";
 const T1: &str = "2026-11-21T12:05:00Z";
@@ -58,11 +59,12 @@ fn judged(
     judgement: Judgement<'_>,
     now: &str,
 ) -> AuditSetupStatus {
+    let goal = Goal { revision: Some(B), ..Goal::default() };
     let nodes: Vec<Node> = audits
         .iter()
         .map(|audit| {
             let name = audit.metadata.name.as_deref().unwrap();
-            Node { name, is_ready: true, goal: Some(B), audit: Some(audit), unheard_for: Duration::ZERO }
+            Node { name, is_ready: true, goal, audit: Some(audit), unheard_for: Duration::ZERO }
         })
         .collect();
     status(Facts { setup: &setup(old), nodes: &nodes, judgement, now: time(now) })
@@ -407,8 +409,13 @@ fn a_rollout_took_the_time_from_its_revision_to_the_last_node_once() {
 fn a_setup_that_goes_says_of_its_nodes_what_is_known() {
     let mut audits = [audit("cp1", "Unmanaged", None, json!([])), audit("cp2", "Unmanaged", None, json!([]))];
     let note = |audits: &[NodeAudit]| {
-        let node =
-            |audit| Node { name: "", is_ready: true, goal: None, audit: Some(audit), unheard_for: Duration::ZERO };
+        let node = |audit| Node {
+            name: "",
+            is_ready: true,
+            goal: Goal::default(),
+            audit: Some(audit),
+            unheard_for: Duration::ZERO,
+        };
         Event::restored(&audits.iter().map(node).collect::<Vec<_>>()).note
     };
     assert_eq!(note(&audits), "every node has its original manifest back");
