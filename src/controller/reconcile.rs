@@ -121,7 +121,8 @@ async fn reconcile(
     let valid = match validate(setup, &references, capabilities(world, covered)) {
         Ok(valid) => valid,
         Err(problems) => {
-            let all: Vec<String> = covered.iter().chain(&left).cloned().collect();
+            let mut all: Vec<String> = covered.iter().chain(&left).cloned().collect();
+            all.sort();
             return keep(context, world, setup, &all, Judgement::Rejected(&problems), told).await;
         }
     };
@@ -203,8 +204,8 @@ async fn give_back<'a>(
     Ok((nodes, decision))
 }
 
-/// The nodes keep what they were told by a Setup that cannot be carried out as it is now: what something else makes of it is put
-/// right, and turns come to their end.
+/// The nodes, in the order of their names, keep what they were told by a Setup that cannot be carried out as it is now: what
+/// something else makes of it is put right, and turns come to their end.
 async fn keep(
     context: &Context,
     world: &World,
@@ -219,8 +220,7 @@ async fn keep(
         None => apply::node_spec(setup, None, node.goal, step, None),
     };
     carry_out(context, world, &nodes, &decision, spec).await?;
-    let mut all: Vec<Node> = names.iter().filter_map(|name| node(world, name, Goal::default())).collect();
-    all.sort_by_key(|node| node.name);
+    let all: Vec<Node> = names.iter().filter_map(|name| node(world, name, Goal::default())).collect();
     report(context, setup, &all, judgement).await?;
     Ok(wake(&decision))
 }
@@ -305,8 +305,7 @@ fn decide_to_keep<'a>(
         Some(audit) => (audit.spec.revision.is_some() || audit.spec.may_change).then(|| Goal::as_told(audit)),
         None => reported(setup).any(|reported| reported == name).then(Goal::default),
     };
-    let mut nodes: Vec<Node> = names.iter().filter_map(|name| node(world, name, goal(name)?)).collect();
-    nodes.sort_by_key(|node| node.name);
+    let nodes: Vec<Node> = names.iter().filter_map(|name| node(world, name, goal(name)?)).collect();
     let decision = decide_for(world, setup, &nodes, told);
     (nodes, decision)
 }
