@@ -23,6 +23,8 @@ pub const FIELD_MANAGER: &str = "audit-operator";
 pub const FINALIZER: &str = "audit-operator.io/restore-nodes";
 /// Annotation in the manifest of kube-apiserver: the Revision that it carries.
 pub const REVISION_ANNOTATION: &str = "audit-operator.io/revision";
+/// Annotation on a Secret: the hosts that its credentials are for, separated by commas or spaces, each as in `floor.destinations`.
+pub const HOSTS_ANNOTATION: &str = "audit-operator.io/hosts";
 /// Label on the Secrets that the controller writes: the Setup they belong to.
 pub const SETUP_LABEL: &str = "audit-operator.io/setup";
 /// Label that selects control-plane nodes where a Setup has no `nodeSelector` of its own.

@@ -17,6 +17,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::api;
+use crate::floor::{self, FloorFile};
 use crate::outage::{self, Clients, Outage, clients};
 use crate::telemetry::{self, Health};
 use heard::Heard;
@@ -54,15 +55,17 @@ pub struct Args {
     /// Address for /metrics, /healthz and /readyz.
     #[arg(long, value_name = "ADDRESS", default_value = "[::]:8080")]
     pub metrics_listen: std::net::SocketAddr,
-    /// Obey the annotations `test.audit-operator.io/*` of a Setup. For tests of the operator: they can break a cluster.
-    #[arg(long, hide = true)]
-    pub test_hooks: bool,
+    /// The floor: what no Setup can weaken. Read again when it changes; without it the defaults hold.
+    #[arg(long, value_name = "FILE")]
+    pub floor: Option<std::path::PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot set up the client of the Kubernetes API")]
     Client(#[source] Box<kube::Error>),
+    #[error(transparent)]
+    Floor(#[from] floor::Error),
     #[error(transparent)]
     Serve(#[from] telemetry::ServeError),
     /// A request that failed, and what it was about.
@@ -109,7 +112,7 @@ struct Context {
     /// The client that watches wait with.
     watches: Client,
     namespace: String,
-    obeys_test_hooks: bool,
+    floor: FloorFile,
     recorder: Recorder,
     outage: Outage,
     metrics: Metrics,
@@ -127,7 +130,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         client,
         watches,
         namespace: args.namespace,
-        obeys_test_hooks: args.test_hooks,
+        floor: FloorFile::open(args.floor)?,
         outage: Outage::new(),
         metrics: Metrics::new(&mut registry),
         health: Health::begin(),

@@ -13,6 +13,7 @@
 pub mod api;
 pub mod cli;
 pub mod controller;
+pub mod floor;
 pub mod journal;
 pub mod manifest;
 pub mod node;

@@ -16,10 +16,11 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::api::{REVISION_ANNOTATION, Reason};
-use crate::render::SHUTDOWN_FLAGS;
-use crate::revision::RevisionId;
+use crate::revision::{DELAY_FLAG, DRAIN_FLAG, RevisionId};
 use tree::Node;
 
+/// The flags outside the audit family that a manifest is given where it has none of its own.
+const SHUTDOWN_FLAGS: [&str; 2] = [DELAY_FLAG, DRAIN_FLAG];
 /// Names of our volumes begin with this.
 const OUR_VOLUMES: &str = "audit-operator-";
 /// The kubelet reads no larger manifest (kubernetes@v1.36.3 pkg/kubelet/config/file.go, maxConfigLength).

@@ -320,13 +320,13 @@ fn check_log(revision: &Revision, observed: &Observed) -> Result<(), Refusal> {
     if let Some(why) = &observed.log_path_blocked {
         return Err(Refusal { reason: Reason::LogPathUnusable, message: why.clone() });
     }
-    let Some(directory) = &revision.content.log_directory else { return Ok(()) };
-    let needed = revision.content.log_bytes.saturating_sub(observed.log_used_bytes).saturating_add(HEADROOM_BYTES);
-    if revision.content.log_bytes > 0 && observed.log_free_bytes < needed {
+    let Some(directory) = revision.content.log_directory() else { return Ok(()) };
+    let needed = revision.content.log_bytes().saturating_sub(observed.log_used_bytes).saturating_add(HEADROOM_BYTES);
+    if revision.content.log_bytes() > 0 && observed.log_free_bytes < needed {
         let mib = |bytes: u64| bytes / (1024 * 1024);
         let message = format!(
             "the log and its backups may take {} MiB below {directory}, and {} MiB are free there; lower maxBackups or maxSizeMegabytes, or make room",
-            mib(revision.content.log_bytes),
+            mib(revision.content.log_bytes()),
             mib(observed.log_free_bytes)
         );
         return Err(Refusal { reason: Reason::DiskFull, message });
@@ -338,9 +338,9 @@ fn stage_revision(revision: &Revision, observed: &Observed, actions: &mut Vec<Ac
     let directory = revision.directory();
     actions.push(Action::MakeDirectory { path: revision::REVISIONS_DIR.into(), mode: 0o700 });
     actions.push(Action::MakeDirectory { path: directory.clone(), mode: 0o700 });
-    for (name, content) in &revision.content.files {
+    for (name, content) in revision.files() {
         actions.push(Action::WriteFile { path: format!("{directory}/{name}"), mode: 0o600, content: content.clone() });
-        let good = observed.confirmed_files.get(name).cloned().unwrap_or_else(|| safe(name, content));
+        let good = observed.confirmed_files.get(name).cloned().unwrap_or_else(|| safe(name, &content));
         actions.push(Action::Keep { name: format!("{REPAIR_DIR}/{name}"), content: good });
     }
     // The directory of the log is made by the kubelet (hostPath DirectoryOrCreate): the agent writes nowhere but in its two directories.
@@ -463,12 +463,13 @@ spec:
 ";
 
     fn desired(drain: Option<&str>) -> Desired {
+        let log = serde_json::json!({"path": "/var/log/audit/audit.log", "maxBackups": 0});
         let content = revision::Content {
-            files: [(POLICY_FILE.to_string(), String::new())].into(),
-            flags: [("audit-log-path".to_string(), "/var/log/audit/audit.log".to_string())].into(),
-            log_directory: Some("/var/log/audit".into()),
-            log_bytes: 0,
-            default_flags: drain.map(|drain| (render::DRAIN_FLAG.to_string(), drain.to_string())).into_iter().collect(),
+            policy: String::new(),
+            log: Some(serde_json::from_value(log).unwrap()),
+            webhook: None,
+            shutdown_delay_seconds: 0,
+            drain_watches_seconds: drain.map_or(0, |drain| drain.trim_end_matches('s').parse().unwrap()),
         };
         Desired {
             revision: Some(Revision::new(content)),
@@ -540,7 +541,7 @@ spec:
         let changed = steps.after.replace("'7443'", "'8443'");
         let observed = Observed { original: Some(MANIFEST.into()), ..observed(&changed) };
         let drain = |plan: Plan| match plan {
-            Plan::Change(steps) => manifest::read(&steps.after).unwrap().flags.get(render::DRAIN_FLAG).cloned(),
+            Plan::Change(steps) => manifest::read(&steps.after).unwrap().flags.get(revision::DRAIN_FLAG).cloned(),
             plan => panic!("{plan}"),
         };
         assert_eq!(drain(plan(&desired(Some("5s")), &observed)), Some("5s".into()));

@@ -46,6 +46,9 @@ pub use write::{Part, quoted, write};
 use crate::api::{PolicyRule, Stage};
 pub use crate::yaml::Place;
 
+/// The finding about a rule that goes below the floor.
+pub(crate) const BELOW_FLOOR: &str = lint::stanza::BELOW_FLOOR.id;
+
 /// A policy as kube-apiserver holds it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policy {

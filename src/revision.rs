@@ -1,26 +1,45 @@
-//! A Revision: the immutable result of rendering a Setup, named by the hash of its content.
+//! A Revision: the immutable result of rendering a Setup, named by the hash of what kube-apiserver reads.
 //!
-//! It holds everything that kube-apiserver reads at its start and nothing else, so equal content never restarts anything.
-//! Paths below [`AUDIT_DIR`] carry the id; the content itself must not, or the id would depend on itself.
+//! It is stored as typed values ([`Content`]), never as files, flags or paths: whoever can write a Revision can choose among the
+//! settings that an AuditSetup has, and nothing else. Files ([`Revision::files`]), flags ([`Revision::flags`]) and mounts are
+//! rendered from the values by the code in this module, in the controller and again on the node, so that neither has to believe
+//! the other. Equal content never restarts anything. Paths below [`AUDIT_DIR`] carry the id; the content itself must not, or
+//! the id would depend on itself.
+//!
+//! [`secret`] is how a Revision is stored, [`crate::validate::judge`] whether a node may run it.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
+
+use crate::api::{LogSink, WebhookDelivery};
+
+pub mod credential;
+mod flags;
+mod kubeconfig;
+pub mod secret;
+mod url;
+
+pub use flags::{DELAY_FLAG, DRAIN_FLAG};
+pub(crate) use url::is_host;
+pub use url::{NotAUrl, Url};
 
 /// Our directory on a node, mounted read-only into kube-apiserver at the same path.
 pub const AUDIT_DIR: &str = "/etc/kubernetes/audit";
-/// Where Revisions lie on the node.
+/// The directory of all Revisions on the node.
 pub const REVISIONS_DIR: &str = "/etc/kubernetes/audit/revisions";
-/// Where credentials lie on the node.
+/// The directory of all credentials on the node.
 pub const CREDENTIALS_DIR: &str = "/etc/kubernetes/audit/credentials";
 /// The policy within a Revision's directory.
 pub const POLICY_FILE: &str = "policy.yaml";
 /// The kubeconfig of the webhook within a Revision's directory.
 pub const KUBECONFIG_FILE: &str = "webhook.kubeconfig";
+/// The webhook's certificate authorities, within a Revision's directory or among the credentials.
+pub const CA_FILE: &str = "ca.crt";
 
-/// `r-` and ten hexadecimal digits.
+/// `r-` and ten hexadecimal digits: the beginning of the [`Digest`]. A name, and no proof.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RevisionId(String);
@@ -59,37 +78,130 @@ impl From<RevisionId> for String {
     }
 }
 
-/// What kube-apiserver is given.
+/// `sha256:` and 64 hexadecimal digits: the hash of everything that kube-apiserver reads of a Revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digest(String);
+
+impl Digest {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What kube-apiserver is given, as typed values. A Revision of unknown fields is none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Content {
-    /// Files in the Revision's directory, by name: [`POLICY_FILE`] always, [`KUBECONFIG_FILE`] with a webhook, `ca.crt`
-    /// where the API server cannot re-read one.
-    pub files: BTreeMap<String, String>,
-    /// Every `audit-*` flag but the two that name files of this Revision; without the leading dashes.
-    pub flags: BTreeMap<String, String>,
-    /// Directory of the log file, mounted read-write; none for standard output.
-    pub log_directory: Option<String>,
-    /// Bytes that the log and its backups may come to take; 0 where nothing bounds them.
-    pub log_bytes: u64,
-    /// Flags that are only set where the manifest does not have them.
-    pub default_flags: BTreeMap<String, String>,
+    /// The policy file, the floor's rules first.
+    pub policy: String,
+    /// The log backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogSink>,
+    /// The webhook backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<Webhook>,
+    /// `--shutdown-delay-duration`, where the manifest does not set it; 0 leaves it alone.
+    pub shutdown_delay_seconds: i64,
+    /// `--shutdown-watch-termination-grace-period`, where the manifest does not set it; 0 leaves it alone.
+    pub drain_watches_seconds: i64,
 }
 
-/// Content with its id.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The webhook backend: everything that its kubeconfig is written from.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Webhook {
+    pub url: Url,
+    /// Whether the URL came from a Secret, so that nobody is shown it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_url_secret: bool,
+    /// None over http.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
+    /// The directory of its credentials, below [`CREDENTIALS_DIR`].
+    pub credentials: credential::Directory,
+    pub delivery: WebhookDelivery,
+}
+
+impl fmt::Debug for Webhook {
+    /// Without URL and credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook")
+            .field("credentials", &self.credentials)
+            .field("delivery", &self.delivery)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How kube-apiserver verifies the receiver.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tls {
+    /// None: the host of the URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// None: the authorities of the kube-apiserver image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<Authorities>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub insecure_skip_verify: bool,
+}
+
+/// Where the certificate authorities are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Authorities {
+    /// Among the credentials: kube-apiserver re-reads them (from 1.36, the gate ClientsAllowCARotation of client-go).
+    Credential,
+    /// In the Revision, as PEM: a change of them is a restart.
+    Revision(String),
+}
+
+/// How kube-apiserver authenticates. What it re-reads is a file among the credentials; what it reads once stands here.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Auth {
+    Token,
+    Certificate,
+    Basic { username: String, password: String },
+}
+
+/// Content with its names.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Revision {
     pub id: RevisionId,
+    pub digest: Digest,
     pub content: Content,
 }
 
+/// What the digest is taken of: everything that kube-apiserver reads, rendered.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Form {
+    files: BTreeMap<&'static str, String>,
+    flags: BTreeMap<String, String>,
+    log_directory: Option<String>,
+    default_flags: BTreeMap<String, String>,
+}
+
 impl Revision {
-    /// Names the content by the SHA-256 of its canonical form: JSON with sorted keys.
+    /// Names the content by the SHA-256 of the canonical form of what is rendered from it: JSON with sorted keys.
     pub fn new(content: Content) -> Self {
-        let canonical = serde_json::to_vec(&content).expect("strings and numbers only");
-        let hash = Sha256::digest(&canonical);
-        let hex: String = hash.iter().take(5).map(|b| format!("{b:02x}")).collect();
-        Self { id: RevisionId(format!("r-{hex}")), content }
+        let form = Form {
+            files: files(&content),
+            flags: flags::flags(&content),
+            log_directory: content.log_directory().map(str::to_string),
+            default_flags: flags::defaults(&content),
+        };
+        let canonical = serde_json::to_vec(&form).expect("strings only");
+        let hex = hex(&Sha256::digest(&canonical));
+        Self { id: RevisionId(format!("r-{}", &hex[..10])), digest: Digest(format!("sha256:{hex}")), content }
     }
 
     /// The directory of this Revision on the node.
@@ -97,18 +209,68 @@ impl Revision {
         directory(&self.id)
     }
 
-    /// Every `audit-*` flag that kube-apiserver shall have, without the leading dashes.
+    /// The files in that directory, by name.
+    pub fn files(&self) -> BTreeMap<&'static str, String> {
+        files(&self.content)
+    }
+
+    /// Every `audit-*` flag of kube-apiserver, without the leading dashes.
     pub fn flags(&self) -> BTreeMap<String, String> {
-        let mut flags = self.content.flags.clone();
-        let mut file = |flag: &str, name: &str| {
-            if self.content.files.contains_key(name) {
-                flags.insert(flag.into(), format!("{}/{name}", self.directory()));
-            }
-        };
-        file("audit-policy-file", POLICY_FILE);
-        file("audit-webhook-config-file", KUBECONFIG_FILE);
+        let mut flags = flags::flags(&self.content);
+        flags.insert("audit-policy-file".into(), format!("{}/{POLICY_FILE}", self.directory()));
+        if self.content.webhook.is_some() {
+            flags.insert("audit-webhook-config-file".into(), format!("{}/{KUBECONFIG_FILE}", self.directory()));
+        }
         flags
     }
+
+    /// Flags that are only set where the manifest does not have them.
+    pub fn default_flags(&self) -> BTreeMap<String, String> {
+        flags::defaults(&self.content)
+    }
+
+    /// The file with the webhook's certificate authorities, on the node.
+    pub fn ca_file(&self) -> Option<String> {
+        let webhook = self.content.webhook.as_ref()?;
+        Some(match webhook.tls.as_ref()?.authorities.as_ref()? {
+            Authorities::Credential => webhook.credentials.file(CA_FILE),
+            Authorities::Revision(_) => format!("{}/{CA_FILE}", self.directory()),
+        })
+    }
+}
+
+impl Content {
+    /// The directory of the log file, mounted read-write into kube-apiserver; none for standard output.
+    pub fn log_directory(&self) -> Option<&str> {
+        let path = self.log.as_ref().map(|log| log.path.as_str()).filter(|path| *path != "-")?;
+        let (directory, _) = path.rsplit_once('/')?;
+        Some(if directory.is_empty() { "/" } else { directory })
+    }
+
+    /// Bytes that the log and its backups may take; 0 where nothing bounds them, or nothing is written to a file.
+    pub fn log_bytes(&self) -> u64 {
+        const MIB: u64 = 1 << 20;
+        let Some(log) = self.log.as_ref().filter(|log| log.path != "-" && log.max_backups > 0) else { return 0 };
+        let number = |value: i64| u64::try_from(value).unwrap_or(0);
+        (number(log.max_backups) + 1).saturating_mul(number(log.max_size_megabytes)).saturating_mul(MIB)
+    }
+
+    /// Whether the kubeconfig itself holds a secret: a password, or a URL from a Secret.
+    pub fn is_kubeconfig_secret(&self) -> bool {
+        let is_secret = |webhook: &Webhook| webhook.is_url_secret || matches!(webhook.auth, Some(Auth::Basic { .. }));
+        self.webhook.as_ref().is_some_and(is_secret)
+    }
+}
+
+fn files(content: &Content) -> BTreeMap<&'static str, String> {
+    let mut files = BTreeMap::from([(POLICY_FILE, content.policy.clone())]);
+    if let Some(webhook) = &content.webhook {
+        files.insert(KUBECONFIG_FILE, kubeconfig::kubeconfig(webhook));
+        if let Some(Authorities::Revision(pem)) = webhook.tls.as_ref().and_then(|tls| tls.authorities.as_ref()) {
+            files.insert(CA_FILE, pem.clone());
+        }
+    }
+    files
 }
 
 /// The directory of a Revision on the node.
@@ -116,7 +278,6 @@ pub fn directory(id: &RevisionId) -> String {
     format!("{REVISIONS_DIR}/{id}")
 }
 
-/// A directory of credentials on the node, by its name.
-pub fn credentials_directory(name: &str) -> String {
-    format!("{CREDENTIALS_DIR}/{name}")
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,6 +1,6 @@
 //! Is a sink alive? Three separate facts: it can be reached, it takes what is sent, nothing was lost.
 //!
-//! [`reach`] connects ([`dial`]) and verifies ([`certificate`]), and never sends a request. [`canary`] looks for an event that was caused on purpose.
+//! [`target`] is what a Revision sends to. [`reach`] connects ([`dial`]) and verifies ([`certificate`]), and never sends a request. [`canary`] looks for an event that was caused on purpose.
 //! [`metrics`] reads what the API server itself counts. [`deliver`] judges from those, purely. The agent calls all of them.
 
 pub mod canary;
@@ -9,6 +9,7 @@ pub mod deliver;
 mod dial;
 pub mod metrics;
 pub mod reach;
+pub mod target;
 
 use crate::api::{Finding, Reason, Truth};
 

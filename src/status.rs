@@ -13,7 +13,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::api::{
     AuditSetup, AuditSetupStatus, ConditionType, Finding, HistoryEntry, NodeStatus, Outcome, Phase, PolicyStatus,
-    Reason, RevisionStatus, SinkStatus, Truth,
+    Reason, RevisionStatus, SetupFinding, SinkStatus, Truth,
 };
 use crate::rollout::{self, Node, Progress};
 use crate::validate::Problem;
@@ -53,6 +53,7 @@ pub enum Judgement<'a> {
         /// What the target changes against the one before, where it is new.
         change: Option<&'a str>,
         policy: &'a PolicyStatus,
+        findings: &'a [SetupFinding],
         progress: &'a Progress,
     },
     /// It is being deleted.
@@ -78,6 +79,10 @@ pub fn status(facts: Facts) -> AuditSetupStatus {
         policy: match facts.judgement {
             Judgement::Rendered { policy, .. } => Some(policy.clone()),
             _ => old.policy,
+        },
+        findings: match facts.judgement {
+            Judgement::Rendered { findings, .. } => findings.to_vec(),
+            _ => old.findings,
         },
         nodes,
         sinks,

@@ -9,17 +9,24 @@ use std::fmt;
 
 use k8s_openapi::api::core::v1::Service;
 
-use crate::api::{AuditSetup, AuditSetupSpec, LogSink, Mode, PolicyFinding, Reason, Risk, Stage, WebhookDelivery};
-use crate::policy::Part;
-use url::Url;
+use crate::api::{
+    AuditSetup, AuditSetupSpec, LogSink, Mode, Reason, Risk, Rollout, SetupFinding, Stage, WebhookDelivery,
+};
+use crate::floor::Floor;
+use crate::policy::{Part, Severity};
+use crate::revision::Url;
 
 mod credentials;
 mod delivery;
+mod judge;
 mod log;
 mod policy;
 mod schema;
-mod url;
+mod secret;
 mod webhook;
+
+pub use judge::judge;
+pub use secret::SecretFacts;
 
 pub use schema::{Fit, fit};
 
@@ -29,8 +36,8 @@ mod tests;
 /// What a Setup may refer to, as far as it exists.
 #[derive(Clone, Default)]
 pub struct References {
-    /// Secrets of the operator's namespace: name -> key -> bytes.
-    pub secrets: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+    /// Secrets of the operator's namespace, by name.
+    pub secrets: BTreeMap<String, SecretFacts>,
     /// ConfigMaps of the operator's namespace: name -> key -> text.
     pub config_maps: BTreeMap<String, BTreeMap<String, String>>,
     /// Services by (namespace, name).
@@ -93,6 +100,8 @@ pub struct ValidSetup {
     pub(crate) policy: ValidPolicy,
     pub(crate) log: Option<ValidLog>,
     pub(crate) webhook: Option<ValidWebhook>,
+    /// What does not stand in the way, and is worth knowing.
+    pub(crate) findings: Vec<SetupFinding>,
     pub(crate) shutdown_delay_seconds: i64,
     /// 0 where the API servers do not know the flag.
     pub(crate) drain_watches_seconds: i64,
@@ -107,15 +116,13 @@ pub(crate) struct ValidPolicy {
     /// Name with version.
     pub preset: Option<String>,
     /// What does not stand in the way.
-    pub findings: Vec<PolicyFinding>,
+    pub findings: Vec<SetupFinding>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct ValidLog {
     pub name: String,
     pub log: LogSink,
-    /// Directory of the file; none for standard output.
-    pub directory: Option<String>,
 }
 
 #[derive(Clone)]
@@ -178,13 +185,17 @@ pub fn needs(setup: &AuditSetup) -> Needs {
     }
 }
 
+/// What a kube-apiserver may take of the 30 s that the kubelet gives it to stop: the rest is for what it does after both delays.
+const MAX_STOP_SECONDS: i64 = 25;
+
 /// Judges a Setup. All problems are told at once, sorted by field.
 pub fn validate(
     setup: &AuditSetup,
     references: &References,
     capabilities: Capabilities,
+    floor: &Floor,
 ) -> Result<ValidSetup, Vec<Problem>> {
-    let mut problems = Problems(Vec::new());
+    let mut problems = Problems::default();
     let spec = &setup.spec;
     let name = setup.metadata.name.as_deref().unwrap_or_default();
     if name.is_empty() {
@@ -193,16 +204,18 @@ pub fn validate(
         problems.add("metadata.name", Reason::InvalidSetup, "at most 63 characters");
     }
     schema::check(spec, &mut problems);
-    let policy = policy::check(&spec.policy, references, capabilities, mode(spec), &mut problems);
-    let (log, webhook) = check_sinks(spec, &policy.omit_stages, references, &mut problems);
-    if !problems.0.is_empty() {
-        problems.0.sort_by(|a, b| a.field.cmp(&b.field));
-        return Err(problems.0);
+    check_rollout(&spec.rollout, &mut problems);
+    let policy = policy::check(&spec.policy, references, capabilities, mode(spec), floor, &mut problems);
+    let (log, webhook) = check_sinks(spec, &policy.omit_stages, references, floor, &mut problems);
+    let Problems { mut problems, findings } = problems;
+    if !problems.is_empty() {
+        problems.sort_by(|a, b| a.field.cmp(&b.field));
+        return Err(problems);
     }
     let shutdown_delay_seconds = spec.rollout.shutdown_delay_seconds;
     // The flag came with 1.27. Left out below, since without it a restart only takes longer.
     let drain_watches_seconds = if capabilities.minor >= 27 { spec.rollout.drain_watches_seconds } else { 0 };
-    Ok(ValidSetup { policy, log, webhook, shutdown_delay_seconds, drain_watches_seconds, capabilities })
+    Ok(ValidSetup { policy, log, webhook, findings, shutdown_delay_seconds, drain_watches_seconds, capabilities })
 }
 
 /// Judges the policy of a Setup alone: what it needs no Secrets and no Services for.
@@ -210,12 +223,13 @@ pub(crate) fn validate_policy(
     setup: &AuditSetup,
     references: &References,
     capabilities: Capabilities,
+    floor: &Floor,
 ) -> Result<ValidPolicy, Vec<Problem>> {
-    let mut problems = Problems(Vec::new());
+    let mut problems = Problems::default();
     schema::check(&setup.spec, &mut problems);
-    problems.0.retain(|problem| problem.field.starts_with("spec.policy"));
-    let policy = policy::check(&setup.spec.policy, references, capabilities, mode(&setup.spec), &mut problems);
-    if problems.0.is_empty() { Ok(policy) } else { Err(problems.0) }
+    problems.problems.retain(|problem| problem.field.starts_with("spec.policy"));
+    let policy = policy::check(&setup.spec.policy, references, capabilities, mode(&setup.spec), floor, &mut problems);
+    if problems.problems.is_empty() { Ok(policy) } else { Err(problems.problems) }
 }
 
 /// How the events reach the webhook. The log cannot keep kube-apiserver waiting for long.
@@ -223,17 +237,49 @@ fn mode(spec: &AuditSetupSpec) -> Mode {
     spec.sinks.iter().find_map(|sink| sink.webhook.as_ref()).map_or(Mode::Batch, |webhook| webhook.delivery.mode)
 }
 
+/// Twins of the CEL rules.
+fn check_rollout(rollout: &Rollout, problems: &mut Problems) {
+    let Rollout { min_ready_seconds, confirm_timeout_seconds, shutdown_delay_seconds, drain_watches_seconds, .. } =
+        rollout;
+    if min_ready_seconds >= confirm_timeout_seconds {
+        let message = format!(
+            "minReadySeconds must be below confirmTimeoutSeconds: no change could ever be confirmed; they are {min_ready_seconds} and \
+             {confirm_timeout_seconds}"
+        );
+        problems.add("spec.rollout.minReadySeconds", Reason::InvalidSetup, message);
+    }
+    check_stop(*shutdown_delay_seconds, *drain_watches_seconds, "spec.rollout", problems);
+}
+
+/// Both flags together against the time that the kubelet gives a pod to stop.
+fn check_stop(shutdown_delay_seconds: i64, drain_watches_seconds: i64, field: &str, problems: &mut Problems) {
+    let stop = shutdown_delay_seconds.saturating_add(drain_watches_seconds);
+    if stop > MAX_STOP_SECONDS {
+        let message = format!(
+            "shutdownDelaySeconds and drainWatchesSeconds together must be at most {MAX_STOP_SECONDS}: the kubelet kills a kube-apiserver \
+             that takes longer than 30 s to stop; they are {shutdown_delay_seconds} and {drain_watches_seconds}"
+        );
+        problems.add(field, Reason::InvalidSetup, message);
+    }
+}
+
+/// What everything in a Setup or a Revision is judged with.
+pub(crate) struct Context<'a> {
+    pub floor: &'a Floor,
+    /// Risks that the Setup acknowledges.
+    pub acknowledged: &'a [Risk],
+    /// Stages that the policy leaves out.
+    pub omit_stages: &'a [Stage],
+}
+
 fn check_sinks(
     spec: &AuditSetupSpec,
     omit_stages: &[Stage],
     references: &References,
+    floor: &Floor,
     problems: &mut Problems,
 ) -> (Option<ValidLog>, Option<ValidWebhook>) {
-    let context = webhook::Context {
-        references,
-        is_blocking_acknowledged: spec.policy.acknowledge.contains(&Risk::BlockingWebhook),
-        omit_stages,
-    };
+    let context = Context { floor, acknowledged: &spec.policy.acknowledge, omit_stages };
     let mut names = BTreeMap::new();
     let (mut log, mut webhook) = (None, None);
     let (mut logs, mut webhooks) = (Vec::new(), Vec::new());
@@ -247,13 +293,12 @@ fn check_sinks(
             problems.add(&field, Reason::InvalidSetup, "exactly one of log and webhook is needed");
         }
         if let Some(one) = &sink.log {
-            let field = format!("{field}.log");
-            webhook::strict(log::is_strict(one), omit_stages, &format!("{field}.delivery"), problems);
-            log = Some(log::check(&sink.name, one, &field, problems));
+            log::check(one, &context, &format!("{field}.log"), problems);
+            log = Some(ValidLog { name: sink.name.clone(), log: one.clone() });
             logs.push(i);
         }
         if let Some(one) = &sink.webhook {
-            webhook = webhook::check(&sink.name, one, &context, &format!("{field}.webhook"), problems);
+            webhook = webhook::check(&sink.name, one, references, &context, &format!("{field}.webhook"), problems);
             webhooks.push(i);
         }
     }
@@ -271,40 +316,68 @@ fn check_sinks(
 }
 
 /// Collects what is found.
-struct Problems(Vec<Problem>);
+#[derive(Default)]
+pub(crate) struct Problems {
+    pub problems: Vec<Problem>,
+    /// What does not stand in the way.
+    pub findings: Vec<SetupFinding>,
+}
 
 impl Problems {
     fn add(&mut self, field: impl Into<String>, reason: Reason, message: impl Into<String>) {
-        self.0.push(Problem { field: field.into(), reason, message: message.into() });
+        self.problems.push(Problem { field: field.into(), reason, message: message.into() });
+    }
+
+    /// Something worth knowing that does not stand in the way.
+    fn tell(&mut self, id: &str, field: impl Into<String>, message: impl Into<String>) {
+        let severity = Severity::Warning.as_str().into();
+        self.findings.push(SetupFinding { id: id.into(), severity, field: field.into(), message: message.into() });
+    }
+
+    /// A risk that is run, or not. That the floor does not grant one that is acknowledged is told where it is acknowledged.
+    fn risk(&mut self, risk: Risk, is_run: bool, context: &Context<'_>, field: &str, why: impl FnOnce() -> String) {
+        if !is_run {
+            return;
+        }
+        if context.acknowledged.contains(&risk) {
+            self.tell("acknowledged-risk", field, format!("{} ({} is acknowledged)", why(), risk.as_str()));
+            return;
+        }
+        let grant = if context.floor.granted_risks.contains(&risk) {
+            ""
+        } else {
+            "; the administrator must grant it too, in floor.grantedRisks"
+        };
+        let message = format!("{}, or put {} into policy.acknowledge{grant}", why(), risk.as_str());
+        self.add(field, Reason::RiskNotAcknowledged, message);
     }
 
     fn len(&self) -> usize {
-        self.0.len()
+        self.problems.len()
     }
 
     fn in_secret(&mut self, name: &str, key: &str, field: &str, message: &str) {
         self.add(field, Reason::InvalidSetup, format!("key {key:?} of Secret {name:?} {message}"));
     }
 
-    /// A key of a Secret, or the problem that there is none.
+    /// A key of a Secret, or the problem that there is none. One message for a Secret that is missing, lacks the key, or must not be
+    /// used: who may write a Setup may not know which Secrets there are, and what keys they have.
     fn secret<'a>(&mut self, references: &'a References, name: &str, key: &str, field: &str) -> Option<&'a Vec<u8>> {
-        self.look_up("Secret", &references.secrets, name, key, field)
+        let usable = references.secrets.get(name).filter(|secret| secret.is_usable(name));
+        let found = usable.and_then(|secret| secret.data.get(key));
+        if found.is_none() {
+            let message = format!(
+                "there is no Secret {name:?} with the key {key:?} in the operator's namespace that a sink may use (tokens of service accounts, \
+                 Helm releases and the operator's own Secrets are never used)"
+            );
+            self.add(field, Reason::ReferenceNotFound, message);
+        }
+        found
     }
 
     fn config_map<'a>(&mut self, references: &'a References, name: &str, key: &str, field: &str) -> Option<&'a String> {
-        self.look_up("ConfigMap", &references.config_maps, name, key, field)
-    }
-
-    fn look_up<'a, T>(
-        &mut self,
-        kind: &str,
-        all: &'a BTreeMap<String, BTreeMap<String, T>>,
-        name: &str,
-        key: &str,
-        field: &str,
-    ) -> Option<&'a T> {
-        let Some(keys) = all.get(name) else {
-            let message = format!("there is no {kind} {name:?} in the operator's namespace");
+        let Some(keys) = references.config_maps.get(name) else {
+            let message = format!("there is no ConfigMap {name:?} in the operator's namespace");
             self.add(field, Reason::ReferenceNotFound, message);
             return None;
         };
@@ -312,7 +385,7 @@ impl Problems {
         if found.is_none() {
             let have: Vec<_> = keys.keys().map(String::as_str).collect();
             let have = if have.is_empty() { "none".to_string() } else { have.join(", ") };
-            let message = format!("{kind} {name:?} has no key {key:?}; it has: {have}");
+            let message = format!("ConfigMap {name:?} has no key {key:?}; it has: {have}");
             self.add(field, Reason::ReferenceNotFound, message);
         }
         found

@@ -7,6 +7,7 @@
 //! [`compose`] is the parser, [`scalar`] what it takes an unquoted text for, [`json`] the other syntax.
 
 mod compose;
+pub(crate) mod fields;
 mod json;
 pub(crate) mod scalar;
 

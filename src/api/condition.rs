@@ -84,10 +84,14 @@ reasons! {
     Accepted,
     /// A Secret, ConfigMap or Service that the Setup names is missing or lacks what is needed.
     ReferenceNotFound,
+    /// A Secret whose credentials are for other hosts than the sink's.
+    SecretNotForHost,
     /// A Service that cannot be a sink: headless, ExternalName or without the port.
     UnusableService,
     /// A risk that the Setup does not acknowledge.
     RiskNotAcknowledged,
+    /// The Setup goes below the floor that the administrator has fixed.
+    BelowFloor,
     /// An older Setup covers the same node.
     Conflict,
     /// No node matches `nodeSelector`.

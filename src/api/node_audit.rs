@@ -39,6 +39,9 @@ pub struct NodeAuditSpec {
     /// The Revision that the node shall run. Absent: the node shall get its original manifest back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// The SHA-256 of what kube-apiserver reads of that Revision. The agent runs no other content, whatever its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision_digest: Option<String>,
     /// The Secret with the credentials of the sinks, and its version. They are replaced in place, without a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsRef>,
@@ -49,11 +52,11 @@ pub struct NodeAuditSpec {
     /// How the change is carried out. While `rollout.paused` is set no change begins at all.
     #[serde(default)]
     pub rollout: Rollout,
-    /// What the agent probes.
+    /// The sinks of the Revision, by the names that the Setup gives them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
-    pub sinks: Vec<SinkTarget>,
+    pub sinks: Vec<SinkRef>,
     /// Whether the policy records the agent's canary request.
     #[serde(default)]
     pub canary: bool,
@@ -189,52 +192,17 @@ pub struct Finding {
     pub message: String,
 }
 
-/// What an agent probes of one sink. Holds no secret.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+/// A sink of this node.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct SinkTarget {
+pub struct SinkRef {
     pub name: String,
-    /// A log file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub log: Option<LogTarget>,
-    /// A webhook.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub webhook: Option<WebhookTarget>,
+    pub kind: SinkKind,
 }
 
-/// A log file to look into.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct LogTarget {
-    /// Path on the node, or `-` for the standard output of kube-apiserver.
-    pub path: String,
-    /// Seconds that an event may take to get there, in mode Batch.
-    pub max_wait_seconds: i64,
-}
-
-/// A webhook to connect to.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct WebhookTarget {
-    /// Name or address, as in the URL.
-    pub host: String,
-    #[schemars(with = "i32", range(min = 1, max = 65535))]
-    pub port: u16,
-    /// Absent: plain http.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<TlsTarget>,
-    /// Seconds that an event may wait before it is sent.
-    pub max_wait_seconds: i64,
-}
-
-/// How a webhook is verified.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct TlsTarget {
-    /// Name that the certificate must carry.
-    pub server_name: String,
-    /// File on the node with the authorities; absent: those of the system.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_file: Option<String>,
-    pub insecure_skip_verify: bool,
+/// Which backend of kube-apiserver a sink is. Where it sends events to stands in the Revision alone.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkKind {
+    Log,
+    Webhook,
 }

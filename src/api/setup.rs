@@ -92,7 +92,8 @@ pub struct PolicySpec {
     /// cannot tell whether events arrive, and SinksHealthy stays Unknown.
     #[serde(default = "yes")]
     pub canary_rule: bool,
-    /// Risks that are taken knowingly. A Setup that runs such a risk without naming it is not rolled out.
+    /// Risks that you accept. A Setup that runs a risk not listed here is not rolled out, and neither is one that lists a risk which
+    /// the administrator has not granted (`floor.grantedRisks` of the operator).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub acknowledge: Vec<Risk>,
@@ -146,9 +147,26 @@ pub enum Risk {
     /// A webhook in mode Blocking or BlockingStrict: while its receiver is down every audited request waits for it, health
     /// checks fail, and the kubelet restarts kube-apiserver over and over.
     BlockingWebhook,
-    /// A policy that records Secrets or tokens with their bodies: whoever reads the log, or any sink of it, has them in plain
-    /// text. The preset stig-literal does, and so may a rule of one's own.
+    /// A policy that records Secrets or tokens with their bodies: anyone who reads the log, or any sink of it, has them in plain
+    /// text. The preset stig-literal does, and so may a rule of your own.
     SecretsAboveMetadata,
+    /// A log in mode BlockingStrict: while the log cannot be written, because its disk is full or read-only, kube-apiserver
+    /// refuses every audited request.
+    BlockingStrictLog,
+    /// A log file from which nothing is ever removed (`maxBackups: 0` and `maxAgeDays: 0`): it fills the disk, which etcd often
+    /// shares.
+    UnboundedLog,
+}
+
+impl Risk {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Risk::BlockingWebhook => "BlockingWebhook",
+            Risk::SecretsAboveMetadata => "SecretsAboveMetadata",
+            Risk::BlockingStrictLog => "BlockingStrictLog",
+            Risk::UnboundedLog => "UnboundedLog",
+        }
+    }
 }
 
 /// One rule of an audit policy, as in `audit.k8s.io/v1`. Every list that is given must match; an absent list matches
@@ -267,11 +285,15 @@ pub struct Sink {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LogSink {
-    /// File on the node, an absolute path; its directory is mounted into kube-apiserver, so it should hold nothing else.
+    /// File on the node, an absolute path below one of the directories that the administrator permits (`floor.logDirectories` of the
+    /// operator; `/var/log/kubernetes` unless set). Its directory is mounted into kube-apiserver, so it should hold nothing else.
     /// `-` is the standard output of kube-apiserver. (`--audit-log-path`)
     #[serde(default = "log_path")]
-    #[schemars(length(min = 1, max = 4096))]
-    #[x_kube(validation = Rule::new("self == '-' || self.startsWith('/')").message("an absolute path, or - for standard output"))]
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(
+        validation = Rule::new("self == '-' || self.startsWith('/')").message("an absolute path, or - for standard output"),
+        validation = Rule::new("!self.contains('$')").message("has a $ in it: the kubelet expands that in flags and not in mounts, so both would name different places")
+    )]
     pub path: String,
     /// Lines of JSON, or the old text format. (`--audit-log-format`)
     #[serde(default)]
@@ -280,7 +302,8 @@ pub struct LogSink {
     #[serde(default = "thirty")]
     #[schemars(range(min = 0, max = 36500))]
     pub max_age_days: i64,
-    /// Rotated files that are kept; 0 keeps all. (`--audit-log-maxbackup`)
+    /// Rotated files that are kept; 0 keeps all. With `maxAgeDays: 0` too, nothing is ever removed, which needs `UnboundedLog` in
+    /// `policy.acknowledge`. (`--audit-log-maxbackup`)
     #[serde(default = "ten")]
     #[schemars(range(min = 0, max = 100000))]
     pub max_backups: i64,
@@ -321,7 +344,7 @@ pub enum Mode {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LogDelivery {
-    /// (`--audit-log-mode`)
+    /// BlockingStrict needs `BlockingStrictLog` in `policy.acknowledge`. (`--audit-log-mode`)
     #[serde(default = "blocking")]
     pub mode: Mode,
     /// Only for mode Batch.
@@ -358,7 +381,7 @@ pub struct WebhookDelivery {
 pub struct Batch {
     /// Events that wait at most; more are dropped. Default 10000. (`--audit-*-batch-buffer-size`)
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 10000000))]
+    #[schemars(range(min = 1, max = 1000000))]
     pub buffer_size: Option<i64>,
     /// Events in one request or write. Default: webhook 400, log 1. (`--audit-*-batch-max-size`)
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -383,14 +406,14 @@ pub struct Batch {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("self.maxBatchBytes >= self.maxEventBytes").message("maxBatchBytes must not be below maxEventBytes"))]
 pub struct Truncate {
-    /// Bytes of one event. (`--audit-*-truncate-max-event-size`)
+    /// Bytes of one event. An event without bodies has 1 to 3 KiB. (`--audit-*-truncate-max-event-size`)
     #[serde(default = "event_bytes")]
-    #[schemars(range(min = 1, max = 1073741824))]
+    #[schemars(range(min = 4096, max = 1073741824))]
     pub max_event_bytes: i64,
     /// Bytes of one request. kube-apiserver honours it in the blocking modes only: in mode Batch the bound is
     /// `batch.maxSize` × `maxEventBytes`. (`--audit-*-truncate-max-batch-size`)
     #[serde(default = "batch_bytes")]
-    #[schemars(range(min = 1, max = 1073741824))]
+    #[schemars(range(min = 4096, max = 1073741824))]
     pub max_batch_bytes: i64,
 }
 
@@ -532,6 +555,12 @@ secret_key_ref!(
 /// not come up with it.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("self.minReadySeconds < self.confirmTimeoutSeconds")
+        .message("minReadySeconds must be below confirmTimeoutSeconds: no change could ever be confirmed"),
+    validation = Rule::new("self.shutdownDelaySeconds + self.drainWatchesSeconds <= 25")
+        .message("shutdownDelaySeconds and drainWatchesSeconds together must be at most 25: the kubelet kills a kube-apiserver that takes longer than 30 s to stop")
+)]
 pub struct Rollout {
     /// Start no change on any node. One that is under way is finished or taken back.
     #[serde(default)]
@@ -541,8 +570,8 @@ pub struct Rollout {
     pub method: Method,
     /// Seconds that a kube-apiserver which is told to stop goes on serving, while its `/readyz` fails, so that load balancers
     /// and kube-proxy send it nothing more (`--shutdown-delay-duration`), unless the manifest sets that flag already. A load
-    /// balancer in front of several nodes should find out within this time. Together with `drainWatchesSeconds` it must stay
-    /// well below the pod's `terminationGracePeriodSeconds` (30 unless the manifest says otherwise): the kubelet kills a
+    /// balancer in front of several nodes should find out within this time. Together with `drainWatchesSeconds` at most 25, and 5
+    /// less than the pod's `terminationGracePeriodSeconds` (30 unless the manifest says otherwise): the kubelet kills a
     /// kube-apiserver that takes longer, and audit events are lost. 0 leaves the flag alone.
     #[serde(default = "two")]
     #[schemars(range(min = 0, max = 60))]
@@ -685,6 +714,9 @@ pub struct AuditSetupStatus {
     /// What the policy is made of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyStatus>,
+    /// Warnings about the sinks, and risks that are acknowledged. They do not stop the Setup.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<SetupFinding>,
     /// The nodes that this Setup covers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
@@ -729,13 +761,13 @@ pub struct PolicyStatus {
     /// What `audit-operator policy lint` warns of, and risks that are acknowledged; the worst first, at most 32. Errors keep
     /// the policy from being accepted: the condition PolicyAccepted tells them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub findings: Vec<PolicyFinding>,
+    pub findings: Vec<SetupFinding>,
 }
 
 /// One thing about the policy that does not stand in the way.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct PolicyFinding {
+pub struct SetupFinding {
     /// `audit-operator policy lint --explain ID` tells what it means.
     pub id: String,
     /// warning, or info for a risk that is acknowledged.

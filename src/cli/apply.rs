@@ -9,14 +9,15 @@ use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
 use super::input::{Input, kubernetes_minor};
+use super::render::tell_findings;
 use super::{print, say};
 use crate::api::Rollout;
+use crate::floor::Floor;
 use crate::journal::{Change, Stage};
 use crate::node::files::Host;
 use crate::node::{self, State, guard};
 use crate::plan::{self, Desired, Plan};
 use crate::render::render;
-use crate::revision::{CREDENTIALS_DIR, credentials_directory};
 use crate::validate::Capabilities;
 
 #[derive(clap::Args)]
@@ -28,6 +29,9 @@ pub(super) struct ApplyArgs {
     /// Root of the node's file system.
     #[arg(long, value_name = "DIR")]
     host_root: PathBuf,
+    /// The floor of the cluster, as in the ConfigMap audit-operator-floor. Without it the defaults hold.
+    #[arg(long, value_name = "FILE")]
+    floor: Option<PathBuf>,
     /// Print what would be done, and do nothing; exit with 1 if there is something.
     #[arg(long)]
     dry_run: bool,
@@ -53,13 +57,15 @@ pub(super) async fn apply(args: &ApplyArgs, stop: CancellationToken) -> anyhow::
         Some(minor) => minor,
         None => minor_of(&node::observe(&host, None)?.manifest)?,
     };
-    let rendered = render(&input.validate(Capabilities::of(minor))?);
+    let floor = Floor::load(args.floor.as_deref())?;
+    let valid = input.validate(Capabilities::of(minor), &floor)?;
+    let rendered = render(&valid);
+    tell_findings(&rendered);
     if !args.dry_run {
         // Credentials first: a kubeconfig that names a file which is not there stops kube-apiserver.
         for (path, bytes) in &rendered.credentials {
-            let (name, _) = path.split_once('/').context("a credential lies in a directory")?;
-            host.make_directory(&credentials_directory(name), 0o700)?;
-            host.replace(&format!("{CREDENTIALS_DIR}/{path}"), bytes, 0o600)?;
+            host.make_directory(&path.directory.path(), 0o700)?;
+            host.replace(&path.on_node(), bytes, 0o600)?;
         }
     }
     let rollout = input.setup.spec.rollout.clone();

@@ -17,14 +17,13 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::excerpt::excerpt;
-use crate::api::{AuditSetup, Reason};
+use crate::api::{AuditSetup, HOSTS_ANNOTATION, Reason};
+use crate::floor::Floor;
 use crate::validate::{
-    Capabilities, Fit, Problem, References, ValidPolicy, ValidSetup, fit, needs, validate, validate_policy,
+    Capabilities, Fit, Problem, References, SecretFacts, ValidPolicy, ValidSetup, fit, needs, validate, validate_policy,
 };
 use crate::yaml::Place;
-use fields::{Fields, Places};
-
-mod fields;
+use crate::yaml::fields::{self, Fields, Places};
 
 /// Of one file: everything that a Setup can refer to is far smaller.
 const MAX_BYTES: u64 = 32 << 20;
@@ -117,13 +116,13 @@ impl Input {
     }
 
     /// Judges the Setup; the error holds every problem with its place, those of the reading too.
-    pub(super) fn validate(&self, capabilities: Capabilities) -> anyhow::Result<ValidSetup> {
-        self.told(validate(&self.setup, &self.references, capabilities))
+    pub(super) fn validate(&self, capabilities: Capabilities, floor: &Floor) -> anyhow::Result<ValidSetup> {
+        self.told(validate(&self.setup, &self.references, capabilities, floor))
     }
 
     /// Judges its policy alone, for which no Secret is needed.
-    pub(super) fn validate_policy(&self, capabilities: Capabilities) -> anyhow::Result<ValidPolicy> {
-        self.told(validate_policy(&self.setup, &self.references, capabilities))
+    pub(super) fn validate_policy(&self, capabilities: Capabilities, floor: &Floor) -> anyhow::Result<ValidPolicy> {
+        self.told(validate_policy(&self.setup, &self.references, capabilities, floor))
     }
 
     fn told<T>(&self, judged: Result<T, Vec<Problem>>) -> anyhow::Result<T> {
@@ -259,7 +258,12 @@ impl Objects {
                 keys.extend(
                     object.string_data.unwrap_or_default().into_iter().map(|(key, text)| (key, text.into_bytes())),
                 );
-                if self.references.secrets.insert(name.clone(), keys).is_some() {
+                let facts = SecretFacts {
+                    type_: text_at(&value, "/type").to_string(),
+                    hosts: object.metadata.annotations.and_then(|mut all| all.remove(HOSTS_ANNOTATION)),
+                    data: keys,
+                };
+                if self.references.secrets.insert(name.clone(), facts).is_some() {
                     bail!("{}: a second Secret {name:?}", document.file);
                 }
             }

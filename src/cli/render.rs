@@ -13,9 +13,11 @@ use serde::Serialize;
 use similar::TextDiff;
 
 use super::input::{Input, below, kubernetes_minor};
+use crate::api::SetupFinding;
+use crate::floor::Floor;
 use crate::manifest;
 use crate::render::{Rendered, intent, render};
-use crate::revision::{CREDENTIALS_DIR, KUBECONFIG_FILE};
+use crate::revision::KUBECONFIG_FILE;
 use crate::validate::Capabilities;
 
 /// Where kubeadm keeps the manifest.
@@ -37,6 +39,9 @@ pub(super) struct Args {
     /// written too.
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
+    /// The floor of the cluster, as in the ConfigMap audit-operator-floor: what no Setup can weaken. Without it the defaults hold.
+    #[arg(long, value_name = "FILE")]
+    floor: Option<PathBuf>,
     /// Version of kube-apiserver to render for.
     #[arg(long, value_name = "VERSION", default_value = "1.36", value_parser = kubernetes_minor)]
     kubernetes_version: u32,
@@ -58,10 +63,13 @@ struct Report<'a> {
     revision: &'a str,
     flags: BTreeMap<String, String>,
     /// By path on the node. One that holds a secret is left out.
-    files: BTreeMap<String, &'a str>,
+    files: BTreeMap<String, String>,
     /// Paths on the node of files that are not shown, with their size in bytes.
     secret_files: BTreeMap<String, usize>,
     mounts: Vec<MountReport>,
+    /// What does not stand in the way, and is worth knowing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    findings: Vec<SetupFinding>,
     #[serde(skip_serializing_if = "Option::is_none")]
     manifest: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,7 +92,9 @@ struct Edited {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let input = Input::read(&args.files)?;
-    let rendered = render(&input.validate(Capabilities::of(args.kubernetes_version))?);
+    let floor = Floor::load(args.floor.as_deref())?;
+    let rendered = render(&input.validate(Capabilities::of(args.kubernetes_version), &floor)?);
+    tell_findings(&rendered);
     let edited = args.manifest.as_deref().map(|path| edit(path, &rendered)).transpose()?;
     match (&args.output_dir, args.output) {
         (Some(directory), _) => write_files(directory, &rendered, edited.as_ref())?,
@@ -109,28 +119,42 @@ fn edit(path: &Path, rendered: &Rendered) -> anyhow::Result<Edited> {
     Ok(Edited { new, diff })
 }
 
+/// Says on standard error what does not stand in the way, and is worth knowing.
+pub(super) fn tell_findings(rendered: &Rendered) {
+    for SetupFinding { id, severity, field, message } in findings(rendered) {
+        eprintln!("{severity}: {field}: {message} ({id})");
+    }
+}
+
+/// Those of the policy say their id in the message.
+fn findings(rendered: &Rendered) -> impl Iterator<Item = SetupFinding> {
+    let of_policy = rendered.policy.findings.iter().map(|finding| {
+        let message = finding.message.trim_end_matches(&format!(" ({})", finding.id)).to_string();
+        SetupFinding { message, ..finding.clone() }
+    });
+    of_policy.chain(rendered.findings.iter().cloned())
+}
+
 /// Path on the node and content of every file; true where it holds a secret.
-fn files(rendered: &Rendered) -> impl Iterator<Item = (String, &[u8], bool)> {
+fn files(rendered: &Rendered) -> impl Iterator<Item = (String, Vec<u8>, bool)> {
     let directory = rendered.revision.directory();
-    let revision = rendered.revision.content.files.iter().map(move |(name, content)| {
-        let is_secret = name == KUBECONFIG_FILE && rendered.is_kubeconfig_secret;
-        (format!("{directory}/{name}"), content.as_bytes(), is_secret)
+    let is_kubeconfig_secret = rendered.revision.content.is_kubeconfig_secret();
+    let revision = rendered.revision.files().into_iter().map(move |(name, content)| {
+        let is_secret = name == KUBECONFIG_FILE && is_kubeconfig_secret;
+        (format!("{directory}/{name}"), content.into_bytes(), is_secret)
     });
-    let credentials = rendered.credentials.iter().map(|(name, content)| {
-        // Certificates are public.
-        let is_secret = !name.ends_with(".crt");
-        (format!("{CREDENTIALS_DIR}/{name}"), content.as_slice(), is_secret)
-    });
-    revision.chain(credentials)
+    let credentials = rendered.credentials.iter();
+    revision.chain(credentials.map(|(path, content)| (path.on_node(), content.clone(), !path.is_public())))
 }
 
 fn report<'a>(rendered: &'a Rendered, edited: Option<&'a Edited>) -> Report<'a> {
     let mut shown = BTreeMap::new();
     let mut secret_files = BTreeMap::new();
     for (path, content, is_secret) in files(rendered) {
-        match std::str::from_utf8(content) {
+        match String::from_utf8(content) {
             Ok(text) if !is_secret => _ = shown.insert(path, text),
-            _ => _ = secret_files.insert(path, content.len()),
+            Ok(text) => _ = secret_files.insert(path, text.len()),
+            Err(error) => _ = secret_files.insert(path, error.as_bytes().len()),
         }
     }
     let mounts = intent(&rendered.revision).mounts;
@@ -140,6 +164,7 @@ fn report<'a>(rendered: &'a Rendered, edited: Option<&'a Edited>) -> Report<'a> 
         files: shown,
         secret_files,
         mounts: mounts.into_iter().map(|m| MountReport { path: m.path, read_only: m.read_only }).collect(),
+        findings: findings(rendered).collect(),
         manifest: edited.map(|edited| edited.new.as_str()),
         diff: edited.map(|edited| edited.diff.as_str()),
     }
@@ -170,7 +195,7 @@ fn text(rendered: &Rendered, edited: Option<&Edited>) -> String {
 
 fn write_files(directory: &Path, rendered: &Rendered, edited: Option<&Edited>) -> anyhow::Result<()> {
     for (path, content, _) in files(rendered) {
-        write_file(&below(directory, &path), content)?;
+        write_file(&below(directory, &path), &content)?;
     }
     if let Some(edited) = edited {
         write_file(&below(directory, MANIFEST), edited.new.as_bytes())?;

@@ -13,30 +13,15 @@ use serde_json::json;
 use super::fetch::NodeFacts;
 use super::{Context, Error};
 use crate::api::{
-    AuditSetup, CredentialsRef, FIELD_MANAGER, FINALIZER, NodeAudit, NodeAuditSpec, Rollout, SETUP_LABEL, SinkTarget,
+    AuditSetup, CredentialsRef, FIELD_MANAGER, FINALIZER, NodeAudit, NodeAuditSpec, Rollout, SETUP_LABEL, SinkRef,
 };
 use crate::outage::is_not_found;
-use crate::revision::Revision;
+use crate::revision::secret::{self, CREDENTIALS_TYPE, REVISION_TYPE, credentials_name, revision_name};
+use crate::revision::{Revision, credential};
 use crate::rollout::{Goal, Step};
 
-/// Type of the Secrets that hold a Revision.
-const REVISION_TYPE: &str = "audit-operator.io/revision";
-/// Type of the Secrets that hold credentials.
-const CREDENTIALS_TYPE: &str = "audit-operator.io/credentials";
-/// Key of a Revision in its Secret.
-pub(super) const REVISION_KEY: &str = "revision.json";
 /// Revisions that are kept for each Setup, beside those that a node still needs.
 const KEEP: usize = 5;
-
-/// Name of the Secret with a Revision.
-pub(super) fn revision_secret(id: &str) -> String {
-    format!("revision-{id}")
-}
-
-/// Name of the Secret with the credentials of a Setup.
-pub(super) fn credentials_secret(setup: &str) -> String {
-    format!("credentials-{setup}")
-}
 
 /// Makes sure that the Setup cannot go before its nodes are restored. Before anything is written for a node.
 pub(super) async fn hold_setup(context: &Context, setup: &AuditSetup) -> Result<(), Error> {
@@ -66,13 +51,12 @@ async fn patch_finalizers(context: &Context, setup: &AuditSetup, finalizers: &[S
 /// Stores a Revision. Nothing to compare where it exists: its name is the hash of its content, and it is immutable.
 pub(super) async fn store_revision(context: &Context, setup: &AuditSetup, revision: &Revision) -> Result<(), Error> {
     let api = Api::<Secret>::namespaced(context.client.clone(), &context.namespace);
-    let name = revision_secret(revision.id.as_str());
+    let name = revision_name(revision.id.as_str());
     let object = format!("Secret {name}");
     let owner = owner(setup);
     let Some(stored) = api.get_metadata_opt(&name).await.map_err(Error::request("read", &object))? else {
-        let content = serde_json::to_vec(revision).expect("a Revision consists of strings and numbers");
-        let data = BTreeMap::from([(REVISION_KEY.to_string(), content)]);
-        let secret = Secret { immutable: Some(true), ..secret(context, setup, &name, REVISION_TYPE, data) };
+        let data = secret::to_data(revision);
+        let secret = Secret { immutable: Some(true), ..owned(context, setup, &name, REVISION_TYPE, data) };
         let created = api.create(&PostParams::default(), &secret).await;
         return created.map(drop).map_err(Error::request("create", object));
     };
@@ -96,11 +80,11 @@ pub(super) async fn store_revision(context: &Context, setup: &AuditSetup, revisi
 pub(super) async fn store_credentials(
     context: &Context,
     setup: &AuditSetup,
-    credentials: &BTreeMap<String, Vec<u8>>,
+    credentials: &BTreeMap<credential::Path, Vec<u8>>,
     keeps_old: bool,
 ) -> Result<Option<CredentialsRef>, Error> {
     let api = Api::<Secret>::namespaced(context.client.clone(), &context.namespace);
-    let name = credentials_secret(&setup.name_any());
+    let name = credentials_name(&setup.name_any());
     let object = format!("Secret {name}");
     let stored = api.get_opt(&name).await.map_err(Error::request("read", &object))?;
     // One that a deleted Setup of the same name left behind is taken over, without what is in it.
@@ -122,34 +106,34 @@ pub(super) async fn store_credentials(
         None if data.is_empty() => return Ok(None),
         Some(stored) if is_same => stored,
         Some(stored) => {
-            let mut secret = secret(context, setup, &name, CREDENTIALS_TYPE, data);
+            let mut secret = owned(context, setup, &name, CREDENTIALS_TYPE, data);
             secret.metadata.resource_version = stored.resource_version();
             api.replace(&name, &PostParams::default(), &secret).await.map_err(Error::request("replace", object))?
         }
         None => {
-            let secret = secret(context, setup, &name, CREDENTIALS_TYPE, data);
+            let secret = owned(context, setup, &name, CREDENTIALS_TYPE, data);
             api.create(&PostParams::default(), &secret).await.map_err(Error::request("create", object))?
         }
     };
     Ok(Some(CredentialsRef { name, resource_version: written.resource_version().unwrap_or_default() }))
 }
 
-/// The files of `credentials`, by `<sink>.<file>`, with those that only the old ones have where they are kept.
+/// The files of `credentials`, by their keys, with those that only the old ones have where they are kept.
 fn credential_data(
     old: &BTreeMap<String, ByteString>,
-    credentials: &BTreeMap<String, Vec<u8>>,
+    credentials: &BTreeMap<credential::Path, Vec<u8>>,
     keeps_old: bool,
 ) -> BTreeMap<String, Vec<u8>> {
     let mut data: BTreeMap<_, _> = match keeps_old {
         true => old.iter().map(|(key, bytes)| (key.clone(), bytes.0.clone())).collect(),
         false => BTreeMap::new(),
     };
-    // Names of sinks have no dot, so the first one tells sink and file apart again.
-    data.extend(credentials.iter().map(|(path, bytes)| (path.replacen('/', ".", 1), bytes.clone())));
+    data.extend(credentials.iter().map(|(path, bytes)| (secret::credential_key(path), bytes.clone())));
     data
 }
 
-fn secret(context: &Context, setup: &AuditSetup, name: &str, type_: &str, data: BTreeMap<String, Vec<u8>>) -> Secret {
+/// A Secret of this Setup.
+fn owned(context: &Context, setup: &AuditSetup, name: &str, type_: &str, data: BTreeMap<String, Vec<u8>>) -> Secret {
     Secret {
         metadata: ObjectMeta {
             name: Some(name.into()),
@@ -178,8 +162,9 @@ fn owner(setup: &AuditSetup) -> OwnerReference {
 /// What a node is given beside the Revision.
 #[derive(Clone, Copy)]
 pub(super) struct Supplies<'a> {
+    pub(super) target: &'a Revision,
     pub(super) credentials: Option<&'a CredentialsRef>,
-    pub(super) sinks: &'a [SinkTarget],
+    pub(super) sinks: &'a [SinkRef],
 }
 
 /// The spec that a node gets. `supplies`: none for a node that is being restored; it keeps those that it has, since its API
@@ -204,11 +189,17 @@ pub(super) fn node_spec(
         (None, Some(NodeAudit { spec, .. })) => (spec.credentials.clone(), spec.sinks.clone(), spec.canary),
         (None, None) => (None, Vec::new(), false),
     };
+    // One that keeps what it was told keeps its digest too.
+    let digest = match supplies.filter(|supplies| revision == Some(supplies.target.id.as_str())) {
+        Some(supplies) => Some(supplies.target.digest.to_string()),
+        None => before.filter(|_| revision.is_some()).and_then(|before| before.spec.revision_digest.clone()),
+    };
     NodeAuditSpec {
         setup: setup.name_any(),
         setup_uid: setup_uid.map(str::to_string),
         setup_generation,
         revision: revision.map(str::to_string),
+        revision_digest: digest,
         credentials,
         may_change: may_change(step, before),
         rollout: setup.spec.rollout.clone(),
@@ -304,7 +295,7 @@ fn needed(target: &str, audits: &BTreeMap<String, NodeAudit>) -> BTreeSet<String
             status.and_then(|status| status.changing_to.clone()),
         ]
     });
-    of_nodes.flatten().chain([target.to_string()]).map(|id| revision_secret(&id)).collect()
+    of_nodes.flatten().chain([target.to_string()]).map(|id| revision_name(&id)).collect()
 }
 
 fn superfluous<T: Ord>(mut stored: Vec<(T, String)>, needed: &BTreeSet<String>) -> Vec<String> {
@@ -363,13 +354,15 @@ mod tests {
 
     #[test]
     fn credentials_that_a_running_revision_may_name_stay_until_it_is_gone() {
-        let old = bytes(&[("a.token", "1"), ("b.ca.crt", "2")])
+        let old = bytes(&[("a-00000000.token", "1"), ("b-00000000.ca.crt", "2")])
             .into_iter()
             .map(|(key, value)| (key, ByteString(value)))
             .collect();
-        let new = bytes(&[("a/token", "3"), ("c/ca.crt", "4")]);
-        assert_eq!(credential_data(&old, &new, true), bytes(&[("a.token", "3"), ("b.ca.crt", "2"), ("c.ca.crt", "4")]));
-        assert_eq!(credential_data(&old, &new, false), bytes(&[("a.token", "3"), ("c.ca.crt", "4")]));
+        let path = |key: &str| secret::credential_path(key).unwrap();
+        let (a, c) = ("a-00000000.token", "c-00000000.ca.crt");
+        let new = [(path(a), b"3".to_vec()), (path(c), b"4".to_vec())].into();
+        assert_eq!(credential_data(&old, &new, true), bytes(&[(a, "3"), ("b-00000000.ca.crt", "2"), (c, "4")]));
+        assert_eq!(credential_data(&old, &new, false), bytes(&[(a, "3"), (c, "4")]));
     }
 
     #[test]

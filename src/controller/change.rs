@@ -1,13 +1,14 @@
 //! What a Revision changes against the one before, in a few words for status and Events. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::revision::{Content, KUBECONFIG_FILE, POLICY_FILE};
+use crate::revision::{KUBECONFIG_FILE, POLICY_FILE, Revision};
 
 /// Empty for equal content.
-pub(super) fn change(before: &Content, after: &Content) -> String {
+pub(super) fn change(before: &Revision, after: &Revision) -> String {
     let mut parts = Vec::new();
-    let mut file = |name: &str, word: &str| match (before.files.get(name), after.files.get(name)) {
+    let (old, new) = (before.files(), after.files());
+    let mut file = |name: &str, word: &str| match (old.get(name), new.get(name)) {
         (None, Some(_)) => parts.push(format!("{word} added")),
         (Some(_), None) => parts.push(format!("{word} removed")),
         (old, new) if old != new => parts.push(format!("{word} changed")),
@@ -15,50 +16,54 @@ pub(super) fn change(before: &Content, after: &Content) -> String {
     };
     file(POLICY_FILE, "policy");
     file(KUBECONFIG_FILE, "webhook");
-    let names: BTreeSet<_> = before.files.keys().chain(after.files.keys()).collect();
-    for name in names.into_iter().filter(|name| *name != POLICY_FILE && *name != KUBECONFIG_FILE) {
+    let names: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    for name in names.into_iter().filter(|name| **name != POLICY_FILE && **name != KUBECONFIG_FILE) {
         file(name, name);
     }
-    let differ: BTreeSet<_> =
-        flags(before).symmetric_difference(&flags(after)).map(|(flag, _)| format!("--{flag}")).collect();
+    let (old, new) = (flags(before), flags(after));
+    let names: BTreeSet<_> = old.keys().chain(new.keys()).filter(|name| old.get(*name) != new.get(*name)).collect();
+    let differ: Vec<String> = names.into_iter().map(|flag| format!("--{flag}")).collect();
     if !differ.is_empty() {
-        parts.push(format!("{} changed", Vec::from_iter(differ).join(", ")));
+        parts.push(format!("{} changed", differ.join(", ")));
     }
     parts.join("; ")
 }
 
-fn flags(content: &Content) -> BTreeSet<(&String, &String)> {
-    content.flags.iter().chain(&content.default_flags).collect()
+/// Without those that name a file of the Revision, and so differ each time.
+fn flags(revision: &Revision) -> BTreeMap<String, String> {
+    let mut flags = revision.flags();
+    flags.extend(revision.default_flags());
+    flags.retain(|_, value| !value.starts_with(&revision.directory()));
+    flags
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn a_change_is_told_in_words() {
-        let content = |files: &[(&str, &str)], flags: &[(&str, &str)], drain| Content {
-            files: files.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect(),
-            flags: flags.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
-            log_directory: None,
-            log_bytes: 0,
-            default_flags: [("shutdown-watch-termination-grace-period".to_string(), format!("{drain}s"))].into(),
+        let revision = |policy: &str, log: serde_json::Value, webhook: Option<serde_json::Value>, drain: i64| {
+            let content = json!({"policy": policy, "log": log, "webhook": webhook, "shutdownDelaySeconds": 2, "drainWatchesSeconds": drain});
+            Revision::new(serde_json::from_value(content).unwrap())
         };
-        let plain = content(&[(POLICY_FILE, "a")], &[("audit-log-maxage", "30")], 3);
-        let cases = [
-            (content(&[(POLICY_FILE, "b")], &[("audit-log-maxage", "30")], 3), "policy changed"),
-            (content(&[(POLICY_FILE, "a"), (KUBECONFIG_FILE, "k")], &[("audit-log-maxage", "30")], 3), "webhook added"),
+        let webhook = json!({"url": "https://a.example/", "credentials": "w-00000000", "delivery": {}});
+        let with_ca = json!({"url": "https://a.example/", "credentials": "w-00000000", "delivery": {}, "tls": {"authorities": {"Revision": "c"}}});
+        let days = |days: i64| json!({"maxAgeDays": days});
+        let plain = revision("a", days(30), None, 3);
+        let added = "--audit-webhook-initial-backoff, --audit-webhook-mode changed";
+        for (after, want) in [
+            (revision("b", days(30), None, 3), "policy changed".to_string()),
+            (revision("a", days(30), Some(webhook), 3), format!("webhook added; {added}")),
             (
-                content(
-                    &[(POLICY_FILE, "a"), ("ca.crt", "c")],
-                    &[("audit-log-maxage", "7"), ("audit-log-path", "-")],
-                    0,
-                ),
-                "ca.crt added; --audit-log-maxage, --audit-log-path, --shutdown-watch-termination-grace-period changed",
+                revision("a", json!({"maxAgeDays": 7, "path": "-"}), None, 0),
+                "--audit-log-maxage, --audit-log-maxbackup, --audit-log-maxsize, --audit-log-path, --shutdown-watch-termination-grace-period changed".into(),
             ),
-            (plain.clone(), ""),
-        ];
-        for (after, want) in cases {
+            (revision("a", days(30), Some(with_ca), 3), format!("webhook added; ca.crt added; {added}")),
+            (plain.clone(), String::new()),
+        ] {
             assert_eq!(change(&plain, &after), want);
         }
     }

@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use super::cover::selector;
 use super::heard::Heard;
 use super::{Context, Error};
-use crate::api::{AuditSetup, NodeAudit};
-use crate::revision::Revision;
-use crate::validate::{Needs, References};
+use crate::api::{AuditSetup, HOSTS_ANNOTATION, NodeAudit};
+use crate::revision::{Revision, secret};
+use crate::validate::{Needs, References, SecretFacts};
 
 /// The cluster, as far as Setups are concerned.
 pub(super) struct World {
@@ -88,8 +88,12 @@ pub(super) async fn fetch_references(context: &Context, needs: &Needs) -> Result
     for name in &needs.secrets {
         let found = secrets.get_opt(name).await.map_err(Error::request("read", format!("Secret {name}")))?;
         if let Some(secret) = found {
-            let data = secret.data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, bytes.0)).collect();
-            references.secrets.insert(name.clone(), data);
+            let facts = SecretFacts {
+                hosts: secret.annotations().get(HOSTS_ANNOTATION).cloned(),
+                type_: secret.type_.unwrap_or_default(),
+                data: secret.data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, bytes.0)).collect(),
+            };
+            references.secrets.insert(name.clone(), facts);
         }
     }
     let config_maps = Api::<ConfigMap>::namespaced(context.client.clone(), &context.namespace);
@@ -112,8 +116,13 @@ pub(super) async fn fetch_references(context: &Context, needs: &Needs) -> Result
 /// A Revision that was stored; `None` where it is gone or cannot be understood.
 pub(super) async fn fetch_revision(context: &Context, id: &str) -> Result<Option<Revision>, Error> {
     let secrets = Api::<Secret>::namespaced(context.client.clone(), &context.namespace);
-    let name = super::apply::revision_secret(id);
+    let name = secret::revision_name(id);
     let found = secrets.get_opt(&name).await.map_err(Error::request("read", format!("Secret {name}")))?;
-    let data = found.and_then(|secret| secret.data?.remove(super::apply::REVISION_KEY));
-    Ok(data.and_then(|bytes| serde_json::from_slice(&bytes.0).ok()))
+    let data: BTreeMap<_, _> = found
+        .and_then(|secret| secret.data)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(key, bytes)| (key, bytes.0))
+        .collect();
+    Ok(secret::from_data(&data).ok())
 }

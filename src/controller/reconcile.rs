@@ -15,14 +15,10 @@ use super::report::report;
 use super::watch::Watch;
 use super::{Context, Error};
 use crate::api::{AuditSetup, AuditSetupSpec, NodeAudit, NodeAuditSpec, PolicySpec, Rollout};
-use crate::render::{Hooks, Rendered, render_with};
+use crate::render::{Rendered, render};
 use crate::rollout::{Decision, Goal, Node, Progress, Step, Terms, decide};
 use crate::status::{Event, Judgement};
 use crate::validate::{Capabilities, needs, validate};
-
-/// Annotations that only a controller with `--test-hooks` obeys.
-const EXTRA_FLAG_HOOK: &str = "test.audit-operator.io/extra-flag";
-const POLICY_HOOK: &str = "test.audit-operator.io/policy";
 
 /// What a pass leaves for the next one.
 #[derive(Debug, Default)]
@@ -118,7 +114,7 @@ async fn reconcile(
     }
 
     let references = fetch_references(context, &needs(setup)).await?;
-    let valid = match validate(setup, &references, capabilities(world, covered)) {
+    let valid = match validate(setup, &references, capabilities(world, covered), &context.floor.current()) {
         Ok(valid) => valid,
         Err(problems) => {
             let mut all: Vec<String> = covered.iter().chain(&left).cloned().collect();
@@ -126,8 +122,7 @@ async fn reconcile(
             return keep(context, world, setup, &all, Judgement::Rejected(&problems), told).await;
         }
     };
-    let hooks = if context.obeys_test_hooks { hooks(setup) } else { Hooks::default() };
-    let Rendered { revision, credentials, sinks, policy, .. } = render_with(&valid, &hooks);
+    let Rendered { revision, credentials, sinks, policy, findings } = render(&valid);
     let target = revision.id.as_str();
 
     let known =
@@ -135,7 +130,7 @@ async fn reconcile(
     let change = match known {
         Some(known) if known != target => {
             let before = fetch_revision(context, known).await?;
-            before.map(|before| change(&before.content, &revision.content))
+            before.map(|before| change(&before, &revision))
         }
         _ => None,
     };
@@ -147,15 +142,20 @@ async fn reconcile(
     apply::store_revision(context, setup, &revision).await?;
     let keeps_old = decision.progress != Progress::Done;
     let credentials = apply::store_credentials(context, setup, &credentials, keeps_old).await?;
-    let supplies = Supplies { credentials: credentials.as_ref(), sinks: &sinks };
+    let supplies = Supplies { target: &revision, credentials: credentials.as_ref(), sinks: &sinks };
     let spec = |node: &Node, step| {
         let supplies = node.goal.revision.map(|_| supplies);
         apply::node_spec(setup, node.audit, node.goal, step, supplies)
     };
     carry_out(context, world, &nodes, &decision, spec).await?;
 
-    let judgement =
-        Judgement::Rendered { target, change: change.as_deref(), policy: &policy, progress: &decision.progress };
+    let judgement = Judgement::Rendered {
+        target,
+        change: change.as_deref(),
+        policy: &policy,
+        findings: &findings,
+        progress: &decision.progress,
+    };
     let is_news = report(context, setup, &nodes, judgement).await?;
     if is_news && decision.progress == Progress::Done {
         apply::prune_revisions(context, setup, target, &world.audits).await?;
@@ -363,14 +363,6 @@ fn capabilities(world: &World, nodes: &[String]) -> Capabilities {
 fn minor(version: &str) -> Option<u32> {
     let digits = version.strip_prefix("v1.")?;
     digits[..digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len())].parse().ok()
-}
-
-fn hooks(setup: &AuditSetup) -> Hooks {
-    let flag = setup.annotations().get(EXTRA_FLAG_HOOK).and_then(|flag| flag.split_once('='));
-    Hooks {
-        extra_flags: flag.into_iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
-        policy: setup.annotations().get(POLICY_HOOK).cloned(),
-    }
 }
 
 #[cfg(test)]

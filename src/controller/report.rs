@@ -63,7 +63,7 @@ pub(super) async fn publish(context: &Context, setup: &AuditSetup, event: &Event
         Related::Revision(id) => Some(ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Secret".into()),
-            name: Some(super::apply::revision_secret(id)),
+            name: Some(crate::revision::secret::revision_name(id)),
             namespace: Some(context.namespace.clone()),
             ..ObjectReference::default()
         }),

@@ -487,8 +487,14 @@ fn scalar(text: &str) -> String {
     if is_plain(text) { text.to_string() } else { quoted(text) }
 }
 
+/// A double-quoted scalar, the same in YAML and in JSON. What only some readers take for a line end is escaped.
 fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
+    let json = Value::from(text).to_string();
+    let escaped = |c: char| match c {
+        '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    json.chars().map(escaped).collect()
 }
 
 /// Whether every reader, YAML 1.1 or 1.2, takes the bare text for just this text.

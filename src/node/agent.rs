@@ -27,12 +27,15 @@ use super::sinks::{Found, Sinks};
 use super::state::{self, State};
 use super::{STATE_DIR, guard, keep_files, observe, probe, process, remove_unused, stage};
 use crate::api::{CredentialsRef, NodeAudit, NodeAuditSpec, NodeAuditStatus, Reason};
+use crate::floor::{self, Floor, FloorFile};
 use crate::journal::{Cause, Journal, Stage};
 use crate::manifest;
 use crate::outage::{Clients, Outage, clients, is_outage};
 use crate::plan::{self, Desired, GUARD_MANIFEST, Plan, Refusal};
-use crate::revision::{self, Content, Revision};
+use crate::revision::{Digest, Revision, secret};
+use crate::sink::target::targets;
 use crate::telemetry::{self, Health, LastError};
+use crate::validate;
 
 /// Between turns while a change is under way.
 const BUSY: Duration = Duration::from_millis(200);
@@ -62,6 +65,9 @@ pub struct Args {
     /// Image of the guard: this program's own.
     #[arg(long, value_name = "IMAGE")]
     pub guard_image: String,
+    /// The floor: what no Revision can weaken, whoever wrote it. Read again when it changes; without it the defaults hold.
+    #[arg(long, value_name = "FILE")]
+    pub floor: Option<PathBuf>,
     /// Address for /metrics, /healthz and /readyz.
     #[arg(long, default_value = "127.0.0.1:9446", value_name = "ADDRESS")]
     pub metrics_listen: std::net::SocketAddr,
@@ -79,12 +85,6 @@ pub enum Error {
         #[source]
         source: kube::Error,
     },
-    #[error("{what} is not what a controller writes")]
-    Malformed {
-        what: String,
-        #[source]
-        source: serde_json::Error,
-    },
     #[error("cannot write the status of NodeAudit {node}")]
     Report {
         node: String,
@@ -95,6 +95,8 @@ pub enum Error {
     Client(#[source] kube::Error),
     #[error("{STATE_DIR} was removed under this program; it ends, so that the kubelet starts it with a new one")]
     StateRemoved,
+    #[error(transparent)]
+    Floor(#[from] floor::Error),
     #[error(transparent)]
     Serve(#[from] telemetry::ServeError),
 }
@@ -111,12 +113,14 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         nodes: Api::all(requests.clone()),
         secrets: Api::namespaced(requests, &args.namespace),
         revision: None,
+        judged: None,
         credentials: None,
         reported: None,
         ready: None,
         sinks: Sinks::default(),
         probed: None,
         outage: Outage::new(),
+        floor: FloorFile::open(args.floor.clone())?,
         args,
     };
     let served = telemetry::serve(agent.args.metrics_listen, registry, agent.health.clone(), stop.clone());
@@ -198,6 +202,8 @@ struct Agent {
     secrets: Api<Secret>,
     /// The Revision that was fetched last: it never changes.
     revision: Option<Revision>,
+    /// It may run, by this floor.
+    judged: Option<(Digest, Floor)>,
     /// The credentials that lie on the node.
     credentials: Option<CredentialsRef>,
     /// What was reported last, and when.
@@ -208,6 +214,7 @@ struct Agent {
     /// What the last probe of the sinks found, and when.
     probed: Option<(Found, Instant)>,
     outage: Outage,
+    floor: FloorFile,
 }
 
 impl Agent {
@@ -323,7 +330,7 @@ impl Agent {
     /// Brings the node nearer to what it shall have, and says what there was to do.
     async fn bring_about(&mut self, spec: &NodeAuditSpec) -> Result<Plan, Failed> {
         let revision = match &spec.revision {
-            Some(name) => Some(self.fetch_revision(name).await?),
+            Some(name) => Some(self.fetch_revision(name, spec.revision_digest.as_deref()).await?),
             None => None,
         };
         // Credentials first: a kubeconfig that names a file which is not there stops kube-apiserver. Not on the way back: they lie there, and
@@ -388,23 +395,48 @@ impl Agent {
         GUARD_POD.replace("IMAGE", &serde_json::to_string(&self.args.guard_image).expect("a string"))
     }
 
-    async fn fetch_revision(&mut self, name: &str) -> Result<Revision, Failed> {
-        if let Some(revision) = self.revision.as_ref().filter(|revision| revision.id.as_str() == name) {
-            return Ok(revision.clone());
+    /// Reads the Revision, and judges it: the controller is not believed. What it names itself counts for nothing; what runs is left
+    /// alone until a Revision is found that may run.
+    async fn fetch_revision(&mut self, name: &str, digest: Option<&str>) -> Result<Revision, Failed> {
+        let refused = |reason, message| Failed::Refused(Refusal { reason, message });
+        let Some(digest) = digest else {
+            let message = "the NodeAudit has no revisionDigest; a controller of this version writes it".to_string();
+            return Err(refused(Reason::RevisionUnreadable, message));
+        };
+        let is_known = |known: &&Revision| known.id.as_str() == name && known.digest.as_str() == digest;
+        let revision = match self.revision.as_ref().filter(is_known) {
+            Some(known) => known.clone(),
+            None => {
+                let secret_name = secret::revision_name(name);
+                let what = format!("the Secret {secret_name}");
+                let found = self.secrets.get(&secret_name).await;
+                let found = found.map_err(|source| Error::Fetch { what: what.clone(), source })?;
+                let data: BTreeMap<String, Vec<u8>> =
+                    found.data.unwrap_or_default().into_iter().map(|(key, ByteString(bytes))| (key, bytes)).collect();
+                secret::from_data_of(&data, name, digest).map_err(|error| {
+                    let message = format!(
+                        "{what} does not hold the Revision that the NodeAudit names: {}; nothing on the node was changed. If somebody wrote it by \
+                         hand, delete it, and the controller writes it again",
+                        crate::telemetry::chain(&error)
+                    );
+                    refused(Reason::RevisionUnreadable, message)
+                })?
+            }
+        };
+        // Again whenever the floor changes: it may have risen.
+        let floor = self.floor.current();
+        if self.judged.as_ref().is_some_and(|(judged, by)| *judged == revision.digest && *by == floor) {
+            return Ok(revision);
         }
-        let what = format!("the Secret revision-{name}");
-        let secret = self.secrets.get(&format!("revision-{name}")).await;
-        let secret = secret.map_err(|source| Error::Fetch { what: what.clone(), source })?;
-        let json =
-            secret.data.as_ref().and_then(|data| data.get("revision.json")).map(|ByteString(bytes)| bytes.as_slice());
-        let revision: Revision = serde_json::from_slice(json.unwrap_or_default())
-            .map_err(|source| Error::Malformed { what: what.clone(), source })?;
-        // The id is the hash of the content: a Secret that somebody edited is not what its name says.
-        let is_whole = Revision::new(Content::clone(&revision.content)) == revision && revision.id.as_str() == name;
-        if !is_whole {
-            let message = format!("{what} does not hold what its name says");
-            return Err(Failed::Refused(Refusal { reason: Reason::RevisionUnreadable, message }));
+        if let Err(problems) = validate::judge(&revision.content, &floor) {
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            let message = format!(
+                "revision {name} may not run on this node: {}; nothing on the node was changed",
+                problems.join("; ")
+            );
+            return Err(refused(Reason::RevisionUnreadable, message));
         }
+        self.judged = Some((revision.digest.clone(), floor));
         self.revision = Some(revision.clone());
         Ok(revision)
     }
@@ -415,19 +447,21 @@ impl Agent {
         if self.credentials.as_ref() == Some(wanted) {
             return Ok(());
         }
+        // No other Secret is read, whoever names it.
+        if wanted.name != secret::credentials_name(&spec.setup) {
+            let message =
+                format!("the NodeAudit names the Secret {:?} for credentials, which no controller does", wanted.name);
+            return Err(Failed::Refused(Refusal { reason: Reason::RevisionUnreadable, message }));
+        }
         let what = format!("the Secret {}", wanted.name);
         let secret = self.secrets.get(&wanted.name).await.map_err(|source| Error::Fetch { what, source })?;
         let data: BTreeMap<String, ByteString> = secret.data.unwrap_or_default();
         for (key, ByteString(bytes)) in &data {
-            // `<directory>.<file>`: the name of a directory has no dot. Both are path segments and nothing else.
-            let Some((name, file)) = key.split_once('.').filter(|(name, file)| is_segment(name) && is_segment(file))
-            else {
-                continue;
-            };
-            let directory = revision::credentials_directory(name);
-            self.state.host.make_directory(&directory, 0o700).map_err(Error::File)?;
-            if self.state.host.replace(&format!("{directory}/{file}"), bytes, 0o600).map_err(Error::File)? {
-                tracing::info!(name, file, "credential replaced");
+            // A key that no controller writes is no file of ours.
+            let Some(path) = secret::credential_path(key) else { continue };
+            self.state.host.make_directory(&path.directory.path(), 0o700).map_err(Error::File)?;
+            if self.state.host.replace(&path.on_node(), bytes, 0o600).map_err(Error::File)? {
+                tracing::info!(file = path.on_node(), "credential replaced");
             }
         }
         self.credentials = Some(wanted.clone());
@@ -490,12 +524,12 @@ impl Agent {
             return;
         }
         let Some(facts) = self.facts() else { return };
-        let mut asked = spec.clone();
-        if !runs_wanted || spec.revision.is_none() {
-            asked.sinks.clear();
-            asked.canary = false;
-        }
-        let found = self.sinks.probe(&self.state.host, &self.args.node_name, &asked, &plan::endpoint(&facts)).await;
+        // From the Revision that was judged, and from nothing else that a NodeAudit may say.
+        let runs = self.revision.as_ref().filter(|it| runs_wanted && Some(it.id.as_str()) == spec.revision.as_deref());
+        let targets = runs.map_or(Vec::new(), |revision| targets(revision, &spec.sinks));
+        let canary = spec.canary && runs.is_some();
+        let (host, endpoint) = (&self.state.host, plan::endpoint(&facts));
+        let found = self.sinks.probe(host, &self.args.node_name, &targets, canary, &endpoint).await;
         self.metrics.probed(&found.sinks);
         self.probed = Some((found, Instant::now()));
     }
@@ -565,10 +599,6 @@ fn guard_wait_ms(journal: &Journal) -> u64 {
         .change
         .as_ref()
         .map_or(0, |change| u64::try_from(change.rollout.confirm_timeout_seconds).unwrap_or(0) * 1000)
-}
-
-fn is_segment(text: &str) -> bool {
-    !text.is_empty() && text != ".." && text != "." && !text.contains('/')
 }
 
 #[cfg(test)]

@@ -179,10 +179,9 @@ fn reason(error: &Error) -> &'static str {
         Error::State(_) => Reason::FileError.as_str(),
         Error::Fetch { source, .. } | Error::Report { source, .. } if is_outage(source) => "Outage",
         Error::Fetch { .. } => "FetchFailed",
-        Error::Malformed { .. } => Reason::RevisionUnreadable.as_str(),
         Error::Report { .. } => "ReportFailed",
         // They end the program before its first turn.
-        Error::Client(_) | Error::Serve(_) | Error::StateRemoved => "NotStarted",
+        Error::Client(_) | Error::Floor(_) | Error::Serve(_) | Error::StateRemoved => "NotStarted",
     }
 }
 

@@ -55,8 +55,8 @@ pub fn observe(host: &Host, wanted: Option<&Content>) -> Result<Observed, Refusa
     let facts = manifest::read(&manifest)?;
     refuse_second_file(host, &(facts.namespace, facts.pod.clone()))?;
     let confirmed = journal.confirmed.as_ref().map(|confirmed| &confirmed.revision);
-    let log = wanted.and_then(|content| content.log_directory.as_deref());
-    let log_path = wanted.and_then(|content| content.flags.get("audit-log-path")).map(String::as_str);
+    let log = wanted.and_then(Content::log_directory);
+    let log_path = wanted.and_then(|content| content.log.as_ref()).map(|log| log.path.as_str());
     let pods = pods(host, &facts.pod)?;
     let (changed_ms_ago, has_followed) = last_change(host, &pods)?;
     Ok(Observed {

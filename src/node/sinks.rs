@@ -11,11 +11,12 @@ use kube::Client;
 
 use super::files::Host;
 use super::{POD_LOGS_DIR, observe, process};
-use crate::api::{Finding, NodeAuditSpec, NodeSinkStatus, Reason, SinkTarget, WebhookTarget};
+use crate::api::{Finding, NodeSinkStatus, Reason};
 use crate::journal::Endpoint;
 use crate::sink::canary::{self, Position};
 use crate::sink::deliver::{Log, Seen, Webhook};
 use crate::sink::metrics::Sample;
+use crate::sink::target::{SinkTarget, WebhookTarget};
 use crate::sink::{reach, unknown};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,9 +54,15 @@ pub(super) struct Found {
 
 impl Sinks {
     /// Probes every sink. The API server must be one that is expected to serve.
-    pub(super) async fn probe(&mut self, host: &Host, node: &str, spec: &NodeAuditSpec, endpoint: &Endpoint) -> Found {
-        let positions: BTreeMap<&str, (PathBuf, Position)> = spec
-            .sinks
+    pub(super) async fn probe(
+        &mut self,
+        host: &Host,
+        node: &str,
+        targets: &[SinkTarget],
+        canary: bool,
+        endpoint: &Endpoint,
+    ) -> Found {
+        let positions: BTreeMap<&str, (PathBuf, Position)> = targets
             .iter()
             .filter_map(|sink| {
                 let path = log_file(host, &sink.log.as_ref()?.path);
@@ -65,7 +72,7 @@ impl Sinks {
             .collect();
         let sent = process::clock().wall;
         let asked = match self.client(endpoint) {
-            Ok(client) => self.ask(&client, node, spec.canary).await,
+            Ok(client) => self.ask(&client, node, canary).await,
             Err(error) => Err(error),
         };
         let mut found = Found { sinks: Vec::new(), api_server_version: None };
@@ -79,9 +86,9 @@ impl Sinks {
                 None
             }
         };
-        for sink in &spec.sinks {
+        for sink in targets {
             let status = match &asked {
-                Ok((id, sample, _)) if spec.canary => self.look(sink, &positions, id, sample, sent).await,
+                Ok((id, sample, _)) if canary => self.look(sink, &positions, id, sample, sent).await,
                 Ok(_) => (unknown(Reason::CanaryOff, "policy.canaryRule is false"), self.delivered_at(&sink.name)),
                 Err(error) => {
                     (unknown(Reason::MetricsUnavailable, crate::telemetry::chain(error)), self.delivered_at(&sink.name))

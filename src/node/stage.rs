@@ -8,9 +8,7 @@ use super::state::{self, LockedState};
 use super::{STATE_DIR, files};
 use crate::journal::Sha;
 use crate::plan::{Action, CHANGE_DIR, ORIGINAL, Steps};
-use crate::revision::{
-    AUDIT_DIR, CREDENTIALS_DIR, REVISIONS_DIR, Revision, RevisionId, credentials_directory, directory,
-};
+use crate::revision::{AUDIT_DIR, CREDENTIALS_DIR, REVISIONS_DIR, Revision, RevisionId, directory};
 
 /// Stages a change.
 pub fn stage(state: &LockedState, steps: &Steps) -> Result<(), state::Error> {
@@ -50,7 +48,7 @@ pub fn keep_files(state: &LockedState, revision: &Revision) -> Result<(), files:
     for path in [REVISIONS_DIR, &directory] {
         state.host.make_directory(path, 0o700)?;
     }
-    for (name, content) in &revision.content.files {
+    for (name, content) in revision.files() {
         let path = format!("{directory}/{name}");
         if state.host.replace(&path, content.as_bytes(), 0o600)? {
             tracing::warn!(path, "was gone or changed, and is put back");
@@ -92,11 +90,12 @@ pub fn remove_unused(state: &LockedState, runs: Option<&Revision>) -> Result<(),
         }
     }
     for name in host.list(CREDENTIALS_DIR)? {
-        let directory = credentials_directory(&name);
-        let is_named = |text: &String| text.contains(&format!("{directory}/"));
+        let is_used = |runs: &Revision| {
+            runs.content.webhook.as_ref().is_some_and(|webhook| webhook.credentials.to_string() == name)
+        };
         // A Revision that is not known here may name any of them.
-        if !has_others && !runs.is_some_and(|runs| runs.content.files.values().any(is_named)) {
-            host.remove_directory(&directory)?;
+        if !has_others && !runs.is_some_and(is_used) {
+            host.remove_directory(&format!("{CREDENTIALS_DIR}/{name}"))?;
         }
     }
     if runs.is_none() {

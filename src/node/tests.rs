@@ -64,11 +64,11 @@ impl Node {
 
 fn desired(policy: &str) -> Desired {
     let content = Content {
-        files: [("policy.yaml".to_string(), policy.to_string())].into(),
-        flags: [("audit-log-path".to_string(), "/var/log/kubernetes/audit/audit.log".to_string())].into(),
-        log_directory: Some("/var/log/kubernetes/audit".into()),
-        log_bytes: 1024,
-        default_flags: std::collections::BTreeMap::new(),
+        policy: policy.to_string(),
+        log: Some(serde_json::from_value(serde_json::json!({"maxBackups": 1, "maxSizeMegabytes": 1})).unwrap()),
+        webhook: None,
+        shutdown_delay_seconds: 0,
+        drain_watches_seconds: 0,
     };
     Desired {
         revision: Some(Revision::new(content)),
@@ -310,14 +310,17 @@ fn a_manifest_of_another_hand_is_left_until_the_api_server_was_started_with_it()
 #[test]
 fn what_is_of_no_use_any_more_goes_and_what_is_not_ours_stays() {
     let node = Node::new();
-    let kubeconfig = |directory: &str| format!("tokenFile: /etc/kubernetes/audit/credentials/{directory}/token\n");
     let with_hook = |directory: &str| {
         let mut content = desired("a").revision.unwrap().content;
-        content.files.insert("webhook.kubeconfig".into(), kubeconfig(directory));
+        let webhook =
+            serde_json::json!({"url": "https://a/", "auth": "Token", "credentials": directory, "delivery": {}});
+        content.webhook = Some(serde_json::from_value(webhook).unwrap());
         Desired { revision: Some(Revision::new(content)), ..desired("") }
     };
     let own = "/etc/kubernetes/audit/mine.yaml";
-    for path in ["credentials/old-1/token", "credentials/hook-2/token", "revisions/notes.txt", "mine.yaml"] {
+    for path in
+        ["credentials/old-00000001/token", "credentials/hook-00000002/token", "revisions/notes.txt", "mine.yaml"]
+    {
         let path = format!("/etc/kubernetes/audit/{path}");
         node.host.make_directory(path.rsplit_once('/').unwrap().0, 0o700).unwrap();
         node.host.replace(&path, b"x", 0o600).unwrap();
@@ -326,10 +329,10 @@ fn what_is_of_no_use_any_more_goes_and_what_is_not_ours_stays() {
         let locked = State::new(node.host.clone()).lock().unwrap();
         remove_unused(&locked, desired.revision.as_ref()).unwrap();
     };
-    node.carry_out(&with_hook("old-1"), Stage::Confirmed);
-    node.carry_out(&with_hook("hook-2"), Stage::Confirmed);
-    settle(&with_hook("hook-2"));
-    assert_eq!(node.host.list("/etc/kubernetes/audit/credentials").unwrap(), ["hook-2"]);
+    node.carry_out(&with_hook("old-00000001"), Stage::Confirmed);
+    node.carry_out(&with_hook("hook-00000002"), Stage::Confirmed);
+    settle(&with_hook("hook-00000002"));
+    assert_eq!(node.host.list("/etc/kubernetes/audit/credentials").unwrap(), ["hook-00000002"]);
     assert_eq!(node.host.list("/etc/kubernetes/audit/revisions").unwrap().len(), 2, "the one that runs, and a note");
     node.carry_out(&restored(), Stage::Confirmed);
     settle(&restored());
@@ -396,7 +399,7 @@ fn a_node_that_cannot_be_changed_says_why_and_keeps_its_bytes() {
     }
     let node = Node::new();
     let mut huge = desired("a");
-    huge.revision.as_mut().unwrap().content.log_bytes = u64::MAX / 2;
+    huge.revision.as_mut().unwrap().content.log.as_mut().unwrap().max_size_megabytes = i64::MAX;
     let Plan::Refused(refusal) = node.plan(&huge).unwrap() else { panic!("a log that cannot fit") };
     assert_eq!(refusal.reason, Reason::DiskFull);
 }

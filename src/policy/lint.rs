@@ -7,6 +7,7 @@
 
 mod coverage;
 mod fix;
+mod floor;
 mod names;
 mod reach;
 mod resources;
@@ -34,6 +35,8 @@ pub struct Terms<'a> {
     pub acknowledged: &'a [Risk],
     /// How the events are delivered, where that is known.
     pub mode: Mode,
+    /// Rules that stand before every policy and decide first; empty where there are none, or they are not known.
+    pub floor: &'a [PolicyRule],
 }
 
 /// A file that was judged.
@@ -74,6 +77,7 @@ fn lint_policy(policy: &Policy, places: &Places, terms: &Terms) -> Vec<Finding> 
     linter.names();
     linter.reach();
     linter.coverage();
+    linter.floor();
     linter.more();
     linter.findings
 }

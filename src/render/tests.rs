@@ -6,6 +6,9 @@ use k8s_openapi::api::core::v1::Service;
 
 use super::*;
 use crate::api::AuditSetup;
+use crate::floor::Floor;
+use crate::revision::{DELAY_FLAG, DRAIN_FLAG};
+use crate::sink::target::targets;
 use crate::validate::{Capabilities, References, validate};
 
 fn pem() -> Vec<u8> {
@@ -31,13 +34,21 @@ impl World {
     }
 
     fn secret(&mut self, name: &str, key: &str, value: &[u8]) {
-        self.references.secrets.entry(name.into()).or_default().insert(key.into(), value.to_vec());
+        self.references.secrets.entry(name.into()).or_default().data.insert(key.into(), value.to_vec());
     }
 
     fn render(&self, spec: &str) -> Rendered {
         let setup = AuditSetup::new("cluster", serde_saphyr::from_str(spec).unwrap());
-        render(&validate(&setup, &self.references, Capabilities::of(self.minor)).unwrap())
+        let floor = Floor::read("grantedRisks: [BlockingWebhook, UnboundedLog]").unwrap();
+        render(&validate(&setup, &self.references, Capabilities::of(self.minor), &floor).unwrap())
     }
+}
+
+/// A file of the only directory of credentials.
+fn credential<'a>(rendered: &'a Rendered, file: &str) -> Option<&'a [u8]> {
+    let mut files =
+        rendered.credentials.iter().filter(|(path, _)| path.on_node().ends_with(&format!("/w-2cdc7443/{file}")));
+    files.next().map(|(_, content)| content.as_slice())
 }
 
 const LOG: &str = "{policy: {preset: metadata}, sinks: [{name: local, log: {}}]}";
@@ -47,7 +58,7 @@ const WEBHOOK: &str = "{policy: {preset: metadata}, sinks: [{name: w, webhook: {
 #[test]
 fn the_id_of_a_known_setup_does_not_change() {
     // A change here restarts every kube-apiserver at the next upgrade of the operator. It must be meant.
-    assert_eq!(World::new(36).render(LOG).revision.id.as_str(), "r-24aa2beeb0");
+    assert_eq!(World::new(36).render(LOG).revision.id.as_str(), "r-7c4b2c4144");
 }
 
 #[test]
@@ -82,14 +93,14 @@ fn credentials_that_are_read_again_make_no_new_revision() {
         world.secret("token", "token", b"def\n");
         let token = world.render(WEBHOOK);
         assert_eq!(token.revision, before.revision);
-        assert_eq!(token.credentials["w-2cdc7443/token"], b"def");
+        assert_eq!(credential(&token, "token").unwrap(), b"def");
         world.secret("ca", "ca.crt", &pem());
         let ca = world.render(WEBHOOK);
         assert_eq!(ca.revision == before.revision, ca_is_read_again, "1.{minor}");
-        assert_eq!(ca.credentials.contains_key("w-2cdc7443/ca.crt"), ca_is_read_again);
-        assert_eq!(ca.revision.content.files.contains_key("ca.crt"), !ca_is_read_again);
+        assert_eq!(credential(&ca, "ca.crt").is_some(), ca_is_read_again);
+        assert_eq!(ca.revision.files().contains_key("ca.crt"), !ca_is_read_again);
         // The agent verifies with the file that kube-apiserver reads.
-        let target = ca.sinks[0].webhook.clone().unwrap();
+        let target = targets(&ca.revision, &ca.sinks)[0].webhook.clone().unwrap();
         assert_eq!((target.host.as_str(), target.port, target.max_wait_seconds), ("10.96.0.7", 8443, 30));
         let tls = target.tls.unwrap();
         assert_eq!(tls.server_name, "sink.ns.svc");
@@ -107,25 +118,26 @@ fn what_is_read_once_makes_a_new_revision() {
     let basic = WEBHOOK.replace("bearerTokenSecretRef: {name: token}", "basicAuthSecretRef: {name: basic}");
     let mut world = World::new(36);
     let before = world.render(&basic);
-    assert!(before.is_kubeconfig_secret);
+    assert!(before.revision.content.is_kubeconfig_secret());
     world.secret("basic", "password", b"two");
     assert_ne!(world.render(&basic).revision.id, before.revision.id);
     let service = world.references.services.get_mut(&("ns".into(), "sink".into())).unwrap();
     service.spec.as_mut().unwrap().cluster_ip = Some("10.96.0.8".into());
     let moved = world.render(&basic);
-    assert!(moved.revision.content.files["webhook.kubeconfig"].contains("https://10.96.0.8:8443/"));
+    assert!(moved.revision.files()["webhook.kubeconfig"].contains("https://10.96.0.8:8443/"));
 }
 
 #[test]
 fn the_written_policy_is_the_parts_in_their_order() {
     let spec = "{policy: {preset: metadata, prepend: [{level: None, users: ['yes']}], append: [{level: Metadata, verbs: [get]}], omitStages: [Panic, RequestReceived]}, sinks: [{name: l, log: {}}]}";
     let rendered = World::new(36).render(spec);
-    let policy = crate::policy::read(&rendered.revision.content.files["policy.yaml"]).unwrap();
+    let policy = crate::policy::read(&rendered.revision.files()["policy.yaml"]).unwrap();
     let preset = crate::policy::preset(crate::api::Preset::Metadata).policy.rules;
-    assert_eq!(policy.rules.len(), preset.len() + 3);
-    assert_eq!(policy.rules[0].resources[0].resources, ["nodeaudits"]);
-    assert_eq!(policy.rules[1].users, ["yes"]);
-    assert_eq!(policy.rules[2..2 + preset.len()], preset);
+    assert_eq!(policy.rules.len(), preset.len() + 4);
+    assert_eq!(policy.rules[..1], Floor::default().rules);
+    assert_eq!(policy.rules[1].resources[0].resources, ["nodeaudits"]);
+    assert_eq!(policy.rules[2].users, ["yes"]);
+    assert_eq!(policy.rules[3..3 + preset.len()], preset);
     assert_eq!(policy.rules.last().unwrap().verbs, ["get"]);
     assert_eq!(policy.omit_stages, [crate::api::Stage::RequestReceived, crate::api::Stage::Panic]);
     let PolicyStatus { rules, preset, findings } = rendered.policy;
@@ -137,7 +149,7 @@ fn the_written_policy_is_the_parts_in_their_order() {
 #[test]
 fn the_kubeconfig_is_one_that_a_client_reads() {
     let rendered = World::new(36).render(WEBHOOK);
-    let config = kube::config::Kubeconfig::from_yaml(&rendered.revision.content.files["webhook.kubeconfig"]).unwrap();
+    let config = kube::config::Kubeconfig::from_yaml(&rendered.revision.files()["webhook.kubeconfig"]).unwrap();
     assert_eq!(config.current_context.as_deref(), Some(config.contexts[0].name.as_str()));
     let context = config.contexts[0].context.as_ref().unwrap();
     assert_eq!(context.cluster, config.clusters[0].name);
@@ -157,8 +169,7 @@ fn a_new_host_has_a_place_of_its_own_for_its_credentials() {
     let moved: Service = serde_saphyr::from_str("{spec: {clusterIP: 10.96.0.8, ports: [{port: 8443}]}}").unwrap();
     world.references.services.insert(("ns".into(), "sink".into()), moved);
     let new = world.render(WEBHOOK);
-    let place =
-        |rendered: &Rendered| rendered.credentials.keys().next().unwrap().split_once('/').unwrap().0.to_string();
+    let place = |rendered: &Rendered| rendered.credentials.keys().next().unwrap().directory.clone();
     assert_ne!(
         place(&old),
         place(&new),
@@ -170,10 +181,10 @@ fn a_new_host_has_a_place_of_its_own_for_its_credentials() {
 fn the_room_that_a_log_may_take() {
     let room = |log: &str| {
         let spec = format!("{{policy: {{preset: metadata}}, sinks: [{{name: l, log: {log}}}]}}");
-        World::new(36).render(&spec).revision.content.log_bytes
+        World::new(36).render(&spec).revision.content.log_bytes()
     };
     assert_eq!(room("{maxBackups: 4, maxSizeMegabytes: 50}"), 5 * 50 * 1024 * 1024);
-    assert_eq!(room("{maxBackups: 0}"), 0, "unbounded");
+    assert_eq!(room("{maxBackups: 0, maxAgeDays: 1}"), 0, "unbounded");
     assert_eq!(room("{path: '-'}"), 0);
     assert_eq!(room("{maxBackups: 100000, maxSizeMegabytes: 1048576}"), 100_001 * (1 << 40), "no overflow");
 }
@@ -198,21 +209,6 @@ fn the_intent_mounts_what_the_flags_need() {
             "--{flag}={value}"
         );
     }
-}
-
-#[test]
-fn hooks_change_the_revision_and_nothing_else_does() {
-    let world = World::new(36);
-    let setup = AuditSetup::new("cluster", serde_saphyr::from_str(LOG).unwrap());
-    let valid = validate(&setup, &world.references, Capabilities::of(36)).unwrap();
-    assert_eq!(render_with(&valid, &Hooks::default()).revision, render(&valid).revision);
-    let hooks =
-        Hooks { extra_flags: [("audit-log-mode".into(), "none".into())].into(), policy: Some("rules: []".into()) };
-    let content = render_with(&valid, &hooks).revision.content;
-    assert_eq!(
-        (content.flags["audit-log-mode"].as_str(), content.files["policy.yaml"].as_str()),
-        ("none", "rules: []")
-    );
 }
 
 /// kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/server/options/audit.go

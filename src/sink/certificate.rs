@@ -4,8 +4,9 @@ use k8s_openapi::jiff::Timestamp;
 use rustls::CertificateError;
 use rustls::pki_types::UnixTime;
 
+use super::target::TlsTarget;
 use super::{no, yes};
-use crate::api::{Finding, Reason, TlsTarget};
+use crate::api::{Finding, Reason};
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;

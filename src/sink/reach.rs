@@ -23,8 +23,9 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::dial::{Dialed, Failure, dial};
+use super::target::{TlsTarget, WebhookTarget};
 use super::{certificate, no, yes};
-use crate::api::{Finding, Reason, TlsTarget, WebhookTarget};
+use crate::api::{Finding, Reason};
 use crate::tls::AnyCertificate;
 
 /// Connects to a webhook. `host_root` is where the files of the node lie. `timeout` is for the connection, the resolving of

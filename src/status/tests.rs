@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::{NodeAudit, PolicyFinding};
+use crate::api::{NodeAudit, SetupFinding};
 use crate::rollout::Goal;
 
 const T0: &str = "2026-11-21T12:00:00Z";
@@ -75,7 +75,7 @@ fn policy() -> PolicyStatus {
 }
 
 fn rendered<'a>(target: &'a str, policy: &'a PolicyStatus, progress: &'a Progress) -> Judgement<'a> {
-    Judgement::Rendered { target, change: Some("policy changed"), policy, progress }
+    Judgement::Rendered { target, change: Some("policy changed"), policy, findings: &[], progress }
 }
 
 /// `Ready=True Confirmed: 1 node runs …`
@@ -154,7 +154,7 @@ fn the_policy_is_refused_only_for_what_lies_in_it() {
         told(&judged(None, &[], Judgement::Rejected(problems), T0), ConditionType::PolicyAccepted)
     };
     assert_eq!(judge(std::slice::from_ref(&sink)), "PolicyAccepted=True Accepted: ");
-    let finding = |id: &str| PolicyFinding {
+    let finding = |id: &str| SetupFinding {
         id: id.into(),
         severity: "warning".into(),
         field: "spec.policy.append[0]".into(),

@@ -1,7 +1,11 @@
 //! Modes, batches and truncation, which both backends share.
 
 use super::Problems;
-use crate::api::{Batch, Mode, Reason, Truncate};
+use crate::api::{Batch, Mode, Reason, Stage, Truncate};
+
+/// A control plane that nobody uses makes some 5 events a second under the leanest preset but `quiet`; a policy that records next to
+/// nothing makes fewer.
+const MIN_EVENTS_A_SECOND: f64 = 0.1;
 
 /// The backends differ in what they do without a flag.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -25,10 +29,22 @@ pub(super) fn check(mode: Mode, batch: Option<&Batch>, backend: Backend, field: 
         return;
     }
     let mut bad = |name: &str, message: &str| problems.add(format!("{field}.{name}"), Reason::InvalidSetup, message);
+    // What cannot be sent within the minutes that the buffer bridges is lost.
+    let events_a_second =
+        |qps: f64| qps * batch.max_size.unwrap_or(if backend == Backend::Log { 1 } else { 400 }) as f64;
     match (batch.throttle_qps, batch.throttle_burst) {
         // The flag is a float32, and one that comes to 0 stops kube-apiserver.
         (Some(qps), _) if qps > 0.0 && (qps as f32) < f32::MIN_POSITIVE => {
             bad("throttleQPS", "is too small: kube-apiserver would take it for 0");
+        }
+        (Some(qps), _) if qps > 0.0 && events_a_second(qps) < MIN_EVENTS_A_SECOND => {
+            let message = format!(
+                "{qps} batches a second of at most {} events are {} events a second, and an idle cluster makes more: nearly every event \
+                 would be dropped. Raise throttleQPS or maxSize",
+                batch.max_size.unwrap_or(if backend == Backend::Log { 1 } else { 400 }),
+                events_a_second(qps)
+            );
+            bad("throttleQPS", &message);
         }
         (Some(0.0), Some(_)) => {
             bad("throttleBurst", "has no effect, since throttleQPS 0 switches throttling off: leave one of them out")
@@ -43,6 +59,19 @@ pub(super) fn check(mode: Mode, batch: Option<&Batch>, backend: Backend, field: 
             bad("throttleQPS", "is needed with throttleBurst: the log backend is not throttled without it");
         }
         _ => {}
+    }
+}
+
+/// BlockingStrict refuses a request at the stage RequestReceived, and only there
+/// (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/endpoints/filters/audit.go#L61-L65).
+pub(super) fn strict(is_strict: bool, omit_stages: &[Stage], field: &str, problems: &mut Problems) {
+    if is_strict && omit_stages.contains(&Stage::RequestReceived) {
+        problems.add(
+            format!("{field}.mode"),
+            Reason::InvalidSetup,
+            "BlockingStrict refuses requests at the stage RequestReceived, and the policy omits that stage, so it would refuse \
+             nothing. Set policy.omitStages to [] (a policy of a ConfigMap: its own omitStages), or use Blocking",
+        );
     }
 }
 

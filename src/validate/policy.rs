@@ -4,9 +4,14 @@
 //! node: what depends on the version is refused up to one version, or from one on.
 
 use super::{Capabilities, Problems, References, ValidPolicy};
-use crate::api::{GROUP, GroupResources, Level, Mode, PolicyFinding, PolicyRule, PolicySpec, Reason, Stage};
-use crate::policy::{Finding, Part, Severity, Terms, lint, preset, read, stanza, write};
+use crate::api::{GROUP, GroupResources, Level, Mode, PolicyRule, PolicySpec, Reason, SetupFinding, Stage};
+use crate::floor::Floor;
+use crate::policy::{self, Finding, Part, Severity, Terms, lint, preset, read, stanza, write};
 
+/// The field of the floor's rules, as the administrator knows it.
+const FLOOR: &str = "floor.rules";
+/// A Secret holds 1 MiB. In its JSON a character of the policy may take two bytes, and the rest of the Revision takes some.
+const MAX_POLICY_BYTES: usize = 480 * 1024;
 const CANARY: &str = "the operator's canary request";
 /// More findings are not told in status.
 const MAX_FINDINGS: usize = 32;
@@ -24,8 +29,16 @@ pub(super) fn check(
     references: &References,
     capabilities: Capabilities,
     mode: Mode,
+    floor: &Floor,
     problems: &mut Problems,
 ) -> ValidPolicy {
+    for (i, risk) in spec.acknowledge.iter().enumerate().filter(|(_, risk)| !floor.granted_risks.contains(risk)) {
+        let message = format!(
+            "{} is not granted: have an administrator add it to floor.grantedRisks, or do without the risk",
+            risk.as_str()
+        );
+        problems.add(format!("spec.policy.acknowledge[{i}]"), Reason::BelowFloor, message);
+    }
     let minor = capabilities.minor;
     let field = "spec.policy";
     let mut omit_stages = spec.omit_stages.clone().unwrap_or(vec![Stage::RequestReceived]);
@@ -89,6 +102,7 @@ pub(super) fn check(
     let is_whole = base.as_ref().is_some_and(|base| !base.part.rules.is_empty());
     let canary = spec.canary_rule.then(canary_rule);
     let sources = [
+        source("the floor of this cluster", FLOOR, Some(FLOOR.into()), &floor.rules),
         source(CANARY, "spec.policy.canaryRule", Some(CANARY.into()), canary.as_slice()),
         source("prepend", "spec.policy.prepend", None, &spec.prepend),
         base.unwrap_or(source("", field, None, &[])),
@@ -101,20 +115,29 @@ pub(super) fn check(
         preset: name,
         findings: Vec::new(),
     };
-    let mut findings = findings(&policy, spec, capabilities, mode);
+    let text = write(&policy.parts, &policy.omit_stages, policy.omit_managed_fields);
+    if text.len() > MAX_POLICY_BYTES {
+        let message = format!(
+            "the whole policy has {} bytes, and at most {MAX_POLICY_BYTES} fit into the Secret that carries it to the nodes: shorten it",
+            text.len()
+        );
+        problems.add(field, Reason::InvalidSetup, message);
+    }
+    let mut findings = findings(&text, spec, capabilities, mode, floor);
     // Without its middle the rest is not what it will be, and that the middle is missing was told.
     findings.retain(|finding| is_whole || (finding.stops_start && finding.path.starts_with("rules[")));
     judge(&mut policy, findings, &sources, problems);
+    tell_blind_spots(&sources, problems);
     policy
 }
 
 /// What lint finds in the file, for the oldest and for the newest API server.
-fn findings(policy: &ValidPolicy, spec: &PolicySpec, capabilities: Capabilities, mode: Mode) -> Vec<Finding> {
-    let text = write(&policy.parts, &policy.omit_stages, policy.omit_managed_fields);
+fn findings(text: &str, spec: &PolicySpec, capabilities: Capabilities, mode: Mode, floor: &Floor) -> Vec<Finding> {
     let Capabilities { minor, newest } = capabilities;
     let mut findings: Vec<Finding> = Vec::new();
     for minor in [minor].into_iter().chain(Some(newest).filter(|newest| *newest != minor)) {
-        let linted = lint(text.as_bytes(), &Terms { minor, acknowledged: &spec.acknowledge, mode });
+        let linted =
+            lint(text.as_bytes(), &Terms { minor, acknowledged: &spec.acknowledge, mode, floor: &floor.rules });
         let is_known = |one: &Finding| findings.iter().any(|known| known.id == one.id && known.path == one.path);
         let new: Vec<Finding> = linted.findings.into_iter().filter(|one| !is_known(one)).collect();
         findings.extend(new);
@@ -127,6 +150,11 @@ fn judge(policy: &mut ValidPolicy, mut findings: Vec<Finding>, sources: &[Source
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     for finding in findings {
         let (field, place) = origin(&finding.path, sources);
+        let is_below_floor = finding.id == policy::BELOW_FLOOR;
+        // The administrator's own rules are his to judge, and a preset gives way to them.
+        if (field.starts_with(FLOOR) && !finding.stops_start) || (is_below_floor && field == "spec.policy.preset") {
+            continue;
+        }
         // Upstream's own words begin with the path in the file, and may end with examples.
         let message = match finding.message.split_once(": ") {
             Some((_, rest)) if finding.stops_start => rest.split(" (e.g. ").next().unwrap_or(rest),
@@ -137,11 +165,42 @@ fn judge(policy: &mut ValidPolicy, mut findings: Vec<Finding>, sources: &[Source
         // What is an error without an acknowledgement is told with it, too.
         let is_told = stanza(finding.id).is_some_and(|stanza| stanza.severity > Severity::Info);
         if finding.severity == Severity::Error {
-            let reason = if finding.stops_start { Reason::InvalidPolicy } else { Reason::RiskNotAcknowledged };
+            let reason = match (finding.stops_start, is_below_floor) {
+                (true, _) => Reason::InvalidPolicy,
+                (false, true) => Reason::BelowFloor,
+                (false, false) => Reason::RiskNotAcknowledged,
+            };
             problems.add(field, reason, message);
         } else if is_told && policy.findings.len() < MAX_FINDINGS {
             let severity = finding.severity.as_str().into();
-            policy.findings.push(PolicyFinding { id: finding.id.into(), severity, field, message });
+            policy.findings.push(SetupFinding { id: finding.id.into(), severity, field, message });
+        }
+    }
+}
+
+/// Rules of the author that switch the recording of somebody off altogether. Users and groups of the system make the noise of a
+/// cluster; a person does not.
+fn tell_blind_spots(sources: &[Source], problems: &mut Problems) {
+    let is_authors = |source: &&Source| source.field != FLOOR && source.field != "spec.policy.preset";
+    for Source { part, field, named } in sources.iter().filter(is_authors) {
+        for (i, rule) in part.rules.iter().enumerate() {
+            let PolicyRule { level, users, user_groups, verbs, resources, namespaces, non_resource_urls, .. } = rule;
+            let is_whole =
+                verbs.is_empty() && resources.is_empty() && namespaces.is_empty() && non_resource_urls.is_empty();
+            let people: Vec<&str> = users
+                .iter()
+                .chain(user_groups)
+                .map(String::as_str)
+                .filter(|name| !name.starts_with("system:"))
+                .collect();
+            if *level == Level::None && is_whole && !people.is_empty() {
+                let field = if named.is_some() { field.to_string() } else { format!("{field}[{i}]") };
+                let message = format!(
+                    "nothing that {} does is recorded, except for what the rules of the floor record",
+                    people.join(", ")
+                );
+                problems.tell("unrecorded-user", field, message);
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::{Problem, Problems};
 use crate::api::{AuditSetup, AuditSetupSpec, Reason};
 use crate::policy::is_dns_label;
+use crate::revision::Content;
 
 /// The only pattern in the schema: a DNS label.
 const DNS_LABEL: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
@@ -215,6 +216,21 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
 pub(super) fn check(spec: &AuditSetupSpec, problems: &mut Problems) {
     let spec = serde_json::to_value(spec).expect("a Setup is plain data");
     walk(&SCHEMA["properties"]["spec"], &spec, "spec", problems);
+}
+
+/// The same bounds for the values of a Revision, which are those of a Setup.
+pub(super) fn check_content(content: &Content, problems: &mut Problems) {
+    let spec = &SCHEMA["properties"]["spec"]["properties"];
+    let sink = &spec["sinks"]["items"]["properties"];
+    if let Some(log) = &content.log {
+        walk(&sink["log"], &json!(log), "log", problems);
+    }
+    if let Some(webhook) = &content.webhook {
+        walk(&sink["webhook"]["properties"]["delivery"], &json!(webhook.delivery), "webhook.delivery", problems);
+    }
+    let rollout = &spec["rollout"]["properties"];
+    walk(&rollout["shutdownDelaySeconds"], &json!(content.shutdown_delay_seconds), "shutdownDelaySeconds", problems);
+    walk(&rollout["drainWatchesSeconds"], &json!(content.drain_watches_seconds), "drainWatchesSeconds", problems);
 }
 
 fn walk(schema: &Value, value: &Value, path: &str, problems: &mut Problems) {

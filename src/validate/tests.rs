@@ -75,7 +75,10 @@ fn references() -> References {
     References {
         secrets: secrets
             .into_iter()
-            .map(|(name, keys)| (name.to_string(), keys.into_iter().map(|(k, v)| (k.to_string(), v)).collect()))
+            .map(|(name, keys)| {
+                let data = keys.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
+                (name.to_string(), SecretFacts { data, ..SecretFacts::default() })
+            })
             .collect(),
         config_maps: maps
             .into_iter()
@@ -91,7 +94,13 @@ fn references() -> References {
 }
 
 fn problems(setup: &AuditSetup, minor: u32) -> Vec<Problem> {
-    validate(setup, &references(), Capabilities::of(minor)).err().unwrap_or_default()
+    validate(setup, &references(), Capabilities::of(minor), &floor()).err().unwrap_or_default()
+}
+
+/// Every risk is granted; the rest is the default.
+fn floor() -> Floor {
+    Floor::read("grantedRisks: [BlockingWebhook, SecretsAboveMetadata, BlockingStrictLog, UnboundedLog]\nlogDirectories: [/var/log/kubernetes, /srv/audit logs]\n")
+    .unwrap()
 }
 
 /// Each of these Setups has exactly one problem.
@@ -222,8 +231,14 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
         (
             sinks("{name: a, log: {path: /etc/kubernetes/manifests/a.log}}"),
             "spec.sinks[0].log.path",
+            BelowFloor,
+            "\"/etc/kubernetes/manifests/a.log\" is outside the permitted log directories (/var/log/kubernetes, /srv/audit logs)",
+        ),
+        (
+            sinks("{name: a, log: {path: /var/log/kubernetes/$$/audit.log}}"),
+            "spec.sinks[0].log.path",
             InvalidSetup,
-            "\"/etc/kubernetes/manifests/a.log\" lies in /etc/kubernetes/manifests, and the kubelet runs every file there",
+            "\"/var/log/kubernetes/$$/audit.log\" has a $ in it: the kubelet expands that in flags and not in mounts, so both would name different places",
         ),
         (
             sinks("{name: a, log: {maxAgeDays: -1}}"),
@@ -244,7 +259,7 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             "is 0, and must be from 1",
         ),
         (
-            sinks("{name: a, log: {delivery: {truncate: {maxEventBytes: 2, maxBatchBytes: 1}}}}"),
+            sinks("{name: a, log: {delivery: {truncate: {maxEventBytes: 8192, maxBatchBytes: 4096}}}}"),
             "spec.sinks[0].log.delivery.truncate",
             InvalidSetup,
             "maxBatchBytes must not be below maxEventBytes",
@@ -286,7 +301,9 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             "is -1, and must be from 0 to 100000",
         ),
         (
-            sinks("{name: a, log: {delivery: {mode: BlockingStrict}}}"),
+            setup(
+                "policy: {preset: gce, acknowledge: [BlockingStrictLog]}\nsinks: [{name: a, log: {delivery: {mode: BlockingStrict}}}]",
+            ),
             "spec.sinks[0].log.delivery.mode",
             InvalidSetup,
             "BlockingStrict refuses requests at the stage RequestReceived, and the policy omits that stage",
@@ -350,13 +367,13 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             webhook("{urlSecretRef: {name: none}}"),
             "spec.sinks[0].webhook.urlSecretRef",
             ReferenceNotFound,
-            "there is no Secret \"none\" in the operator's namespace",
+            "there is no Secret \"none\" with the key \"url\" in the operator's namespace",
         ),
         (
             webhook("{urlSecretRef: {name: url, key: x}}"),
             "spec.sinks[0].webhook.urlSecretRef",
             ReferenceNotFound,
-            "Secret \"url\" has no key \"x\"; it has: http, query, url",
+            "there is no Secret \"url\" with the key \"x\" in the operator's namespace that a sink may use",
         ),
         (
             webhook("{urlSecretRef: {name: url, key: query}}"),
@@ -444,7 +461,7 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             webhook("{url: 'https://a/', tls: {caSecretRef: {name: empty}}}"),
             "spec.sinks[0].webhook.tls.caSecretRef",
             ReferenceNotFound,
-            "Secret \"empty\" has no key \"ca.crt\"; it has: none",
+            "there is no Secret \"empty\" with the key \"ca.crt\"",
         ),
         (
             webhook("{url: 'https://a/', tls: {caSecretRef: {name: ca, key: bad}}}"),
@@ -518,9 +535,79 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             InvalidSetup,
             "BlockingStrict refuses requests at the stage RequestReceived, and the policy omits that stage",
         ),
+        // What can never work.
+        (
+            setup("policy: {preset: gce, omitStages: []}\nsinks: [{name: a, log: {delivery: {mode: BlockingStrict}}}]"),
+            "spec.sinks[0].log.delivery.mode",
+            RiskNotAcknowledged,
+            "BlockingStrict: while the log cannot be written",
+        ),
+        (
+            sinks("{name: a, log: {maxBackups: 0, maxAgeDays: 0}}"),
+            "spec.sinks[0].log",
+            RiskNotAcknowledged,
+            "maxBackups: 0 and maxAgeDays: 0 never remove anything",
+        ),
+        (
+            sinks("{name: a, log: {delivery: {truncate: {maxEventBytes: 1}}}}"),
+            "spec.sinks[0].log.delivery.truncate.maxEventBytes",
+            InvalidSetup,
+            "is 1, and must be from 4096",
+        ),
+        (
+            webhook("{url: 'https://a/', delivery: {batch: {bufferSize: 10000000}}}"),
+            "spec.sinks[0].webhook.delivery.batch.bufferSize",
+            InvalidSetup,
+            "is 10000000, and must be from 1 to 1000000",
+        ),
+        (
+            webhook("{url: 'https://a/', delivery: {batch: {maxSize: 1, throttleQPS: 0.000001, throttleBurst: 1}}}"),
+            "spec.sinks[0].webhook.delivery.batch.throttleQPS",
+            InvalidSetup,
+            "0.000001 batches a second of at most 1 events are 0.000001 events a second",
+        ),
+        (
+            setup(&format!("{POLICY}\nsinks: [{LOG}]\nrollout: {{minReadySeconds: 60, confirmTimeoutSeconds: 60}}")),
+            "spec.rollout.minReadySeconds",
+            InvalidSetup,
+            "minReadySeconds must be below confirmTimeoutSeconds: no change could ever be confirmed; they are 60 and 60",
+        ),
+        (
+            setup(&format!("{POLICY}\nsinks: [{LOG}]\nrollout: {{shutdownDelaySeconds: 20, drainWatchesSeconds: 6}}")),
+            "spec.rollout",
+            InvalidSetup,
+            "shutdownDelaySeconds and drainWatchesSeconds together must be at most 25: the kubelet kills a kube-apiserver that takes longer than 30 s to stop; they are 20 and 6",
+        ),
+        // The floor.
+        (
+            webhook("{url: 'http://169.254.169.254/latest/api/token'}"),
+            "spec.sinks[0].webhook.url",
+            InvalidSetup,
+            "169.254.169.254:80 cannot be a sink: link-local addresses",
+        ),
+        (
+            webhook("{url: 'https://localhost:10250/x'}"),
+            "spec.sinks[0].webhook.url",
+            InvalidSetup,
+            "localhost:10250 cannot be a sink: it is a port of the control plane",
+        ),
+        (
+            policy("{rules: [{level: None, resources: [{group: audit-operator.io}]}, {level: Metadata}]}"),
+            "spec.policy.rules[0]",
+            BelowFloor,
+            "the rule would record nothing of what floor.rules[0] (auditsetups.audit-operator.io and nodeaudits.audit-operator.io) records at Metadata",
+        ),
+        (
+            policy(
+                "{preset: gce, prepend: [{level: None, users: [mallory], verbs: [patch], resources: [{group: audit-operator.io, resources: [auditsetups]}]}]}",
+            ),
+            "spec.policy.prepend[0]",
+            BelowFloor,
+            "the rule would record nothing of what floor.rules[0]",
+        ),
         // The rollout.
         (
-            setup(&format!("{POLICY}\nsinks: [{LOG}]\nrollout: {{confirmTimeoutSeconds: 10}}")),
+            setup(&format!("{POLICY}\nsinks: [{LOG}]\nrollout: {{minReadySeconds: 9, confirmTimeoutSeconds: 10}}")),
             "spec.rollout.confirmTimeoutSeconds",
             InvalidSetup,
             "is 10, and must be from 60 to 3600",
@@ -598,7 +685,7 @@ fn good_input_passes() {
         webhook("{service: {namespace: ns, name: plain, port: 443, path: '/a%20b'}, auth: {}}"),
         webhook("{url: 'https://a/', delivery: {batch: {throttleQPS: 1}}}"),
         webhook(
-            "{url: 'https://a/', delivery: {batch: {throttleBurst: 1}, truncate: {maxEventBytes: 9, maxBatchBytes: 9}}}",
+            "{url: 'https://a/', delivery: {batch: {throttleBurst: 1}, truncate: {maxEventBytes: 4096, maxBatchBytes: 4096}}}",
         ),
         policy("{configMapRef: {name: mine}, prepend: [{level: None}]}"),
         policy("{preset: stig-literal, acknowledge: [SecretsAboveMetadata]}"),
@@ -624,7 +711,7 @@ fn what_needs_a_newer_api_server_is_refused_or_left_out() {
     assert_eq!(problems(&every_group, 35)[0].field, "spec.policy.rules[0].resources[0].group");
     let managed = |given: &str| policy(&format!("{{preset: gce{given}}}"));
     assert_eq!(problems(&managed(", omitManagedFields: true"), 22)[0].field, "spec.policy.omitManagedFields");
-    let valid = |setup: &AuditSetup, minor| validate(setup, &references(), Capabilities::of(minor)).unwrap();
+    let valid = |setup: &AuditSetup, minor| validate(setup, &references(), Capabilities::of(minor), &floor()).unwrap();
     assert!(!valid(&managed(""), 22).policy.omit_managed_fields);
     assert!(valid(&managed(""), 23).policy.omit_managed_fields);
     assert_eq!(valid(&managed(""), 26).drain_watches_seconds, 0);
@@ -634,7 +721,7 @@ fn what_needs_a_newer_api_server_is_refused_or_left_out() {
 #[test]
 fn stages_and_managed_fields_are_the_presets_where_the_setup_says_nothing() {
     let found = |given: &str| {
-        let valid = validate(&policy(&format!("{{{given}}}")), &references(), Capabilities::of(36)).unwrap();
+        let valid = validate(&policy(&format!("{{{given}}}")), &references(), Capabilities::of(36), &floor()).unwrap();
         (valid.policy.omit_stages, valid.policy.omit_managed_fields)
     };
     let literal = "preset: stig-literal, acknowledge: [SecretsAboveMetadata]";
@@ -648,7 +735,7 @@ fn stages_and_managed_fields_are_the_presets_where_the_setup_says_nothing() {
 #[test]
 fn what_does_not_stand_in_the_way_is_told() {
     let found = |setup: &AuditSetup, oldest, newest| {
-        let valid = validate(setup, &references(), Capabilities { minor: oldest, newest }).unwrap();
+        let valid = validate(setup, &references(), Capabilities { minor: oldest, newest }, &floor()).unwrap();
         let told = valid.policy.findings.into_iter().map(|f| format!("{} {} {}", f.severity, f.id, f.field));
         told.collect::<Vec<_>>()
     };
@@ -669,7 +756,7 @@ fn what_does_not_stand_in_the_way_is_told() {
     assert_eq!((found(&classes, 30, 30), found(&classes, 30, 31)), (vec![], vec![gone.to_string()]));
     // And the other way round.
     let every_group = policy("{rules: [{level: Metadata, resources: [{group: '*'}]}]}");
-    let problems = validate(&every_group, &references(), Capabilities { minor: 35, newest: 36 }).unwrap_err();
+    let problems = validate(&every_group, &references(), Capabilities { minor: 35, newest: 36 }, &floor()).unwrap_err();
     assert_eq!((problems.len(), problems[0].reason), (1, InvalidPolicy));
 }
 
@@ -689,10 +776,76 @@ fn needs_names_everything_once() {
 #[test]
 fn debug_output_holds_no_secret() {
     let setup = webhook("{urlSecretRef: {name: url}, auth: {basicAuthSecretRef: {name: basic}}}");
-    let valid = validate(&setup, &references(), Capabilities::of(36)).unwrap();
+    let valid = validate(&setup, &references(), Capabilities::of(36), &floor()).unwrap();
     let rendered = crate::render::render(&valid);
-    assert!(rendered.is_kubeconfig_secret && rendered.revision.content.files["webhook.kubeconfig"].contains("s3cret"));
+    assert!(rendered.revision.content.is_kubeconfig_secret());
+    assert!(rendered.revision.files()["webhook.kubeconfig"].contains("s3cret"));
     for text in [format!("{:?}", references()), format!("{valid:?}"), format!("{rendered:?}")] {
         assert!(!text.contains("s3cret"), "{text}");
     }
+}
+
+#[test]
+fn what_the_floor_does_not_grant_or_permit_is_refused() {
+    let floor = Floor::read("destinations: ['*.example.com', 'service:ns/plain']").unwrap();
+    for (setup, want) in [
+        (
+            policy("{preset: stig-literal, acknowledge: [SecretsAboveMetadata]}"),
+            Some(("spec.policy.acknowledge[0]", BelowFloor)),
+        ),
+        (policy("{preset: metadata, acknowledge: [UnboundedLog]}"), Some(("spec.policy.acknowledge[0]", BelowFloor))),
+        (webhook("{url: 'https://siem.example.com/'}"), None),
+        (webhook("{url: 'https://evil.example/'}"), Some(("spec.sinks[0].webhook.url", BelowFloor))),
+        (webhook("{service: {namespace: ns, name: plain, port: 443}}"), None),
+        (
+            webhook("{service: {namespace: ns, name: six, port: 80}}"),
+            Some(("spec.sinks[0].webhook.service", BelowFloor)),
+        ),
+        (webhook("{urlSecretRef: {name: url}}"), None),
+    ] {
+        let found = validate(&setup, &references(), Capabilities::of(36), &floor).err().unwrap_or_default();
+        let found: Vec<_> = found.iter().map(|problem| (problem.field.as_str(), problem.reason)).collect();
+        assert_eq!(found, want.into_iter().collect::<Vec<_>>(), "{:?}", setup.spec);
+    }
+}
+
+#[test]
+fn a_secret_is_sent_only_to_the_hosts_that_it_names() {
+    let mut references = references();
+    references.secrets.get_mut("token").unwrap().hosts = Some("siem.example.com".into());
+    let auth = "auth: {bearerTokenSecretRef: {name: token}}";
+    for (host, want) in [("siem.example.com", vec![]), ("evil.example", vec![SecretNotForHost])] {
+        let setup = webhook(&format!("{{url: 'https://{host}/', {auth}}}"));
+        let found = validate(&setup, &references, Capabilities::of(36), &floor()).err().unwrap_or_default();
+        assert_eq!(found.iter().map(|problem| problem.reason).collect::<Vec<_>>(), want, "{host}");
+    }
+}
+
+#[test]
+fn a_secret_that_must_not_be_used_reads_as_one_that_is_not_there() {
+    let mut references = references();
+    let told = |references: &References, name: &str| {
+        let setup = webhook(&format!("{{url: 'https://a/', auth: {{bearerTokenSecretRef: {{name: {name}}}}}}}"));
+        let found = validate(&setup, references, Capabilities::of(36), &floor()).unwrap_err();
+        (found.len(), found[0].message.replace(&format!("{name:?}"), "NAME"))
+    };
+    let missing = told(&references, "nowhere");
+    references.secrets.get_mut("basic").unwrap().type_ = "kubernetes.io/service-account-token".into();
+    assert_eq!(told(&references, "basic"), missing);
+}
+
+#[test]
+fn what_is_worth_knowing_is_told() {
+    let ids = |setup: &AuditSetup| {
+        let valid = validate(setup, &references(), Capabilities::of(36), &floor()).unwrap();
+        valid.findings.iter().map(|finding| format!("{} {}", finding.id, finding.field)).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&webhook("{url: 'http://a/'}")), ["plain-http spec.sinks[0].webhook.url"]);
+    assert_eq!(
+        ids(&webhook("{url: 'https://a/', tls: {insecureSkipVerify: true}}")),
+        ["unverified-tls spec.sinks[0].webhook.tls.insecureSkipVerify"]
+    );
+    assert_eq!(ids(&sinks("{name: a, log: {maxBackups: 0}}")), ["unbounded-size spec.sinks[0].log.maxBackups"]);
+    let unbounded = "policy: {preset: metadata, acknowledge: [UnboundedLog]}\nsinks: [{name: a, log: {maxBackups: 0, maxAgeDays: 0}}]";
+    assert_eq!(ids(&setup(unbounded)), ["acknowledged-risk spec.sinks[0].log"]);
 }

@@ -4,34 +4,43 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::Service;
 
-use super::url::{Url, is_host};
-use super::{Auth, Problems, References, Tls, ValidWebhook, credentials, delivery};
-use crate::api::{Mode, Reason, Scheme, ServiceRef, Stage, WebhookAuth, WebhookSink};
+use super::{Auth, Context, Problems, References, Tls, ValidWebhook, credentials, delivery};
+use crate::api::{HOSTS_ANNOTATION, Mode, Reason, Risk, Scheme, ServiceRef, WebhookAuth, WebhookDelivery, WebhookSink};
+use crate::floor::{Floor, Refused};
+use crate::revision::{Url, is_host};
 
 const ONE_DESTINATION: &str = "exactly one of url, urlSecretRef and service is needed";
 const ONE_CREDENTIAL: &str = "only one of bearerTokenSecretRef, basicAuthSecretRef and clientCertificateSecretRef";
-
-/// What a webhook is judged with, beside itself.
-pub(super) struct Context<'a> {
-    pub references: &'a References,
-    /// Whether the Setup acknowledges `BlockingWebhook`.
-    pub is_blocking_acknowledged: bool,
-    /// Stages that the policy leaves out.
-    pub omit_stages: &'a [Stage],
-}
 
 /// `field` is the path of the `webhook`. None if a problem was found.
 pub(super) fn check(
     name: &str,
     webhook: &WebhookSink,
+    references: &References,
     context: &Context<'_>,
     field: &str,
     problems: &mut Problems,
 ) -> Option<ValidWebhook> {
     let before = problems.len();
-    let destination = destination(webhook, context.references, field, problems);
+    let destination = destination(webhook, references, field, problems);
     let scheme = destination.as_ref().map(|(url, _)| url.scheme);
-    let tls = tls(webhook, scheme, context.references, field, problems);
+    if let Some((url, service)) = &destination {
+        let field = format!("{field}.{}", destination_field(webhook));
+        // A URL from a Secret is shown to nobody.
+        let shown =
+            if webhook.url_secret_ref.is_some() { "its host".into() } else { format!("{}:{}", url.host, url.port) };
+        if let Err((reason, message)) = check_destination(url, service.as_deref(), &shown, context.floor) {
+            problems.add(&field, reason, message);
+        }
+        check_hosts(webhook, url, service.as_deref(), references, &field, problems);
+        if url.scheme == Scheme::Http {
+            let message = format!(
+                "events go to {shown} unencrypted and unauthenticated: anyone on the network path can read and forge them. Use https"
+            );
+            problems.tell("plain-http", field, message);
+        }
+    }
+    let tls = tls(webhook, scheme, references, field, problems);
     let auth = webhook.auth.as_ref().and_then(|auth| {
         let field = format!("{field}.auth");
         if scheme == Some(Scheme::Http) && has_credentials(auth) {
@@ -41,9 +50,9 @@ pub(super) fn check(
                 "credentials need https: kube-apiserver leaves them out over http. Use https, or leave auth out",
             );
         }
-        check_auth(auth, context.references, &field, problems)
+        check_auth(auth, references, &field, problems)
     });
-    modes(webhook, context, field, problems);
+    modes(&webhook.delivery, context, &format!("{field}.delivery"), problems);
     if problems.len() > before {
         return None;
     }
@@ -190,6 +199,10 @@ fn tls(
             format!("{name:?} is neither a DNS name nor an IP address"),
         );
     }
+    if tls.insecure_skip_verify {
+        let message = "any certificate is accepted: anyone on the network path can read events and impersonate the receiver. Use caSecretRef";
+        problems.tell("unverified-tls", format!("{field}.insecureSkipVerify"), message);
+    }
     let ca = tls.ca_secret_ref.as_ref().and_then(|secret| {
         let field = format!("{field}.caSecretRef");
         let bytes = problems.secret(references, &secret.name, &secret.key, &field)?;
@@ -261,34 +274,81 @@ fn check_auth(auth: &WebhookAuth, references: &References, field: &str, problems
     Some(Auth::Certificate { certificate: certificate.to_vec(), key: key.to_vec() })
 }
 
-fn modes(webhook: &WebhookSink, context: &Context<'_>, field: &str, problems: &mut Problems) {
-    let delivery = &webhook.delivery;
-    let field = format!("{field}.delivery");
-    if delivery.mode != Mode::Batch && !context.is_blocking_acknowledged {
-        problems.add(
-            format!("{field}.mode"),
-            Reason::RiskNotAcknowledged,
-            format!(
-                "{:?}: while the receiver is down every audited request waits for it, health checks fail, and the kubelet restarts \
-                 kube-apiserver over and over. Use Batch, or put BlockingWebhook into policy.acknowledge",
-                delivery.mode
-            ),
-        );
-    }
-    strict(delivery.mode == Mode::BlockingStrict, context.omit_stages, &field, problems);
-    delivery::check(delivery.mode, delivery.batch.as_ref(), delivery::Backend::Webhook, &field, problems);
-    delivery::check_truncate(delivery.truncate.as_ref(), &field, problems);
+/// `field` is the path of the `delivery`.
+pub(super) fn modes(delivery: &WebhookDelivery, context: &Context<'_>, field: &str, problems: &mut Problems) {
+    let is_blocking = delivery.mode != Mode::Batch;
+    problems.risk(Risk::BlockingWebhook, is_blocking, context, &format!("{field}.mode"), || {
+        format!(
+            "{:?}: while the receiver is down every audited request waits for it, health checks fail, and the kubelet restarts \
+             kube-apiserver over and over. Use Batch",
+            delivery.mode
+        )
+    });
+    delivery::strict(delivery.mode == Mode::BlockingStrict, context.omit_stages, field, problems);
+    delivery::check(delivery.mode, delivery.batch.as_ref(), delivery::Backend::Webhook, field, problems);
+    delivery::check_truncate(delivery.truncate.as_ref(), field, problems);
 }
 
-/// BlockingStrict refuses a request at the stage RequestReceived, and only there
-/// (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/endpoints/filters/audit.go#L61-L65).
-pub(super) fn strict(is_strict: bool, omit_stages: &[Stage], field: &str, problems: &mut Problems) {
-    if is_strict && omit_stages.contains(&Stage::RequestReceived) {
-        problems.add(
-            format!("{field}.mode"),
-            Reason::InvalidSetup,
-            "BlockingStrict refuses requests at the stage RequestReceived, and the policy omits that stage, so it would refuse \
-             nothing. Set policy.omitStages to [] (a policy of a ConfigMap: its own omitStages), or use Blocking",
-        );
+/// The field that names the destination.
+fn destination_field(webhook: &WebhookSink) -> &'static str {
+    match (&webhook.url, &webhook.service) {
+        (Some(_), _) => "url",
+        (None, Some(_)) => "service",
+        (None, None) => "urlSecretRef",
+    }
+}
+
+/// Whether events may go there. `service` is its name for TLS (`name.namespace.svc`), `shown` how a message calls the destination.
+pub(super) fn check_destination(
+    url: &Url,
+    service: Option<&str>,
+    shown: &str,
+    floor: &Floor,
+) -> Result<(), (Reason, String)> {
+    let service = service.and_then(namespaced);
+    floor.permits_destination(&url.host, url.port, service.as_deref()).map_err(|refused| match refused {
+        Refused::Never(why) => (Reason::InvalidSetup, format!("{shown} cannot be a sink: {why}. Name a receiver of audit events")),
+        Refused::NotPermitted => {
+            let message = format!(
+                "{shown} is not a permitted destination. Have an administrator add it to floor.destinations, or name one that is in it"
+            );
+            (Reason::BelowFloor, message)
+        }
+    })
+}
+
+/// `name.namespace.svc` -> `namespace/name`.
+fn namespaced(service: &str) -> Option<String> {
+    let (name, namespace) = service.strip_suffix(".svc")?.split_once('.')?;
+    Some(format!("{namespace}/{name}"))
+}
+
+/// A Secret that says which hosts it is for is sent to no other.
+fn check_hosts(
+    webhook: &WebhookSink,
+    url: &Url,
+    service: Option<&str>,
+    references: &References,
+    field: &str,
+    problems: &mut Problems,
+) {
+    let auth = webhook.auth.as_ref();
+    let names = [
+        webhook.url_secret_ref.as_ref().map(|r| &r.name),
+        auth.and_then(|auth| auth.bearer_token_secret_ref.as_ref()).map(|r| &r.name),
+        auth.and_then(|auth| auth.basic_auth_secret_ref.as_ref()).map(|r| &r.name),
+        auth.and_then(|auth| auth.client_certificate_secret_ref.as_ref()).map(|r| &r.name),
+    ];
+    for name in names.into_iter().flatten() {
+        let Some(secret) = references.secrets.get(name).filter(|secret| secret.is_usable(name)) else { continue };
+        if !secret.is_for(&url.host, url.port, service) {
+            problems.add(
+                field,
+                Reason::SecretNotForHost,
+                format!(
+                    "the Secret {name:?} is for other hosts: its annotation {HOSTS_ANNOTATION} does not name this one"
+                ),
+            );
+        }
     }
 }

@@ -4,6 +4,7 @@
 
 mod apply_cases;
 mod golden;
+mod hostile;
 mod intent;
 mod manifest_cases;
 mod mutate;

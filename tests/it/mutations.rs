@@ -195,7 +195,8 @@ fn try_url(input: &[u8]) -> &'static str {
     // A short policy: it is not what is judged here.
     let spec = serde_json::json!({"policy": {"rules": [{"level": "Metadata"}]}, "sinks": [{"name": "w", "webhook": {"url": url}}]});
     let Ok(spec) = serde_json::from_value(spec) else { return "no Setup" };
-    match validate(&AuditSetup::new("cluster", spec), &References::default(), Capabilities::of(36)) {
+    match validate(&AuditSetup::new("cluster", spec), &References::default(), Capabilities::of(36), &Default::default())
+    {
         Err(problems) => {
             assert!(!problems.is_empty(), "it is refused without a reason");
             "refused"

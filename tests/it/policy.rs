@@ -63,6 +63,9 @@ fn every_lint_case_comes_out_as_it_should() {
         let here = tempfile::tempdir().unwrap();
         let input = fs::read(case.join(file)).unwrap();
         write(here.path(), file, &input);
+        if let Ok(floor) = fs::read(case.join("floor.yaml")) {
+            write(here.path(), "floor.yaml", &floor);
+        }
         let output = policy(here.path(), &args, b"");
         let shown = String::from_utf8(output.stdout).unwrap();
         let written = fs::read(here.path().join(file)).unwrap();
@@ -372,7 +375,7 @@ fn explain_tells_from_which_part_of_a_setup_a_rule_is() {
         "the operator's canary request"
     );
     let found = answers(explain(&["GET", "/healthz"])).1.remove(0);
-    assert_eq!(found["passedOver"][1]["part"], json!({"name": "prepend", "index": 0}));
+    assert_eq!(found["passedOver"][2]["part"], json!({"name": "prepend", "index": 0}));
     setup("{rules: [{level: None, verbs: [get]}], append: [{level: Metadata}]}");
     assert_eq!(part(&["GET", "/"]), json!({"name": "rules", "index": 0}));
     assert_eq!(part(&["POST", "/"]), json!({"name": "append", "index": 0}));

@@ -1,7 +1,7 @@
 //! `audit-operator render` on every directory below `tests/cases/render` and on every file in `examples`.
 //!
 //! A case holds `in.yaml`, perhaps `args` (further arguments), and either `want.out` (standard output; exit 0, or 1 with
-//! `--diff`) or `want.err` (standard error; exit 2). `UPDATE_CASES=1 cargo test` writes what came out.
+//! `--diff`; `want.told` then has standard error, where there is some) or `want.err` (standard error; exit 2). `UPDATE_CASES=1 cargo test` writes what came out.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,14 +43,18 @@ fn every_case_comes_out_as_it_should() {
                 if failed { ("want.err", "want.out", &err) } else { ("want.out", "want.err", &out) };
             golden::write(&case.join(have), content);
             _ = fs::remove_file(case.join(gone));
+            if !failed && !err.is_empty() {
+                golden::write(&case.join("want.told"), &err);
+            }
             continue;
         }
         let (want, have, other) = if failed { ("want.err", &err, &out) } else { ("want.out", &out, &err) };
         let wanted = fs::read_to_string(case.join(want)).unwrap_or_else(|_| format!("(there is no {want})"));
+        let told = fs::read_to_string(case.join("want.told")).unwrap_or_default();
         let differs = args.contains(&"--diff") && !out.is_empty();
         if *have != wanted {
             wrong.push(format!("{}\n{}", case.display(), golden::difference(&wanted, have)));
-        } else if !other.is_empty() || (!failed && code != Some(i32::from(differs))) {
+        } else if *other != told || (!failed && code != Some(i32::from(differs))) {
             wrong.push(format!("{}: exit {code:?}, and beside it: {other}", case.display()));
         }
     }

@@ -13,6 +13,7 @@ use crate::api::{Level, Stage};
 use crate::cli::excerpt::visible;
 use crate::cli::input::Input;
 use crate::cli::print;
+use crate::floor::Floor;
 use crate::policy::{
     Attributes, Decision, Evaluator, Explanation, Mismatch, Part, Places, Policy, User, attributes, explain, quoted,
     stages, write,
@@ -32,6 +33,9 @@ pub(super) struct Args {
     /// and from which part of it each rule comes. May be given several times.
     #[arg(short, long = "file", value_name = "FILE", group = "source")]
     files: Vec<PathBuf>,
+    /// The floor of the cluster, whose rules stand before those of an AuditSetup. Without it the defaults hold.
+    #[arg(long, value_name = "FILE", requires = "files")]
+    floor: Option<PathBuf>,
     /// Who asks, as authenticated, before any impersonation. The groups that kube-apiserver adds by itself are added here too.
     /// A request without credentials comes from system:anonymous. Without this it is a request whose authentication failed.
     #[arg(long = "as", value_name = "USER")]
@@ -160,7 +164,8 @@ fn read(args: &Args) -> anyhow::Result<Source> {
         let preset = presets::named(name)?;
         (format!("{}.yaml", preset.name), preset.text.into(), Vec::new())
     } else {
-        let valid = Input::read(&args.files)?.validate_policy(Capabilities::of(minor))?;
+        let valid =
+            Input::read(&args.files)?.validate_policy(Capabilities::of(minor), &Floor::load(args.floor.as_deref())?)?;
         let text = write(&valid.parts, &valid.omit_stages, valid.omit_managed_fields);
         ("policy.yaml".into(), text.into_bytes(), valid.parts)
     };

@@ -15,6 +15,7 @@ use super::{is_stdin, lines_of, policy_minor, read_policy};
 use crate::api::{Mode, Risk};
 use crate::cli::excerpt::visible;
 use crate::cli::print;
+use crate::floor::Floor;
 use crate::node::files::Host;
 use crate::policy::{self, Declined, Finding, Fixed, Linted, Severity, Terms};
 
@@ -32,6 +33,10 @@ pub(super) struct Args {
     /// A risk that is taken knowingly, as in `policy.acknowledge` of an AuditSetup.
     #[arg(long, value_enum, value_name = "RISK")]
     acknowledge: Vec<Risk>,
+    /// The floor of the cluster that the policy is for, as in the ConfigMap audit-operator-floor: report what it would refuse. It also
+    /// decides which risks can be acknowledged.
+    #[arg(long, value_name = "FILE")]
+    floor: Option<PathBuf>,
     /// How the events are delivered. The blocking modes have more that can go wrong.
     #[arg(long, value_enum, value_name = "MODE", default_value = "batch")]
     mode: Mode,
@@ -67,7 +72,7 @@ impl ValueEnum for Risk {
         match self {
             Risk::SecretsAboveMetadata => Some(PossibleValue::new("SecretsAboveMetadata")),
             // Told from the sinks, not from the policy.
-            Risk::BlockingWebhook => None,
+            Risk::BlockingWebhook | Risk::BlockingStrictLog | Risk::UnboundedLog => None,
         }
     }
 }
@@ -121,7 +126,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     };
     let mut of_all: Vec<(String, Finding)> = Vec::new();
-    let terms = Terms { minor: args.kubernetes_version, acknowledged: &args.acknowledge, mode: args.mode };
+    let floor = args.floor.as_deref().map(|file| Floor::load(Some(file))).transpose()?;
+    let acknowledged = floor.as_ref().map_or(args.acknowledge.clone(), |floor| floor.granted(&args.acknowledge));
+    let terms = Terms {
+        minor: args.kubernetes_version,
+        acknowledged: &acknowledged,
+        mode: args.mode,
+        floor: floor.as_ref().map_or(&[], |floor| &floor.rules),
+    };
     for path in &args.files {
         let mut bytes = match read_policy(path) {
             Ok(bytes) => bytes,

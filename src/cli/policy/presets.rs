@@ -91,7 +91,7 @@ pub(super) fn named(name: &str) -> anyhow::Result<PresetPolicy> {
 }
 
 fn acknowledge(preset: &PresetPolicy) -> Vec<Risk> {
-    let terms = Terms { minor: 36, acknowledged: &[], mode: Mode::Batch };
+    let terms = Terms { minor: 36, acknowledged: &[], mode: Mode::Batch, floor: &[] };
     let is_risk = |finding: &Finding| finding.severity == Severity::Error && !finding.stops_start;
     let has_risk = lint(preset.text.as_bytes(), &terms).findings.iter().any(is_risk);
     if has_risk { vec![Risk::SecretsAboveMetadata] } else { Vec::new() }

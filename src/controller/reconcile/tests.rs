@@ -15,6 +15,7 @@ fn nodes_of_a_setup_that_went_without_us_are_abandoned_unless_another_one_has_th
             setup_uid: Some(format!("uid-{setup}")),
             setup_generation,
             revision: Some("r-1".into()),
+            revision_digest: None,
             credentials: None,
             may_change: false,
             rollout: Rollout { paused: true, min_ready_seconds: 7, ..Rollout::default() },

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::generate::{Sample, Tape, is_audit, sample};
 use super::{oracle, *};
 use crate::api::AuditSetup;
+use crate::floor::Floor;
 use crate::random::Random;
 use crate::validate::{Capabilities, References, validate};
 
@@ -21,9 +22,10 @@ fn intents() -> Vec<Intent> {
         format!("{{policy: {{preset: metadata}}, sinks: [{{name: w, {webhook}}}]}}"),
         format!("{{policy: {{preset: metadata}}, sinks: [{{name: l, log: {{}}}}, {{name: w, {webhook}}}], rollout: {{drainWatchesSeconds: 0, shutdownDelaySeconds: 0}}}}"),
     ];
+    let floor = Floor::read("logDirectories: [/var/log/kubernetes, /srv/audit logs]").unwrap();
     let rendered = setups.iter().map(|spec| {
         let setup = AuditSetup::new("cluster", serde_saphyr::from_str(spec).unwrap());
-        let valid = validate(&setup, &References::default(), Capabilities::of(36));
+        let valid = validate(&setup, &References::default(), Capabilities::of(36), &floor);
         let valid = valid.unwrap_or_else(|problems| panic!("{spec}: {problems:?}"));
         crate::render::intent(&crate::render::render(&valid).revision)
     });

@@ -106,11 +106,11 @@ struct Server {
 
 fn desired(policy: &str, scenario: Scenario) -> Desired {
     let content = Content {
-        files: [("policy.yaml".to_string(), policy.to_string())].into(),
-        flags: [("audit-log-path".to_string(), "-".to_string())].into(),
-        log_directory: None,
-        log_bytes: 0,
-        default_flags: std::collections::BTreeMap::new(),
+        policy: policy.to_string(),
+        log: Some(serde_json::from_value(serde_json::json!({"path": "-"})).unwrap()),
+        webhook: None,
+        shutdown_delay_seconds: 0,
+        drain_watches_seconds: 0,
     };
     Desired {
         revision: Some(Revision::new(content)),

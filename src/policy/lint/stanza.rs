@@ -576,6 +576,15 @@ stanzas! {
         None,
         "kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/endpoints/filters/audit.go",
     );
+    BELOW_FLOOR = tells(
+        Error,
+        "below-floor",
+        "A rule that would record less than the cluster's administrator has fixed. Only judged with --floor.",
+        "The rules of the floor stand before those of every AuditSetup and decide first, so the rule has no effect, and the operator refuses an AuditSetup with it.",
+        "remove the rule, or name something else in it; an administrator changes floor.rules",
+        None,
+        "docs/security.md",
+    );
 }
 
 /// The stanza with this id.

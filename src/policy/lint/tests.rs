@@ -6,7 +6,7 @@ use crate::api::PolicyRule;
 use crate::policy::evaluate::tests::{any_request, any_rule};
 use crate::policy::{Attributes, Part, presets, write};
 
-const TERMS: Terms = Terms { minor: 36, acknowledged: &[], mode: Mode::Batch };
+const TERMS: Terms = Terms { minor: 36, acknowledged: &[], mode: Mode::Batch, floor: &[] };
 
 fn policy(rules: &str) -> Policy {
     let text = format!("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n{rules}\n");
@@ -117,7 +117,7 @@ fn presets_have_neither_errors_nor_warnings_on_any_version() {
         |name: &str| ["nsa-", "stig-", "openshift-", "falco-"].iter().any(|one| name.starts_with(one));
     for preset in presets() {
         for minor in [26, 30, 37] {
-            let terms = Terms { minor, mode: Mode::Blocking, acknowledged: &[Risk::SecretsAboveMetadata] };
+            let terms = Terms { minor, mode: Mode::Blocking, acknowledged: &[Risk::SecretsAboveMetadata], floor: &[] };
             let linted = lint(preset.text.as_bytes(), &terms);
             let least = if is_to_the_letter(preset.name) { Severity::Error } else { Severity::Warning };
             let bad: Vec<_> = linted.findings.iter().filter(|finding| finding.severity >= least).collect();

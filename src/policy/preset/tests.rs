@@ -93,7 +93,7 @@ fn exposes(name: &str) -> bool {
 #[test]
 fn only_the_stig_to_the_letter_needs_an_acknowledgement() {
     for PresetPolicy { name, text, .. } in presets() {
-        let terms = Terms { minor: 36, acknowledged: &[], mode: Mode::Batch };
+        let terms = Terms { minor: 36, acknowledged: &[], mode: Mode::Batch, floor: &[] };
         let linted = lint(text.as_bytes(), &terms);
         let is_error = linted.findings.iter().any(|finding| finding.severity == Severity::Error);
         assert_eq!(is_error, exposes(name), "{name}: {:?}", linted.findings);

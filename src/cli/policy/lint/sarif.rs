@@ -109,7 +109,7 @@ mod tests {
     fn a_finding_has_its_rule_its_place_and_the_rules_it_is_about() {
         let text =
             "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- {level: Metadata}\n- {level: None, verbs: [get]}\n";
-        let terms = Terms { minor: 36, acknowledged: &[], mode: Mode::Batch };
+        let terms = Terms { minor: 36, acknowledged: &[], mode: Mode::Batch, floor: &[] };
         let findings =
             lint(text.as_bytes(), &terms).findings.into_iter().map(|f| ("a b.yaml".to_string(), f)).collect::<Vec<_>>();
         let log = log(&findings);

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Number, Value as Json};
 
-use crate::yaml::{Complaint, Place, Tree, Value, ValueId, tree};
+use super::{Complaint, Place, Tree, Value, ValueId, tree};
 
 /// Deeper is no object of Kubernetes.
 const MAX_DEPTH: usize = 100;
@@ -12,7 +12,7 @@ const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
 
 /// The fields of a document.
 #[derive(Debug)]
-pub(super) struct Fields {
+pub(crate) struct Fields {
     pub value: Json,
     /// Fields that are there twice, with the place of the second; kubectl would quietly take the last.
     pub twice: Vec<(String, Place)>,
@@ -21,10 +21,10 @@ pub(super) struct Fields {
 
 /// Where the fields of a document stand: the name of each, and its value.
 #[derive(Debug, Default)]
-pub(super) struct Places(Vec<(String, Place)>);
+pub(crate) struct Places(Vec<(String, Place)>);
 
 /// Reads the first document.
-pub(super) fn read(text: &str) -> Result<Fields, Complaint> {
+pub(crate) fn read(text: &str) -> Result<Fields, Complaint> {
     let tree = tree(text.as_bytes())?;
     let mut fields = Fields { value: Json::Null, twice: Vec::new(), places: Places::default() };
     fields.value = fields.json(&tree, tree.root, "", 0)?;
@@ -80,7 +80,7 @@ fn number(text: &str) -> Option<Number> {
 
 impl Places {
     /// The field, or the nearest one above it that is there.
-    pub(super) fn of_field(&self, field: &str) -> Option<Place> {
+    pub(crate) fn of_field(&self, field: &str) -> Option<Place> {
         let mut path = field;
         loop {
             if let Some((_, place)) = self.0.iter().find(|(have, _)| have == path) {
@@ -91,7 +91,7 @@ impl Places {
     }
 
     /// The innermost field that begins there.
-    pub(super) fn field_at(&self, place: Place) -> Option<&str> {
+    pub(crate) fn field_at(&self, place: Place) -> Option<&str> {
         self.0.iter().filter(|(path, at)| *at == place && !path.is_empty()).map(|(path, _)| path.as_str()).next_back()
     }
 }

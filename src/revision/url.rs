@@ -2,11 +2,14 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::api::Scheme;
 
 /// A URL that kube-apiserver posts to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Url {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Url {
     pub scheme: Scheme,
     /// Name or address; IPv6 without brackets.
     pub host: String,
@@ -17,7 +20,7 @@ pub(crate) struct Url {
 
 /// Why a text is no such URL. The messages never repeat the text: it may be a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NotAUrl {
+pub enum NotAUrl {
     #[error("has no scheme: begin with https://, or kube-apiserver takes it for http and leaves credentials out")]
     NoScheme,
     #[error("has a scheme other than https and http")]
@@ -43,7 +46,7 @@ pub(crate) enum NotAUrl {
 }
 
 impl Url {
-    pub(crate) fn parse(text: &str) -> Result<Self, NotAUrl> {
+    pub fn parse(text: &str) -> Result<Self, NotAUrl> {
         // Before all else: these would make the rest mean something different.
         if !text.bytes().all(|b| {
             b.is_ascii_graphic() && !matches!(b, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
@@ -93,7 +96,7 @@ impl Url {
 
     /// The `server` of a kubeconfig. A default port is left out: it would stand in the Host header, where not every receiver
     /// expects it.
-    pub(crate) fn server(&self) -> String {
+    pub fn server(&self) -> String {
         let scheme = match self.scheme {
             Scheme::Https => "https",
             Scheme::Http => "http",
@@ -103,6 +106,20 @@ impl Url {
             (Scheme::Https, 443) | (Scheme::Http, 80) => format!("{scheme}://{host}{}", self.path),
             (_, port) => format!("{scheme}://{host}:{port}{}", self.path),
         }
+    }
+}
+
+impl TryFrom<String> for Url {
+    type Error = NotAUrl;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Url> for String {
+    fn from(url: Url) -> Self {
+        url.server()
     }
 }
 
@@ -130,7 +147,7 @@ fn split_port(authority: &str) -> Result<(String, Option<&str>), NotAUrl> {
 }
 
 /// A DNS name or an IP address without brackets.
-pub(super) fn is_host(host: &str) -> bool {
+pub fn is_host(host: &str) -> bool {
     if host.parse::<IpAddr>().is_ok() {
         return true;
     }

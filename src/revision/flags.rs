@@ -5,25 +5,29 @@
 
 use std::collections::BTreeMap;
 
-use super::{DELAY_FLAG, DRAIN_FLAG};
+use super::Content;
 use crate::api::{Batch, LogFormat, Mode, Truncate};
-use crate::validate::ValidSetup;
+
+/// How long open watches are given when kube-apiserver stops (kubernetes@v1.36.3
+/// staging/src/k8s.io/apiserver/pkg/server/options/server_run_options.go).
+pub const DRAIN_FLAG: &str = "shutdown-watch-termination-grace-period";
+/// How long a kube-apiserver that stops goes on serving, while `/readyz` says that it stops (the same file).
+pub const DELAY_FLAG: &str = "shutdown-delay-duration";
 
 /// Those that are set only where the manifest has none of their name.
-pub(super) fn defaults(setup: &ValidSetup) -> BTreeMap<String, String> {
-    let seconds = [(DELAY_FLAG, setup.shutdown_delay_seconds), (DRAIN_FLAG, setup.drain_watches_seconds)];
+pub(super) fn defaults(content: &Content) -> BTreeMap<String, String> {
+    let seconds = [(DELAY_FLAG, content.shutdown_delay_seconds), (DRAIN_FLAG, content.drain_watches_seconds)];
     let given = seconds.into_iter().filter(|(_, seconds)| *seconds > 0);
     given.map(|(name, seconds)| (name.to_string(), format!("{seconds}s"))).collect()
 }
 
 /// Without the leading dashes, and without the two that name files of the Revision.
-pub(super) fn flags(setup: &ValidSetup) -> BTreeMap<String, String> {
+pub(super) fn flags(content: &Content) -> BTreeMap<String, String> {
     let mut flags = BTreeMap::new();
     let mut set = |name: &str, value: String| {
         flags.insert(format!("audit-{name}"), value);
     };
-    if let Some(valid) = &setup.log {
-        let log = &valid.log;
+    if let Some(log) = &content.log {
         set("log-path", log.path.clone());
         let format = match log.format {
             LogFormat::Json => "json",
@@ -31,7 +35,7 @@ pub(super) fn flags(setup: &ValidSetup) -> BTreeMap<String, String> {
         };
         set("log-format", format.into());
         // Standard output is not rotated.
-        if valid.directory.is_some() {
+        if content.log_directory().is_some() {
             set("log-maxage", log.max_age_days.to_string());
             set("log-maxbackup", log.max_backups.to_string());
             set("log-maxsize", log.max_size_megabytes.to_string());
@@ -41,7 +45,7 @@ pub(super) fn flags(setup: &ValidSetup) -> BTreeMap<String, String> {
         }
         delivery(&mut set, "log", log.delivery.mode, log.delivery.batch.as_ref(), log.delivery.truncate.as_ref());
     }
-    if let Some(webhook) = &setup.webhook {
+    if let Some(webhook) = &content.webhook {
         let how = &webhook.delivery;
         set("webhook-initial-backoff", format!("{}s", how.initial_backoff_seconds));
         delivery(&mut set, "webhook", how.mode, how.batch.as_ref(), how.truncate.as_ref());

@@ -1,0 +1,101 @@
+//! May a node run this Revision? Asked by agent and guard of everything that they are given, whoever wrote it. Pure.
+//!
+//! A Revision consists of typed values ([`Content`]), so it cannot name a file, a flag or a mount. What is left is judged here, with
+//! the same code that judges a Setup: values within the bounds of the CRD, a log below a permitted directory, a permitted
+//! destination, granted risks, and a policy that kube-apiserver loads and that begins with the rules of the floor.
+
+use super::{Context, Problem, Problems, credentials, log, schema, webhook};
+use crate::api::{Mode, Reason, Scheme};
+use crate::floor::Floor;
+use crate::policy::{Severity, Terms, lint};
+use crate::revision::{Auth, Authorities, Content, Webhook, is_host};
+
+/// The newest kube-apiserver whose rules are known: it takes what any older one does, but for a few names that only its own version
+/// judges.
+const MINOR: u32 = 37;
+
+/// Every reason why no node may run this. Fields are those of the Revision.
+pub fn judge(content: &Content, floor: &Floor) -> Result<(), Vec<Problem>> {
+    let mut problems = Problems::default();
+    // An older floor may have granted what this one does not: what counts is the floor of now.
+    let acknowledged = &floor.granted_risks;
+    let omit_stages = check_policy(content, floor, &mut problems);
+    let context = Context { floor, acknowledged, omit_stages: &omit_stages };
+    schema::check_content(content, &mut problems);
+    if let Some(one) = &content.log {
+        log::check(one, &context, "log", &mut problems);
+    }
+    if let Some(one) = &content.webhook {
+        check_webhook(one, &context, &mut problems);
+    }
+    super::check_stop(content.shutdown_delay_seconds, content.drain_watches_seconds, "", &mut problems);
+    if problems.problems.is_empty() { Ok(()) } else { Err(problems.problems) }
+}
+
+/// Gives the stages that the policy leaves out.
+fn check_policy(content: &Content, floor: &Floor, problems: &mut Problems) -> Vec<crate::api::Stage> {
+    let terms = Terms { minor: MINOR, acknowledged: &floor.granted_risks, mode: Mode::Batch, floor: &floor.rules };
+    let linted = lint(content.policy.as_bytes(), &terms);
+    let Some(policy) = linted.policy else {
+        let message = linted.findings.iter().find(|finding| finding.stops_start).map_or("", |finding| &finding.message);
+        problems.add("policy", Reason::InvalidPolicy, format!("kube-apiserver would not start with it: {message}"));
+        return Vec::new();
+    };
+    if !policy.rules.starts_with(&floor.rules) {
+        let message = "it does not begin with the rules of the floor (floor.rules)";
+        problems.add("policy", Reason::BelowFloor, message);
+    }
+    let rules_of_floor = floor.rules.len();
+    for finding in linted.findings.iter().filter(|finding| finding.severity == Severity::Error) {
+        let is_of_floor = (0..rules_of_floor).any(|n| finding.path.starts_with(&format!("rules[{n}]")));
+        // A rule of a preset gives way to the floor, and which rules are of one cannot be told here: that they stand first is enough.
+        let is_shadowed = finding.id == crate::policy::BELOW_FLOOR && finding.path != "omitStages";
+        if !is_of_floor && !is_shadowed {
+            problems.add(
+                format!("policy.{}", finding.path),
+                Reason::BelowFloor,
+                format!("{} ({})", finding.message, finding.id),
+            );
+        }
+    }
+    policy.omit_stages
+}
+
+fn check_webhook(one: &Webhook, context: &Context<'_>, problems: &mut Problems) {
+    let service = one.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
+    // Never the URL itself: it may be a secret.
+    if let Err((reason, message)) = webhook::check_destination(&one.url, service, "its host", context.floor) {
+        problems.add("webhook.url", reason, message);
+    }
+    let is_https = one.url.scheme == Scheme::Https;
+    if !is_https && (one.tls.is_some() || one.auth.is_some()) {
+        problems.add("webhook", Reason::InvalidSetup, "TLS and credentials need https");
+    }
+    if !one.credentials.is_for(&one.url) {
+        problems.add("webhook.credentials", Reason::InvalidSetup, "the credentials are for another host");
+    }
+    if let Some(tls) = &one.tls {
+        if tls.server_name.as_deref().is_some_and(|name| !is_host(name)) {
+            problems.add("webhook.tls.serverName", Reason::InvalidSetup, "is neither a DNS name nor an IP address");
+        }
+        if tls.insecure_skip_verify && tls.authorities.is_some() {
+            problems.add("webhook.tls", Reason::InvalidSetup, "insecureSkipVerify excludes authorities");
+        }
+        if let Some(Authorities::Revision(pem)) = &tls.authorities
+            && let Err(message) = credentials::certificates(pem.as_bytes())
+        {
+            problems.add("webhook.tls.authorities", Reason::InvalidSetup, message);
+        }
+    }
+    if let Some(Auth::Basic { username, password }) = &one.auth {
+        for (name, value) in [("username", username), ("password", password)] {
+            if credentials::one_line(value.as_bytes()).as_ref() != Ok(value) {
+                problems.add(format!("webhook.auth.{name}"), Reason::InvalidSetup, "is not one line of text");
+            }
+        }
+    }
+    webhook::modes(&one.delivery, context, "webhook.delivery", problems);
+}
+
+#[cfg(test)]
+mod tests;
