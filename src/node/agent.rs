@@ -73,6 +73,8 @@ pub enum Error {
     State(#[from] state::Error),
     #[error(transparent)]
     File(#[from] files::Error),
+    #[error(transparent)]
+    Root(#[from] files::RootError),
     #[error("cannot read {what}")]
     Fetch {
         what: String,
@@ -107,7 +109,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
     let mut agent = Agent {
         metrics: Metrics::new(&mut registry),
         health: Health::begin(),
-        state: State::new(Host::new(&args.host_root)),
+        state: State::new(Host::of_mounts(&args.host_root)?),
         nodes: Api::all(requests.clone()),
         secrets: Api::namespaced(requests, &args.namespace),
         revision: None,

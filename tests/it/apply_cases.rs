@@ -14,7 +14,7 @@ const KUBEADM: &str = include_str!("../cases/manifest/kubeadm-1.36/in.yaml");
 /// A directory that stands for a host of kubeadm.
 fn host() -> (tempfile::TempDir, Host) {
     let directory = tempfile::tempdir().unwrap();
-    let host = Host::new(directory.path());
+    let host = Host::open(directory.path()).unwrap();
     host.make_directory("/etc/kubernetes/manifests", 0o700).unwrap();
     host.replace(MANIFEST, KUBEADM.as_bytes(), 0o600).unwrap();
     (directory, host)
