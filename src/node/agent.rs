@@ -97,6 +97,8 @@ pub enum Error {
     Client(#[source] kube::Error),
     #[error("{STATE_DIR} was removed under this program; it ends, so that the kubelet starts it with a new one")]
     StateRemoved,
+    #[error("{0} was removed under this program; it ends, so that the kubelet starts it with a new one")]
+    LogDirectoryRemoved(String),
     #[error(transparent)]
     Serve(#[from] telemetry::ServeError),
 }
@@ -220,6 +222,11 @@ impl Agent {
                 return Err(Error::StateRemoved);
             }
             let Wanted { is_known, node_audit } = wanted.borrow_and_update().clone();
+            let sinks = node_audit.iter().flat_map(|node_audit| &node_audit.spec.sinks);
+            let logs = sinks.filter_map(|sink| Some(sink.log.as_ref()?.path.as_str()));
+            if let Some(removed) = self.state.removed_log_directory(logs) {
+                return Err(Error::LogDirectoryRemoved(removed.into()));
+            }
             let turn = self.turn(node_audit.as_ref()).await;
             self.health.turned();
             self.metrics.turned(turn.as_ref().err());

@@ -110,6 +110,8 @@ pub(super) struct Place {
     pub(super) link: Option<Link>,
     /// Whether what is there, or else the nearest directory that is, belongs to the node, and not to the pod of this process.
     pub(super) is_of_node: bool,
+    /// Whether that directory was removed. It stays mounted in a pod, and the node may have a new one of that name.
+    pub(super) is_removed: bool,
     /// Bytes that are free for root on that file system.
     pub(super) free_bytes: u64,
 }
@@ -261,7 +263,8 @@ impl Host {
         let is_own = |nearest| resolve::is_same_mount(nearest, root.as_fd()).map_err(failed("look at", &shown));
         let is_of_node = self.view != View::Mounts || !is_own(nearest)?;
         let stat = rustix::fs::fstatvfs(nearest).map_err(failed("ask the free space of", &shown))?;
-        Ok(Place { end, resolved, link, is_of_node, free_bytes: stat.f_bfree * stat.f_frsize })
+        let is_removed = rustix::fs::fstat(nearest).map_err(failed("look at", &shown))?.st_nlink == 0;
+        Ok(Place { end, resolved, link, is_of_node, is_removed, free_bytes: stat.f_bfree * stat.f_frsize })
     }
 
     /// Content of a file, or nothing where there is none.
@@ -684,6 +687,17 @@ mod tests {
             let found = (place.end, place.resolved.to_str().unwrap(), place.link.map(|link| link.path));
             assert_eq!(found, (end, resolved, link.map(PathBuf::from)), "{path}");
         }
+    }
+
+    #[test]
+    fn a_root_that_was_removed_says_so() {
+        let (directory, _host) = host_with_links();
+        let root = directory.path().join("root/data/audit");
+        let host = Host::of_mounts(&root).unwrap();
+        assert!(!host.follow("/a").unwrap().is_removed);
+        std::fs::remove_dir(&root).unwrap();
+        std::fs::create_dir(&root).unwrap();
+        assert!(host.follow("/a").unwrap().is_removed);
     }
 
     #[test]

@@ -182,7 +182,9 @@ fn reason(error: &Error) -> &'static str {
         Error::Malformed { .. } => Reason::RevisionUnreadable.as_str(),
         Error::Report { .. } => "ReportFailed",
         // They end the program before its first turn.
-        Error::Client(_) | Error::Root(_) | Error::Serve(_) | Error::StateRemoved => "NotStarted",
+        Error::Client(_) | Error::Root(_) | Error::Serve(_) | Error::StateRemoved | Error::LogDirectoryRemoved(_) => {
+            "NotStarted"
+        }
     }
 }
 

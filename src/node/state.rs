@@ -79,6 +79,12 @@ impl State {
         self.host.metadata(STATE_DIR).is_ok_and(|directory| directory.nlink() > 0)
     }
 
+    /// The log directory that was removed under a pod, if one was: a new one of that name is not the one that is mounted.
+    pub(super) fn removed_log_directory<'a>(&self, logs: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+        let mut directories = logs.filter_map(|path| path.rsplit_once('/')).map(|(directory, _)| directory);
+        directories.find(|directory| self.host.follow(directory).is_ok_and(|place| place.is_removed))
+    }
+
     /// Takes the lock if nobody else has it.
     pub fn try_lock(&self) -> Result<Option<LockedState>, Error> {
         // Before anything is made: a wrong root must not get a state directory.
