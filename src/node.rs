@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod files;
 pub mod guard;
+mod log_place;
 mod metrics;
 mod observe;
 pub mod probe;

@@ -12,8 +12,9 @@ use crate::manifest;
 use crate::render;
 use crate::revision::{self, KUBECONFIG_FILE, POLICY_FILE, Revision, RevisionId};
 
+const MIB: u64 = 1024 * 1024;
 /// Disk space that stays free beside what the log may take.
-const HEADROOM_BYTES: u64 = 256 * 1024 * 1024;
+const HEADROOM_BYTES: u64 = 256 * MIB;
 
 /// How long manifests must have been left alone, and kube-apiserver have run, before a change of ours begins. A kubeadm upgrade writes the
 /// next manifest when the component of the last one is back, which takes it some 10 to 40 s; and back it is when the API server shows
@@ -50,17 +51,58 @@ pub struct Observed {
     pub confirmed_files: BTreeMap<String, String>,
     /// Log directories of the API server's pods.
     pub pods: Vec<String>,
-    /// Bytes that are free where the log goes, and those that the log takes already.
-    pub log_free_bytes: u64,
-    pub log_used_bytes: u64,
+    /// Where the log goes; `None` without a log file.
+    pub log: Option<LogPlace>,
     /// Milliseconds since a manifest of the control plane was last changed, by anybody, or kube-apiserver was last started; `None` where the
     /// clock went back since.
     pub changed_ms_ago: Option<u64>,
     /// Whether kube-apiserver was started since its manifest was last changed, as far as its logs tell.
     pub has_followed: bool,
-    /// Whether the path of the log is a directory, or lies below something that is not one.
-    pub log_path_blocked: Option<String>,
     pub now: Clock,
+}
+
+/// What a node has at the path of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPlace {
+    /// As the Setup names it.
+    pub path: String,
+    pub directory: LogDirectory,
+    pub file: LogFile,
+    /// Bytes that are free there, and those that the files there take already.
+    pub free_bytes: u64,
+    pub used_bytes: u64,
+}
+
+/// The directory of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogDirectory {
+    /// It is there, or can be made.
+    Usable,
+    /// This part of its path is a file.
+    BelowFile(String),
+    /// A link on the way leads to what is not there, or in a circle.
+    Dangling { link: String, target: String },
+    /// It is on no mount of the agent, by a link on the way (with its target) or by its own path.
+    Unmounted { directory: String, link: Option<(String, String)> },
+    /// A link on the way leads below a directory that has another purpose.
+    Foreign { link: String, target: String, purpose: &'static str },
+}
+
+/// The file of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFile {
+    /// It is not there yet, is empty, or begins as an audit log does.
+    Usable,
+    /// The Revision that runs writes it.
+    Own,
+    Directory,
+    Link,
+    /// A device, a pipe or a socket.
+    Special(&'static str),
+    /// It begins with something else.
+    Foreign,
+    /// Its beginning, as far as it is read, does not tell.
+    Unclear,
 }
 
 /// What there is to do.
@@ -317,21 +359,79 @@ fn check_user(facts: &manifest::Facts) -> Result<(), Refusal> {
 }
 
 fn check_log(revision: &Revision, observed: &Observed) -> Result<(), Refusal> {
-    if let Some(why) = &observed.log_path_blocked {
-        return Err(Refusal { reason: Reason::LogPathUnusable, message: why.clone() });
+    let Some(log) = &observed.log else { return Ok(()) };
+    let why = unusable_directory(log).or_else(|| unusable_file(log));
+    if let Some(message) = why {
+        return Err(Refusal { reason: Reason::LogPathUnusable, message });
     }
-    let Some(directory) = revision.content.log_directory() else { return Ok(()) };
-    let needed = revision.content.log_bytes().saturating_sub(observed.log_used_bytes).saturating_add(HEADROOM_BYTES);
-    if revision.content.log_bytes() > 0 && observed.log_free_bytes < needed {
-        let mib = |bytes: u64| bytes / (1024 * 1024);
+    let directory = log.path.rsplit_once('/').map_or("/", |(directory, _)| directory);
+    let content = &revision.content;
+    let file_bytes = content.log_file_bytes();
+    let (growth, takes, advice) = match content.log_bytes() {
+        // Where nothing bounds the log, there must be room for the file and for the next one, which begins before the first is compressed.
+        0 => (
+            file_bytes.saturating_mul(2),
+            format!("nothing bounds the size of the log below {directory} (maxBackups is 0)"),
+            "set maxBackups",
+        ),
+        bound => (
+            bound.saturating_sub(log.used_bytes),
+            format!("the log and its backups may take {} MiB below {directory}", bound / MIB),
+            "lower maxBackups or maxSizeMegabytes",
+        ),
+    };
+    let needed = growth.saturating_add(HEADROOM_BYTES);
+    if log.free_bytes < needed {
         let message = format!(
-            "the log and its backups may take {} MiB below {directory}, and {} MiB are free there; lower maxBackups or maxSizeMegabytes, or make room",
-            mib(revision.content.log_bytes()),
-            mib(observed.log_free_bytes)
+            "{takes}, and {} MiB are free there, where {} MiB are needed; {advice}, or make room",
+            log.free_bytes / MIB,
+            needed / MIB
         );
         return Err(Refusal { reason: Reason::DiskFull, message });
     }
     Ok(())
+}
+
+fn unusable_directory(log: &LogPlace) -> Option<String> {
+    let path = &log.path;
+    match &log.directory {
+        LogDirectory::Usable => None,
+        LogDirectory::BelowFile(file) => {
+            Some(format!("{file} on this node is a file, and {path} needs a directory there"))
+        }
+        LogDirectory::Dangling { link, target } => Some(format!(
+            "{link} on this node is a link to {target}, which leads nowhere. Make that directory, or choose another log.path"
+        )),
+        LogDirectory::Unmounted { directory, link: Some((link, target)) } => Some(format!(
+            "{link} on this node is a link to {target}, which the agent does not mount. Have an administrator add {directory} to floor.logDirectories, or choose a log.path below one of them"
+        )),
+        LogDirectory::Unmounted { directory, link: None } => Some(format!(
+            "the agent does not mount {directory}, so it cannot check the log there. Have an administrator add the directory to floor.logDirectories, or choose a log.path below one of them"
+        )),
+        LogDirectory::Foreign { link, target, purpose } => Some(format!(
+            "{link} on this node is a link to {target}, where {purpose}. Choose another log.path, or remove the link"
+        )),
+    }
+}
+
+fn unusable_file(log: &LogPlace) -> Option<String> {
+    let path = &log.path;
+    match log.file {
+        LogFile::Usable | LogFile::Own => None,
+        LogFile::Directory => Some(format!("{path} is a directory on this node; name a file in it")),
+        LogFile::Link => Some(format!(
+            "{path} on this node is a symbolic link, which kube-apiserver would follow inside its container. Move it away, or name another file in log.path"
+        )),
+        LogFile::Special(kind) => {
+            Some(format!("{path} on this node is {kind}, and no file. Name another file in log.path"))
+        }
+        LogFile::Foreign => Some(format!(
+            "{path} is already on this node, and it is not an audit log. Move it away, or name another file in log.path"
+        )),
+        LogFile::Unclear => Some(format!(
+            "{path} is already on this node, and its first MiB does not show whether it is an audit log. Move it away, or name another file in log.path"
+        )),
+    }
 }
 
 fn stage_revision(revision: &Revision, observed: &Observed, actions: &mut Vec<Action>) {
@@ -489,9 +589,7 @@ spec:
             original: None,
             confirmed_files: BTreeMap::new(),
             pods: Vec::new(),
-            log_free_bytes: u64::MAX,
-            log_used_bytes: 0,
-            log_path_blocked: None,
+            log: None,
             now: Clock { wall: "2026-11-21T12:00:00Z".parse().unwrap(), boot_id: "a".into(), since_boot_ms: 0 },
         }
     }
@@ -548,6 +646,85 @@ spec:
         assert_eq!(drain(plan(&desired(None), &observed)), None);
         let Plan::Change(steps) = plan(&desired(Some("3s")), &observed) else { panic!("nobody saw it serve") };
         assert!(steps.change.is_in_place, "nothing of ours differs");
+    }
+
+    /// Why a log of `mib` at most (0: unbounded), with files of 100 MiB, is refused at a place.
+    fn refused(place: LogPlace, mib: u64) -> Option<(Reason, String)> {
+        let Desired { revision: Some(Revision { mut content, .. }), .. } = desired(None) else { unreachable!() };
+        let log = content.log.as_mut().unwrap();
+        (log.max_size_megabytes, log.max_backups) = (100, (mib as i64 / 100 - 1).max(0));
+        let observed = Observed { log: Some(place), ..observed(MANIFEST) };
+        check_log(&Revision::new(content), &observed).err().map(|refusal| (refusal.reason, refusal.message))
+    }
+
+    fn place() -> LogPlace {
+        LogPlace {
+            path: "/var/log/kubernetes/audit/audit.log".into(),
+            directory: LogDirectory::Usable,
+            file: LogFile::Usable,
+            free_bytes: u64::MAX,
+            used_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn a_log_that_nothing_bounds_needs_room_for_two_files_and_the_headroom() {
+        let free = |mib: u64, used: u64| LogPlace { free_bytes: mib * MIB, used_bytes: used * MIB, ..place() };
+        for (place, bound, fits) in [
+            (free(456, 0), 0, true),
+            (free(455, 0), 0, false),
+            (free(455, 10_000), 0, false),
+            (free(1256, 0), 1000, true),
+            (free(1255, 0), 1000, false),
+            (free(256, 1000), 1000, true),
+            (free(255, 2000), 1000, false),
+        ] {
+            let refused = refused(place.clone(), bound);
+            assert_eq!(refused.is_none(), fits, "{place:?} {bound}: {refused:?}");
+            assert!(refused.is_none_or(|(reason, _)| reason == Reason::DiskFull));
+        }
+        let (_, message) = refused(free(300, 0), 0).unwrap();
+        let want = "nothing bounds the size of the log below /var/log/kubernetes/audit (maxBackups is 0), and 300 MiB are free there, where 456 MiB are needed; set maxBackups, or make room";
+        assert_eq!(message, want);
+    }
+
+    #[test]
+    fn a_place_that_cannot_take_the_log_is_named_with_what_to_do() {
+        let link = || ("/var/log/kubernetes/audit".to_string(), "/data/audit".to_string());
+        let (at, target) = link();
+        let directories = [
+            (LogDirectory::BelowFile("/var/log/kubernetes".into()), "/var/log/kubernetes on this node is a file"),
+            (
+                LogDirectory::Dangling { link: at.clone(), target: target.clone() },
+                "/var/log/kubernetes/audit on this node is a link to /data/audit, which leads nowhere. Make that directory",
+            ),
+            (
+                LogDirectory::Unmounted { directory: "/data/audit".into(), link: Some(link()) },
+                "/var/log/kubernetes/audit on this node is a link to /data/audit, which the agent does not mount. Have an administrator add /data/audit to floor.logDirectories",
+            ),
+            (
+                LogDirectory::Unmounted { directory: "/data".into(), link: None },
+                "the agent does not mount /data, so it cannot check the log there.",
+            ),
+            (
+                LogDirectory::Foreign { link: at, target, purpose: "the kubelet runs every file" },
+                "/var/log/kubernetes/audit on this node is a link to /data/audit, where the kubelet runs every file.",
+            ),
+        ];
+        let files = [
+            (LogFile::Directory, "is a directory on this node; name a file in it"),
+            (LogFile::Link, "is a symbolic link"),
+            (LogFile::Special("a pipe"), "is a pipe, and no file"),
+            (LogFile::Foreign, "is not an audit log. Move it away"),
+            (LogFile::Unclear, "does not show whether it is an audit log. Move it away"),
+        ];
+        let cases = directories.map(|(directory, want)| (LogPlace { directory, ..place() }, want));
+        for (place, want) in cases.into_iter().chain(files.map(|(file, want)| (LogPlace { file, ..place() }, want))) {
+            let (reason, message) = refused(place, 1).expect(want);
+            assert_eq!(reason, Reason::LogPathUnusable);
+            assert!(message.contains(want), "want {want}\ngot  {message}");
+        }
+        assert_eq!(refused(LogPlace { file: LogFile::Own, ..place() }, 1), None);
     }
 
     #[test]

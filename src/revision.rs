@@ -247,6 +247,12 @@ impl Content {
         Some(if directory.is_empty() { "/" } else { directory })
     }
 
+    /// Bytes at which the log file is rotated.
+    pub fn log_file_bytes(&self) -> u64 {
+        let mib = self.log.as_ref().map_or(0, |log| log.max_size_megabytes);
+        u64::try_from(mib).unwrap_or(0).saturating_mul(1 << 20)
+    }
+
     /// Bytes that the log and its backups may take; 0 where nothing bounds them, or nothing is written to a file.
     pub fn log_bytes(&self) -> u64 {
         const MIB: u64 = 1 << 20;

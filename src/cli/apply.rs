@@ -51,7 +51,7 @@ pub(super) struct RestoreArgs {
 }
 
 pub(super) async fn apply(args: &ApplyArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
-    let host = Host::new(&args.host_root);
+    let host = Host::of_node(&args.host_root)?;
     let input = Input::read(&args.files)?;
     let minor = match args.kubernetes_version {
         Some(minor) => minor,
@@ -84,7 +84,7 @@ fn minor_of(manifest: &str) -> anyhow::Result<u32> {
 }
 
 pub(super) async fn restore(args: &RestoreArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
-    let host = Host::new(&args.host_root);
+    let host = Host::of_node(&args.host_root)?;
     let desired =
         Desired { revision: None, setup_generation: None, rollout: Rollout::default(), may_change: true, guard: None };
     bring_about(&host, &desired, args.dry_run, stop).await

@@ -25,7 +25,7 @@ enum Output {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let state = State::new(Host::new(&args.host_root));
+    let state = State::new(Host::of_node(&args.host_root)?);
     let journal = state.journal()?;
     if args.output == Output::Json {
         println!("{}", serde_json::to_string_pretty(&journal)?);

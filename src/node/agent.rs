@@ -79,6 +79,8 @@ pub enum Error {
     State(#[from] state::Error),
     #[error(transparent)]
     File(#[from] files::Error),
+    #[error(transparent)]
+    Root(#[from] files::RootError),
     #[error("cannot read {what}")]
     Fetch {
         what: String,
@@ -95,6 +97,8 @@ pub enum Error {
     Client(#[source] kube::Error),
     #[error("{STATE_DIR} was removed under this program; it ends, so that the kubelet starts it with a new one")]
     StateRemoved,
+    #[error("{0} was removed under this program; it ends, so that the kubelet starts it with a new one")]
+    LogDirectoryRemoved(String),
     #[error(transparent)]
     Floor(#[from] floor::Error),
     #[error(transparent)]
@@ -109,7 +113,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
     let mut agent = Agent {
         metrics: Metrics::new(&mut registry),
         health: Health::begin(),
-        state: State::new(Host::new(&args.host_root)),
+        state: State::new(Host::of_mounts(&args.host_root)?),
         nodes: Api::all(requests.clone()),
         secrets: Api::namespaced(requests, &args.namespace),
         revision: None,
@@ -225,6 +229,10 @@ impl Agent {
                 return Err(Error::StateRemoved);
             }
             let Wanted { is_known, node_audit } = wanted.borrow_and_update().clone();
+            let log = self.revision.as_ref().and_then(|revision| revision.content.log.as_ref());
+            if let Some(removed) = self.state.removed_log_directory(log.map(|log| log.path.as_str()).into_iter()) {
+                return Err(Error::LogDirectoryRemoved(removed.into()));
+            }
             let turn = self.turn(node_audit.as_ref()).await;
             self.health.turned();
             self.metrics.turned(turn.as_ref().err());

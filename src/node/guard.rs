@@ -38,6 +38,8 @@ pub enum Error {
     State(#[from] state::Error),
     #[error(transparent)]
     File(#[from] files::Error),
+    #[error(transparent)]
+    Root(#[from] files::RootError),
     #[error("{0} is missing from our state")]
     Lost(&'static str),
     #[error("cannot end the kubelet")]
@@ -54,7 +56,7 @@ pub struct Args {
 
 /// The static pod: carries the change out that the journal records, then removes its own manifest.
 pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
-    let state = State::new(Host::new(args.host_root));
+    let state = State::new(Host::of_node(args.host_root)?);
     let locked = loop {
         if let Some(locked) = state.try_lock()? {
             break locked;
@@ -316,7 +318,7 @@ fn newest_pod(host: &Host, change: &Change) -> Result<(u32, Option<String>), fil
 /// The last line of a container's log, without the runtime's own prefix (`<time> <stream> <tag> `).
 fn last_line(host: &Host, path: &str) -> Option<String> {
     use std::io::{Read, Seek, SeekFrom};
-    let mut file = std::fs::File::open(host.at(path)).ok()?;
+    let mut file = host.open_file(path).ok()?;
     let length = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS_BYTES))).ok()?;
     let mut tail = Vec::new();

@@ -181,7 +181,12 @@ fn reason(error: &Error) -> &'static str {
         Error::Fetch { .. } => "FetchFailed",
         Error::Report { .. } => "ReportFailed",
         // They end the program before its first turn.
-        Error::Client(_) | Error::Floor(_) | Error::Serve(_) | Error::StateRemoved => "NotStarted",
+        Error::Client(_)
+        | Error::Floor(_)
+        | Error::Root(_)
+        | Error::Serve(_)
+        | Error::StateRemoved
+        | Error::LogDirectoryRemoved(_) => "NotStarted",
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 
 use super::files::{self, Host};
-use super::{MANIFEST, MANIFESTS_DIR, POD_LOGS_DIR, process, state};
+use super::{MANIFEST, MANIFESTS_DIR, POD_LOGS_DIR, log_place, process, state};
 use crate::api::Reason;
 use crate::manifest;
 use crate::plan::{self, Observed};
@@ -22,6 +22,10 @@ pub enum Refusal {
         "{MANIFESTS_DIR}/{other} defines the pod {pod} too, and the kubelet runs whichever it reads last: move it out of that directory"
     )]
     DuplicatePod { other: String, pod: String },
+    #[error(
+        "{MANIFESTS_DIR}/{other} is a link to what the agent does not mount, and the kubelet may run kube-apiserver from there: put the file itself into that directory, or remove the link"
+    )]
+    FileNotSeen { other: String },
     #[error(transparent)]
     State(#[from] state::Error),
     #[error(transparent)]
@@ -34,7 +38,7 @@ impl Refusal {
     pub fn reason(&self) -> Reason {
         match self {
             Refusal::ManifestMissing => Reason::ManifestMissing,
-            Refusal::ManifestNotText | Refusal::ManifestLink => Reason::ManifestUnusable,
+            Refusal::ManifestNotText | Refusal::ManifestLink | Refusal::FileNotSeen { .. } => Reason::ManifestUnusable,
             Refusal::DuplicatePod { .. } => Reason::DuplicatePod,
             Refusal::State(state::Error::File(error)) | Refusal::File(error) => error.reason(),
             Refusal::State(_) => Reason::FileError,
@@ -47,27 +51,28 @@ impl Refusal {
 pub fn observe(host: &Host, wanted: Option<&Content>) -> Result<Observed, Refusal> {
     let state = state::State::new(host.clone());
     let journal = state.journal()?;
-    let bytes = state.manifest()?.ok_or(Refusal::ManifestMissing)?;
+    // Before it is read: what the link leads to may not be there for a pod.
     if host.is_link(MANIFEST) {
         return Err(Refusal::ManifestLink);
     }
+    let bytes = state.manifest()?.ok_or(Refusal::ManifestMissing)?;
     let manifest = String::from_utf8(bytes).map_err(|_| Refusal::ManifestNotText)?;
     let facts = manifest::read(&manifest)?;
     refuse_second_file(host, &(facts.namespace, facts.pod.clone()))?;
     let confirmed = journal.confirmed.as_ref().map(|confirmed| &confirmed.revision);
-    let log = wanted.and_then(Content::log_directory);
-    let log_path = wanted.and_then(|content| content.log.as_ref()).map(|log| log.path.as_str());
+    let log_path = wanted.and_then(|content| content.log.as_ref()).map(|log| &log.path).filter(|path| *path != "-");
+    let runs_ours = confirmed.is_some_and(|revision| facts.revision.as_deref() == Some(revision.as_str()));
+    let is_own = |path: &String| runs_ours && facts.flags.get("audit-log-path") == Some(path);
+    let log = log_path.map(|path| log_place::look(host, path, is_own(path))).transpose()?;
     let pods = pods(host, &facts.pod)?;
     let (changed_ms_ago, has_followed) = last_change(host, &pods)?;
     Ok(Observed {
         original: state.kept(plan::ORIGINAL)?,
         confirmed_files: confirmed.map(|revision| revision_files(host, revision)).transpose()?.unwrap_or_default(),
-        log_free_bytes: log.map_or(Ok(0), |directory| host.free_bytes(directory))?,
-        log_used_bytes: log.map_or(Ok(0), |directory| used_bytes(host, directory))?,
+        log,
         changed_ms_ago,
         has_followed,
         pods,
-        log_path_blocked: log_path.and_then(|path| blocked(host, path)),
         now: process::clock(),
         manifest,
         journal,
@@ -80,7 +85,14 @@ fn refuse_second_file(host: &Host, pod: &(String, String)) -> Result<(), Refusal
     let own = MANIFEST.rsplit_once('/').expect("a path").1;
     for name in host.list(MANIFESTS_DIR)? {
         let path = format!("{MANIFESTS_DIR}/{name}");
-        if name == own || name.starts_with('.') || host.at(&path).is_dir() {
+        if name == own || name.starts_with('.') {
+            continue;
+        }
+        if host.is_link(&path) && !host.follow(&path)?.is_of_node {
+            return Err(Refusal::FileNotSeen { other: name });
+        }
+        // The kubelet passes over all but files, and follows links as this does.
+        if !host.metadata(&path).is_ok_and(|metadata| metadata.is_file()) {
             continue;
         }
         let Some(bytes) = host.read(&path)? else { continue };
@@ -97,7 +109,7 @@ fn refuse_second_file(host: &Host, pod: &(String, String)) -> Result<(), Refusal
 fn last_change(host: &Host, pods: &[String]) -> Result<(Option<u64>, bool), files::Error> {
     const COMPONENTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
     let changed = |path: &str| {
-        let metadata = host.at(path).metadata().ok()?;
+        let metadata = host.metadata(path).ok()?;
         Some(metadata.ctime() * 1000 + metadata.ctime_nsec() / 1_000_000)
     };
     let mut logs = Vec::new();
@@ -128,25 +140,4 @@ fn revision_files(host: &Host, revision: &RevisionId) -> Result<BTreeMap<String,
 pub(super) fn pods(host: &Host, pod: &str) -> Result<Vec<String>, files::Error> {
     let prefix = format!("kube-system_{pod}-");
     Ok(host.list(POD_LOGS_DIR)?.into_iter().filter(|name| name.starts_with(&prefix)).collect())
-}
-
-fn used_bytes(host: &Host, directory: &str) -> Result<u64, files::Error> {
-    let names = host.list(directory)?;
-    let sizes = names.iter().filter_map(|name| host.at(&format!("{directory}/{name}")).metadata().ok());
-    Ok(sizes.filter(std::fs::Metadata::is_file).map(|metadata| metadata.len()).sum())
-}
-
-/// Why the log cannot be written at `path`, if it cannot.
-fn blocked(host: &Host, path: &str) -> Option<String> {
-    if path == "-" {
-        return None;
-    }
-    if host.at(path).is_dir() {
-        return Some(format!("{path} is a directory on this node; name a file in it"));
-    }
-    let parents = path.match_indices('/').skip(1).map(|(end, _)| &path[..end]);
-    parents
-        .filter(|parent| host.at(parent).exists())
-        .find(|parent| !host.at(parent).is_dir())
-        .map(|parent| format!("{parent} on this node is a file, and {path} needs a directory there"))
 }

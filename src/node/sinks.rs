@@ -1,8 +1,7 @@
 //! Probes the sinks of this node: connects to them, makes a request that must arrive there, and looks for it.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::PathBuf;
+use std::io::{self, Read};
 use std::time::Duration;
 
 use futures::{AsyncBufReadExt, TryStreamExt};
@@ -62,11 +61,11 @@ impl Sinks {
         canary: bool,
         endpoint: &Endpoint,
     ) -> Found {
-        let positions: BTreeMap<&str, (PathBuf, Position)> = targets
+        let positions: BTreeMap<&str, (String, Position)> = targets
             .iter()
             .filter_map(|sink| {
                 let path = log_file(host, &sink.log.as_ref()?.path);
-                let position = canary::end_of(&path);
+                let position = canary::end_of(|| host.open_file(&path));
                 Some((sink.name.as_str(), (path, position)))
             })
             .collect();
@@ -88,15 +87,22 @@ impl Sinks {
         };
         for sink in targets {
             let status = match &asked {
-                Ok((id, sample, _)) if canary => self.look(sink, &positions, id, sample, sent).await,
+                Ok((id, sample, _)) if canary => self.look(host, sink, &positions, id, sample, sent).await,
                 Ok(_) => (unknown(Reason::CanaryOff, "policy.canaryRule is false"), self.delivered_at(&sink.name)),
                 Err(error) => {
                     (unknown(Reason::MetricsUnavailable, crate::telemetry::chain(error)), self.delivered_at(&sink.name))
                 }
             };
             let reachable = match (&sink.webhook, &sink.log) {
-                (Some(webhook), _) => reach::reach(webhook, host.root(), TIMEOUT, process::clock().wall).await,
-                (None, Some(log)) => log_reachable(&log.path, positions.get(sink.name.as_str())),
+                (Some(webhook), _) => {
+                    let authorities = |file: &str| {
+                        let mut pem = Vec::new();
+                        host.open_file(file)?.read_to_end(&mut pem)?;
+                        Ok(pem)
+                    };
+                    reach::reach(webhook, &authorities, TIMEOUT, process::clock().wall).await
+                }
+                (None, Some(log)) => log_reachable(host, &log.path, positions.get(sink.name.as_str())),
                 (None, None) => unknown(Reason::Pending, ""),
             };
             let plugins: &[&str] = if sink.webhook.is_some() { &["webhook", "buffered", "truncate"] } else { &["log"] };
@@ -143,8 +149,9 @@ impl Sinks {
 
     async fn look(
         &mut self,
+        host: &Host,
         sink: &SinkTarget,
-        positions: &BTreeMap<&str, (PathBuf, Position)>,
+        positions: &BTreeMap<&str, (String, Position)>,
         id: &str,
         sample: &Sample,
         sent: k8s_openapi::jiff::Timestamp,
@@ -153,12 +160,15 @@ impl Sinks {
         let finding = match (&sink.webhook, &sink.log) {
             (Some(target), _) => {
                 let webhook = self.webhooks.entry(sink.name.clone()).or_default();
-                let host = host_label(target);
-                webhook.judge(sample, &host, seconds(target.max_wait_seconds), process::clock().wall)
+                webhook.judge(sample, &host_label(target), seconds(target.max_wait_seconds), process::clock().wall)
             }
             (None, Some(target)) => {
-                let seen = match positions.get(sink.name.as_str()) {
-                    Some((path, position)) => wait_for(path, position, id).await,
+                let position = positions.get(sink.name.as_str());
+                if let Some(finding) = position.and_then(|(path, _)| unseen(host, path)) {
+                    return (finding, self.delivered_at(&sink.name));
+                }
+                let seen = match position {
+                    Some((path, position)) => wait_for(host, path, position, id).await,
                     None => Seen::NoFile,
                 };
                 let log = self.logs.entry(sink.name.clone()).or_default();
@@ -200,10 +210,10 @@ fn host_label(target: &WebhookTarget) -> String {
     if target.port == default { target.host.clone() } else { format!("{}:{}", target.host, target.port) }
 }
 
-async fn wait_for(path: &std::path::Path, position: &Position, id: &str) -> Seen {
+async fn wait_for(host: &Host, path: &str, position: &Position, id: &str) -> Seen {
     let deadline = tokio::time::Instant::now() + LOOK_FOR;
     loop {
-        match canary::find(path, position, id) {
+        match canary::find(|| host.open_file(path), position, id) {
             Ok(true) => return Seen::Canary,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Seen::NoFile,
             // A file that cannot be read is told by its reachability.
@@ -213,8 +223,21 @@ async fn wait_for(path: &std::path::Path, position: &Position, id: &str) -> Seen
     }
 }
 
-fn log_reachable(path: &str, position: Option<&(PathBuf, Position)>) -> Finding {
-    match position.map(|(file, _)| std::fs::File::open(file)) {
+/// What a log is that this program cannot see: a link to what is not mounted. Docker keeps the logs of containers behind such links.
+fn unseen(host: &Host, path: &str) -> Option<Finding> {
+    let place = host.follow(path).ok().filter(|place| !place.is_of_node)?;
+    let link = place.link?;
+    let (link, target) = (link.path.display(), link.target.display());
+    let message =
+        format!("{link} is a link to {target}, which the agent does not mount, so it cannot look for events there");
+    Some(unknown(Reason::Pending, message))
+}
+
+fn log_reachable(host: &Host, path: &str, position: Option<&(String, Position)>) -> Finding {
+    if let Some(finding) = position.and_then(|(file, _)| unseen(host, file)) {
+        return finding;
+    }
+    match position.map(|(file, _)| host.open_file(file)) {
         Some(Ok(_)) => Finding { status: crate::api::Truth::True, reason: Reason::Reachable, message: String::new() },
         Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Finding {
             status: crate::api::Truth::False,
@@ -231,16 +254,16 @@ fn log_reachable(path: &str, position: Option<&(PathBuf, Position)>) -> Finding 
 }
 
 /// The file that events go to: for standard output the newest log of the API server's container.
-fn log_file(host: &Host, path: &str) -> PathBuf {
+fn log_file(host: &Host, path: &str) -> String {
     if path != "-" {
-        return host.at(path);
+        return path.into();
     }
     let pods = observe::pods(host, "kube-apiserver").unwrap_or_default();
     let logs = pods.iter().flat_map(|pod| {
         let directory = format!("{POD_LOGS_DIR}/{pod}/kube-apiserver");
         let names = host.list(&directory).unwrap_or_default();
-        names.into_iter().filter(|name| name.ends_with(".log")).map(move |name| host.at(&format!("{directory}/{name}")))
+        names.into_iter().filter(|name| name.ends_with(".log")).map(move |name| format!("{directory}/{name}"))
     });
-    logs.max_by_key(|log| log.metadata().and_then(|metadata| metadata.modified()).ok())
-        .unwrap_or_else(|| host.at(POD_LOGS_DIR))
+    logs.max_by_key(|log| host.metadata(log).and_then(|metadata| metadata.modified()).ok())
+        .unwrap_or_else(|| POD_LOGS_DIR.into())
 }

@@ -3,10 +3,9 @@
 //! Reading needs no lock: every file is replaced as a whole. Writing needs [`LockedState`], so that agent, guard and command line
 //! are never two writers at once.
 
-use std::fs::{File, Metadata, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 use super::files::{self, Host};
 use super::{MANIFEST, STATE_DIR};
@@ -19,6 +18,8 @@ pub(super) const LOCK: &str = "lock";
 pub enum Error {
     #[error(transparent)]
     File(#[from] files::Error),
+    #[error(transparent)]
+    Root(#[from] files::RootError),
     #[error("{STATE_DIR}/journal.json is damaged; move it away, and the node is looked at anew")]
     JournalUnreadable(#[source] serde_json::Error),
     #[error("{STATE_DIR}/journal.json is of version {0}, which is newer than this program")]
@@ -75,24 +76,24 @@ impl State {
 
     /// Whether our directory is there. One that was removed under a pod stays mounted there, and takes no file any more.
     pub fn is_there(&self) -> bool {
-        std::fs::metadata(self.host.at(STATE_DIR)).is_ok_and(|directory| directory.nlink() > 0)
+        self.host.metadata(STATE_DIR).is_ok_and(|directory| directory.nlink() > 0)
+    }
+
+    /// The log directory that was removed under a pod, if one was: a new one of that name is not the one that is mounted.
+    pub(super) fn removed_log_directory<'a>(&self, logs: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+        let mut directories = logs.filter_map(|path| path.rsplit_once('/')).map(|(directory, _)| directory);
+        directories.find(|directory| self.host.follow(directory).is_ok_and(|place| place.is_removed))
     }
 
     /// Takes the lock if nobody else has it.
     pub fn try_lock(&self) -> Result<Option<LockedState>, Error> {
+        // Before anything is made: a wrong root must not get a state directory.
+        self.host.must_be_node()?;
         self.host.make_directory(STATE_DIR, 0o700)?;
-        let at = self.host.at(&path(LOCK));
-        // To be read, where it is there: a guard that starts on a read-only disk shall find its work once that can be written again.
-        let lock = match File::open(&at) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                OpenOptions::new().create(true).truncate(false).write(true).open(&at)
-            }
-            opened => opened,
-        };
-        let lock = lock.map_err(Error::Lock)?;
+        let lock = self.host.open_lock(&path(LOCK))?;
         match lock.try_lock() {
             // Whoever left the node meanwhile has removed the file, and the next one locks another.
-            Ok(()) if !is_at(&lock, &at) => Ok(None),
+            Ok(()) if !self.host.is_at(&lock, &path(LOCK)) => Ok(None),
             Ok(()) => Ok(Some(LockedState { state: self.clone(), _lock: lock })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(Error::Lock(error)),
@@ -147,12 +148,6 @@ impl LockedState {
     pub fn forget(&self, name: &str) -> Result<(), Error> {
         Ok(self.host.remove(&path(name))?)
     }
-}
-
-/// Whether an open file is the one that lies at a path.
-fn is_at(file: &File, path: &Path) -> bool {
-    let number = |metadata: io::Result<Metadata>| metadata.map(|it| (it.dev(), it.ino())).ok();
-    number(file.metadata()) == number(std::fs::metadata(path))
 }
 
 /// Path on the host of a file of our state.

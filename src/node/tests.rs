@@ -13,17 +13,17 @@ use crate::revision::{Content, Revision};
 const KUBEADM: &str = include_str!("../../tests/cases/manifest/kubeadm-1.36/in.yaml");
 
 struct Node {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     host: Host,
 }
 
 impl Node {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let host = Host::new(directory.path());
+        let host = Host::open(directory.path()).unwrap();
         host.make_directory(MANIFESTS_DIR, 0o700).unwrap();
         host.replace(MANIFEST, KUBEADM.as_bytes(), 0o600).unwrap();
-        Self { _directory: directory, host }
+        Self { directory, host }
     }
 
     fn manifest(&self) -> String {
@@ -450,8 +450,9 @@ fn what_a_manifest_names_stays_though_our_mark_is_gone_from_it() {
 #[test]
 fn a_manifest_behind_a_link_is_refused() {
     let node = Node::new();
-    std::fs::rename(node.host.at(MANIFEST), node.host.at("/etc/kubernetes/real.yaml")).unwrap();
-    std::os::unix::fs::symlink("../real.yaml", node.host.at(MANIFEST)).unwrap();
+    let directory = node.directory.path().join("etc/kubernetes");
+    std::fs::rename(directory.join("manifests/kube-apiserver.yaml"), directory.join("real.yaml")).unwrap();
+    std::os::unix::fs::symlink("../real.yaml", directory.join("manifests/kube-apiserver.yaml")).unwrap();
     let refusal = node.plan(&desired("a")).unwrap_err();
     assert_eq!(refusal.reason(), Reason::ManifestUnusable);
 }

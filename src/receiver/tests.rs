@@ -161,7 +161,7 @@ async fn a_body_that_is_cut_off_is_not_an_event() {
 #[tokio::test]
 async fn the_token_is_needed_and_may_change() {
     let receiver = Receiver::start(|args, directory| {
-        Host::new(directory).replace("/token", b"first\n", 0o600).unwrap();
+        Host::open(directory).unwrap().replace("/token", b"first\n", 0o600).unwrap();
         args.token_file = Some(directory.join("token"));
     })
     .await;
@@ -172,10 +172,10 @@ async fn the_token_is_needed_and_may_change() {
         assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("www-authenticate: Bearer"), "{answer}");
     }
     assert!(receiver.raw(&with("first")).await.starts_with("HTTP/1.1 200 "));
-    Host::new(receiver.directory.path()).replace("/token", b"second", 0o600).unwrap();
+    Host::open(receiver.directory.path()).unwrap().replace("/token", b"second", 0o600).unwrap();
     assert!(receiver.raw(&with("first")).await.starts_with("HTTP/1.1 401 "));
     assert!(receiver.raw(&with("second")).await.starts_with("HTTP/1.1 200 "));
-    Host::new(receiver.directory.path()).replace("/token", b"", 0o600).unwrap();
+    Host::open(receiver.directory.path()).unwrap().replace("/token", b"", 0o600).unwrap();
     assert!(receiver.raw(&with("")).await.starts_with("HTTP/1.1 401 "), "an empty token opens nothing");
     receiver.end().await;
 }
@@ -183,7 +183,7 @@ async fn the_token_is_needed_and_may_change() {
 /// A new certificate for `sink.test`, put in place; returned as the root that a client trusts.
 fn renew(directory: &Path) -> rustls::RootCertStore {
     let made = rcgen::generate_simple_self_signed(vec!["sink.test".to_string()]).unwrap();
-    let host = Host::new(directory);
+    let host = Host::open(directory).unwrap();
     host.replace("/tls.crt", made.cert.pem().as_bytes(), 0o600).unwrap();
     host.replace("/tls.key", made.signing_key.serialize_pem().as_bytes(), 0o600).unwrap();
     let mut roots = rustls::RootCertStore::empty();
@@ -216,7 +216,7 @@ async fn a_renewed_certificate_is_taken_up_and_a_broken_one_is_not() {
     let second = renew(receiver.directory.path());
     assert!(tls(&receiver, &second).await.unwrap().starts_with("HTTP/1.1 200 "));
     assert!(tls(&receiver, &first).await.is_err());
-    Host::new(receiver.directory.path()).replace("/tls.key", b"nothing", 0o600).unwrap();
+    Host::open(receiver.directory.path()).unwrap().replace("/tls.key", b"nothing", 0o600).unwrap();
     assert!(tls(&receiver, &second).await.is_ok(), "the last good pair serves on");
     receiver.end().await;
 }
@@ -228,7 +228,7 @@ async fn a_pair_that_does_not_fit_is_told_at_the_start() {
     renew(directory.path());
     let (chain, key) = (directory.path().join("tls.crt"), directory.path().join("tls.key"));
     let read = |what: &str, content: &[u8]| {
-        Host::new(directory.path()).replace(what, content, 0o600).unwrap();
+        Host::open(directory.path()).unwrap().replace(what, content, 0o600).unwrap();
         Certificate::read(&chain, &key).map(|_| ()).unwrap_err().to_string()
     };
     let other = rcgen::KeyPair::generate().unwrap();

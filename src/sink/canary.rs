@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 /// The most that is read at a look: events of half a minute on a busy server.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
@@ -15,15 +14,16 @@ pub struct Position {
     offset: u64,
 }
 
-/// Moves to the end of the file, so that the next look reads only what comes after it.
-pub fn end_of(path: &Path) -> Position {
-    path.metadata().map_or_else(|_| Position::default(), |file| Position { inode: file.ino(), offset: file.len() })
+/// Moves to the end of the file that `open` opens, so that the next look reads only what comes after it.
+pub fn end_of(open: impl Fn() -> io::Result<File>) -> Position {
+    let metadata = open().and_then(|file| file.metadata());
+    metadata.map_or_else(|_| Position::default(), |file| Position { inode: file.ino(), offset: file.len() })
 }
 
 /// Whether `id` stands in what was written after `position`. A rotated file begins anew, and a canary that went into the file before
-/// is not found there: the next one is. Fails with NotFound where there is no file.
-pub fn find(path: &Path, position: &Position, id: &str) -> io::Result<bool> {
-    let mut file = File::open(path)?;
+/// is not found there: the next one is. Fails as `open` does: with NotFound where there is no file.
+pub fn find(open: impl Fn() -> io::Result<File>, position: &Position, id: &str) -> io::Result<bool> {
+    let mut file = open()?;
     let metadata = file.metadata()?;
     let is_same = metadata.ino() == position.inode && metadata.len() >= position.offset;
     let from = if is_same { position.offset } else { 0 }.max(metadata.len().saturating_sub(MAX_BYTES));
@@ -61,11 +61,12 @@ mod tests {
         let path = directory.path().join("audit.log");
         let mut file = File::create(&path).unwrap();
         file.write_all(b"{\"auditID\":\"canary-1\"}\n").unwrap();
-        let position = end_of(&path);
-        assert!(!find(&path, &position, "canary-1").unwrap());
+        let open = || File::open(&path);
+        let position = end_of(open);
+        assert!(!find(open, &position, "canary-1").unwrap());
         file.write_all(&vec![b'x'; 600 * 1024]).unwrap();
         file.write_all(b"{\"auditID\":\"canary-2\"}\n").unwrap();
-        assert!(find(&path, &position, "canary-2").unwrap());
+        assert!(find(open, &position, "canary-2").unwrap());
     }
 
     #[test]
@@ -73,11 +74,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("audit.log");
         File::create(&path).unwrap().write_all(b"long enough to lie behind the new end\n").unwrap();
-        let position = end_of(&path);
+        let open = || File::open(&path);
+        let position = end_of(open);
         std::fs::rename(&path, directory.path().join("audit-1.log")).unwrap();
-        assert_eq!(find(&path, &position, "canary").unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(find(open, &position, "canary").unwrap_err().kind(), io::ErrorKind::NotFound);
         File::create(&path).unwrap().write_all(b"canary\n").unwrap();
-        assert!(find(&path, &position, "canary").unwrap());
+        assert!(find(open, &position, "canary").unwrap());
     }
 
     #[test]

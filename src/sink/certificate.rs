@@ -13,6 +13,9 @@ const DAY: i64 = 24 * HOUR;
 /// A certificate that ends sooner is told of while it still holds.
 const ENDS_SOON: i64 = 14 * DAY;
 
+/// Without a CA in the Setup, kube-apiserver verifies with the authorities of its own image and mounts.
+pub(super) const UNKNOWN_AUTHORITY: &str = "the server answers over TLS. Whether kube-apiserver trusts its certificate cannot be checked from here: the Setup names no CA, so kube-apiserver uses the authorities of its own image. With tls.caSecretRef the agent can check it";
+
 /// A certificate that was accepted and ends at `not_after`.
 pub(super) fn accepted(not_after: Timestamp, now: Timestamp) -> Finding {
     let left = not_after.as_second() - now.as_second();
@@ -44,21 +47,13 @@ pub(super) fn refused(why: &CertificateError, tls: &TlsTarget, now: Timestamp) -
             format!("the certificate is for {names}, and not for {}; see tls.serverName", tls.server_name)
         }
         CertificateError::UnknownIssuer => {
-            format!("the certificate does not come from one of the authorities of {}", whose(tls))
+            "the certificate does not come from one of the authorities of the Setup (tls.caSecretRef)".into()
         }
         // An authority of that name is there, and its key is another.
-        CertificateError::BadSignature => format!(
-            "the certificate is not signed by the authority of that name among those of {}: was it made anew?",
-            whose(tls)
-        ),
+        CertificateError::BadSignature => {
+            "the certificate is not signed by the authority of that name among those of the Setup (tls.caSecretRef): was it made anew?".into()
+        }
         other => format!("the certificate does not hold for {}: {other}", tls.server_name),
-    }
-}
-
-fn whose(tls: &TlsTarget) -> &'static str {
-    match tls.ca_file {
-        Some(_) => "the Setup (tls.caSecretRef)",
-        None => "this node (kube-apiserver has those of its image)",
     }
 }
 
@@ -121,7 +116,6 @@ mod tests {
         let expected = ServerName::try_from("sink.test").unwrap();
         let own =
             TlsTarget { server_name: "sink.test".into(), ca_file: Some("/ca.crt".into()), insecure_skip_verify: false };
-        let of_the_node = TlsTarget { ca_file: None, ..own.clone() };
         let names = |presented: &[&str]| CertificateError::NotValidForNameContext {
             expected: expected.clone(),
             presented: presented.iter().map(ToString::to_string).collect(),
@@ -147,11 +141,6 @@ mod tests {
                 CertificateError::UnknownIssuer,
                 &own,
                 "the certificate does not come from one of the authorities of the Setup (tls.caSecretRef)",
-            ),
-            (
-                CertificateError::UnknownIssuer,
-                &of_the_node,
-                "the certificate does not come from one of the authorities of this node (kube-apiserver has those of its image)",
             ),
             (
                 CertificateError::BadSignature,

@@ -6,7 +6,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,19 +23,22 @@ use tokio_rustls::TlsConnector;
 
 use super::dial::{Dialed, Failure, dial};
 use super::target::{TlsTarget, WebhookTarget};
-use super::{certificate, no, yes};
+use super::{certificate, no, unknown, yes};
 use crate::api::{Finding, Reason};
 use crate::tls::AnyCertificate;
 
-/// Connects to a webhook. `host_root` is where the files of the node lie. `timeout` is for the connection, the resolving of
-/// its name included, and once more for the TLS handshake: Go counts them apart too.
-pub async fn reach(target: &WebhookTarget, host_root: &Path, timeout: Duration, now: Timestamp) -> Finding {
+/// Reads a file of the node.
+type ReadFile<'a> = &'a (dyn Fn(&str) -> io::Result<Vec<u8>> + Sync);
+
+/// Connects to a webhook. `timeout` is for the connection, the resolving of its name included, and once more for the TLS handshake: Go
+/// counts them apart too.
+pub async fn reach(target: &WebhookTarget, read_file: ReadFile<'_>, timeout: Duration, now: Timestamp) -> Finding {
     let deadline = Instant::now() + timeout;
     let bare = target.host.trim_start_matches('[').trim_end_matches(']');
     let why = match timeout_at(deadline, tokio::net::lookup_host((bare, target.port))).await {
         Ok(Ok(addresses)) => {
             let addresses: Vec<_> = addresses.collect();
-            return reach_one_of(&addresses, target, host_root, deadline, timeout, now).await;
+            return reach_one_of(&addresses, target, read_file, deadline, timeout, now).await;
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no answer within {} s", timeout.as_secs()),
@@ -48,7 +50,7 @@ pub async fn reach(target: &WebhookTarget, host_root: &Path, timeout: Duration, 
 async fn reach_one_of(
     addresses: &[SocketAddr],
     target: &WebhookTarget,
-    host_root: &Path,
+    read_file: ReadFile<'_>,
     deadline: Instant,
     timeout: Duration,
     now: Timestamp,
@@ -60,7 +62,7 @@ async fn reach_one_of(
     };
     let mut finding = match &target.tls {
         None => yes(Reason::Reachable, ""),
-        Some(tls) => match tokio::time::timeout(timeout, shake_hands(stream, tls, host_root, now)).await {
+        Some(tls) => match tokio::time::timeout(timeout, shake_hands(stream, tls, read_file, now)).await {
             Ok(Ok(finding)) => finding,
             Ok(Err(finding)) => Finding { message: format!("{name}: {}", finding.message), ..finding },
             Err(_) => no(
@@ -92,12 +94,17 @@ fn list(failed: &[Failure], target: &WebhookTarget) -> String {
 }
 
 /// Verifies the server as kube-apiserver does, and says goodbye.
-async fn shake_hands(stream: TcpStream, tls: &TlsTarget, host_root: &Path, now: Timestamp) -> Result<Finding, Finding> {
+async fn shake_hands(
+    stream: TcpStream,
+    tls: &TlsTarget,
+    read_file: ReadFile<'_>,
+    now: Timestamp,
+) -> Result<Finding, Finding> {
     let server_name = ServerName::try_from(tls.server_name.clone()).map_err(|_| {
         no(Reason::CertificateInvalid, format!("{:?} is not a name that a certificate can carry", tls.server_name))
     })?;
     let asked = Arc::new(Asked::default());
-    let config = config(tls, host_root, asked.clone(), now)?;
+    let config = config(tls, read_file, asked.clone(), now)?;
     let stream = match TlsConnector::from(Arc::new(config)).connect(server_name, stream).await {
         Ok(stream) => stream,
         Err(error) => return judge_failure(&error, tls, &asked, now),
@@ -111,7 +118,12 @@ async fn shake_hands(stream: TcpStream, tls: &TlsTarget, host_root: &Path, now: 
     Ok(not_after.map_or_else(|| yes(Reason::Reachable, ""), |not_after| certificate::accepted(not_after, now)))
 }
 
-fn config(tls: &TlsTarget, host_root: &Path, asked: Arc<Asked>, now: Timestamp) -> Result<ClientConfig, Finding> {
+fn config(
+    tls: &TlsTarget,
+    read_file: ReadFile<'_>,
+    asked: Arc<Asked>,
+    now: Timestamp,
+) -> Result<ClientConfig, Finding> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_details(provider, Arc::new(At(now)))
         .with_safe_default_protocol_versions()
@@ -126,8 +138,7 @@ fn config(tls: &TlsTarget, host_root: &Path, asked: Arc<Asked>, now: Timestamp) 
     match &tls.ca_file {
         Some(file) => {
             let unusable = |why: String| no(Reason::CertificateInvalid, format!("the authorities in {file}: {why}"));
-            let path = host_root.join(file.trim_start_matches('/'));
-            let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+            let pem = read_file(file).map_err(|error| unusable(error.to_string()))?;
             for certificate in CertificateDer::pem_slice_iter(&pem) {
                 let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
                 roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
@@ -136,7 +147,7 @@ fn config(tls: &TlsTarget, host_root: &Path, asked: Arc<Asked>, now: Timestamp) 
                 return Err(unusable("there is no certificate".into()));
             }
         }
-        // kube-apiserver has the roots of its own image; the node's are the nearest that can be seen from here.
+        // Those of this program's own image, if it has any: those of kube-apiserver's image and mounts cannot be seen from here.
         None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
     }
     Ok(builder.with_root_certificates(roots).with_client_cert_resolver(asked))
@@ -144,6 +155,11 @@ fn config(tls: &TlsTarget, host_root: &Path, asked: Arc<Asked>, now: Timestamp) 
 
 fn judge_failure(error: &io::Error, tls: &TlsTarget, asked: &Asked, now: Timestamp) -> Result<Finding, Finding> {
     let message = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(
+            rustls::CertificateError::UnknownIssuer | rustls::CertificateError::BadSignature,
+        )) if tls.ca_file.is_none() => {
+            return Ok(unknown(Reason::Pending, certificate::UNKNOWN_AUTHORITY));
+        }
         Some(rustls::Error::InvalidCertificate(why)) => {
             return Err(no(Reason::CertificateInvalid, certificate::refused(why, tls, now)));
         }

@@ -163,7 +163,7 @@ impl Cluster {
     }
 
     pub fn write_node_file(&self, path: &str, content: &str) {
-        Host::new(&self.disk).replace(path, content.as_bytes(), 0o644).unwrap();
+        Host::open(&self.disk).unwrap().replace(path, content.as_bytes(), 0o644).unwrap();
     }
 
     pub fn wait<T>(&self, what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {

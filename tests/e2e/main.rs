@@ -7,6 +7,7 @@
 
 #[allow(dead_code, reason = "two tests share it, and neither needs all of it")]
 mod cluster;
+mod mounts;
 
 use std::time::{Duration, Instant};
 

@@ -14,7 +14,7 @@ const KUBEADM: &str = include_str!("../cases/manifest/kubeadm-1.36/in.yaml");
 /// A directory that stands for a host of kubeadm.
 fn host() -> (tempfile::TempDir, Host) {
     let directory = tempfile::tempdir().unwrap();
-    let host = Host::new(directory.path());
+    let host = Host::open(directory.path()).unwrap();
     host.make_directory("/etc/kubernetes/manifests", 0o700).unwrap();
     host.replace(MANIFEST, KUBEADM.as_bytes(), 0o600).unwrap();
     (directory, host)
@@ -67,6 +67,10 @@ fn a_host_that_cannot_be_changed_keeps_every_byte_and_says_why() {
             host.make_directory("/var/log", 0o755).unwrap();
             replace(host, "/var/log/kubernetes", "");
         }),
+        ("/var/log/kubernetes/audit/audit.log is already on this node, and it is not an audit log", 1, |host| {
+            host.make_directory("/var/log/kubernetes/audit", 0o700).unwrap();
+            replace(host, "/var/log/kubernetes/audit/audit.log", "root:*:20000:0:99999:7:::\n");
+        }),
         ("journal.json is of version 99, which is newer than this program", 2, |host| {
             host.make_directory("/var/lib/audit-operator", 0o700).unwrap();
             replace(host, "/var/lib/audit-operator/journal.json", "{\"version\": 99}");
@@ -82,6 +86,30 @@ fn a_host_that_cannot_be_changed_keeps_every_byte_and_says_why() {
         assert_eq!(output.status.code(), Some(code), "{said}");
         assert_eq!(tree(directory.path()), before, "{expected}");
     }
+}
+
+#[test]
+fn a_root_that_is_no_nodes_is_named_and_nothing_is_made_in_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let apply = ["apply", "-f", "examples/log-only.yaml", "--kubernetes-version=1.36"];
+    for command in [&apply[..], &["restore"], &["status"], &["guard"]] {
+        for (root, why) in
+            [(directory.path(), "there is no directory /etc/kubernetes/manifests"), (Path::new("/typo"), "cannot open")]
+        {
+            let output = Command::new(env!("CARGO_BIN_EXE_audit-operator"))
+                .current_dir(super::render_cases::root())
+                .args(command)
+                .arg("--host-root")
+                .arg(root)
+                .output()
+                .unwrap();
+            let said = said(&output);
+            assert_eq!(output.status.code(), Some(2), "{command:?}: {said}");
+            assert!(said.contains(&format!("--host-root {}: {why}", root.display())), "{command:?}: {said}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    assert!(!Path::new("/typo").exists());
 }
 
 fn replace(host: &Host, path: &str, text: &str) {

@@ -193,7 +193,7 @@ fn fix(path: &Path, bytes: &[u8], terms: &Terms) -> anyhow::Result<Fixed> {
         let name =
             real.file_name().and_then(|name| name.to_str()).with_context(|| format!("{shown} has no name in UTF-8"))?;
         let directory = real.parent().context("a file lies in a directory")?;
-        Host::new(directory).replace(name, text, 0o600)?;
+        Host::open(directory)?.replace(name, text, 0o600)?;
     }
     Ok(fixed)
 }

@@ -167,7 +167,7 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
 impl Template {
     fn new(scenario: Scenario) -> Self {
         let directory = directory();
-        let host = Host::new(directory.path());
+        let host = Host::open(directory.path()).unwrap();
         host.make_directory(MANIFESTS_DIR, 0o700).unwrap();
         host.replace(MANIFEST, KUBEADM.as_bytes(), 0o600).unwrap();
         let state = State::new(host);
@@ -194,7 +194,7 @@ impl Template {
     fn world(&self, seed: u64) -> World {
         let directory = directory();
         copy(self.directory.path(), directory.path());
-        let state = State::new(Host::new(directory.path()));
+        let state = State::new(Host::open(directory.path()).unwrap());
         let change = state.journal().unwrap().change.unwrap();
         // The kubelet has taken up what lies there, and waits to start it.
         let (runs, server) = match self.scenario.was {
@@ -688,8 +688,8 @@ fn taken_out(stage: Stage) -> World {
     let mut journal = locked.journal().unwrap();
     journal.change.as_mut().unwrap().stage = stage;
     locked.record(&journal).unwrap();
-    let path = world.state.host.at(MANIFEST);
-    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+    let path = world.directory.path().join(MANIFEST.trim_start_matches('/'));
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
     world.state.host.rename(MANIFEST, TAKEN_OUT).unwrap();
     drop(locked);
     world
@@ -706,7 +706,7 @@ fn a_manifest_that_cannot_be_put_in_leaves_the_old_one_there_meanwhile() {
     assert_eq!(in_place(&locked, &change).unwrap(), InPlace::Before);
     put_in(&locked, &change).unwrap();
     assert_eq!(in_place(&locked, &change).unwrap(), InPlace::After);
-    let mode = |path: &str| std::fs::metadata(world.state.host.at(path)).unwrap().permissions().mode() & 0o7777;
+    let mode = |path: &str| world.state.host.metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode(MANIFEST), 0o640, "as the one that was taken out");
     assert_eq!(world.state.host.read(TAKEN_OUT).unwrap(), None);
 }
@@ -718,7 +718,7 @@ fn a_new_manifest_is_like_the_one_that_was_taken_out() {
         let world = taken_out(Stage::Verifying);
         let locked = world.state.lock().unwrap();
         put(&locked, &locked.journal().unwrap().change.unwrap()).unwrap();
-        let mode = std::fs::metadata(world.state.host.at(MANIFEST)).unwrap().permissions().mode();
+        let mode = world.state.host.metadata(MANIFEST).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o640);
     }
 }

@@ -1,5 +1,7 @@
 //! On real sockets of loopback, with certificates made for each case.
 
+use std::path::Path;
+
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd,
 };
@@ -37,6 +39,11 @@ fn tls(server_name: &str) -> TlsTarget {
     TlsTarget { server_name: server_name.into(), ca_file: Some("/ca.crt".into()), insecure_skip_verify: false }
 }
 
+/// Reads files below a root.
+fn below(root: &Path) -> impl Fn(&str) -> io::Result<Vec<u8>> + Sync {
+    move |path: &str| std::fs::read(root.join(path.trim_start_matches('/')))
+}
+
 /// An authority, and a root with its certificate.
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -50,7 +57,7 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let root = tempfile::tempdir().unwrap();
-        Host::new(root.path()).replace("/ca.crt", issuer.pem().as_bytes(), 0o600).unwrap();
+        Host::open(root.path()).unwrap().replace("/ca.crt", issuer.pem().as_bytes(), 0o600).unwrap();
         Self { issuer, root }
     }
 
@@ -83,7 +90,7 @@ impl Authority {
     }
 
     async fn reach(&self, address: SocketAddr, tls: TlsTarget, now: Timestamp) -> Finding {
-        reach(&target(address, Some(tls)), self.root.path(), TIMEOUT, now).await
+        reach(&target(address, Some(tls)), &below(self.root.path()), TIMEOUT, now).await
     }
 }
 
@@ -161,12 +168,21 @@ async fn an_authority_that_did_not_sign_is_told_and_so_is_a_file_without_one() {
     let found = Authority::new("one").reach(address, tls("sink.test"), mid_2026()).await;
     assert_eq!(found.reason, Reason::CertificateInvalid);
     assert!(found.message.ends_with("was it made anew?"), "{found:?}");
-    Host::new(other.root.path()).replace("/ca.crt", b"", 0o600).unwrap();
+    Host::open(other.root.path()).unwrap().replace("/ca.crt", b"", 0o600).unwrap();
     let found = other.reach(address, tls("sink.test"), mid_2026()).await;
     assert_eq!(found.message, format!("{address}: the authorities in /ca.crt: there is no certificate"));
     let found = other.reach(address, TlsTarget { ca_file: Some("/gone".into()), ..tls("sink.test") }, mid_2026()).await;
     assert_eq!(found.reason, Reason::CertificateInvalid);
     assert!(found.message.contains("No such file"), "{found:?}");
+}
+
+#[tokio::test]
+async fn without_a_ca_in_the_setup_nobody_here_can_tell_whether_it_is_trusted() {
+    let address = Authority::new("one").serve(ALL, false).await;
+    let other = Authority::new("other");
+    let found = other.reach(address, TlsTarget { ca_file: None, ..tls("sink.test") }, mid_2026()).await;
+    assert_eq!((found.status, found.reason), (Truth::Unknown, Reason::Pending), "{found:?}");
+    assert!(found.message.starts_with("the server answers over TLS."), "{found:?}");
 }
 
 #[tokio::test]
@@ -206,11 +222,11 @@ async fn what_does_not_speak_tls_is_told_by_what_it_does_instead() {
         (silent, " takes the connection, and then says nothing within 1 s"),
     ] {
         let target = target(address, Some(blind.clone()));
-        let found = reach(&target, root.path(), Duration::from_secs(1), mid_2026()).await;
+        let found = reach(&target, &below(root.path()), Duration::from_secs(1), mid_2026()).await;
         assert_eq!(found.reason, Reason::TlsFailed, "{found:?}");
         assert!(found.message.starts_with(&address.to_string()) && found.message.ends_with(want), "{found:?}");
         // Over plain http a connection is all that can be had without a request.
-        let found = reach(&WebhookTarget { tls: None, ..target }, root.path(), TIMEOUT, mid_2026()).await;
+        let found = reach(&WebhookTarget { tls: None, ..target }, &below(root.path()), TIMEOUT, mid_2026()).await;
         assert_eq!((found.reason, found.message.as_str()), (Reason::Reachable, ""));
     }
 }
@@ -218,11 +234,11 @@ async fn what_does_not_speak_tls_is_told_by_what_it_does_instead() {
 #[tokio::test]
 async fn a_closed_port_and_a_name_without_address_are_told_apart() {
     let (closed, _closed) = closed("127.0.0.1:0");
-    let found = reach(&target(closed, None), Path::new("/"), TIMEOUT, mid_2026()).await;
+    let found = reach(&target(closed, None), &below(Path::new("/")), TIMEOUT, mid_2026()).await;
     assert_eq!(found.reason, Reason::ConnectFailed);
     assert_eq!(found.message, format!("{closed}: nothing listens there (connection refused)"));
     let nowhere = WebhookTarget { host: "no-such-host.invalid".into(), ..target(closed, None) };
-    let found = reach(&nowhere, Path::new("/"), TIMEOUT, mid_2026()).await;
+    let found = reach(&nowhere, &below(Path::new("/")), TIMEOUT, mid_2026()).await;
     assert_eq!(found.reason, Reason::ResolveFailed);
     assert!(found.message.starts_with("no-such-host.invalid has no address for this node: "), "{found:?}");
 }
@@ -237,7 +253,7 @@ async fn a_dead_address_of_a_name_is_named_beside_one_that_lives() {
     let port = target.port;
     let reach = async |addresses: &[SocketAddr], timeout| {
         let deadline = Instant::now() + timeout;
-        reach_one_of(addresses, &target, authority.root.path(), deadline, TIMEOUT, mid_2026()).await
+        reach_one_of(addresses, &target, &below(authority.root.path()), deadline, TIMEOUT, mid_2026()).await
     };
     let found = reach(&[closed, address], TIMEOUT).await;
     assert_eq!(found.reason, Reason::Reachable);

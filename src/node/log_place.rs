@@ -1,0 +1,255 @@
+//! What this node has at the path of the log: where its links lead, how much room there is, what is in the file. Reads, and changes nothing;
+//! [`crate::plan`] judges.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+use k8s_openapi::jiff::Timestamp;
+use rustix::fs::FileType;
+
+use super::files::{self, End, Host, Link, Place};
+use super::{POD_LOGS_DIR, STATE_DIR};
+use crate::plan::{LogDirectory, LogFile, LogPlace};
+
+/// How much of a file is read to tell what it is. The first line of a log that is rotated, or was cut off by a full disk, may not tell.
+const READ_LIMIT: u64 = 1024 * 1024;
+
+/// What the agent mounts for another purpose than a log. Elsewhere in the pod a link leads to no mount at all.
+const FOREIGN: [(&str, &str); 3] = [
+    ("/etc/kubernetes", "the files of the control plane are"),
+    (STATE_DIR, "the operator's journal is"),
+    (POD_LOGS_DIR, "the kubelet keeps the logs of containers"),
+];
+
+/// Looks at the path of a log. `is_own`: the Revision that runs writes there, so the file is ours whatever is in it.
+pub(super) fn look(host: &Host, path: &str, is_own: bool) -> Result<LogPlace, files::Error> {
+    let directory_path = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+    let place = host.follow(directory_path)?;
+    let directory = directory(&place);
+    let is_usable = directory == LogDirectory::Usable;
+    Ok(LogPlace {
+        path: path.into(),
+        file: match file(host, path, is_usable)? {
+            LogFile::Usable | LogFile::Foreign | LogFile::Unclear | LogFile::Link if is_own => LogFile::Own,
+            file => file,
+        },
+        free_bytes: place.free_bytes,
+        used_bytes: if is_usable { used_bytes(host, directory_path)? } else { 0 },
+        directory,
+    })
+}
+
+fn directory(place: &Place) -> LogDirectory {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let link = place.link.as_ref().map(|Link { path, target }| (text(path), text(target)));
+    match (place.end, link) {
+        // First: what a pod sees beside its mounts tells nothing of the node.
+        (_, link) if !place.is_of_node => LogDirectory::Unmounted { directory: text(&place.resolved), link },
+        (End::Other | End::BelowFile, _) => LogDirectory::BelowFile(text(&place.resolved)),
+        (End::Dangling | End::Circle, link) => {
+            let (link, target) = link.expect("only a link dangles or leads in a circle");
+            LogDirectory::Dangling { link, target }
+        }
+        (End::Directory | End::Missing, Some((link, target))) => {
+            let foreign = FOREIGN.into_iter().find(|(directory, _)| place.resolved.starts_with(directory));
+            foreign.map_or(LogDirectory::Usable, |(_, purpose)| LogDirectory::Foreign { link, target, purpose })
+        }
+        (End::Directory | End::Missing, None) => LogDirectory::Usable,
+    }
+}
+
+fn used_bytes(host: &Host, directory: &str) -> Result<u64, files::Error> {
+    let names = host.list(directory)?;
+    let sizes = names.iter().filter_map(|name| host.metadata(&format!("{directory}/{name}")).ok());
+    Ok(sizes.filter(std::fs::Metadata::is_file).map(|metadata| metadata.len()).sum())
+}
+
+fn file(host: &Host, path: &str, has_directory: bool) -> Result<LogFile, files::Error> {
+    if !has_directory {
+        return Ok(LogFile::Usable);
+    }
+    Ok(match host.kind(path)? {
+        None => LogFile::Usable,
+        Some(FileType::RegularFile) => match host.open_file(path).and_then(|file| content(file.take(READ_LIMIT))) {
+            Ok(found) => found,
+            // It was rotated away just now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => LogFile::Usable,
+            Err(_) => LogFile::Unclear,
+        },
+        Some(FileType::Directory) => LogFile::Directory,
+        Some(FileType::Symlink) => LogFile::Link,
+        Some(FileType::Fifo) => LogFile::Special("a pipe"),
+        Some(FileType::Socket) => LogFile::Special("a socket"),
+        Some(_) => LogFile::Special("a device"),
+    })
+}
+
+/// What a file is, by the first of its lines that is an audit event.
+fn content(beginning: impl Read) -> io::Result<LogFile> {
+    let mut reader = BufReader::new(beginning);
+    let mut line = Vec::new();
+    let mut complete = 0;
+    let mut is_empty = true;
+    loop {
+        line.clear();
+        if reader.read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        is_empty = false;
+        let is_complete = line.ends_with(b"\n");
+        // A file that was cut off under its writer begins with a hole, which reads as zeros.
+        let text = line.trim_ascii();
+        let hole = text.iter().take_while(|byte| **byte == 0).count();
+        if is_event(text[hole..].trim_ascii(), is_complete) {
+            return Ok(LogFile::Usable);
+        }
+        // The rest of an event whose beginning is gone tells nothing.
+        let is_rest = hole > 0 || text.is_empty();
+        complete += u32::from(is_complete && !is_rest);
+    }
+    Ok(match complete {
+        _ if is_empty => LogFile::Usable,
+        0 => LogFile::Unclear,
+        _ => LogFile::Foreign,
+    })
+}
+
+/// Whether a line is an event as kube-apiserver writes it: JSON, or in the legacy format `<time> AUDIT: id="…" …`
+/// (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/format.go, EventString).
+fn is_event(line: &[u8], is_complete: bool) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Event {
+        kind: String,
+        #[serde(rename = "apiVersion")]
+        api_version: String,
+    }
+    const LEGACY: &[u8] = b" AUDIT: id=\"";
+    /// How kube-apiserver begins a line: that of an event which is longer than what is read, or is being written.
+    const BEGINNING: &[u8] = b"{\"kind\":\"Event\",\"apiVersion\":\"audit.k8s.io/";
+    let is_time = |text: &[u8]| std::str::from_utf8(text).is_ok_and(|text| text.parse::<Timestamp>().is_ok());
+    if let Some(at) = memchr::memmem::find(&line[..line.len().min(128)], LEGACY) {
+        return is_time(&line[..at]);
+    }
+    match serde_json::from_slice::<Event>(line) {
+        Ok(Event { kind, api_version }) => kind == "Event" && api_version.starts_with("audit.k8s.io/"),
+        Err(_) => !is_complete && line.starts_with(BEGINNING),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    const EVENT: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"a"}"#;
+    const LEGACY: &str = r#"2017-03-21T03:57:09.106841886-04:00 AUDIT: id="c939d2a7" stage="ResponseComplete""#;
+
+    #[test]
+    fn a_file_is_known_by_its_first_events() {
+        let long = format!("{}{}", &EVENT[..EVENT.len() - 1], ",\"x\":\"".to_string() + &"y".repeat(2 << 20));
+        let hole = "\0".repeat(4096);
+        let far = "x\n".repeat(1 << 20);
+        for (text, want) in [
+            (String::new(), LogFile::Usable),
+            (format!("{EVENT}\n"), LogFile::Usable),
+            (format!("{LEGACY}\n"), LogFile::Usable),
+            (EVENT.into(), LogFile::Usable),
+            (EVENT[..60].into(), LogFile::Usable),
+            (long, LogFile::Usable),
+            (format!("id\":\"a\"}}\n{EVENT}\n"), LogFile::Usable),
+            (format!("{hole}{EVENT}\n"), LogFile::Usable),
+            (format!("{hole}rest of an event\n\n{EVENT}\n"), LogFile::Usable),
+            ("{\"apiVersion\": \"audit.k8s.io/v1beta1\", \"kind\": \"Event\"}\r\n".into(), LogFile::Usable),
+            ("root:x:0:0:root:/root:/bin/bash\n".into(), LogFile::Foreign),
+            ("{}\n".into(), LogFile::Foreign),
+            ("\"Event\"\n[]\n".into(), LogFile::Foreign),
+            (r#"{"kind":"Event","apiVersion":"v1"}"#.to_string() + "\n", LogFile::Foreign),
+            ("Nov 30 AUDIT: id=\"a\"\n".into(), LogFile::Foreign),
+            (format!("node kube-apiserver: {EVENT}\n"), LogFile::Foreign),
+            (format!("{far}{EVENT}\n"), LogFile::Foreign),
+            ("no end of line".into(), LogFile::Unclear),
+            ("x".repeat(2 << 20), LogFile::Unclear),
+            ("\0".repeat(2 << 20), LogFile::Unclear),
+            (format!("{hole}rest of an event\n"), LogFile::Unclear),
+        ] {
+            let found = content(text.as_bytes().take(READ_LIMIT)).unwrap();
+            assert_eq!(found, want, "{}", text.chars().take(100).collect::<String>());
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_no_event() {
+        let random: Vec<u8> = (0..200_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        assert_ne!(content(&random[..]).unwrap(), LogFile::Usable);
+    }
+
+    /// A node whose log directory is a link.
+    fn node(target: &str) -> (tempfile::TempDir, Host) {
+        let directory = tempfile::tempdir().unwrap();
+        for made in ["var/log/kubernetes", "data/audit", "etc/kubernetes/manifests"] {
+            std::fs::create_dir_all(directory.path().join(made)).unwrap();
+        }
+        symlink(target, directory.path().join("var/log/kubernetes/audit")).unwrap();
+        let host = Host::of_node(directory.path()).unwrap();
+        (directory, host)
+    }
+
+    #[test]
+    fn a_linked_directory_is_the_one_that_the_node_has_there() {
+        let path = "/var/log/kubernetes/audit/audit.log";
+        let (_directory, host) = node("/data/audit");
+        host.replace("/data/audit/audit.log", format!("{EVENT}\n").as_bytes(), 0o600).unwrap();
+        let found = look(&host, path, false).unwrap();
+        assert_eq!((&found.directory, found.file), (&LogDirectory::Usable, LogFile::Usable));
+        assert_eq!(found.used_bytes, EVENT.len() as u64 + 1);
+        let link = |target: &str| ("/var/log/kubernetes/audit".to_string(), target.to_string());
+        let dangling = |target: &str| LogDirectory::Dangling { link: link(target).0, target: target.into() };
+        for (target, want) in [
+            ("../../../data/audit", LogDirectory::Usable),
+            ("/data", LogDirectory::Usable),
+            ("/nowhere", dangling("/nowhere")),
+            ("audit", dangling("audit")),
+            (
+                "/etc/kubernetes/manifests",
+                LogDirectory::Foreign {
+                    link: link("").0,
+                    target: "/etc/kubernetes/manifests".into(),
+                    purpose: FOREIGN[0].1,
+                },
+            ),
+        ] {
+            let (_directory, host) = node(target);
+            assert_eq!(look(&host, path, false).unwrap().directory, want, "{target}");
+        }
+        // In a pod whose root is no mount: here nothing is.
+        let (directory, _) = node("/data/audit");
+        let pod = Host::of_mounts(directory.path()).unwrap();
+        let unmounted = |directory: &str, link| LogDirectory::Unmounted { directory: directory.into(), link };
+        assert_eq!(look(&pod, path, false).unwrap().directory, unmounted("/data/audit", Some(link("/data/audit"))));
+        assert_eq!(look(&pod, "/data/x/audit.log", false).unwrap().directory, unmounted("/data/x", None));
+    }
+
+    #[test]
+    fn what_is_no_audit_log_is_not_taken_over() {
+        let path = "/var/log/kubernetes/audit/audit.log";
+        let (directory, host) = node("/data/audit");
+        let file = directory.path().join("data/audit/audit.log");
+        let found = |is_own| look(&host, path, is_own).unwrap().file;
+        assert_eq!(found(false), LogFile::Usable);
+        symlink("/etc/shadow", &file).unwrap();
+        assert_eq!(found(false), LogFile::Link);
+        std::fs::remove_file(&file).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &file, FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+        assert_eq!((found(false), found(true)), (LogFile::Special("a pipe"), LogFile::Special("a pipe")));
+        std::fs::remove_file(&file).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(&file).unwrap());
+        assert_eq!(found(false), LogFile::Special("a socket"));
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        assert_eq!((found(false), found(true)), (LogFile::Directory, LogFile::Directory));
+        std::fs::remove_dir(&file).unwrap();
+        host.replace("/data/audit/audit.log", b"somebody's notes\n", 0o600).unwrap();
+        assert_eq!((found(false), found(true)), (LogFile::Foreign, LogFile::Own));
+    }
+}
