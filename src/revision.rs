@@ -191,16 +191,9 @@ struct Form {
 }
 
 impl Revision {
-    /// Names the content by the SHA-256 of the canonical form of what is rendered from it: JSON with sorted keys.
+    /// Names the content by the SHA-256 of its [canonical form](Content::canonical).
     pub fn new(content: Content) -> Self {
-        let form = Form {
-            files: files(&content),
-            flags: flags::flags(&content),
-            log_directory: content.log_directory().map(str::to_string),
-            default_flags: flags::defaults(&content),
-        };
-        let canonical = serde_json::to_vec(&form).expect("strings only");
-        let hex = hex(&Sha256::digest(&canonical));
+        let hex = hex(&Sha256::digest(content.canonical()));
         Self { id: RevisionId(format!("r-{}", &hex[..10])), digest: Digest(format!("sha256:{hex}")), content }
     }
 
@@ -240,6 +233,17 @@ impl Revision {
 }
 
 impl Content {
+    /// What is rendered from the content, as JSON with sorted keys: the digest is taken of it.
+    pub fn canonical(&self) -> Vec<u8> {
+        let form = Form {
+            files: files(self),
+            flags: flags::flags(self),
+            log_directory: self.log_directory().map(str::to_string),
+            default_flags: flags::defaults(self),
+        };
+        serde_json::to_vec(&form).expect("strings only")
+    }
+
     /// The directory of the log file, mounted read-write into kube-apiserver; none for standard output.
     pub fn log_directory(&self) -> Option<&str> {
         let path = self.log.as_ref().map(|log| log.path.as_str()).filter(|path| *path != "-")?;

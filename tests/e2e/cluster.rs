@@ -60,7 +60,7 @@ impl Cluster {
         self.testbed(&[
             "helm", "upgrade", "--install", "audit-operator", chart.to_str().unwrap(), "--namespace=audit-system",
             "--set=image.repository=audit-operator.io/audit-operator,image.tag=dev,image.pullPolicy=Never,logFormat=text,receiver.enabled=true",
-            "--set=controller.extraArgs={--test-hooks}", "--wait", "--timeout=120s",
+            "--wait", "--timeout=120s",
         ]);
         self.saw("chart installed");
     }
@@ -100,6 +100,32 @@ impl Cluster {
             .unwrap();
         child.stdin.take().unwrap().write_all(object.to_string().as_bytes()).unwrap();
         child.wait_with_output().unwrap()
+    }
+
+    /// kubectl as somebody who has this token and nothing else. What it is given, and what it said: on success, standard output.
+    pub fn kubectl_with_token(
+        &self,
+        token: &str,
+        arguments: &[&str],
+        object: Option<&Value>,
+    ) -> Result<String, String> {
+        let config = self.kubectl(&["config", "view", "--raw", "-o", "json"]);
+        let mut config: Value = serde_json::from_str(&config).unwrap();
+        for user in config["users"].as_array_mut().unwrap() {
+            user["user"] = serde_json::json!({"token": token});
+        }
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(config.to_string().as_bytes()).unwrap();
+        let path = format!("--kubeconfig={}", file.path().display());
+        let output = self.with_object(object.unwrap_or(&Value::Null), &[&[path.as_str()], arguments].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() { Ok(text(&output)) } else { Err(said) }
+    }
+
+    /// A token of a service account of the operator, as the API server makes it for who may ask.
+    pub fn service_account_token(&self, name: &str, bound_to: &[&str]) -> String {
+        let create = ["-n", "audit-system", "create", "token", name];
+        self.kubectl(&[&create[..], bound_to].concat()).trim().to_string()
     }
 
     pub fn apply(&self, object: &Value) {

@@ -17,6 +17,8 @@ use super::table;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const SETUP: &str = "faults";
+/// A directory of the nodes in which nobody can make a file.
+const UNWRITABLE: &str = "/var/log/kubernetes/unwritable";
 
 pub struct Runner {
     pub cluster: Cluster,
@@ -70,16 +72,28 @@ impl Runner {
         self.counter += 1;
         self.is_swift = is_swift;
         let user = format!("run-{}-{}", std::process::id(), self.counter);
-        let hook = match change {
-            Change::BadPolicy => json!({"test.audit-operator.io/policy": format!(
-                "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: Ghastly\n  users: [{user}]\n")}),
-            Change::BadFlag => json!({"test.audit-operator.io/extra-flag": format!("no-such-flag={user}")}),
-            _ => json!({}),
-        };
-        json!({"apiVersion": "audit-operator.io/v1alpha1", "kind": "AuditSetup", "metadata": {"name": SETUP, "annotations": hook},
+        let mut sinks = json!([{"name": "local", "log": {}}]);
+        match change {
+            // Our reader takes its serial number, and Go's does not (crypto/x509, since Go 1.23).
+            Change::BadAuthority => {
+                self.cluster.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bad-ca", "namespace": "audit-system"},
+                    "stringData": {"ca.crt": include_str!("negative_serial.pem")}}));
+                let webhook = json!({"url": "https://127.0.0.1:9/", "tls": {"caSecretRef": {"name": "bad-ca"}}});
+                sinks.as_array_mut().unwrap().push(json!({"name": "hook", "webhook": webhook}));
+            }
+            // Root cannot write into it either.
+            Change::BadLog => {
+                for node in &self.nodes {
+                    node.exec(&format!("mkdir -p {UNWRITABLE} && chattr +i {UNWRITABLE}"));
+                }
+                sinks[0]["log"]["path"] = json!(format!("{UNWRITABLE}/audit.log"));
+            }
+            _ => {}
+        }
+        json!({"apiVersion": "audit-operator.io/v1alpha1", "kind": "AuditSetup", "metadata": {"name": SETUP},
         "spec": {
             "policy": {"preset": "metadata", "append": [{"level": "Metadata", "users": [user]}]},
-            "sinks": [{"name": "local", "log": {}}],
+            "sinks": sinks,
             "rollout": {"method": if is_swift { "Swift" } else { "Replace" }, "confirmTimeoutSeconds": 120, "minReadySeconds": 5},
         }})
     }

@@ -23,10 +23,10 @@ fn place(row: &Row) -> String {
         (Change::Delete, _) => "the Setup is deleted",
         (Change::Good, false) => "good change",
         (Change::Good, true) => "good change, Swift",
-        (Change::BadPolicy, false) => "bad policy",
-        (Change::BadPolicy, true) => "bad policy, Swift",
-        (Change::BadFlag, false) => "bad flag",
-        (Change::BadFlag, true) => "bad flag, Swift",
+        (Change::BadAuthority, false) => "bad CA",
+        (Change::BadAuthority, true) => "bad CA, Swift",
+        (Change::BadLog, false) => "bad log",
+        (Change::BadLog, true) => "bad log, Swift",
     };
     let moment = match row.moment {
         Moment::Applied if matches!(row.act, Act::None | Act::HostAnother) => return change.into(),

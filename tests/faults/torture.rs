@@ -30,7 +30,7 @@ pub fn torture(runs: u64, seed: u64) {
 }
 
 fn draw(random: &mut Random, nodes: usize) -> Row {
-    let change = random.pick(&[Change::Good, Change::Good, Change::BadPolicy, Change::BadFlag]);
+    let change = random.pick(&[Change::Good, Change::Good, Change::BadAuthority, Change::BadLog]);
     let moment = match random.below(4) {
         0 => Moment::After(up_to(random, 40)),
         _ if change == Change::Good => random.pick(&[

@@ -18,6 +18,8 @@ nodes="cp1 cp2 cp3"
 
 ip_of() { echo "172.30.0.1${1#cp}"; }                      # cp1 -> 172.30.0.11
 disk_of() { echo "$state/clusters/$cluster/nodes/$1/rootfs"; }
+# A test may have made a directory of logs immutable.
+remove_disk() { chattr -f -i "$1"/var/log/kubernetes/* 2>/dev/null || true; rm -rf "$1"; }
 cgroup_of() { echo "testbed-$cluster-$1"; }
 say() { printf '%s %s\n' "$(date +%T)" "$*" >&2; }
 fail() { echo "testbed: $*" >&2; exit 1; }

@@ -74,28 +74,17 @@ fn is_aimed_below(rule: &PolicyRule, floor: &PolicyRule) -> bool {
     rule.level < floor.level && names_the_same(rule, floor) && may_match_the_same(rule, floor)
 }
 
+/// In every respect in which the rule of the floor is about something, verbs aside. A floor under every request is named by every rule.
 fn names_the_same(rule: &PolicyRule, floor: &PolicyRule) -> bool {
-    if !floor.resources.is_empty() {
-        let pairs = rule.resources.iter().flat_map(|one| floor.resources.iter().map(move |other| (one, other)));
-        return pairs.into_iter().any(|(one, other)| share_resources(one, other));
+    fn any<T>(ours: &[T], theirs: &[T], share: fn(&T, &T) -> bool) -> bool {
+        theirs.is_empty() || ours.iter().any(|one| theirs.iter().any(|other| share(one, other)))
     }
-    if !floor.non_resource_urls.is_empty() {
-        let urls = rule.non_resource_urls.iter();
-        return urls
-            .flat_map(|one| floor.non_resource_urls.iter().map(move |other| (one, other)))
-            .any(|(one, other)| share_paths(one, other));
-    }
-    let named = |one: &[String], other: &[String]| one.iter().any(|name| other.contains(name));
-    if !floor.users.is_empty() {
-        named(&rule.users, &floor.users)
-    } else if !floor.user_groups.is_empty() {
-        named(&rule.user_groups, &floor.user_groups)
-    } else if !floor.namespaces.is_empty() {
-        named(&rule.namespaces, &floor.namespaces)
-    } else {
-        // A floor under every request: whatever records less is aimed at it.
-        true
-    }
+    let share_path = |one: &String, other: &String| share_paths(one, other);
+    any(&rule.resources, &floor.resources, share_resources)
+        && any(&rule.non_resource_urls, &floor.non_resource_urls, share_path)
+        && any(&rule.users, &floor.users, String::eq)
+        && any(&rule.user_groups, &floor.user_groups, String::eq)
+        && any(&rule.namespaces, &floor.namespaces, String::eq)
 }
 
 /// False only where no request can match both. Groups never tell: a user may be in several.
