@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::api::{GROUP, GroupResources, Level, PolicyRule, Risk, Stage};
 use crate::policy;
@@ -25,7 +25,7 @@ pub use directory::{LogDirectory, clean_path};
 pub const DEFAULT_LOG_DIRECTORY: &str = "/var/log/kubernetes";
 
 /// What no Setup can weaken.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Floor {
     /// Stand before all other rules of every policy, so they decide first. No rule of a Setup may be aimed at recording less of what
@@ -217,6 +217,9 @@ mod tests {
         assert!(!floor.grants(Risk::SecretsAboveMetadata, &[Risk::SecretsAboveMetadata]));
         assert!(floor.permits_log("/data/audit/a.log") && !floor.permits_log("/data/a.log"));
         assert_eq!(Floor::read("{}").unwrap(), Floor::default());
+        for floor in [floor, Floor::default()] {
+            assert_eq!(Floor::read(&serde_json::to_string(&floor).unwrap()).unwrap(), floor);
+        }
     }
 
     #[test]

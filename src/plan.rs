@@ -7,12 +7,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::api::{Reason, Rollout};
+use crate::floor::Floor;
 use crate::journal::{Change, Clock, Endpoint, Failure, Journal, Sha, Stage};
 use crate::manifest;
 use crate::render;
 use crate::revision::{self, KUBECONFIG_FILE, POLICY_FILE, Revision, RevisionId};
 
 const MIB: u64 = 1024 * 1024;
+mod recheck;
+
+pub use recheck::{Staged, recheck};
+
 /// Disk space that stays free beside what the log may take.
 const HEADROOM_BYTES: u64 = 256 * MIB;
 
@@ -33,6 +38,8 @@ pub struct Desired {
     /// Generation of the Setup: what failed under it is not tried again. `None`: a person asks, and is not refused that.
     pub setup_generation: Option<i64>,
     pub rollout: Rollout,
+    /// What the Revision was judged by.
+    pub floor: Floor,
     /// Whether it is the turn of the node.
     pub may_change: bool,
     /// The static pod of the guard, as YAML with [`GUARD_CHANGE`] in its name; `None` where the guard's loop runs in this process.
@@ -184,6 +191,9 @@ pub const CHANGE_DIR: &str = "change";
 /// Names of its manifests.
 pub const BEFORE: &str = "change/before.yaml";
 pub const AFTER: &str = "change/after.yaml";
+/// The content of the Revision and the floor that it was judged by: the guard judges it once more.
+pub const CONTENT: &str = "change/content.json";
+pub const FLOOR: &str = "change/floor.json";
 /// Room for the way back: given free where the disk has filled up meanwhile.
 pub const RESERVE: &str = "change/reserve";
 const RESERVE_BYTES: usize = 128 * 1024;
@@ -318,6 +328,10 @@ fn steps(desired: &Desired, observed: &Observed) -> Result<Option<Steps>, Refusa
     }
     if let Some(revision) = &desired.revision {
         stage_revision(revision, observed, &mut actions);
+        let content = serde_json::to_string(&revision.content).expect("strings and numbers only");
+        let floor = serde_json::to_string(&desired.floor).expect("strings and numbers only");
+        actions.push(Action::Keep { name: CONTENT.into(), content });
+        actions.push(Action::Keep { name: FLOOR.into(), content: floor });
     }
     actions.push(Action::Keep { name: BEFORE.into(), content: before.clone() });
     actions.push(Action::Keep { name: AFTER.into(), content: after.clone() });
@@ -575,6 +589,7 @@ spec:
             revision: Some(Revision::new(content)),
             setup_generation: Some(1),
             rollout: Rollout::default(),
+            floor: Floor::default(),
             may_change: true,
             guard: None,
         }

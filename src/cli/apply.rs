@@ -69,8 +69,14 @@ pub(super) async fn apply(args: &ApplyArgs, stop: CancellationToken) -> anyhow::
         }
     }
     let rollout = input.setup.spec.rollout.clone();
-    let desired =
-        Desired { revision: Some(rendered.revision), setup_generation: None, rollout, may_change: true, guard: None };
+    let desired = Desired {
+        revision: Some(rendered.revision),
+        setup_generation: None,
+        rollout,
+        floor,
+        may_change: true,
+        guard: None,
+    };
     bring_about(&host, &desired, args.dry_run, stop).await
 }
 
@@ -85,8 +91,14 @@ fn minor_of(manifest: &str) -> anyhow::Result<u32> {
 
 pub(super) async fn restore(args: &RestoreArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let host = Host::of_node(&args.host_root)?;
-    let desired =
-        Desired { revision: None, setup_generation: None, rollout: Rollout::default(), may_change: true, guard: None };
+    let desired = Desired {
+        revision: None,
+        setup_generation: None,
+        rollout: Rollout::default(),
+        floor: Floor::default(),
+        may_change: true,
+        guard: None,
+    };
     bring_about(&host, &desired, args.dry_run, stop).await
 }
 

@@ -3,12 +3,14 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A host, a pattern of hosts, a network or a Service, perhaps with a port.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Destination {
+    /// As the administrator wrote it.
+    text: String,
     hosts: Hosts,
     /// None: any.
     port: Option<u16>,
@@ -101,6 +103,12 @@ fn address(host: &str) -> Option<IpAddr> {
     host.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
+impl From<Destination> for String {
+    fn from(destination: Destination) -> Self {
+        destination.text
+    }
+}
+
 impl TryFrom<String> for Destination {
     type Error = String;
 
@@ -123,7 +131,7 @@ impl TryFrom<String> for Destination {
                     && (name.is_empty() || name == "*" || crate::policy::is_dns_label(name))
             });
             return match is_service {
-                true => Ok(Self { hosts: Hosts::Service(service.trim_end_matches('*').into()), port }),
+                true => Ok(Self { hosts: Hosts::Service(service.trim_end_matches('*').into()), port, text }),
                 false => Err(no()),
             };
         }
@@ -148,7 +156,7 @@ impl TryFrom<String> for Destination {
         } else {
             return Err(no());
         };
-        Ok(Self { hosts, port })
+        Ok(Self { hosts, port, text })
     }
 }
 

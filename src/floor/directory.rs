@@ -1,6 +1,6 @@
 //! Directories below which logs may be written.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::DEFAULT_LOG_DIRECTORY;
 
@@ -30,8 +30,8 @@ const NEVER: [(&str, &str); 20] = [
 ];
 
 /// An absolute, clean path of a directory of the node.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct LogDirectory(String);
 
 impl Default for LogDirectory {
@@ -48,6 +48,12 @@ impl LogDirectory {
     /// Whether a file lies in the directory or below it.
     pub fn holds(&self, path: &str) -> bool {
         path.strip_prefix(&self.0).is_some_and(|rest| rest.len() > 1 && rest.starts_with('/'))
+    }
+}
+
+impl From<LogDirectory> for String {
+    fn from(directory: LogDirectory) -> Self {
+        directory.0
     }
 }
 

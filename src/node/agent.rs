@@ -359,6 +359,7 @@ impl Agent {
             revision: revision.clone(),
             setup_generation: Some(spec.setup_generation),
             rollout: spec.rollout.clone(),
+            floor: self.floor.current(),
             may_change: spec.may_change,
             guard: Some(self.guard_template()),
         };

@@ -16,8 +16,10 @@ use super::files::{self, Host};
 use super::state::{self, LockedState, State};
 use super::{MANIFEST, POD_LOGS_DIR, observe, probe, process};
 use crate::api::Reason;
-use crate::journal::{Change, Clock, EndedKubelet, Journal, Rollback, Sha, Stage, Way};
-use crate::plan::{AFTER, BEFORE, CHANGE_DIR, GUARD_MANIFEST, ORIGINAL, REPAIR_DIR, RESERVE};
+use crate::journal::{Cause, Change, Clock, EndedKubelet, Journal, Rollback, Sha, Stage, Way};
+use crate::plan::{
+    self, AFTER, BEFORE, CHANGE_DIR, CONTENT, FLOOR, GUARD_MANIFEST, ORIGINAL, REPAIR_DIR, RESERVE, Refusal, Staged,
+};
 use crate::revision;
 use crate::telemetry::LastError;
 use crate::verdict::{self, Evidence, InPlace, Kubelet, Process, Runs, Step};
@@ -141,12 +143,46 @@ async fn advance(state: &LockedState, mut journal: Journal, memory: &mut Memory)
     let change = journal.change.as_ref().expect("the guard only acts on a recorded change");
     let evidence = gather(state, change, memory).await?;
     let now = process::clock();
-    let step = verdict::next(change, &evidence, &now);
+    let step = decide(state, change, &evidence, &now)?;
     if step != Step::Wait {
         carry_out(state, &mut journal, &step, &evidence, &now, memory)?;
         memory.journal = Some(journal);
     }
     Ok(step)
+}
+
+/// What to do next. Before the first touch of the manifest, and not again, the change itself is judged: a way back must not depend on it.
+fn decide(state: &State, change: &Change, evidence: &Evidence, now: &Clock) -> Result<Step, Error> {
+    let step = verdict::next(change, evidence, now);
+    if change.stage == Stage::Staged
+        && matches!(step, Step::BeginTakeOut | Step::BeginPutIn)
+        && let Err(Refusal { reason, message }) = judge(state, change)?
+    {
+        let message = format!("{message}; the manifest was not touched");
+        let cause = Cause { reason, message, last_words: None };
+        return Ok(Step::Finish { stage: Stage::Abandoned, cause: Some(cause) });
+    }
+    Ok(step)
+}
+
+/// Whether the change that is staged may begin.
+fn judge(state: &State, change: &Change) -> Result<Result<(), Refusal>, Error> {
+    let (original, before, after) = (state.kept(ORIGINAL)?, state.kept(BEFORE)?, state.kept(AFTER)?);
+    let (content, floor) = (state.kept(CONTENT)?, state.kept(FLOOR)?);
+    let (Some(original), Some(before), Some(after)) = (original, before, after) else {
+        let message =
+            "a manifest that the change is made of is gone from our state; the agent stages it again".to_string();
+        return Ok(Err(Refusal { reason: Reason::FileError, message }));
+    };
+    Ok(plan::recheck(&Staged {
+        target: change.target.as_ref(),
+        is_in_place: change.is_in_place,
+        content: content.as_deref(),
+        floor: floor.as_deref(),
+        original: &original,
+        before: &before,
+        after: &after,
+    }))
 }
 
 fn is_full(error: &Error) -> bool {

@@ -74,6 +74,7 @@ fn desired(policy: &str) -> Desired {
         revision: Some(Revision::new(content)),
         setup_generation: Some(1),
         rollout: Rollout::default(),
+        floor: crate::floor::Floor::default(),
         may_change: true,
         guard: None,
     }

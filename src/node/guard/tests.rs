@@ -10,6 +10,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use super::*;
 use crate::api::{Method, RestartKubelet, Rollout};
+use crate::floor::Floor;
 use crate::journal::Cause;
 use crate::node::faults::{Fault, Killed};
 use crate::node::{MANIFESTS_DIR, STATE_DIR, observe as observe_host, stage};
@@ -104,9 +105,15 @@ struct Server {
     ends_ms: Option<u64>,
 }
 
+/// One that the guard lets pass, with a text of its own.
+fn policy_of(text: &str) -> String {
+    let part = crate::policy::Part { title: text.into(), rules: Floor::default().rules };
+    crate::policy::write(&[part], &[], false)
+}
+
 fn desired(policy: &str, scenario: Scenario) -> Desired {
     let content = Content {
-        policy: policy.to_string(),
+        policy: policy_of(policy),
         log: Some(serde_json::from_value(serde_json::json!({"path": "-"})).unwrap()),
         webhook: None,
         shutdown_delay_seconds: 0,
@@ -121,6 +128,7 @@ fn desired(policy: &str, scenario: Scenario) -> Desired {
             confirm_timeout_seconds: 120,
             ..Rollout::default()
         },
+        floor: Floor::default(),
         may_change: true,
         guard: Some("kind: Pod\n".into()),
     }
@@ -332,7 +340,7 @@ impl World {
             && match self.scenario.fate {
                 Fate::Good | Fate::NeverReady => false,
                 Fate::BadFlag => true,
-                Fate::BadPolicy => policy.as_deref() == Some(b"the new policy"),
+                Fate::BadPolicy => policy.as_deref() == Some(policy_of("the new policy").as_bytes()),
             };
         // A file that is named and not there ends it too.
         let is_missing = of == Text::After && policy.is_none();
@@ -403,7 +411,7 @@ impl World {
         }
         let evidence = self.gather();
         let now = self.clock();
-        let step = verdict::next(&self.change, &evidence, &now);
+        let step = decide(&self.state, &self.change, &evidence, &now)?;
         if step == Step::Wait {
             return Ok(false);
         }
@@ -763,4 +771,52 @@ fn a_journal_that_is_lost_in_the_middle_of_a_change_is_written_anew() {
     assert!(found.change.is_none());
     assert_eq!(remember(&locked, &mut memory, found).unwrap().as_ref(), Some(&journal));
     assert_eq!(locked.journal().unwrap(), journal);
+}
+
+#[test]
+fn what_was_staged_and_may_not_run_never_touches_the_manifest() {
+    let template = Template::new(Scenario {
+        fate: Fate::Good,
+        method: Method::Replace,
+        was: Was::Pristine,
+        restart_kubelet: RestartKubelet::WhenStuck,
+    });
+    type Tamper = fn(&str) -> String;
+    let cases: [(&'static str, Tamper, &str); 5] = [
+        (CONTENT, |text| text.replace("\"path\":\"-\"", "\"path\":\"/etc/cron.d/audit\""), "are those of revision"),
+        (CONTENT, |text| text.replace('{', "{\"flags\":{\"token-auth-file\":\"x\"},"), "cannot be read"),
+        (FLOOR, |text| text.replace("auditsetups", "secrets"), "does not begin with the rules of the floor"),
+        (
+            AFTER,
+            |text| text.replace("--audit-log-mode", "--anonymous-auth=true\n    - --audit-log-mode"),
+            "is not what revision",
+        ),
+        (AFTER, |text| text.replace("hostNetwork: true", "hostPID: true\n  hostNetwork: true"), "is not what revision"),
+    ];
+    for (name, tamper, want) in cases {
+        let mut world = template.world(1);
+        let locked = world.state.lock().unwrap();
+        let staged = locked.kept(name).unwrap().unwrap();
+        let tampered = tamper(&staged);
+        assert_ne!(staged, tampered, "{name}");
+        locked.keep(name, &tampered).unwrap();
+        let mut journal = locked.journal().unwrap();
+        if name == AFTER {
+            // Whoever can write there can write the hash too.
+            journal.change.as_mut().unwrap().after = Sha::of(tampered.as_bytes());
+            locked.record(&journal).unwrap();
+        }
+        drop(locked);
+        world.refresh();
+        world.run(|_| ());
+        let cause = world.change.cause.clone().unwrap();
+        assert_eq!((world.change.stage, cause.reason), (Stage::Abandoned, Reason::RevisionUnreadable), "{cause:?}");
+        assert!(
+            cause.message.contains(want) && cause.message.ends_with("the manifest was not touched"),
+            "{}",
+            cause.message
+        );
+        assert_eq!(world.state.manifest().unwrap().unwrap(), KUBEADM.as_bytes());
+        world.check_end();
+    }
 }

@@ -1,0 +1,69 @@
+//! What the guard asks before it touches the manifest: is this change what a Revision that may run comes to, and nothing else?
+//!
+//! The agent has judged and planned the same. The guard believes neither it nor what lies in our state: it renders the Revision once
+//! more, and makes the edit once more.
+
+use crate::api::Reason;
+use crate::floor::Floor;
+use crate::manifest;
+use crate::revision::{Content, Revision, RevisionId};
+use crate::{render, validate};
+
+use super::{Refusal, unusable};
+
+/// A change, as it lies in our state.
+#[derive(Clone, Copy, Debug)]
+pub struct Staged<'a> {
+    /// `None`: the original manifest.
+    pub target: Option<&'a RevisionId>,
+    /// `after` lay there before the change, and is only watched.
+    pub is_in_place: bool,
+    /// Content of the Revision, and the floor that it was judged by; JSON.
+    pub content: Option<&'a str>,
+    pub floor: Option<&'a str>,
+    pub original: &'a str,
+    pub before: &'a str,
+    pub after: &'a str,
+}
+
+/// Why the change must not begin.
+pub fn recheck(staged: &Staged) -> Result<(), Refusal> {
+    let Staged { target, is_in_place, content, floor, original, before, after } = *staged;
+    let refused = |message: String| Refusal { reason: Reason::RevisionUnreadable, message };
+    let Some(target) = target else {
+        let restored = || manifest::remove(before, original).map_err(|error| unusable(&error));
+        return match is_in_place || after == original || restored()? == after {
+            true => Ok(()),
+            false => Err(refused("the staged manifest is not the original one".into())),
+        };
+    };
+    let (Some(content), Some(floor)) = (content, floor) else {
+        return Err(refused(format!("revision {target} is not in our state; the agent stages it again")));
+    };
+    let content: Content = serde_json::from_str(content)
+        .map_err(|error| refused(format!("the staged settings of revision {target} cannot be read: {error}")))?;
+    let floor: Floor =
+        serde_json::from_str(floor).map_err(|error| refused(format!("the staged floor cannot be read: {error}")))?;
+    let revision = Revision::new(content);
+    if revision.id != *target {
+        return Err(refused(format!("the staged settings are those of revision {}, not {target}", revision.id)));
+    }
+    validate::judge(&revision.content, &floor).map_err(|problems| {
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        refused(format!("revision {target} may not run on this node: {}", problems.join("; ")))
+    })?;
+    let intent = render::intent(&revision);
+    let is_edit_of = |base: &str| {
+        let edited = manifest::update(base, original, &intent).map_err(|error| unusable(&error))?;
+        Ok::<bool, Refusal>(edited.text == after)
+    };
+    // The plan starts from the original, or from what somebody else made of it.
+    let is_expected = match is_in_place {
+        true => is_edit_of(after)?,
+        false => is_edit_of(before)? || is_edit_of(original)?,
+    };
+    match is_expected {
+        true => Ok(()),
+        false => Err(refused(format!("the staged manifest is not what revision {target} comes to"))),
+    }
+}
