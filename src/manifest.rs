@@ -66,6 +66,8 @@ pub struct Facts {
     /// The field that keeps kube-apiserver from being root on the node, as it is written: `runAsUser: 65532`. `None`: it is root, unless
     /// its image names another user.
     pub rootless: Option<String>,
+    /// Seconds that the kubelet gives kube-apiserver to stop; `None`: 30 (kubernetes@v1.36.3 pkg/apis/core/v1/defaults.go).
+    pub grace_seconds: Option<i64>,
 }
 
 /// An edited manifest.
@@ -227,6 +229,7 @@ impl Manifest {
             argv,
             image: text_at(&self.container()["image"]).unwrap_or_default(),
             rootless: rootless(&self.value["spec"], self.container()),
+            grace_seconds: self.value["spec"]["terminationGracePeriodSeconds"].as_i64(),
         })
     }
 }

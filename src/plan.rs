@@ -276,7 +276,7 @@ fn steps(desired: &Desired, observed: &Observed) -> Result<Option<Steps>, Refusa
     let is_untouched = confirmed.is_some_and(|it| it.manifest == Sha::of(observed.manifest.as_bytes()));
     let (after, taken_over) = match &desired.revision {
         Some(revision) => {
-            check_user(&facts)?;
+            check_manifest(&facts, revision)?;
             check_log(revision, observed)?;
             let base = if is_untouched { &original } else { &observed.manifest };
             let edited =
@@ -361,6 +361,39 @@ fn original(observed: &Observed, is_ours: bool) -> Result<String, manifest::Erro
 
 fn without_ours(observed: &Observed, original: &str) -> Result<String, Refusal> {
     manifest::remove(&observed.manifest, original).map_err(|error| unusable(&error))
+}
+
+/// What keeps a kube-apiserver of this manifest from running a Revision, whatever node it is on.
+pub fn check_manifest(facts: &manifest::Facts, revision: &Revision) -> Result<(), Refusal> {
+    check_user(facts)?;
+    check_grace(facts, revision)
+}
+
+/// What kube-apiserver needs to stop, beside the time of both shutdown flags.
+const STOP_SECONDS: i64 = 5;
+/// The kubelet's own (kubernetes@v1.36.3 pkg/apis/core/v1/defaults.go).
+const DEFAULT_GRACE_SECONDS: i64 = 30;
+
+/// A kube-apiserver that takes longer to stop than it is given is killed, and its last audit events are lost.
+fn check_grace(facts: &manifest::Facts, revision: &Revision) -> Result<(), Refusal> {
+    let content = &revision.content;
+    let flags =
+        [(revision::DELAY_FLAG, content.shutdown_delay_seconds), (revision::DRAIN_FLAG, content.drain_watches_seconds)];
+    // A flag of the manifest's own is left alone, and its author knows the grace period.
+    let is_ours = |flag: &str, seconds: i64| facts.flags.get(flag).is_none_or(|value| *value == format!("{seconds}s"));
+    let ours: i64 =
+        flags.into_iter().filter(|(flag, seconds)| is_ours(flag, *seconds)).map(|(_, seconds)| seconds).sum();
+    let grace = facts.grace_seconds.unwrap_or(DEFAULT_GRACE_SECONDS);
+    if ours == 0 || ours + STOP_SECONDS <= grace {
+        return Ok(());
+    }
+    let message = format!(
+        "rollout.shutdownDelaySeconds and rollout.drainWatchesSeconds give kube-apiserver {ours} s to stop, and the manifest's \
+         terminationGracePeriodSeconds is {grace}: the kubelet would kill it, and audit events would be lost. Set both together to at most {}, or raise \
+         terminationGracePeriodSeconds",
+        (grace - STOP_SECONDS).max(0)
+    );
+    Err(Refusal { reason: Reason::ManifestUnusable, message })
 }
 
 /// What lies in our directories is root's alone.
@@ -606,6 +639,29 @@ spec:
             pods: Vec::new(),
             log: None,
             now: Clock { wall: "2026-11-21T12:00:00Z".parse().unwrap(), boot_id: "a".into(), since_boot_ms: 0 },
+        }
+    }
+
+    #[test]
+    fn a_kube_apiserver_that_would_be_killed_while_it_stops_is_refused() {
+        for (grace, drain, own, is_refused) in [
+            ("", "25s", "", false),
+            ("terminationGracePeriodSeconds: 30", "25s", "", false),
+            ("terminationGracePeriodSeconds: 29", "25s", "", true),
+            ("terminationGracePeriodSeconds: 5", "1s", "", true),
+            ("terminationGracePeriodSeconds: 5", "0s", "", false),
+            ("terminationGracePeriodSeconds: 5", "3s", "--shutdown-watch-termination-grace-period=60s, ", false),
+        ] {
+            let manifest = MANIFEST
+                .replace("spec:\n", &format!("spec:\n  {grace}\n"))
+                .replace("--secure-port", &format!("{own}--secure-port"));
+            match (plan(&desired(Some(drain)), &observed(&manifest)), is_refused) {
+                (Plan::Change(_), false) => {}
+                (Plan::Refused(refusal), true) => {
+                    assert!(refusal.message.contains("terminationGracePeriodSeconds is"), "{}", refusal.message);
+                }
+                (plan, _) => panic!("{grace} {drain} {own}: {plan}"),
+            }
         }
     }
 

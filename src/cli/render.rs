@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde::Serialize;
 use similar::TextDiff;
 
@@ -16,6 +16,7 @@ use super::input::{Input, below, kubernetes_minor};
 use crate::api::SetupFinding;
 use crate::floor::Floor;
 use crate::manifest;
+use crate::plan::check_manifest;
 use crate::render::{Rendered, intent, render};
 use crate::revision::KUBECONFIG_FILE;
 use crate::validate::Capabilities;
@@ -111,9 +112,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn edit(path: &Path, rendered: &Rendered) -> anyhow::Result<Edited> {
     let old = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let new = manifest::edit(&old, &intent(&rendered.revision))
-        .with_context(|| format!("cannot edit {}", path.display()))?
-        .text;
+    let cannot = || format!("cannot edit {}", path.display());
+    let facts = manifest::read(&old).with_context(cannot)?;
+    if let Err(refusal) = check_manifest(&facts, &rendered.revision) {
+        bail!("{}: {} ({})", cannot(), refusal.message, refusal.reason);
+    }
+    let new = manifest::edit(&old, &intent(&rendered.revision)).with_context(cannot)?.text;
     let diff = TextDiff::from_lines(&old, &new);
     let diff = diff.unified_diff().header(&format!("a/{MANIFEST}"), &format!("b/{MANIFEST}")).to_string();
     Ok(Edited { new, diff })

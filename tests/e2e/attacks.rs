@@ -251,12 +251,20 @@ fn an_agent_writes_the_status_of_its_own_node(cluster: &Cluster) {
         "spec": {"setup": "nobody", "setupGeneration": 1}});
     cluster.kubectl_with_token(&controller, &["create", "-f", "-"], Some(&other)).unwrap();
     let status = |token: &str, node: &str| {
-        let patch = r#"{"status":{"apiServerVersion":"v1.36.3"}}"#;
-        cluster.kubectl_with_token(
-            token,
-            &["patch", "nodeaudit", node, "--subresource=status", "--type=merge", "-p", patch],
-            None,
-        )
+        let status = json!({"apiVersion": "audit-operator.io/v1alpha1", "kind": "NodeAudit", "metadata": {"name": node},
+            "status": {"apiServerVersion": "v1.36.3"}});
+        // As the agent does it, and without a read before.
+        let apply = [
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "--field-manager=attack",
+            "--subresource=status",
+            "--validate=false",
+            "-f",
+            "-",
+        ];
+        cluster.kubectl_with_token(token, &apply, Some(&status))
     };
     status(&own, "cp1").unwrap_or_else(|said| panic!("an agent reports its own node: {said}"));
     for (token, node, what) in [
