@@ -55,6 +55,9 @@ pub struct Args {
     /// Address for /metrics, /healthz and /readyz.
     #[arg(long, value_name = "ADDRESS", default_value = "[::]:8080")]
     pub metrics_listen: std::net::SocketAddr,
+    /// Address of the Service default/kubernetes, which no sink may be.
+    #[arg(long, env = "KUBERNETES_SERVICE_HOST", hide = true, value_name = "ADDRESS")]
+    pub api_server: Option<std::net::IpAddr>,
     /// The floor: what no Setup can weaken. Read again when it changes; without it the defaults hold.
     #[arg(long, value_name = "FILE")]
     pub floor: Option<std::path::PathBuf>,
@@ -113,6 +116,7 @@ struct Context {
     watches: Client,
     namespace: String,
     floor: FloorFile,
+    api_server: Option<std::net::IpAddr>,
     recorder: Recorder,
     outage: Outage,
     metrics: Metrics,
@@ -131,6 +135,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         watches,
         namespace: args.namespace,
         floor: FloorFile::open(args.floor)?,
+        api_server: args.api_server,
         outage: Outage::new(),
         metrics: Metrics::new(&mut registry),
         health: Health::begin(),

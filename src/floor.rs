@@ -35,6 +35,8 @@ pub struct Floor {
     pub granted_risks: Vec<Risk>,
     /// Log files lie below one of these directories of the node, which the agent mounts read-only.
     pub log_directories: Vec<LogDirectory>,
+    /// Whether a Secret is only used by a sink if it names the hosts that it is for ([`HOSTS_ANNOTATION`](crate::api::HOSTS_ANNOTATION)).
+    pub require_secret_hosts: bool,
     /// Where webhooks may send events. Empty: anywhere, but for what is never permitted ([`Destination::never`]).
     pub destinations: Vec<Destination>,
 }
@@ -47,6 +49,7 @@ impl Default for Floor {
             rules: default_rules(),
             granted_risks: Vec::new(),
             log_directories: vec![LogDirectory::default()],
+            require_secret_hosts: false,
             destinations: Vec::new(),
         }
     }
@@ -67,7 +70,8 @@ fn default_rules() -> Vec<PolicyRule> {
         }],
         namespaces: vec![],
         non_resource_urls: vec![],
-        omit_stages: vec![Stage::RequestReceived],
+        // None of these requests is answered before it is carried out.
+        omit_stages: vec![Stage::RequestReceived, Stage::ResponseStarted],
         omit_managed_fields: None,
     }]
 }

@@ -70,7 +70,7 @@ fn webhook(
     capabilities: Capabilities,
     credentials: &mut BTreeMap<credential::Path, Vec<u8>>,
 ) -> Webhook {
-    let ValidWebhook { name, url, is_url_secret, tls, auth, delivery } = valid;
+    let ValidWebhook { name, url, service, is_url_secret, tls, auth, delivery } = valid;
     let directory = credential::Directory::of(name, url);
     let mut credential = |file: &str, content: &[u8]| {
         let path = credential::Path::new(directory.clone(), file).expect("a name that credentials have");
@@ -105,6 +105,7 @@ fn webhook(
     });
     Webhook {
         url: url.clone(),
+        service: service.clone(),
         is_url_secret: *is_url_secret,
         tls,
         auth,

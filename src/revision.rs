@@ -117,6 +117,9 @@ pub struct Content {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Webhook {
     pub url: Url,
+    /// `namespace/name` of the Service whose address the URL has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     /// Whether the URL came from a Secret, so that nobody is shown it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_url_secret: bool,
@@ -220,6 +223,19 @@ impl Revision {
     /// Flags that are only set where the manifest does not have them.
     pub fn default_flags(&self) -> BTreeMap<String, String> {
         flags::defaults(&self.content)
+    }
+
+    /// The files of credentials that kube-apiserver reads with it.
+    pub fn credentials(&self) -> Vec<credential::Path> {
+        let Some(webhook) = &self.content.webhook else { return Vec::new() };
+        let has_ca = webhook.tls.as_ref().is_some_and(|tls| tls.authorities == Some(Authorities::Credential));
+        let of_auth: &[&str] = match &webhook.auth {
+            Some(Auth::Token) => &[credential::TOKEN_FILE],
+            Some(Auth::Certificate) => &[credential::CERTIFICATE_FILE, credential::KEY_FILE],
+            Some(Auth::Basic { .. }) | None => &[],
+        };
+        let names = has_ca.then_some(CA_FILE).into_iter().chain(of_auth.iter().copied());
+        names.filter_map(|name| credential::Path::new(webhook.credentials.clone(), name)).collect()
     }
 
     /// The file with the webhook's certificate authorities, on the node.

@@ -25,7 +25,7 @@ mod schema;
 mod secret;
 mod webhook;
 
-pub use judge::judge;
+pub use judge::{judge, judge_credentials};
 pub use secret::SecretFacts;
 
 pub use schema::{Fit, fit};
@@ -42,6 +42,8 @@ pub struct References {
     pub config_maps: BTreeMap<String, BTreeMap<String, String>>,
     /// Services by (namespace, name).
     pub services: BTreeMap<(String, String), Service>,
+    /// Address of the Service `default/kubernetes`, where it is known.
+    pub api_server: Option<std::net::IpAddr>,
 }
 
 impl fmt::Debug for References {
@@ -129,6 +131,8 @@ pub(crate) struct ValidLog {
 pub(crate) struct ValidWebhook {
     pub name: String,
     pub url: Url,
+    /// `namespace/name` of the Service whose address the URL has.
+    pub service: Option<String>,
     pub is_url_secret: bool,
     /// None over http.
     pub tls: Option<Tls>,

@@ -153,8 +153,7 @@ pub enum Risk {
     /// A log in mode BlockingStrict: while the log cannot be written, because its disk is full or read-only, kube-apiserver
     /// refuses every audited request.
     BlockingStrictLog,
-    /// A log file from which nothing is ever removed (`maxBackups: 0` and `maxAgeDays: 0`): it fills the disk, which etcd often
-    /// shares.
+    /// A log file whose size nothing bounds (`maxBackups: 0`): it can fill the disk, which etcd often shares.
     UnboundedLog,
 }
 
@@ -302,8 +301,7 @@ pub struct LogSink {
     #[serde(default = "thirty")]
     #[schemars(range(min = 0, max = 36500))]
     pub max_age_days: i64,
-    /// Rotated files that are kept; 0 keeps all. With `maxAgeDays: 0` too, nothing is ever removed, which needs `UnboundedLog` in
-    /// `policy.acknowledge`. (`--audit-log-maxbackup`)
+    /// Rotated files that are kept; 0 keeps all, which needs `UnboundedLog` in `policy.acknowledge`. (`--audit-log-maxbackup`)
     #[serde(default = "ten")]
     #[schemars(range(min = 0, max = 100000))]
     pub max_backups: i64,
@@ -381,7 +379,7 @@ pub struct WebhookDelivery {
 pub struct Batch {
     /// Events that wait at most; more are dropped. Default 10000. (`--audit-*-batch-buffer-size`)
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1000000))]
+    #[schemars(range(min = 1, max = 100000))]
     pub buffer_size: Option<i64>,
     /// Events in one request or write. Default: webhook 400, log 1. (`--audit-*-batch-max-size`)
     #[serde(default, skip_serializing_if = "Option::is_none")]

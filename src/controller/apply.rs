@@ -244,8 +244,21 @@ pub(super) async fn apply_node_audit(
         uid: node.uid.clone(),
         ..OwnerReference::default()
     }]);
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    let applied = Api::<NodeAudit>::all(context.client.clone()).patch(name, &params, &Patch::Apply(&audit)).await;
+    let api = Api::<NodeAudit>::all(context.client.clone());
+    let applied = match before {
+        None => api.patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&audit)).await,
+        // All of it, with nulls: a field that somebody else has set would stay if we only gave up ours.
+        Some(_) => {
+            let mut spec = json!(audit.spec);
+            let fields = spec.as_object_mut().expect("a spec is an object");
+            for optional in ["setupUid", "revision", "revisionDigest", "credentials", "sinks"] {
+                fields.entry(optional).or_insert(serde_json::Value::Null);
+            }
+            let patch = json!({"metadata": {"ownerReferences": audit.metadata.owner_references}, "spec": spec});
+            let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+            api.patch(name, &params, &Patch::Merge(patch)).await
+        }
+    };
     applied.map(drop).map_err(Error::request("apply", format!("NodeAudit {name}")))
 }
 

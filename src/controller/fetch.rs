@@ -83,7 +83,7 @@ pub(super) async fn fetch_world(context: &Context, heard: &mut Heard) -> Result<
 
 /// What a Setup refers to; what does not exist is left out.
 pub(super) async fn fetch_references(context: &Context, needs: &Needs) -> Result<References, Error> {
-    let mut references = References::default();
+    let mut references = References { api_server: context.api_server, ..References::default() };
     let secrets = Api::<Secret>::namespaced(context.client.clone(), &context.namespace);
     for name in &needs.secrets {
         let found = secrets.get_opt(name).await.map_err(Error::request("read", format!("Secret {name}")))?;

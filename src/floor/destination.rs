@@ -53,15 +53,20 @@ impl Destination {
                 "the Service default/kubernetes is kube-apiserver itself, which would record its own deliveries without end",
             );
         }
-        if matches!(
-            name.as_str(),
-            "metadata" | "metadata.google.internal" | "instance-data" | "instance-data.ec2.internal"
-        ) {
+        let address = address(&name);
+        let is_metadata = match address {
+            Some(address) => METADATA.iter().any(|known| known.parse() == Ok(address)),
+            None => matches!(
+                name.as_str(),
+                "metadata" | "metadata.google.internal" | "instance-data" | "instance-data.ec2.internal"
+            ),
+        };
+        if is_metadata {
             return Some("it is a cloud's metadata service");
         }
-        let address = address(&name);
-        let is_loopback = name == "localhost"
+        let is_loopback = matches!(name.as_str(), "localhost" | "ip6-localhost" | "ip6-loopback")
             || name.ends_with(".localhost")
+            || name.ends_with(".localdomain")
             || address.is_some_and(|address| address.is_loopback() || address.is_unspecified());
         if is_loopback && CONTROL_PLANE.iter().any(|ports| ports.contains(&port)) {
             return Some("it is a port of the control plane on the node itself");
@@ -70,8 +75,7 @@ impl Destination {
             Some(IpAddr::V4(address)) if address.is_link_local() => {
                 Some("link-local addresses belong to the node's cloud: its metadata service is there")
             }
-            // Amazon's metadata service by IPv6 has a unique local address.
-            Some(IpAddr::V6(address)) if address.is_unicast_link_local() || address == AWS_METADATA => {
+            Some(IpAddr::V6(address)) if address.is_unicast_link_local() => {
                 Some("link-local addresses belong to the node's cloud: its metadata service is there")
             }
             Some(address) if address.is_multicast() || address == IpAddr::from([255; 4]) => {
@@ -96,7 +100,8 @@ impl Destination {
     }
 }
 
-const AWS_METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+/// Metadata services of clouds that are not link-local: Amazon and Google by IPv6, Azure, Alibaba, Oracle.
+const METADATA: [&str; 5] = ["fd00:ec2::254", "fd20:ce::254", "168.63.129.16", "100.100.100.200", "192.0.0.192"];
 
 /// An IPv4 address within IPv6 is the IPv4 address.
 fn address(host: &str) -> Option<IpAddr> {
@@ -215,6 +220,8 @@ mod tests {
             ("::ffff:169.254.169.254", 80, None),
             ("fe80::1", 80, None),
             ("fd00:ec2::254", 80, None),
+            ("168.63.129.16", 80, None),
+            ("ip6-localhost", 2379, None),
             ("metadata.google.internal", 80, None),
             ("METADATA.google.internal.", 80, None),
             ("127.0.0.1", 2379, None),

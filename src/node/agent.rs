@@ -208,8 +208,8 @@ struct Agent {
     revision: Option<Revision>,
     /// It may run, by this floor.
     judged: Option<(Digest, Floor)>,
-    /// The credentials that lie on the node.
-    credentials: Option<CredentialsRef>,
+    /// The credentials that lie on the node, and the Revision that they are of.
+    credentials: Option<(CredentialsRef, Digest)>,
     /// What was reported last, and when.
     reported: Option<(NodeAuditStatus, Instant)>,
     /// `None` while kube-apiserver is not ready.
@@ -318,7 +318,7 @@ impl Agent {
             plan: planned.as_ref().map_err(Clone::clone),
             api_server_version: probed.and_then(|found| found.api_server_version.clone()),
             ready_since: self.ready.as_ref().map(|ready| ready.since),
-            credentials: self.credentials.clone(),
+            credentials: self.credentials.as_ref().map(|(credentials, _)| credentials.clone()),
             sinks: probed.map(|found| found.sinks.clone()).unwrap_or_default(),
         };
         let old = self
@@ -343,8 +343,8 @@ impl Agent {
         };
         // Credentials first: a kubeconfig that names a file which is not there stops kube-apiserver. Not on the way back: they lie there, and
         // their Secret may be gone.
-        if revision.is_some() {
-            self.place_credentials(spec).await?;
+        if let Some(revision) = &revision {
+            self.place_credentials(spec, revision).await?;
         }
         self.take_up_setup(spec).map_err(|error| Failed::Refused(unusable(&error)))?;
         let host = self.state.host.clone();
@@ -438,7 +438,9 @@ impl Agent {
             return Ok(revision);
         }
         if let Err(problems) = validate::judge(&revision.content, &floor) {
-            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            // Whoever forged it may have made them many and long.
+            let problems: Vec<String> =
+                problems.iter().take(8).map(|problem| shortened(&problem.to_string())).collect();
             let message = format!(
                 "revision {name} may not run on this node: {}; nothing on the node was changed",
                 problems.join("; ")
@@ -450,30 +452,47 @@ impl Agent {
         Ok(revision)
     }
 
-    /// Puts the credentials of the sinks where kube-apiserver reads them. Others stay: the Revision that runs may need them.
-    async fn place_credentials(&mut self, spec: &NodeAuditSpec) -> Result<(), Failed> {
+    /// Puts the credentials of a Revision where kube-apiserver reads them: those that it names, and only where all of them can be read.
+    /// Others stay: the Revision that runs may need them.
+    async fn place_credentials(&mut self, spec: &NodeAuditSpec, revision: &Revision) -> Result<(), Failed> {
+        let refused = |message| Failed::Refused(Refusal { reason: Reason::RevisionUnreadable, message });
         let Some(wanted) = &spec.credentials else { return Ok(()) };
-        if self.credentials.as_ref() == Some(wanted) {
+        if self.credentials.as_ref() == Some(&(wanted.clone(), revision.digest.clone())) {
             return Ok(());
         }
         // No other Secret is read, whoever names it.
         if wanted.name != secret::credentials_name(&spec.setup) {
             let message =
                 format!("the NodeAudit names the Secret {:?} for credentials, which no controller does", wanted.name);
-            return Err(Failed::Refused(Refusal { reason: Reason::RevisionUnreadable, message }));
+            return Err(refused(message));
         }
         let what = format!("the Secret {}", wanted.name);
-        let secret = self.secrets.get(&wanted.name).await.map_err(|source| Error::Fetch { what, source })?;
-        let data: BTreeMap<String, ByteString> = secret.data.unwrap_or_default();
-        for (key, ByteString(bytes)) in &data {
-            // A key that no controller writes is no file of ours.
-            let Some(path) = secret::credential_path(key) else { continue };
+        let found = self.secrets.get(&wanted.name).await;
+        let found = found.map_err(|source| Error::Fetch { what: what.clone(), source })?;
+        if found.type_.as_deref() != Some(secret::CREDENTIALS_TYPE) {
+            return Err(refused(format!(
+                "{what} is not of the type {}, which a controller gives it",
+                secret::CREDENTIALS_TYPE
+            )));
+        }
+        let mut data = found.data.unwrap_or_default();
+        let mut files = BTreeMap::new();
+        for path in revision.credentials() {
+            let Some(ByteString(bytes)) = data.remove(&secret::credential_key(&path)) else {
+                return Err(refused(format!("{what} has no {} for revision {}", path.file(), revision.id)));
+            };
+            files.insert(path, bytes);
+        }
+        validate::judge_credentials(&files).map_err(|why| {
+            refused(format!("{what} cannot be used, and the credentials on the node stay as they are: {why}"))
+        })?;
+        for (path, bytes) in &files {
             self.state.host.make_directory(&path.directory.path(), 0o700).map_err(Error::File)?;
             if self.state.host.replace(&path.on_node(), bytes, 0o600).map_err(Error::File)? {
                 tracing::info!(file = path.on_node(), "credential replaced");
             }
         }
-        self.credentials = Some(wanted.clone());
+        self.credentials = Some((wanted.clone(), revision.digest.clone()));
         Ok(())
     }
 
@@ -600,6 +619,16 @@ fn unusable(error: &state::Error) -> Refusal {
         _ => Reason::FileError,
     };
     Refusal { reason, message: crate::telemetry::chain(error).to_string() }
+}
+
+/// For a status that everybody reads.
+fn shortened(message: &str) -> String {
+    const MAX_CHARS: usize = 300;
+    let mut short: String = message.chars().take(MAX_CHARS).collect();
+    if short.len() < message.len() {
+        short.push('…');
+    }
+    short
 }
 
 /// The guard itself waits for an API server that serves before it begins.

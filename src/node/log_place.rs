@@ -34,7 +34,7 @@ pub(super) fn look(host: &Host, path: &str, is_own: bool) -> Result<LogPlace, fi
             file => file,
         },
         free_bytes: place.free_bytes,
-        used_bytes: if is_usable { used_bytes(host, directory_path)? } else { 0 },
+        used_bytes: if is_usable { used_bytes(host, directory_path, path)? } else { 0 },
         directory,
     })
 }
@@ -58,9 +58,15 @@ fn directory(place: &Place) -> LogDirectory {
     }
 }
 
-fn used_bytes(host: &Host, directory: &str) -> Result<u64, files::Error> {
+/// Of the log and its rotated files, `<name>-<time>.<extension>` (gopkg.in/natefinch/lumberjack.v2@v2.2.1): other files beside them do not
+/// make room.
+fn used_bytes(host: &Host, directory: &str, path: &str) -> Result<u64, files::Error> {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+    let is_of_log =
+        |name: &&String| name.strip_prefix(stem).is_some_and(|rest| **name == file || rest.starts_with('-'));
     let names = host.list(directory)?;
-    let sizes = names.iter().filter_map(|name| host.metadata(&format!("{directory}/{name}")).ok());
+    let sizes = names.iter().filter(is_of_log).filter_map(|name| host.metadata(&format!("{directory}/{name}")).ok());
     Ok(sizes.filter(std::fs::Metadata::is_file).map(|metadata| metadata.len()).sum())
 }
 

@@ -8,6 +8,7 @@ use super::state::{self, LockedState};
 use super::{STATE_DIR, files};
 use crate::journal::Sha;
 use crate::plan::{Action, CHANGE_DIR, ORIGINAL, Steps};
+use crate::revision::credential::Directory;
 use crate::revision::{AUDIT_DIR, CREDENTIALS_DIR, REVISIONS_DIR, Revision, RevisionId, directory};
 
 /// Stages a change.
@@ -90,6 +91,10 @@ pub fn remove_unused(state: &LockedState, runs: Option<&Revision>) -> Result<(),
         }
     }
     for name in host.list(CREDENTIALS_DIR)? {
+        // What has another name is not ours.
+        if Directory::try_from(name.clone()).is_err() {
+            continue;
+        }
         let is_used = |runs: &Revision| {
             runs.content.webhook.as_ref().is_some_and(|webhook| webhook.credentials.to_string() == name)
         };

@@ -101,7 +101,10 @@ impl Linter<'_> {
     fn add(&mut self, finding: Finding) {
         let count = self.counts.entry(finding.id).or_default();
         *count += 1;
-        if *count <= MAX_OF_STANZA && self.findings.len() < MAX_FINDINGS {
+        // Of its own kind at least one error is always kept, however much else there is: whoever asks whether there is one must not be
+        // told that there is none.
+        let has_room = self.findings.len() < MAX_FINDINGS || finding.severity == Severity::Error;
+        if *count <= MAX_OF_STANZA && has_room {
             self.findings.push(finding);
         }
     }

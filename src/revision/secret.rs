@@ -31,8 +31,9 @@ pub fn credentials_name(setup: &str) -> String {
 pub enum Error {
     #[error("it has no key {REVISION_KEY}")]
     Missing,
-    #[error("its content is not the settings of a Revision")]
-    Malformed(#[source] serde_json::Error),
+    /// Without the parser's words, which repeat what stands there: it may be a secret.
+    #[error("its content is not the settings of a Revision (line {line}, column {column})")]
+    Malformed { line: usize, column: usize },
     #[error("its content has the digest {found}, not {wanted}")]
     Digest { found: Digest, wanted: String },
     #[error("its content is the Revision {found}, not {wanted}")]
@@ -57,7 +58,8 @@ pub fn to_data(revision: &Revision) -> BTreeMap<String, Vec<u8>> {
 /// counts for nothing. Whether a node may run it, [`crate::validate::judge`] says.
 pub fn from_data<B: AsRef<[u8]>>(data: &BTreeMap<String, B>) -> Result<Revision, Error> {
     let json = data.get(REVISION_KEY).ok_or(Error::Missing)?;
-    let Stored { digest, content } = serde_json::from_slice(json.as_ref()).map_err(Error::Malformed)?;
+    let Stored { digest, content } = serde_json::from_slice(json.as_ref())
+        .map_err(|error| Error::Malformed { line: error.line(), column: error.column() })?;
     let revision = Revision::new(content);
     if revision.digest != digest {
         return Err(Error::Digest { found: revision.digest, wanted: digest.0 });
@@ -127,7 +129,7 @@ mod tests {
         assert!(matches!(from_data(&edited), Err(Error::Digest { .. })));
         for key in ["files", "flags", "mounts"] {
             let forged = with(&|json| json["content"][key] = serde_json::json!({}));
-            assert!(matches!(from_data(&forged), Err(Error::Malformed(_))), "{key}");
+            assert!(matches!(from_data(&forged), Err(Error::Malformed { .. })), "{key}");
         }
     }
 

@@ -159,8 +159,15 @@ pub fn is_host(host: &str) -> bool {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    // Digits and dots alone are an address, and it was none.
-    name.len() <= 253 && name.split('.').all(is_label) && !name.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+    // A last label that is a number makes the whole an address to some resolvers (0x7f000001, 127.1), and it was none
+    // (https://url.spec.whatwg.org/#ends-in-a-number-checker).
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let is_number = last.bytes().all(|b| b.is_ascii_digit())
+        || last
+            .strip_prefix("0x")
+            .or(last.strip_prefix("0X"))
+            .is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
+    name.len() <= 253 && name.split('.').all(is_label) && !is_number
 }
 
 fn is_cluster_name(host: &str) -> bool {
@@ -207,6 +214,10 @@ mod tests {
             ("https://[fd00::g]/", NotAUrl::BadHost),
             ("https://[fd00::1/", NotAUrl::BadHost),
             ("https://10.0.0.256/", NotAUrl::BadHost),
+            ("https://0x7f000001:2379/", NotAUrl::BadHost),
+            ("https://127.1/", NotAUrl::BadHost),
+            ("https://2130706433/", NotAUrl::BadHost),
+            ("https://a.0x1f/", NotAUrl::BadHost),
             ("https://-a/", NotAUrl::BadHost),
             ("https://a..b/", NotAUrl::BadHost),
             ("https://sink:0/", NotAUrl::BadPort),

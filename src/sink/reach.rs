@@ -25,6 +25,7 @@ use super::dial::{Dialed, Failure, dial};
 use super::target::{TlsTarget, WebhookTarget};
 use super::{certificate, no, unknown, yes};
 use crate::api::{Finding, Reason};
+use crate::floor::Destination;
 use crate::tls::AnyCertificate;
 
 /// Reads a file of the node.
@@ -37,7 +38,13 @@ pub async fn reach(target: &WebhookTarget, read_file: ReadFile<'_>, timeout: Dur
     let bare = target.host.trim_start_matches('[').trim_end_matches(']');
     let why = match timeout_at(deadline, tokio::net::lookup_host((bare, target.port))).await {
         Ok(Ok(addresses)) => {
-            let addresses: Vec<_> = addresses.collect();
+            // A name may be that of any address, and change at any time.
+            let may_be_asked =
+                |address: &SocketAddr| Destination::never(&address.ip().to_string(), address.port(), None).is_none();
+            let addresses: Vec<_> = addresses.filter(may_be_asked).collect();
+            if addresses.is_empty() {
+                return no(Reason::ConnectFailed, format!("{} has no address that events may go to", target.host));
+            }
             return reach_one_of(&addresses, target, read_file, deadline, timeout, now).await;
         }
         Ok(Err(error)) => error.to_string(),

@@ -7,6 +7,15 @@ use crate::api::{Batch, Mode, Reason, Stage, Truncate};
 /// nothing makes fewer.
 const MIN_EVENTS_A_SECOND: f64 = 0.1;
 
+/// Fewer than this are worth a word.
+const BUSY_EVENTS_A_SECOND: f64 = 100.0;
+
+/// Events of a batch at most.
+#[expect(clippy::cast_precision_loss, reason = "a bounded count")]
+fn batch_events(batch: &Batch, backend: Backend) -> f64 {
+    batch.max_size.unwrap_or(if backend == Backend::Log { 1 } else { 400 }) as f64
+}
+
 /// The backends differ in what they do without a flag.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Backend {
@@ -28,10 +37,16 @@ pub(super) fn check(mode: Mode, batch: Option<&Batch>, backend: Backend, field: 
         );
         return;
     }
+    let qps = batch.throttle_qps.filter(|qps| *qps > 0.0);
+    let slow = qps.map(|qps| qps * batch_events(batch, backend)).filter(|events| *events < BUSY_EVENTS_A_SECOND);
+    if let Some(events) = slow {
+        let message = format!(
+            "at most {events} events a second are handed over, and a busy cluster makes hundreds: what does not fit into the buffer is lost"
+        );
+        problems.tell("slow-throttle", format!("{field}.throttleQPS"), message);
+    }
     let mut bad = |name: &str, message: &str| problems.add(format!("{field}.{name}"), Reason::InvalidSetup, message);
-    // What cannot be sent within the minutes that the buffer bridges is lost.
-    let events_a_second =
-        |qps: f64| qps * batch.max_size.unwrap_or(if backend == Backend::Log { 1 } else { 400 }) as f64;
+    let events_a_second = |qps: f64| qps * batch_events(batch, backend);
     match (batch.throttle_qps, batch.throttle_burst) {
         // The flag is a float32, and one that comes to 0 stops kube-apiserver.
         (Some(qps), _) if qps > 0.0 && (qps as f32) < f32::MIN_POSITIVE => {
@@ -41,7 +56,7 @@ pub(super) fn check(mode: Mode, batch: Option<&Batch>, backend: Backend, field: 
             let message = format!(
                 "{qps} batches a second of at most {} events are {} events a second, and an idle cluster makes more: nearly every event \
                  would be dropped. Raise throttleQPS or maxSize",
-                batch.max_size.unwrap_or(if backend == Backend::Log { 1 } else { 400 }),
+                batch_events(batch, backend),
                 events_a_second(qps)
             );
             bad("throttleQPS", &message);

@@ -4,11 +4,16 @@
 //! the same code that judges a Setup: values within the bounds of the CRD, a log below a permitted directory, a permitted
 //! destination, granted risks, and a policy that kube-apiserver loads and that begins with the rules of the floor.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::policy::MAX_POLICY_BYTES;
 use super::{Context, Problem, Problems, credentials, log, schema, webhook};
 use crate::api::{Mode, Reason, Scheme};
 use crate::floor::Floor;
-use crate::policy::{Severity, Terms, lint};
-use crate::revision::{Auth, Authorities, Content, Webhook, is_host};
+use crate::policy::{Severity, Terms, lint, read};
+use crate::revision::credential::{self, CERTIFICATE_FILE, TOKEN_FILE};
+use crate::revision::{Auth, Authorities, CA_FILE, Content, Webhook, is_host};
 
 /// The newest kube-apiserver whose rules are known: it takes what any older one does, but for a few names that only its own version
 /// judges.
@@ -34,6 +39,17 @@ pub fn judge(content: &Content, floor: &Floor) -> Result<(), Vec<Problem>> {
 
 /// Gives the stages that the policy leaves out.
 fn check_policy(content: &Content, floor: &Floor, problems: &mut Problems) -> Vec<crate::api::Stage> {
+    // Before anything reads it: a text of this size is of no controller, and takes a reader's memory many times over.
+    if content.policy.len() > MAX_POLICY_BYTES {
+        problems.add("policy", Reason::InvalidPolicy, format!("it is larger than {MAX_POLICY_BYTES} bytes"));
+        return Vec::new();
+    }
+    // Strictly: what only some readers read so is in no policy that a controller writes.
+    if let Err(error) = read(&content.policy) {
+        let message = format!("kube-apiserver would not start with it, or read it otherwise: {error}");
+        problems.add("policy", Reason::InvalidPolicy, message);
+        return Vec::new();
+    }
     let terms = Terms { minor: MINOR, acknowledged: &floor.granted_risks, mode: Mode::Batch, floor: &floor.rules };
     let linted = lint(content.policy.as_bytes(), &terms);
     let Some(policy) = linted.policy else {
@@ -62,7 +78,12 @@ fn check_policy(content: &Content, floor: &Floor, problems: &mut Problems) -> Ve
 }
 
 fn check_webhook(one: &Webhook, context: &Context<'_>, problems: &mut Problems) {
-    let service = one.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
+    // A Service has an address and no other host. That the address is that Service's, no node can tell.
+    let is_address = one.url.host.parse::<IpAddr>().is_ok();
+    if one.service.is_some() && !is_address {
+        problems.add("webhook.service", Reason::InvalidSetup, "a Service is sent to by its address");
+    }
+    let service = one.service.as_deref().filter(|_| is_address);
     // Never the URL itself: it may be a secret.
     if let Err((reason, message)) = webhook::check_destination(&one.url, service, "its host", context.floor) {
         problems.add("webhook.url", reason, message);
@@ -95,6 +116,27 @@ fn check_webhook(one: &Webhook, context: &Context<'_>, problems: &mut Problems) 
         }
     }
     webhook::modes(&one.delivery, context, "webhook.delivery", problems);
+}
+
+/// Why a credential must not lie where kube-apiserver reads it: with one that it cannot read, it does not start again, and credentials
+/// are replaced in place, without a guard. A key is judged with its certificate.
+pub fn judge_credentials(files: &BTreeMap<credential::Path, Vec<u8>>) -> Result<(), String> {
+    for (path, bytes) in files {
+        let certificate =
+            || files.iter().find(|(other, _)| other.directory == path.directory && other.file() == CERTIFICATE_FILE);
+        let judged = match path.file() {
+            CA_FILE | CERTIFICATE_FILE => credentials::certificates(bytes).map(drop),
+            TOKEN_FILE => credentials::token(bytes).map(drop),
+            _ => match certificate() {
+                Some((_, chain)) => {
+                    credentials::certificates(chain).and_then(|chain| credentials::key_of(bytes, chain))
+                }
+                None => Err("has no certificate beside it".into()),
+            },
+        };
+        judged.map_err(|message| format!("{} {message}", path.on_node()))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

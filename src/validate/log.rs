@@ -16,17 +16,14 @@ pub(super) fn check(log: &LogSink, context: &Context<'_>, field: &str, problems:
          request. Use Blocking"
             .into()
     });
-    let is_unbounded = log.path != "-" && log.max_backups == 0 && log.max_age_days == 0;
+    let is_unbounded = log.path != "-" && log.max_backups == 0;
     problems.risk(Risk::UnboundedLog, is_unbounded, context, field, || {
-        "maxBackups: 0 and maxAgeDays: 0 never remove anything: the log fills the disk, which etcd often shares. Set maxBackups".into()
+        let removed = match log.max_age_days {
+            0 => "nothing is ever removed".into(),
+            days => format!("a file is removed after maxAgeDays: {days} days, however many there are"),
+        };
+        format!("maxBackups: 0 keeps every rotated file, and {removed}: the log can fill the disk, which etcd often shares. Set maxBackups")
     });
-    if log.path != "-" && log.max_backups == 0 && log.max_age_days > 0 {
-        let message = format!(
-            "maxBackups: 0 keeps every rotated file for maxAgeDays: {} days: the age bounds the log, and its size does not. Set maxBackups to bound its size",
-            log.max_age_days
-        );
-        problems.tell("unbounded-size", format!("{field}.maxBackups"), message);
-    }
     delivery::strict(is_strict, context.omit_stages, &format!("{field}.delivery"), problems);
     delivery::check(
         delivery.mode,

@@ -11,7 +11,7 @@ use crate::policy::{self, Finding, Part, Severity, Terms, lint, preset, read, st
 /// The field of the floor's rules, as the administrator knows it.
 const FLOOR: &str = "floor.rules";
 /// A Secret holds 1 MiB. In its JSON a character of the policy may take two bytes, and the rest of the Revision takes some.
-const MAX_POLICY_BYTES: usize = 480 * 1024;
+pub(super) const MAX_POLICY_BYTES: usize = 480 * 1024;
 const CANARY: &str = "the operator's canary request";
 /// More findings are not told in status.
 const MAX_FINDINGS: usize = 32;

@@ -2,20 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::floor::Destination;
+use crate::floor::{Destination, Floor};
 
-/// Types of Secrets that are no credentials of a sink, whoever names them.
-const NEVER: [&str; 7] = [
-    "kubernetes.io/service-account-token",
-    "bootstrap.kubernetes.io/token",
-    "kubernetes.io/dockercfg",
-    "kubernetes.io/dockerconfigjson",
-    "helm.sh/release.v1",
-    crate::revision::secret::REVISION_TYPE,
-    crate::revision::secret::CREDENTIALS_TYPE,
-];
+/// Types of Secrets that people make credentials of. Every other type has a purpose of its own: tokens of service accounts and for
+/// joining, image pull secrets, Helm releases, the operator's own Secrets.
+const CREDENTIALS: [&str; 4] = ["", "Opaque", "kubernetes.io/basic-auth", "kubernetes.io/tls"];
 
-/// Beginnings of the names of such Secrets, which `render` is given without their type.
+/// Beginnings of the names of others, which `render` is given without their type.
 const NEVER_NAMED: [&str; 3] = ["sh.helm.release.", "revision-r-", "audit-receiver-ca"];
 
 /// What matters of a Secret.
@@ -31,17 +24,19 @@ pub struct SecretFacts {
 impl SecretFacts {
     /// Whether a sink may use it at all.
     pub(crate) fn is_usable(&self, name: &str) -> bool {
-        !NEVER.contains(&self.type_.as_str()) && !NEVER_NAMED.iter().any(|beginning| name.starts_with(beginning))
+        CREDENTIALS.contains(&self.type_.as_str()) && !NEVER_NAMED.iter().any(|beginning| name.starts_with(beginning))
     }
 
-    /// Whether its credentials may be sent there. Without the annotation: anywhere that the floor permits. `service` is the name for
-    /// TLS of the Service whose address `host` is.
-    pub(crate) fn is_for(&self, host: &str, port: u16, service: Option<&str>) -> bool {
-        let Some(hosts) = &self.hosts else { return true };
+    /// Whether its credentials may be sent there. Without the annotation: anywhere that the floor permits, unless it wants the annotation.
+    /// `service` is the name (`namespace/name`) of the Service whose address `host` is.
+    pub(crate) fn is_for(&self, host: &str, port: u16, service: Option<&str>, floor: &Floor) -> bool {
+        let Some(hosts) = &self.hosts else { return !floor.require_secret_hosts };
+        let name = service.and_then(|service| service.split_once('/'));
+        let name = name.map(|(namespace, name)| format!("{name}.{namespace}.svc"));
         hosts.split([',', ' ', '\n']).filter(|host| !host.is_empty()).any(|wanted| {
             // A word that is no destination permits none.
             let Ok(wanted) = Destination::try_from(wanted.to_string()) else { return false };
-            wanted.matches(host, port, None) || service.is_some_and(|service| wanted.matches(service, port, None))
+            wanted.matches(host, port, service) || name.as_ref().is_some_and(|name| wanted.matches(name, port, None))
         })
     }
 }
@@ -59,12 +54,15 @@ mod tests {
             ("siem.example.com:444", "siem.example.com", None, false),
             ("", "siem.example.com", None, false),
             ("https://siem.example.com", "siem.example.com", None, false),
-            ("receiver.audit-system.svc", "10.96.0.7", Some("receiver.audit-system.svc"), true),
-            ("receiver.audit-system.svc", "10.96.0.7", Some("receiver.other.svc"), false),
+            ("receiver.audit-system.svc", "10.96.0.7", Some("audit-system/receiver"), true),
+            ("service:audit-system/receiver", "10.96.0.7", Some("audit-system/receiver"), true),
+            ("receiver.audit-system.svc", "10.96.0.7", Some("other/receiver"), false),
         ] {
-            assert_eq!(secret(hosts).is_for(host, 443, service), want, "{hosts} {host}");
+            assert_eq!(secret(hosts).is_for(host, 443, service, &Floor::default()), want, "{hosts} {host}");
         }
-        assert!(SecretFacts::default().is_for("anywhere.example", 1, None));
+        let strict = Floor { require_secret_hosts: true, ..Floor::default() };
+        assert!(SecretFacts::default().is_for("anywhere.example", 1, None, &Floor::default()));
+        assert!(!SecretFacts::default().is_for("anywhere.example", 1, None, &strict));
     }
 
     #[test]

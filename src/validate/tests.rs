@@ -86,6 +86,7 @@ fn references() -> References {
                 (name.to_string(), keys.into_iter().map(|(k, v)| (k.to_string(), v.to_string())).collect())
             })
             .collect(),
+        api_server: Some("10.96.0.1".parse().unwrap()),
         services: services
             .into_iter()
             .map(|(name, spec)| (("ns".to_string(), name.to_string()), service(spec)))
@@ -543,10 +544,10 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             "BlockingStrict: while the log cannot be written",
         ),
         (
-            sinks("{name: a, log: {maxBackups: 0, maxAgeDays: 0}}"),
+            sinks("{name: a, log: {maxBackups: 0, maxAgeDays: 36500}}"),
             "spec.sinks[0].log",
             RiskNotAcknowledged,
-            "maxBackups: 0 and maxAgeDays: 0 never remove anything",
+            "maxBackups: 0 keeps every rotated file, and a file is removed after maxAgeDays: 36500 days",
         ),
         (
             sinks("{name: a, log: {delivery: {truncate: {maxEventBytes: 1}}}}"),
@@ -558,7 +559,7 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             webhook("{url: 'https://a/', delivery: {batch: {bufferSize: 10000000}}}"),
             "spec.sinks[0].webhook.delivery.batch.bufferSize",
             InvalidSetup,
-            "is 10000000, and must be from 1 to 1000000",
+            "is 10000000, and must be from 1 to 100000",
         ),
         (
             webhook("{url: 'https://a/', delivery: {batch: {maxSize: 1, throttleQPS: 0.000001, throttleBurst: 1}}}"),
@@ -584,6 +585,12 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             "spec.sinks[0].webhook.url",
             InvalidSetup,
             "169.254.169.254:80 cannot be a sink: link-local addresses",
+        ),
+        (
+            webhook("{url: 'https://10.96.0.1/'}"),
+            "spec.sinks[0].webhook.url",
+            InvalidSetup,
+            "10.96.0.1:443 cannot be a sink: the Service default/kubernetes is kube-apiserver itself",
         ),
         (
             webhook("{url: 'https://localhost:10250/x'}"),
@@ -845,7 +852,6 @@ fn what_is_worth_knowing_is_told() {
         ids(&webhook("{url: 'https://a/', tls: {insecureSkipVerify: true}}")),
         ["unverified-tls spec.sinks[0].webhook.tls.insecureSkipVerify"]
     );
-    assert_eq!(ids(&sinks("{name: a, log: {maxBackups: 0}}")), ["unbounded-size spec.sinks[0].log.maxBackups"]);
     let unbounded = "policy: {preset: metadata, acknowledge: [UnboundedLog]}\nsinks: [{name: a, log: {maxBackups: 0, maxAgeDays: 0}}]";
     assert_eq!(ids(&setup(unbounded)), ["acknowledged-risk spec.sinks[0].log"]);
 }

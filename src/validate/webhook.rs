@@ -29,10 +29,13 @@ pub(super) fn check(
         // A URL from a Secret is shown to nobody.
         let shown =
             if webhook.url_secret_ref.is_some() { "its host".into() } else { format!("{}:{}", url.host, url.port) };
-        if let Err((reason, message)) = check_destination(url, service.as_deref(), &shown, context.floor) {
+        // The API server by its address is the Service by its name.
+        let is_api_server = references.api_server.is_some_and(|address| url.host.parse() == Ok(address));
+        let service = if is_api_server { Some("default/kubernetes") } else { service.as_deref() };
+        if let Err((reason, message)) = check_destination(url, service, &shown, context.floor) {
             problems.add(&field, reason, message);
         }
-        check_hosts(webhook, url, service.as_deref(), references, &field, problems);
+        check_hosts(webhook, url, service, references, context.floor, &field, problems);
         if url.scheme == Scheme::Http {
             let message = format!(
                 "events go to {shown} unencrypted and unauthenticated: anyone on the network path can read and forge them. Use https"
@@ -56,11 +59,14 @@ pub(super) fn check(
     if problems.len() > before {
         return None;
     }
-    let (url, service_name) = destination?;
+    let (url, service) = destination?;
+    let service_name = service.as_ref().and_then(|service| service.split_once('/'));
+    let service_name = service_name.map(|(namespace, name)| format!("{name}.{namespace}.svc"));
     let tls = (url.scheme == Scheme::Https).then(|| Tls { server_name: tls.server_name.or(service_name), ..tls });
     Some(ValidWebhook {
         name: name.to_string(),
         url,
+        service,
         is_url_secret: webhook.url_secret_ref.is_some(),
         tls,
         auth,
@@ -68,7 +74,7 @@ pub(super) fn check(
     })
 }
 
-/// The URL, and the name for TLS where the URL is the address of a Service.
+/// The URL, and the name (`namespace/name`) of the Service where it is the address of one.
 fn destination(
     webhook: &WebhookSink,
     references: &References,
@@ -97,7 +103,7 @@ fn destination(
         }
         (None, None, Some(service)) => {
             let url = service_url(service, references, &format!("{field}.service"), problems)?;
-            Some((url, Some(format!("{}.{}.svc", service.name, service.namespace))))
+            Some((url, Some(format!("{}/{}", service.namespace, service.name))))
         }
         (None, None, None) => {
             problems.add(field, Reason::InvalidSetup, ONE_DESTINATION);
@@ -298,15 +304,14 @@ fn destination_field(webhook: &WebhookSink) -> &'static str {
     }
 }
 
-/// Whether events may go there. `service` is its name for TLS (`name.namespace.svc`), `shown` how a message calls the destination.
+/// Whether events may go there. `service` is the name (`namespace/name`) of the Service whose address the host is, `shown` how a message calls the destination.
 pub(super) fn check_destination(
     url: &Url,
     service: Option<&str>,
     shown: &str,
     floor: &Floor,
 ) -> Result<(), (Reason, String)> {
-    let service = service.and_then(namespaced);
-    floor.permits_destination(&url.host, url.port, service.as_deref()).map_err(|refused| match refused {
+    floor.permits_destination(&url.host, url.port, service).map_err(|refused| match refused {
         Refused::Never(why) => (Reason::InvalidSetup, format!("{shown} cannot be a sink: {why}. Name a receiver of audit events")),
         Refused::NotPermitted => {
             let message = format!(
@@ -317,18 +322,13 @@ pub(super) fn check_destination(
     })
 }
 
-/// `name.namespace.svc` -> `namespace/name`.
-fn namespaced(service: &str) -> Option<String> {
-    let (name, namespace) = service.strip_suffix(".svc")?.split_once('.')?;
-    Some(format!("{namespace}/{name}"))
-}
-
 /// A Secret that says which hosts it is for is sent to no other.
 fn check_hosts(
     webhook: &WebhookSink,
     url: &Url,
     service: Option<&str>,
     references: &References,
+    floor: &Floor,
     field: &str,
     problems: &mut Problems,
 ) {
@@ -341,7 +341,7 @@ fn check_hosts(
     ];
     for name in names.into_iter().flatten() {
         let Some(secret) = references.secrets.get(name).filter(|secret| secret.is_usable(name)) else { continue };
-        if !secret.is_for(&url.host, url.port, service) {
+        if !secret.is_for(&url.host, url.port, service, floor) {
             problems.add(
                 field,
                 Reason::SecretNotForHost,

@@ -24,18 +24,20 @@ impl Linter<'_> {
             );
             self.add(Finding::new(stanza::BELOW_FLOOR, self.places.of(&path), path, message));
         }
-        let records =
-            |floor: &PolicyRule| floor.level > Level::None && !floor.omit_stages.contains(&Stage::ResponseComplete);
-        if self.policy.omit_stages.contains(&Stage::ResponseComplete)
-            && let Some((n, broken)) = floor.iter().enumerate().find(|(_, floor)| records(floor))
-        {
+        // RequestReceived comes before the outcome is known, and a panic is nobody's choice.
+        for stage in [Stage::ResponseStarted, Stage::ResponseComplete] {
+            let records = |floor: &PolicyRule| floor.level > Level::None && !floor.omit_stages.contains(&stage);
+            let Some((n, broken)) = floor.iter().enumerate().find(|(_, floor)| records(floor)) else { continue };
+            if !self.policy.omit_stages.contains(&stage) {
+                continue;
+            }
             let path = "omitStages".to_string();
             let message = format!(
-                "ResponseComplete is left out of all rules, and is the stage at which floor.rules[{n}] ({}) records",
+                "{stage:?} is left out of all rules, and is a stage at which floor.rules[{n}] ({}) records",
                 subject(broken)
             );
             let finding = Finding::new(stanza::BELOW_FLOOR, self.places.of(&path), path, message);
-            self.add(finding.help("leave ResponseComplete out of omitStages"));
+            self.add(finding.help(format!("leave {stage:?} out of omitStages")));
         }
     }
 }
