@@ -22,6 +22,7 @@ use crate::telemetry::{self, Health};
 use heard::Heard;
 use lease::{Election, Lost};
 use metrics::Metrics;
+pub use receiver_secrets::ReceiverSecret;
 use watch::{Watch, Watches};
 
 mod apply;
@@ -31,6 +32,7 @@ mod fetch;
 mod heard;
 mod lease;
 mod metrics;
+mod receiver_secrets;
 mod reconcile;
 mod report;
 mod watch;
@@ -54,6 +56,9 @@ pub struct Args {
     /// Address for /metrics, /healthz and /readyz.
     #[arg(long, value_name = "ADDRESS", default_value = "[::]:8080")]
     pub metrics_listen: std::net::SocketAddr,
+    /// Secrets to make for the receiver that the chart brings: audit-receiver-tls, audit-receiver-token, both or none.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "SECRETS")]
+    pub receiver_secrets: Vec<ReceiverSecret>,
     /// Obey the annotations `test.audit-operator.io/*` of a Setup. For tests of the operator: they can break a cluster.
     #[arg(long, hide = true)]
     pub test_hooks: bool,
@@ -136,14 +141,14 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
     let served = telemetry::serve(args.metrics_listen, registry, context.health.clone(), stop.clone());
     // Both end with `stop`; only the server can end otherwise, with an error at the start.
     tokio::try_join!(served, async {
-        campaign(&context, &mut election, &stop).await;
+        campaign(&context, &args.receiver_secrets, &mut election, &stop).await;
         Ok(())
     })?;
     Ok(())
 }
 
 /// Stands for election, and works while elected.
-async fn campaign(context: &Context, election: &mut Election, stop: &CancellationToken) {
+async fn campaign(context: &Context, secrets: &[ReceiverSecret], election: &mut Election, stop: &CancellationToken) {
     while !stop.is_cancelled() {
         tokio::select! {
             biased;
@@ -161,6 +166,7 @@ async fn campaign(context: &Context, election: &mut Election, stop: &Cancellatio
                 Lost::Taken => tracing::warn!("another controller took the leadership"),
             },
             () = lead(context) => {}
+            never = receiver_secrets::keep(context, secrets) => match never {},
         }
         context.metrics.leads(false);
     }
