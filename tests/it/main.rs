@@ -10,5 +10,6 @@ mod mutate;
 mod mutations;
 mod policy;
 mod random;
+mod receiver;
 mod render_cases;
 mod replay;
