@@ -52,7 +52,7 @@ enum Command {
     Guard(guard::Args),
     /// In the cluster: bring this node to what its NodeAudit asks for.
     Agent(agent::Args),
-    /// A webhook target that writes a line an event.
+    /// A webhook target that writes a line per event.
     Receiver(receiver::Args),
     /// Bring this node to what a Setup says, without a cluster; take it back if kube-apiserver does not come up.
     Apply(apply::ApplyArgs),

@@ -23,6 +23,7 @@ use crate::telemetry::{self, Health};
 use heard::Heard;
 use lease::{Election, Lost};
 use metrics::Metrics;
+pub use receiver_secrets::ReceiverSecret;
 use watch::{Watch, Watches};
 
 mod apply;
@@ -32,6 +33,7 @@ mod fetch;
 mod heard;
 mod lease;
 mod metrics;
+mod receiver_secrets;
 mod reconcile;
 mod report;
 mod watch;
@@ -61,6 +63,9 @@ pub struct Args {
     /// The floor: what no Setup can weaken. Read again when it changes; without it the defaults hold.
     #[arg(long, value_name = "FILE")]
     pub floor: Option<std::path::PathBuf>,
+    /// Secrets to make for the receiver that the chart brings: audit-receiver-tls, audit-receiver-token, both or none.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "SECRETS")]
+    pub receiver_secrets: Vec<ReceiverSecret>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -144,14 +149,14 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
     let served = telemetry::serve(args.metrics_listen, registry, context.health.clone(), stop.clone());
     // Both end with `stop`; only the server can end otherwise, with an error at the start.
     tokio::try_join!(served, async {
-        campaign(&context, &mut election, &stop).await;
+        campaign(&context, &args.receiver_secrets, &mut election, &stop).await;
         Ok(())
     })?;
     Ok(())
 }
 
 /// Stands for election, and works while elected.
-async fn campaign(context: &Context, election: &mut Election, stop: &CancellationToken) {
+async fn campaign(context: &Context, secrets: &[ReceiverSecret], election: &mut Election, stop: &CancellationToken) {
     while !stop.is_cancelled() {
         tokio::select! {
             biased;
@@ -169,6 +174,7 @@ async fn campaign(context: &Context, election: &mut Election, stop: &Cancellatio
                 Lost::Taken => tracing::warn!("another controller took the leadership"),
             },
             () = lead(context) => {}
+            never = receiver_secrets::keep(context, secrets) => match never {},
         }
         context.metrics.leads(false);
     }

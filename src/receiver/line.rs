@@ -1,41 +1,45 @@
 //! An event in, its line out.
 
+use std::borrow::Cow;
+use std::fmt::{self, Write};
+
+use memchr::memchr2;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Format;
+use super::metrics::Sort;
 
-/// A batch, as far as it is looked into.
-#[derive(Deserialize)]
-pub(super) struct EventList<'a> {
-    #[serde(default)]
-    pub(super) kind: &'a str,
-    #[serde(default, rename = "apiVersion")]
-    pub(super) api_version: &'a str,
-    #[serde(borrow)]
-    pub(super) items: Vec<&'a RawValue>,
-}
+/// Longest text of one field in a summary. A client chooses some of them, a URI above all, and control characters grow when they are
+/// written out.
+const FIELD_MAX_BYTES: usize = 4096;
 
 /// The fields of an event that a summary shows.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
-struct Event {
-    stage_timestamp: String,
-    level: String,
-    stage: String,
-    verb: String,
-    user: User,
-    #[serde(rename = "requestURI")]
-    request_uri: String,
+struct Event<'a> {
+    #[serde(borrow)]
+    stage_timestamp: Cow<'a, str>,
+    #[serde(borrow)]
+    level: Cow<'a, str>,
+    #[serde(borrow)]
+    stage: Cow<'a, str>,
+    #[serde(borrow)]
+    verb: Cow<'a, str>,
+    #[serde(borrow)]
+    user: User<'a>,
+    #[serde(borrow, rename = "requestURI")]
+    request_uri: Cow<'a, str>,
     response_status: Status,
-    #[serde(rename = "auditID")]
-    audit_id: String,
+    #[serde(borrow, rename = "auditID")]
+    audit_id: Cow<'a, str>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct User {
-    username: String,
+struct User<'a> {
+    #[serde(borrow)]
+    username: Cow<'a, str>,
 }
 
 #[derive(Deserialize, Default)]
@@ -44,53 +48,77 @@ struct Status {
     code: Option<u16>,
 }
 
-/// Some lines, and how many.
-pub(super) struct Piece {
-    pub(super) lines: String,
-    pub(super) events: u64,
+/// What events are counted by.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Sorted<'a> {
+    #[serde(borrow)]
+    level: Cow<'a, str>,
+    #[serde(borrow)]
+    stage: Cow<'a, str>,
 }
 
-/// The lines of a batch, in their order, in pieces of about `bytes`.
-pub(super) fn pieces(body: &[u8], format: Format, bytes: usize) -> impl Iterator<Item = Piece> {
-    let list: EventList<'_> = serde_json::from_slice(body).expect("it was read when it was taken");
-    let mut events = list.items.into_iter().peekable();
-    std::iter::from_fn(move || {
-        events.peek()?;
-        let mut piece = Piece { lines: String::new(), events: 0 };
-        while piece.lines.len() < bytes
-            && let Some(event) = events.next()
-        {
-            piece.lines.push_str(&line(event, format));
-            piece.events += 1;
-        }
-        Some(piece)
-    })
-}
-
-fn line(event: &RawValue, format: Format) -> String {
-    // Line ends in JSON can only stand between tokens: without them it is the same event.
-    let whole = || format!("{}\n", event.get().replace(['\n', '\r'], " "));
-    if format == Format::Json {
-        return whole();
+/// Adds the line of an event, with its line end. Returns what it is counted by.
+pub(super) fn push_line(lines: &mut String, event: &RawValue, format: Format) -> Sort {
+    if format == Format::Summary
+        && let Ok(event) = serde_json::from_str::<Event<'_>>(event.get())
+    {
+        writeln!(lines, "{}", Summary(&event)).expect("a String takes what is written");
+        return Sort::new(&event.level, &event.stage);
     }
-    let Ok(event) = serde_json::from_str::<Event>(event.get()) else { return whole() };
-    let code = event.response_status.code.map_or_else(|| "-".to_string(), |code| code.to_string());
-    format!(
-        "{} level={} stage={} verb={} user={} uri={} code={code} auditID={}\n",
-        safe(&event.stage_timestamp),
-        safe(&event.level),
-        safe(&event.stage),
-        safe(&event.verb),
-        safe(&event.user.username),
-        safe(&event.request_uri),
-        safe(&event.audit_id)
-    )
+    // As it came; an event of a strange form, too.
+    push_whole(lines, event.get());
+    let sorted: Sorted<'_> = serde_json::from_str(event.get()).unwrap_or_default();
+    Sort::new(&sorted.level, &sorted.stage)
 }
 
-/// Whoever makes a request chooses some of these texts: none may end the line or pretend to be another field.
-fn safe(text: &str) -> String {
-    let is_plain = !text.is_empty() && text.chars().all(|c| !c.is_control() && !c.is_whitespace() && c != '"');
-    if is_plain { text.to_string() } else { format!("{text:?}") }
+fn push_whole(lines: &mut String, event: &str) {
+    // Line ends in JSON can only stand between tokens: without them it is the same event.
+    let mut rest = event;
+    while let Some(at) = memchr2(b'\n', b'\r', rest.as_bytes()) {
+        lines.push_str(&rest[..at]);
+        lines.push(' ');
+        rest = &rest[at + 1..];
+    }
+    lines.push_str(rest);
+    lines.push('\n');
+}
+
+struct Summary<'a>(&'a Event<'a>);
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Summary(event) = self;
+        write!(
+            f,
+            "{} level={} stage={} verb={} user={} uri={} code=",
+            Safe(&event.stage_timestamp),
+            Safe(&event.level),
+            Safe(&event.stage),
+            Safe(&event.verb),
+            Safe(&event.user.username),
+            Safe(&event.request_uri),
+        )?;
+        match event.response_status.code {
+            Some(code) => write!(f, "{code}")?,
+            None => f.write_str("-")?,
+        }
+        write!(f, " auditID={}", Safe(&event.audit_id))
+    }
+}
+
+/// A text that somebody else chose: it must not end the line or pretend to be another field.
+struct Safe<'a>(&'a str);
+
+impl fmt::Display for Safe<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Safe(text) = self;
+        if text.len() > FIELD_MAX_BYTES {
+            return write!(f, "{:?}…", &text[..text.floor_char_boundary(FIELD_MAX_BYTES)]);
+        }
+        let is_plain = !text.is_empty() && text.chars().all(|c| !c.is_control() && !c.is_whitespace() && c != '"');
+        if is_plain { f.write_str(text) } else { write!(f, "{text:?}") }
+    }
 }
 
 #[cfg(test)]
@@ -100,13 +128,26 @@ mod tests {
     const EVENT: &str = r#"{"level":"Metadata","auditID":"a-1","stage":"ResponseComplete","requestURI":"/api/v1/pods?limit=5","verb":"list",
         "user":{"username":"eve\nlevel=None"},"responseStatus":{"code":200},"stageTimestamp":"2026-11-21T00:00:00.000000Z"}"#;
 
+    fn line(event: &str, format: Format) -> String {
+        let mut lines = String::new();
+        push_line(&mut lines, serde_json::from_str(event).unwrap(), format);
+        lines
+    }
+
     #[test]
     fn a_summary_is_one_line_whatever_a_client_puts_into_its_name() {
-        let event: &RawValue = serde_json::from_str(EVENT).unwrap();
         assert_eq!(
-            line(event, Format::Summary),
+            line(EVENT, Format::Summary),
             "2026-11-21T00:00:00.000000Z level=Metadata stage=ResponseComplete verb=list user=\"eve\\nlevel=None\" uri=/api/v1/pods?limit=5 code=200 auditID=a-1\n"
         );
-        assert_eq!(line(event, Format::Json).matches('\n').count(), 1);
+        assert_eq!(line(EVENT, Format::Json), EVENT.replace('\n', " ") + "\n");
+        assert_eq!(line("{\"level\":1,\r\n\"a\":2}", Format::Summary), "{\"level\":1,  \"a\":2}\n");
+    }
+
+    #[test]
+    fn a_field_that_is_very_long_is_cut() {
+        let uri = "é".repeat(FIELD_MAX_BYTES);
+        let line = line(&format!(r#"{{"requestURI":"{uri}"}}"#), Format::Summary);
+        assert!(line.contains(&format!("uri=\"{}\"… code=-", "é".repeat(FIELD_MAX_BYTES / 2))), "{line}");
     }
 }

@@ -8,6 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::places::Counts;
 use crate::telemetry;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -21,6 +22,39 @@ struct ByReason {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByGroup {
+    group: &'static str,
+}
+
+/// The connections that have not shown the token, and those that have.
+const STRANGERS: ByGroup = ByGroup { group: "strangers" };
+const KNOWN: ByGroup = ByGroup { group: "known" };
+
+/// Level and stage of an event, in a fixed set of words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Sort {
+    level: &'static str,
+    stage: &'static str,
+}
+
+impl Sort {
+    pub(super) fn new(level: &str, stage: &str) -> Self {
+        Self {
+            level: known(level, &["Metadata", "Request", "RequestResponse"]),
+            stage: known(stage, &["RequestReceived", "ResponseStarted", "ResponseComplete", "Panic"]),
+        }
+    }
+}
+
+/// What is known of the moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    pub(super) queue_bytes: usize,
+    pub(super) reading_bytes: usize,
+    pub(super) connections: Counts,
+}
+
 pub(super) struct Metrics {
     registry: Registry,
     batches: Counter,
@@ -28,6 +62,9 @@ pub(super) struct Metrics {
     refused: Family<ByReason, Counter>,
     dropped: Family<ByReason, Counter>,
     queue: Gauge<i64, AtomicI64>,
+    reading: Gauge<i64, AtomicI64>,
+    connections: Family<ByGroup, Gauge<i64, AtomicI64>>,
+    evicted: Family<ByGroup, Counter>,
 }
 
 impl Metrics {
@@ -39,6 +76,9 @@ impl Metrics {
             refused: Family::default(),
             dropped: Family::default(),
             queue: Gauge::default(),
+            reading: Gauge::default(),
+            connections: Family::default(),
+            evicted: Family::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("batches", "Requests that were taken", metrics.batches.clone());
@@ -50,6 +90,13 @@ impl Metrics {
             metrics.dropped.clone(),
         );
         registry.register("queue_bytes", "Bytes that wait for the output", metrics.queue.clone());
+        registry.register("reading_bytes", "Memory of the batches that are being read", metrics.reading.clone());
+        registry.register("connections", "Open connections, by group", metrics.connections.clone());
+        registry.register(
+            "evicted_connections",
+            "Connections that were closed to make room for another, by group",
+            metrics.evicted.clone(),
+        );
         metrics
     }
 
@@ -57,12 +104,16 @@ impl Metrics {
         self.batches.inc();
     }
 
-    pub(super) fn event(&self, level: &str, stage: &str) {
-        let sort = BySort {
-            level: known(level, &["Metadata", "Request", "RequestResponse"]),
-            stage: known(stage, &["RequestReceived", "ResponseStarted", "ResponseComplete", "Panic"]),
-        };
-        self.events.get_or_create(&sort).inc();
+    pub(super) fn events(&self, sort: Sort, events: u64) {
+        self.events.get_or_create(&BySort { level: sort.level, stage: sort.stage }).inc_by(events);
+    }
+
+    pub(super) fn stranger_evicted(&self) {
+        self.evicted.get_or_create(&STRANGERS).inc();
+    }
+
+    pub(super) fn known_evicted(&self) {
+        self.evicted.get_or_create(&KNOWN).inc();
     }
 
     pub(super) fn refused(&self, reason: &'static str) {
@@ -74,8 +125,12 @@ impl Metrics {
     }
 
     /// In the text format.
-    pub(super) fn text(&self, queue_bytes: usize) -> String {
-        self.queue.set(i64::try_from(queue_bytes).unwrap_or(i64::MAX));
+    pub(super) fn text(&self, now: Now) -> String {
+        let set = |gauge: &Gauge<i64, AtomicI64>, value| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        set(&self.queue, now.queue_bytes);
+        set(&self.reading, now.reading_bytes);
+        set(&self.connections.get_or_create(&STRANGERS), now.connections.strangers);
+        set(&self.connections.get_or_create(&KNOWN), now.connections.known);
         telemetry::exposition(&self.registry)
     }
 }

@@ -1,18 +1,31 @@
-//! Batches on their way to the output, bounded by their bytes.
+//! Lines on their way to the output, bounded by their bytes.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hyper::body::Bytes;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
-/// A batch that was taken.
-pub(super) struct Batch {
-    pub(super) body: Bytes,
+/// An output that has taken nothing for so long stands still.
+const STUCK_AFTER: Duration = Duration::from_secs(1);
+/// What a piece takes beside its text.
+const PIECE_OVERHEAD_BYTES: usize = 64;
+
+/// Some lines, and of how many events.
+#[derive(Debug, Default)]
+pub(super) struct Piece {
+    pub(super) lines: String,
     pub(super) events: u64,
 }
 
-/// What became of a batch.
+impl Piece {
+    fn bytes(&self) -> usize {
+        self.lines.len() + PIECE_OVERHEAD_BYTES
+    }
+}
+
+/// What became of a piece.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Pushed {
     Queued,
@@ -28,34 +41,70 @@ pub(super) enum Pushed {
 pub(super) struct Queue {
     max_bytes: usize,
     state: Mutex<State>,
+    /// For the output.
     changed: Condvar,
+    /// For those who push.
+    popped: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    batches: VecDeque<Batch>,
+    pieces: VecDeque<Piece>,
     bytes: usize,
-    /// Events dropped since a batch was queued last.
+    /// Events dropped since a piece was queued last.
     dropped: u64,
+    /// Somebody waited for the output in vain, and nothing was popped since.
+    is_stuck: bool,
     is_closed: bool,
 }
 
 impl Queue {
     pub(super) fn new(max_bytes: usize) -> Self {
-        Self { max_bytes, state: Mutex::default(), changed: Condvar::new() }
+        Self { max_bytes, state: Mutex::default(), changed: Condvar::new(), popped: Notify::new() }
     }
 
-    /// Never waits. A batch that is larger than the whole queue is taken where nothing else waits.
-    pub(super) fn push(&self, batch: Batch) -> Pushed {
+    /// Waits for an output that is slow, as long as `patience` lasts, and not for one that stands still. A piece that is larger than
+    /// the whole queue is taken where nothing else waits.
+    pub(super) async fn push(&self, piece: Piece, patience: &mut Duration) -> Pushed {
+        loop {
+            // Before the look: what is popped after it wakes this.
+            let popped = self.popped.notified();
+            tokio::pin!(popped);
+            popped.as_mut().enable();
+            let wait = STUCK_AFTER.min(*patience);
+            if self.fits(&piece) || wait.is_zero() {
+                break;
+            }
+            let begin = tokio::time::Instant::now();
+            let waited = timeout(wait, popped).await;
+            *patience = patience.saturating_sub(begin.elapsed());
+            if waited.is_err() {
+                self.lock().is_stuck = wait == STUCK_AFTER;
+                break;
+            }
+        }
+        self.push_now(piece)
+    }
+
+    /// Whether it is decided what becomes of a piece.
+    fn fits(&self, piece: &Piece) -> bool {
+        let state = self.lock();
+        state.is_closed || state.is_stuck || self.has_room(&state, piece)
+    }
+
+    fn has_room(&self, state: &State, piece: &Piece) -> bool {
+        state.bytes.saturating_add(piece.bytes()) <= self.max_bytes || state.pieces.is_empty()
+    }
+
+    fn push_now(&self, piece: Piece) -> Pushed {
         let mut state = self.lock();
-        let fits = state.bytes.saturating_add(batch.body.len()) <= self.max_bytes || state.batches.is_empty();
-        if state.is_closed || !fits {
+        if state.is_closed || !self.has_room(&state, &piece) {
             let is_first = state.dropped == 0;
-            state.dropped += batch.events;
+            state.dropped += piece.events;
             return Pushed::Dropped { is_first };
         }
-        state.bytes += batch.body.len();
-        state.batches.push_back(batch);
+        state.bytes += piece.bytes();
+        state.pieces.push_back(piece);
         self.changed.notify_one();
         match std::mem::take(&mut state.dropped) {
             0 => Pushed::Queued,
@@ -63,13 +112,15 @@ impl Queue {
         }
     }
 
-    /// The next batch; `None` once the queue is closed and empty.
-    pub(super) fn pop(&self) -> Option<Batch> {
+    /// The next piece; `None` once the queue is closed and empty.
+    pub(super) fn pop(&self) -> Option<Piece> {
         let mut state = self.lock();
         loop {
-            if let Some(batch) = state.batches.pop_front() {
-                state.bytes -= batch.body.len();
-                return Some(batch);
+            if let Some(piece) = state.pieces.pop_front() {
+                state.bytes -= piece.bytes();
+                state.is_stuck = false;
+                self.popped.notify_waiters();
+                return Some(piece);
             }
             if state.is_closed {
                 return None;
@@ -82,6 +133,7 @@ impl Queue {
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
         self.changed.notify_all();
+        self.popped.notify_waiters();
     }
 
     /// Waits, unless the queue is closed. Returns whether it is.
@@ -98,7 +150,7 @@ impl Queue {
 
     /// Events that wait.
     pub(super) fn events(&self) -> u64 {
-        self.lock().batches.iter().map(|batch| batch.events).sum()
+        self.lock().pieces.iter().map(|piece| piece.events).sum()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -110,34 +162,56 @@ impl Queue {
 mod tests {
     use super::*;
 
-    fn batch(bytes: usize, events: u64) -> Batch {
-        Batch { body: Bytes::from(vec![0; bytes]), events }
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    fn piece(bytes: usize, events: u64) -> Piece {
+        Piece { lines: "x".repeat(bytes - PIECE_OVERHEAD_BYTES), events }
     }
 
     #[test]
     fn the_bound_is_in_bytes_and_what_was_dropped_is_told_once() {
-        let queue = Queue::new(10);
-        assert_eq!(queue.push(batch(6, 1)), Pushed::Queued);
-        assert_eq!(queue.push(batch(5, 2)), Pushed::Dropped { is_first: true });
-        assert_eq!(queue.push(batch(7, 3)), Pushed::Dropped { is_first: false });
-        assert_eq!(queue.push(batch(4, 1)), Pushed::QueuedAgain { events: 5 });
-        assert_eq!((queue.bytes(), queue.events()), (10, 2));
+        let queue = Queue::new(1000);
+        assert_eq!(queue.push_now(piece(600, 1)), Pushed::Queued);
+        assert_eq!(queue.push_now(piece(500, 2)), Pushed::Dropped { is_first: true });
+        assert_eq!(queue.push_now(piece(700, 3)), Pushed::Dropped { is_first: false });
+        assert_eq!(queue.push_now(piece(400, 1)), Pushed::QueuedAgain { events: 5 });
+        assert_eq!((queue.bytes(), queue.events()), (1000, 2));
     }
 
     #[test]
-    fn one_batch_larger_than_the_queue_passes_when_nothing_waits() {
-        let queue = Queue::new(10);
-        assert_eq!(queue.push(batch(50, 1)), Pushed::Queued);
-        assert_eq!(queue.push(batch(1, 1)), Pushed::Dropped { is_first: true });
+    fn one_piece_larger_than_the_queue_passes_when_nothing_waits() {
+        let queue = Queue::new(100);
+        assert_eq!(queue.push_now(piece(500, 1)), Pushed::Queued);
+        assert_eq!(queue.push_now(piece(100, 1)), Pushed::Dropped { is_first: true });
     }
 
     #[test]
     fn a_closed_queue_gives_what_it_has_and_then_ends() {
-        let queue = Queue::new(10);
-        queue.push(batch(1, 1));
+        let queue = Queue::new(1000);
+        queue.push_now(piece(100, 1));
         queue.close();
-        assert_eq!(queue.push(batch(1, 7)), Pushed::Dropped { is_first: true });
-        assert_eq!(queue.pop().map(|batch| batch.events), Some(1));
+        assert_eq!(queue.push_now(piece(100, 7)), Pushed::Dropped { is_first: true });
+        assert_eq!(queue.pop().map(|piece| piece.events), Some(1));
         assert!(queue.pop().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_output_is_waited_for_and_one_that_stands_still_once() {
+        let queue = Queue::new(1000);
+        let mut patience = PATIENCE;
+        assert_eq!(queue.push(piece(1000, 1), &mut patience).await, Pushed::Queued);
+        let (pushed, _) = tokio::join!(queue.push(piece(1000, 2), &mut patience), async {
+            tokio::time::sleep(Duration::from_millis(900)).await;
+            queue.pop()
+        });
+        assert_eq!((pushed, patience), (Pushed::Queued, Duration::from_millis(4100)));
+        assert_eq!(queue.push(piece(1000, 3), &mut patience).await, Pushed::Dropped { is_first: true });
+        assert_eq!(patience, Duration::from_millis(3100));
+        assert_eq!(queue.push(piece(1000, 4), &mut patience).await, Pushed::Dropped { is_first: false });
+        assert_eq!(patience, Duration::from_millis(3100), "nobody waits a second time");
+        queue.pop();
+        assert_eq!(queue.push(piece(1000, 5), &mut patience).await, Pushed::QueuedAgain { events: 7 });
+        let mut none = Duration::ZERO;
+        assert_eq!(queue.push(piece(1000, 6), &mut none).await, Pushed::Dropped { is_first: true });
     }
 }

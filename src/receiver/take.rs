@@ -1,130 +1,118 @@
 //! One request in; taken, or refused with a reason.
+//!
+//! *Flow*: who asks, then what, then the body as it arrives: each event is found, checked, made a line, and goes to the queue in pieces.
+//!
+//! *Guarantees*: a body that is refused before its lines come to [`PIECE_BYTES`] leaves nothing in the output.
+//!
+//! *Caveats*: a longer one that turns out to be cut off or malformed has been written in part. kube-apiserver sends such a batch again, so
+//! its events may be there twice: `auditID` and `stage` tell.
 
-use std::fmt;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::header::{ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{
+    ALLOW, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, request};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
-use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::line::EventList;
-use super::queue::{Batch, Pushed};
-use super::{BODY_TIMEOUT, Shared};
+use super::metrics::{Now, Sort};
+use super::places::Place;
+use super::queue::{Piece, Pushed};
+use super::refused::Refused;
+use super::scan::{Found, Scanner};
+use super::{
+    BODY_TIMEOUT, DRAIN_BYTES, DRAIN_IDLE_TIMEOUT, DRAIN_TIMEOUT, IDLE_TIMEOUT, PIECE_BYTES, QUEUE_PATIENCE, Shared,
+    line,
+};
 use crate::telemetry::EXPOSITION_TYPE;
 
-/// Why a request is refused.
-#[derive(Debug)]
-pub(super) enum Refused {
-    Method,
-    TokenUnreadable,
-    Token,
-    ContentType,
-    ContentEncoding,
-    TooLarge {
-        max_bytes: usize,
-    },
-    /// The client went, or stopped sending.
-    Cut {
-        bytes: usize,
-    },
-    Slow,
-    Malformed(serde_json::Error),
-    Kind,
-}
-
-impl Refused {
-    fn status(&self) -> StatusCode {
-        match self {
-            Refused::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Refused::TokenUnreadable => StatusCode::INTERNAL_SERVER_ERROR,
-            Refused::Token => StatusCode::UNAUTHORIZED,
-            Refused::ContentType | Refused::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Refused::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Refused::Slow => StatusCode::REQUEST_TIMEOUT,
-            Refused::Cut { .. } | Refused::Malformed(_) | Refused::Kind => StatusCode::BAD_REQUEST,
-        }
-    }
-
-    /// The label of the metric.
-    fn reason(&self) -> &'static str {
-        match self {
-            Refused::Method => "Method",
-            Refused::TokenUnreadable => "TokenUnreadable",
-            Refused::Token => "Token",
-            Refused::ContentType => "ContentType",
-            Refused::ContentEncoding => "ContentEncoding",
-            Refused::TooLarge { .. } => "TooLarge",
-            Refused::Cut { .. } => "Cut",
-            Refused::Slow => "Slow",
-            Refused::Malformed(_) => "Malformed",
-            Refused::Kind => "Kind",
-        }
-    }
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Refused::Method => f.write_str("POST an EventList of audit.k8s.io/v1"),
-            Refused::TokenUnreadable => f.write_str("the receiver cannot read its own token"),
-            Refused::Token => f.write_str("a bearer token is needed, and it is another one"),
-            Refused::ContentType => f.write_str("Content-Type must be application/json"),
-            Refused::ContentEncoding => f.write_str("no Content-Encoding is understood: send it plain"),
-            Refused::TooLarge { max_bytes } => {
-                write!(f, "the body is larger than {max_bytes} bytes (--max-body-bytes)")
-            }
-            Refused::Cut { bytes } => write!(f, "the body was cut off after {bytes} bytes"),
-            Refused::Slow => write!(f, "the body did not come within {} s", BODY_TIMEOUT.as_secs()),
-            Refused::Malformed(error) => write!(f, "not an EventList: {error}"),
-            Refused::Kind => f.write_str("not an EventList of audit.k8s.io/v1"),
-        }
-    }
-}
-
-pub(super) async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Response<Full<Bytes>> {
-    let taken = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/healthz" | "/readyz") => Ok(()),
+pub(super) async fn answer(request: Request<Incoming>, shared: &Arc<Shared>, place: &Place) -> Response<Full<Bytes>> {
+    place.ask();
+    let (head, mut body) = request.into_parts();
+    let mut answer = match (&head.method, head.uri.path()) {
+        (&Method::GET, "/healthz" | "/readyz") => text(StatusCode::OK, "ok\n"),
         (&Method::GET, "/metrics") => {
-            let mut response = Response::new(Full::new(Bytes::from(shared.metrics.text(shared.queue.bytes()))));
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(EXPOSITION_TYPE));
-            return response;
+            let mut answer = text(StatusCode::OK, shared.metrics.text(now(shared)));
+            answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(EXPOSITION_TYPE));
+            answer
         }
-        _ => take(request, shared).await,
+        _ => match take(&head, &mut body, shared, place).await {
+            Ok(()) => text(StatusCode::OK, "ok\n"),
+            Err(refused) => {
+                shared.metrics.refused(refused.reason());
+                if refused.is_worth_draining() && !body.is_end_stream() {
+                    // Beside the answer. Without it the bytes that still come would be answered with a reset, and many a client
+                    // would see that instead of the answer.
+                    tokio::spawn(timeout(DRAIN_TIMEOUT, drain(body)));
+                }
+                let mut answer = text(refused.status(), format!("{refused}\n"));
+                if let Some((name, value)) = explain(refused.status()) {
+                    answer.headers_mut().insert(name, HeaderValue::from_static(value));
+                }
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                answer
+            }
+        },
     };
-    let (status, text) = match taken {
-        Ok(()) => (StatusCode::OK, "ok\n".to_string()),
-        Err(refused) => {
-            shared.metrics.refused(refused.reason());
-            (refused.status(), format!("{refused}\n"))
-        }
-    };
-    let mut response = Response::new(Full::new(Bytes::from(text)));
-    *response.status_mut() = status;
-    let header = match status {
-        StatusCode::UNAUTHORIZED => Some((WWW_AUTHENTICATE, "Bearer")),
-        StatusCode::METHOD_NOT_ALLOWED => Some((ALLOW, "POST")),
-        _ => None,
-    };
-    if let Some((name, value)) = header {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    place.rest(Instant::now());
+    if !place.is_known() {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    answer
+}
+
+fn now(shared: &Shared) -> Now {
+    Now { queue_bytes: shared.queue.bytes(), reading_bytes: shared.memory.used(), connections: shared.places.counts() }
+}
+
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
     response
 }
 
-async fn take(request: Request<Incoming>, shared: &Shared) -> Result<(), Refused> {
-    if request.method() != Method::POST {
+/// The header that belongs to a status.
+fn explain(status: StatusCode) -> Option<(HeaderName, &'static str)> {
+    match status {
+        StatusCode::UNAUTHORIZED => Some((WWW_AUTHENTICATE, "Bearer")),
+        StatusCode::METHOD_NOT_ALLOWED => Some((ALLOW, "POST")),
+        StatusCode::SERVICE_UNAVAILABLE => Some((RETRY_AFTER, "1")),
+        _ => None,
+    }
+}
+
+/// Takes what still comes and throws it away, so far as that is bounded.
+async fn drain(mut body: Incoming) {
+    let mut left = DRAIN_BYTES;
+    while let Ok(Some(Ok(frame))) = timeout(DRAIN_IDLE_TIMEOUT, body.frame()).await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        let Some(rest) = left.checked_sub(length) else { return };
+        left = rest;
+        // Others first.
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn take(head: &request::Parts, body: &mut Incoming, shared: &Shared, place: &Place) -> Result<(), Refused> {
+    if head.method != Method::POST {
         return Err(Refused::Method);
     }
-    let header = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or("?"));
-    // Before the body: who is not known costs no memory.
-    if let Some(file) = &shared.args.token_file {
-        let token = std::fs::read_to_string(file).map_err(|_| Refused::TokenUnreadable)?;
-        let sent = header(AUTHORIZATION).and_then(|sent| sent.strip_prefix("Bearer ")).unwrap_or_default();
-        if token.trim().is_empty() || !is_equal(sent.trim().as_bytes(), token.trim().as_bytes()) {
-            return Err(Refused::Token);
+    let header = |name| head.headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    // Before the body: a stranger costs no memory.
+    if let Some(token) = &shared.token {
+        match token.is_shown(header(AUTHORIZATION).unwrap_or_default()) {
+            Ok(true) => admit(shared, place)?,
+            Ok(false) => return Err(Refused::Token),
+            Err(_) => return Err(Refused::TokenUnreadable),
         }
+    }
+    if let Some(path) = shared.args.path.as_ref().filter(|path| *path != head.uri.path()) {
+        return Err(Refused::Path { path: path.clone() });
     }
     if header(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         return Err(Refused::ContentEncoding);
@@ -133,76 +121,132 @@ async fn take(request: Request<Incoming>, shared: &Shared) -> Result<(), Refused
     if !header(CONTENT_TYPE).is_none_or(is_json) {
         return Err(Refused::ContentType);
     }
-    let announced = header(CONTENT_LENGTH).and_then(|length| length.parse().ok()).unwrap_or(0);
-    if announced > shared.args.max_body_bytes {
-        return Err(Refused::TooLarge { max_bytes: shared.args.max_body_bytes });
+    let max_bytes = shared.args.max_body_bytes;
+    if header(CONTENT_LENGTH).and_then(|length| length.parse().ok()).is_some_and(|length: u64| length > max_bytes) {
+        return Err(Refused::TooLarge { max_bytes });
     }
-    // Few bodies at a time: this and the queue bound the memory.
-    let _permit = shared.bodies.acquire().await.expect("it is never closed");
-    let body = tokio::time::timeout(BODY_TIMEOUT, read(request.into_body(), announced, shared.args.max_body_bytes));
-    let body = body.await.map_err(|_| Refused::Slow)??;
-    let list: EventList<'_> = serde_json::from_slice(&body).map_err(Refused::Malformed)?;
-    if list.kind != "EventList" || list.api_version != "audit.k8s.io/v1" {
-        return Err(Refused::Kind);
-    }
-    let events = list.items.len() as u64;
+    read(body, shared).await?;
     shared.metrics.batch();
-    for event in &list.items {
-        // An event of a strange form is counted, and written as it came.
-        let sort: Sort<'_> = serde_json::from_str(event.get()).unwrap_or_default();
-        shared.metrics.event(sort.level, sort.stage);
-    }
-    match shared.queue.push(Batch { body, events }) {
-        Pushed::Queued => {}
-        Pushed::QueuedAgain { events } => tracing::warn!(events, "the output keeps up again; events were dropped"),
-        Pushed::Dropped { is_first } => {
-            shared.metrics.dropped("QueueFull", events);
-            if is_first {
-                tracing::warn!("the output does not keep up: events are dropped until it does");
-            }
-        }
+    if shared.token.is_none() {
+        // Whoever sends a batch is known, where there is no other sign. Where there is no place, the connection ends with the answer.
+        drop(admit(shared, place));
     }
     Ok(())
 }
 
-async fn read(mut body: Incoming, announced: usize, max_bytes: usize) -> Result<Bytes, Refused> {
-    let mut bytes = Vec::with_capacity(announced);
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return Err(Refused::Cut { bytes: bytes.len() }) };
-        let Some(data) = frame.data_ref() else { continue };
-        if bytes.len() + data.len() > max_bytes {
-            return Err(Refused::TooLarge { max_bytes });
+fn admit(shared: &Shared, place: &Place) -> Result<(), Refused> {
+    let evicts = place.admit().map_err(|_| Refused::Busy)?;
+    if evicts {
+        shared.metrics.known_evicted();
+    }
+    Ok(())
+}
+
+/// Reads a body to its end, and hands its lines on as they come.
+async fn read(body: &mut Incoming, shared: &Shared) -> Result<(), Refused> {
+    let deadline = Instant::now() + BODY_TIMEOUT;
+    let share = shared.memory.share(Instant::now());
+    let mut scanner = Scanner::new(shared.args.max_event_bytes);
+    let mut batch = Batch::new(shared);
+    let mut read_bytes = 0;
+    loop {
+        let limit = deadline.min(Instant::now() + IDLE_TIMEOUT);
+        let frame = tokio::select! {
+            biased;
+            () = share.given_up() => return Err(Refused::Busy),
+            frame = timeout_at(limit, body.frame()) => frame,
+        };
+        let data = match frame {
+            Err(_) if limit == deadline => return Err(Refused::Slow),
+            Err(_) => return Err(Refused::Stalled),
+            Ok(Some(Err(_))) => return Err(Refused::Cut { bytes: read_bytes }),
+            Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+            Ok(None) => break,
+        };
+        share.moved(Instant::now());
+        read_bytes += data.len() as u64;
+        if read_bytes > shared.args.max_body_bytes {
+            return Err(Refused::TooLarge { max_bytes: shared.args.max_body_bytes });
         }
-        bytes.extend_from_slice(data);
+        // Twice: an event, and its line.
+        let needed = 2 * scanner.held_bytes_after(data.len()) + batch.held_bytes();
+        share.resize(needed).await.map_err(|_| Refused::Busy)?;
+        let mut rest = &data[..];
+        while let Some(found) = scanner.next(&mut rest).map_err(Refused::Malformed)? {
+            match found {
+                Found::Event(event) => batch.push(event).await,
+                Found::TooLarge => batch.skip(),
+            }
+        }
+        share.resize(2 * scanner.held_bytes() + batch.held_bytes()).await.map_err(|_| Refused::Busy)?;
+        // Others first: a body that comes as fast as it is read would keep everybody waiting.
+        tokio::task::yield_now().await;
     }
     if !body.is_end_stream() {
-        return Err(Refused::Cut { bytes: bytes.len() });
+        return Err(Refused::Cut { bytes: read_bytes });
     }
-    Ok(Bytes::from(bytes))
+    scanner.end().map_err(Refused::Malformed)?;
+    batch.flush().await;
+    Ok(())
 }
 
-/// What events are counted by.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Sort<'a> {
-    level: &'a str,
-    stage: &'a str,
+/// The lines of a batch that are not in the queue yet.
+struct Batch<'a> {
+    shared: &'a Shared,
+    piece: Piece,
+    sorts: BTreeMap<Sort, u64>,
+    /// How long the answer may still wait for the output.
+    patience: Duration,
+    skipped: u64,
 }
 
-/// Compares in a time that does not depend on where the texts differ.
-fn is_equal(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
-}
+impl<'a> Batch<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        Self { shared, piece: Piece::default(), sorts: BTreeMap::new(), patience: QUEUE_PATIENCE, skipped: 0 }
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    fn held_bytes(&self) -> usize {
+        self.piece.lines.capacity()
+    }
 
-    #[test]
-    fn tokens_are_equal_only_as_a_whole() {
-        assert!(is_equal(b"secret", b"secret"));
-        for other in ["", "secre", "secret ", "Secret"] {
-            assert!(!is_equal(other.as_bytes(), b"secret"), "{other:?}");
+    async fn push(&mut self, event: &RawValue) {
+        if !self.piece.lines.is_empty() && self.piece.lines.len() + event.get().len() > PIECE_BYTES {
+            self.flush().await;
+        }
+        let sort = line::push_line(&mut self.piece.lines, event, self.shared.args.format);
+        *self.sorts.entry(sort).or_default() += 1;
+        self.piece.events += 1;
+    }
+
+    /// An event that is too large.
+    fn skip(&mut self) {
+        self.shared.metrics.dropped("TooLarge", 1);
+        self.skipped += 1;
+        if self.skipped == 1 {
+            let max_bytes = self.shared.args.max_event_bytes;
+            tracing::warn!(max_bytes, "an event is larger than --max-event-bytes and is dropped");
+        }
+    }
+
+    async fn flush(&mut self) {
+        for (sort, events) in std::mem::take(&mut self.sorts) {
+            self.shared.metrics.events(sort, events);
+        }
+        let mut piece = std::mem::take(&mut self.piece);
+        let events = piece.events;
+        if events == 0 {
+            return;
+        }
+        piece.lines.shrink_to_fit();
+        match self.shared.queue.push(piece, &mut self.patience).await {
+            Pushed::Queued => {}
+            Pushed::QueuedAgain { events } => tracing::warn!(events, "the output keeps up again; events were dropped"),
+            Pushed::Dropped { is_first } => {
+                self.shared.metrics.dropped("QueueFull", events);
+                if is_first {
+                    tracing::warn!("the output does not keep up: events are dropped until it does");
+                }
+            }
         }
     }
 }

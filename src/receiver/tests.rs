@@ -23,13 +23,15 @@ impl Receiver {
         drop(rustls::crypto::ring::default_provider().install_default());
         let directory = tempfile::tempdir().unwrap();
         let mut args = Args {
-            listen: ([127, 0, 0, 1], 0).into(),
+            listen: Some(([127, 0, 0, 1], 0).into()),
+            path: None,
             tls_cert: None,
             tls_key: None,
             token_file: None,
             format: Format::Json,
             output: directory.path().join("out"),
             max_body_bytes: 4096,
+            max_event_bytes: 4096,
             max_queue_bytes: 1 << 20,
         };
         change(&mut args, directory.path());
@@ -126,21 +128,74 @@ async fn what_cannot_be_taken_is_refused_with_its_reason() {
     for (request, status, text) in [
         ("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_string(), "405", "POST an EventList"),
         (post(&good, "Content-Type: text/plain\r\n"), "415", "Content-Type must be application/json"),
-        (post(&good, &format!("{JSON}Content-Encoding: gzip\r\n")), "415", "no Content-Encoding is understood"),
+        (post(&good, &format!("{JSON}Content-Encoding: gzip\r\n")), "415", "Content-Encoding is not supported"),
         (format!("{large}Content-Length: 4097\r\n\r\n"), "413", "larger than 4096 bytes"),
         (format!("{large}Transfer-Encoding: chunked\r\n\r\n2000\r\n{}\r\n", "x".repeat(0x2000)), "413", "4096"),
-        (post("{\"kind\":", JSON), "400", "not an EventList: EOF while parsing a value at line 1 column 8"),
+        (post("{\"kind\":", JSON), "400", "not an EventList: the JSON ends too early, at byte 8"),
+        (post(&list(&[&event(1), "0"]), JSON), "400", "not an EventList: items[1] is not a JSON object"),
         (post("[]", JSON), "400", "not an EventList: "),
-        (post(&good.replace("audit.k8s.io/v1", "v1"), JSON), "400", "not an EventList of audit.k8s.io/v1"),
-        (post(&good.replace("EventList", "List"), JSON), "400", "not an EventList of audit.k8s.io/v1"),
+        (post(&good.replace("audit.k8s.io/v1", "v1"), JSON), "400", "apiVersion must be audit.k8s.io/v1"),
+        (post(&good.replace("EventList", "List"), JSON), "400", "kind must be EventList"),
     ] {
         let answer = receiver.raw(&request).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(text), "{request}\n{answer}");
     }
     let answer = receiver.raw("PUT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
     assert!(answer.contains("allow: POST"), "{answer}");
-    assert!(receiver.metric(r#"audit_receiver_refused_total{reason="Malformed"} 2"#).await);
+    assert!(receiver.metric(r#"audit_receiver_refused_total{reason="Malformed"} 3"#).await);
     assert_eq!(receiver.output(), "");
+    receiver.end().await;
+}
+
+#[tokio::test]
+async fn batches_go_to_one_path_where_there_is_one() {
+    let receiver = Receiver::start(|args, _| args.path = Some("/audit".into())).await;
+    let batch = post(&list(&[&event(1)]), JSON);
+    let answer = receiver.raw(&batch).await;
+    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("POST to /audit (--path)"), "{answer}");
+    let answer = receiver.raw(&batch.replacen("POST /", "POST /audit?timeout=30s", 1)).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let answer = receiver.raw("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(path("audit").is_err() && path("/a b").is_err() && path("/a?b").is_err() && path("/a/b").is_ok());
+    receiver.end().await;
+}
+
+#[tokio::test]
+async fn an_event_that_is_too_large_is_dropped_and_the_rest_of_its_batch_is_written() {
+    let receiver = Receiver::start(|args, _| args.max_event_bytes = 100).await;
+    let large = format!(r#"{{"auditID":"{}"}}"#, "x".repeat(100));
+    let answer = receiver.post(&list(&[&event(1), &large, &event(2)]), JSON).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(receiver.metric(r#"audit_receiver_dropped_events_total{reason="TooLarge"} 1"#).await);
+    until("two lines", async || receiver.output().lines().count() == 2).await;
+    receiver.end().await;
+}
+
+#[tokio::test]
+async fn a_connection_stays_only_for_who_has_shown_the_token() {
+    let receiver = Receiver::start(|args, directory| {
+        Host::open(directory).unwrap().replace("/token", b"secret", 0o600).unwrap();
+        args.token_file = Some(directory.join("token"));
+    })
+    .await;
+    for (request, stays) in [
+        ("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n".to_string(), false),
+        ("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".to_string(), false),
+        (post(&list(&[]), JSON).replace("Connection: close\r\n", ""), false),
+        (post(&list(&[]), "Authorization: Bearer secret\r\n").replace("Connection: close\r\n", ""), true),
+    ] {
+        let mut stream = receiver.connect().await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        if stays {
+            let mut answer = [0; 15];
+            stream.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 200 OK");
+            assert!(receiver.metric(r#"audit_receiver_connections{group="known"} 1"#).await);
+        } else {
+            assert!(exchange(stream, "").await.contains("connection: close"), "{request}");
+        }
+    }
     receiver.end().await;
 }
 

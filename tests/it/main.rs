@@ -11,5 +11,6 @@ mod mutate;
 mod mutations;
 mod policy;
 mod random;
+mod receiver;
 mod render_cases;
 mod replay;

@@ -27,3 +27,13 @@ capabilities:
 seccompProfile:
   type: RuntimeDefault
 {{- end }}
+
+{{- /* The Secrets that the controller makes for the receiver: those that are not given. */ -}}
+{{- define "receiver-secrets" -}}
+{{- if .Values.receiver.enabled }}
+{{- $secrets := list }}
+{{- if not .Values.receiver.tlsSecret }}{{ $secrets = append $secrets "tls" }}{{ end }}
+{{- if not .Values.receiver.tokenSecret }}{{ $secrets = append $secrets "token" }}{{ end }}
+{{- join "," $secrets }}
+{{- end }}
+{{- end }}
