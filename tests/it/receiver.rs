@@ -28,7 +28,7 @@ impl Receiver {
     fn start(arguments: &[&str]) -> Self {
         drop(rustls::crypto::ring::default_provider().install_default());
         let directory = tempfile::tempdir().unwrap();
-        let host = Host::new(directory.path());
+        let host = Host::open(directory.path()).unwrap();
         let made = rcgen::generate_simple_self_signed(["sink.test".to_string()]).unwrap();
         host.replace("/tls.crt", made.cert.pem().as_bytes(), 0o600).unwrap();
         host.replace("/tls.key", made.signing_key.serialize_pem().as_bytes(), 0o600).unwrap();
@@ -347,7 +347,7 @@ fn a_body_that_is_too_large_is_answered_though_the_client_is_still_sending() {
         assert!(answer(&mut stream).starts_with("HTTP/1.1 401 "));
     }
     let file = receiver.directory.path().join("body");
-    Host::new(receiver.directory.path()).replace("/body", body.as_bytes(), 0o600).unwrap();
+    Host::open(receiver.directory.path()).unwrap().replace("/body", body.as_bytes(), 0o600).unwrap();
     for expect in ["Expect: 100-continue", "Expect:"] {
         let curl = Command::new("curl")
             .args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "30", "--write-out", "%{http_code}"])

@@ -37,7 +37,9 @@ fn what_a_controller_renders_is_accepted() {
 #[test]
 fn whatever_no_controller_renders_is_refused_by_the_field_that_is_wrong() {
     let policy = |rules: &str| json!(format!("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n{rules}"));
-    let floor = both()["policy"].as_str().unwrap().replace("  # the operator's canary", "#");
+    let rendered = both()["policy"].as_str().unwrap().to_string();
+    let omitting =
+        |stage: &str| json!(rendered.replacen("omitStages: [RequestReceived]", &format!("omitStages: [{stage}]"), 1));
     for (pointer, value, want) in [
         ("/log/path", json!("/etc/cron.d/audit"), "log.path: \"/etc/cron.d/audit\" is outside"),
         ("/log/path", json!("/"), "log.path: \"/\" is a directory"),
@@ -48,15 +50,14 @@ fn whatever_no_controller_renders_is_refused_by_the_field_that_is_wrong() {
         ("/log/delivery/mode", json!("BlockingStrict"), "log.delivery.mode: BlockingStrict"),
         ("/policy", policy("- level: None\n"), "policy: it does not begin with the rules of the floor"),
         ("/policy", json!("nonsense"), "policy: kube-apiserver would not start with it"),
+        ("/policy", omitting("ResponseComplete"), "policy.omitStages: ResponseComplete is left out"),
         (
             "/policy",
-            json!(
-                floor
-                    .replace("rules:", "omitStages: [ResponseComplete]\nrules:")
-                    .replace("omitStages: [\"RequestReceived\"]\nomitM", "omitM")
-            ),
-            "policy.omitStages: ResponseComplete is left out",
+            json!(format!("{rendered}omitStages: []\n")),
+            "policy: kube-apiserver would not start with it, or read it otherwise",
         ),
+        ("/policy", json!(" ".repeat(1 << 20)), "policy: it is larger than"),
+        ("/webhook/service", json!("ns/name"), "webhook.service: a Service is sent to by its address"),
         ("/webhook/url", json!("http://169.254.169.254/"), "webhook.url: its host cannot be a sink"),
         ("/webhook/url", json!("https://127.0.0.1:2379/"), "webhook.url: its host cannot be a sink"),
         (
@@ -110,5 +111,32 @@ fn a_floor_that_rose_refuses_what_it_accepted() {
     let problems = judged(&both(), &floor).join("\n");
     for want in ["policy: it does not begin", "log.path: ", "webhook.url: its host is not a permitted destination"] {
         assert!(problems.contains(want), "{problems}");
+    }
+}
+
+#[test]
+fn a_credential_that_kube_apiserver_could_not_read_is_not_put_on_a_node() {
+    let pair = || {
+        let made = rcgen::generate_simple_self_signed(["a".to_string()]).unwrap();
+        (made.cert.pem().into_bytes(), made.signing_key.serialize_pem().into_bytes())
+    };
+    let ((certificate, key), (_, other)) = (pair(), pair());
+    let path = |file: &str| {
+        credential::Path::new("w-00000000".to_string().try_into().unwrap(), file).unwrap_or_else(|| panic!("{file}"))
+    };
+    for (files, is_good) in [
+        (vec![], true),
+        (vec![("token", &b"abc"[..])], true),
+        (vec![("token", &b""[..])], false),
+        (vec![("token", &b"a\nb"[..])], false),
+        (vec![("ca.crt", &certificate[..])], true),
+        (vec![("ca.crt", &b"garbage"[..])], false),
+        (vec![("tls.crt", &certificate[..]), ("tls.key", &key[..])], true),
+        (vec![("tls.crt", &certificate[..]), ("tls.key", &other[..])], false),
+        (vec![("tls.key", &key[..])], false),
+    ] {
+        let named: Vec<_> = files.iter().map(|(file, _)| *file).collect();
+        let files = files.iter().map(|(file, bytes)| (path(file), bytes.to_vec())).collect();
+        assert_eq!(judge_credentials(&files).is_ok(), is_good, "{named:?}: {:?}", judge_credentials(&files));
     }
 }
