@@ -126,6 +126,9 @@ pub enum Plan {
 pub enum Idle {
     /// The node has what it shall have.
     AsDesired,
+    /// The node runs the Revision that it is assigned, and would not accept it now: the floor has risen, or this program renders it
+    /// otherwise. It stays as it is until it is assigned another one.
+    LeftAlone(Refusal),
     /// A change is under way.
     Changing,
     Paused,
@@ -537,6 +540,9 @@ impl fmt::Display for Idle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Idle::AsDesired => write!(f, "the node has what it shall have"),
+            Idle::LeftAlone(refusal) => {
+                write!(f, "kube-apiserver runs with it, and it would not be accepted now: {}", refusal.message)
+            }
             Idle::Changing => write!(f, "a change is under way"),
             Idle::Paused => write!(f, "the rollout is paused"),
             Idle::Held => write!(f, "it is not the turn of this node"),

@@ -31,8 +31,8 @@ use crate::floor::{self, Floor, FloorFile};
 use crate::journal::{Cause, Journal, Stage};
 use crate::manifest;
 use crate::outage::{Clients, Outage, clients, is_outage};
-use crate::plan::{self, Desired, GUARD_MANIFEST, Plan, Refusal};
-use crate::revision::{Digest, Revision, secret};
+use crate::plan::{self, Desired, GUARD_MANIFEST, Idle, Plan, Refusal};
+use crate::revision::{Digest, Revision, credential, secret};
 use crate::sink::target::targets;
 use crate::telemetry::{self, Health, LastError};
 use crate::validate;
@@ -330,7 +330,7 @@ impl Agent {
             .unwrap_or_default();
         let status = report(&known, &old, process::clock().wall);
         self.metrics.observe(&known, &status);
-        let is_settling = matches!(known.plan, Ok(Plan::Nothing(plan::Idle::Settling { .. })));
+        let is_settling = matches!(known.plan, Ok(Plan::Nothing(Idle::Settling { .. })));
         self.write(&old, status).await?;
         Ok(is_busy || is_settling)
     }
@@ -338,7 +338,10 @@ impl Agent {
     /// Brings the node nearer to what it shall have, and says what there was to do.
     async fn bring_about(&mut self, spec: &NodeAuditSpec) -> Result<Plan, Failed> {
         let revision = match &spec.revision {
-            Some(name) => Some(self.fetch_revision(name, spec.revision_digest.as_deref()).await?),
+            Some(name) => match self.fetch_revision(name, spec.revision_digest.as_deref()).await {
+                Err(Failed::Refused(refusal)) if self.runs(name) => return Ok(Plan::Nothing(Idle::LeftAlone(refusal))),
+                fetched => Some(fetched?),
+            },
             None => None,
         };
         // Credentials first: a kubeconfig that names a file which is not there stops kube-apiserver. Not on the way back: they lie there, and
@@ -369,7 +372,7 @@ impl Agent {
             let Some(locked) = self.state.try_lock().map_err(Error::State)? else { return Ok(plan) };
             tracing::info!(target = %plan::name(steps.change.target.as_ref()), "staging a change");
             stage(&locked, steps).map_err(|error| Failed::Refused(unusable(&error)))?;
-        } else if plan == Plan::Nothing(plan::Idle::AsDesired) {
+        } else if plan == Plan::Nothing(Idle::AsDesired) {
             let Some(locked) = self.state.try_lock().map_err(Error::State)? else { return Ok(plan) };
             if let Some(revision) = &revision {
                 keep_files(&locked, revision).map_err(|error| Failed::Refused(unusable(&error.into())))?;
@@ -402,6 +405,13 @@ impl Agent {
 
     fn guard_template(&self) -> String {
         GUARD_POD.replace("IMAGE", &serde_json::to_string(&self.args.guard_image).expect("a string"))
+    }
+
+    /// Whether the node was seen to serve with this Revision.
+    fn runs(&self, name: &str) -> bool {
+        let journal = self.state.journal().unwrap_or_default();
+        journal.confirmed.is_some_and(|confirmed| confirmed.revision.as_str() == name)
+            && journal.change.is_none_or(|change| change.stage.is_final())
     }
 
     /// Reads the Revision, and judges it: the controller is not believed. What it names itself counts for nothing; what runs is left
@@ -456,7 +466,14 @@ impl Agent {
     /// Others stay: the Revision that runs may need them.
     async fn place_credentials(&mut self, spec: &NodeAuditSpec, revision: &Revision) -> Result<(), Failed> {
         let refused = |message| Failed::Refused(Refusal { reason: Reason::RevisionUnreadable, message });
-        let Some(wanted) = &spec.credentials else { return Ok(()) };
+        let Some(wanted) = &spec.credentials else {
+            // Without them kube-apiserver would not start.
+            let missing = |path: &credential::Path| self.state.host.metadata(&path.on_node()).is_err();
+            return match revision.credentials().iter().find(|path| missing(path)) {
+                Some(path) => Err(refused(format!("the NodeAudit names no Secret for {}", path.on_node()))),
+                None => Ok(()),
+            };
+        };
         if self.credentials.as_ref() == Some(&(wanted.clone(), revision.digest.clone())) {
             return Ok(());
         }

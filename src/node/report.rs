@@ -78,11 +78,13 @@ fn phase(known: &Known<'_>, now: Timestamp) -> (Phase, Reason, String) {
             let ended_kubelet = known.journal.change.as_ref().filter(is_of);
             (Phase::RolledBack, ended_kubelet.map_or(failure.cause.reason, |_| Reason::KubeletRestarted), message)
         }
-        Ok(Plan::Nothing(Idle::AsDesired)) if known.ready_since.is_none() => idle(
+        Ok(Plan::Nothing(Idle::AsDesired | Idle::LeftAlone(_))) if known.ready_since.is_none() => idle(
             known,
             Reason::ApiServerDown,
             "kube-apiserver is not ready, and no change of ours is under way; no node is changed until it is",
         ),
+        // Confirmed, so that the others do not wait for it: what replaces the Revision goes to one after the other as ever.
+        Ok(Plan::Nothing(left @ Idle::LeftAlone(refusal))) => idle(known, refusal.reason, &left.to_string()),
         Ok(Plan::Nothing(Idle::AsDesired)) => match &known.journal.confirmed {
             Some(confirmed) => (
                 Phase::Confirmed,

@@ -21,6 +21,7 @@ pub fn a_stolen_credential_is_not_the_node(cluster: &Cluster) {
     an_agent_writes_the_status_of_its_own_node(cluster);
     nobody_else_assigns_a_revision(cluster);
     a_setup_below_the_floor_is_refused(cluster);
+    a_floor_that_rises_is_rolled_out(cluster);
 }
 
 /// Everything of the node that an attack aims at, byte for byte.
@@ -344,4 +345,19 @@ fn a_setup_below_the_floor_is_refused(cluster: &Cluster) {
     cluster.apply(&quickstart());
     cluster.wait_generation();
     cluster.wait_condition("Ready", "True", MINUTE);
+}
+
+fn a_floor_that_rises_is_rolled_out(cluster: &Cluster) {
+    let policy = || -> Option<String> {
+        let id = cluster.setup_field("/status/revision/current").as_str()?.to_string();
+        cluster.node_file(&format!("/etc/kubernetes/audit/revisions/{id}/policy.yaml"))
+    };
+    let rule = json!({"level": "Metadata", "users": ["somebody-to-watch"]});
+    let own = json!({"level": "Metadata", "verbs": ["create", "update", "patch", "delete", "deletecollection"],
+        "resources": [{"group": "audit-operator.io", "resources": ["auditsetups", "nodeaudits"]}], "omitStages": ["RequestReceived", "ResponseStarted"]});
+    cluster.install_chart_with(&["--set-json", &format!("floor.rules={}", json!([own, rule]))]);
+    let begin = std::time::Instant::now();
+    cluster.wait("the new rule on the node", 4 * MINUTE, || policy()?.contains("somebody-to-watch").then_some(()));
+    cluster.wait_condition("Ready", "True", 2 * MINUTE);
+    cluster.saw(&format!("a rule of the floor was on the node {} s after helm upgrade", begin.elapsed().as_secs()));
 }

@@ -54,14 +54,26 @@ impl Cluster {
     }
 
     pub fn install_chart(&self) {
+        self.install_chart_with(&[]);
+    }
+
+    /// Installs the chart, or upgrades it, with further arguments for Helm.
+    pub fn install_chart_with(&self, more: &[&str]) {
         let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/audit-operator");
         self.apply(&serde_json::json!({"apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": "audit-system", "labels": {"pod-security.kubernetes.io/enforce": "privileged"}}}));
-        self.testbed(&[
-            "helm", "upgrade", "--install", "audit-operator", chart.to_str().unwrap(), "--namespace=audit-system",
+        let install = [
+            "helm",
+            "upgrade",
+            "--install",
+            "audit-operator",
+            chart.to_str().unwrap(),
+            "--namespace=audit-system",
             "--set=image.repository=audit-operator.io/audit-operator,image.tag=dev,image.pullPolicy=Never,logFormat=text,receiver.enabled=true",
-            "--wait", "--timeout=120s",
-        ]);
+            "--wait",
+            "--timeout=120s",
+        ];
+        self.testbed(&[&install[..], more].concat());
         self.saw("chart installed");
     }
 

@@ -78,6 +78,16 @@ fn an_api_server_that_is_down_at_rest_is_told() {
 }
 
 #[test]
+fn a_node_that_runs_what_it_would_not_accept_now_does_not_hold_up_the_others() {
+    let confirmed = json!({"revision": "r-0123456789", "manifest": "0123456789ab", "at": "2026-11-21T12:00:00Z"});
+    let journal = Journal { confirmed: Some(serde_json::from_value(confirmed).unwrap()), ..Journal::default() };
+    let refusal = Refusal { reason: Reason::RevisionUnreadable, message: "below the floor".into() };
+    let (phase, reason, message) = told_with(&journal, 1, Idle::LeftAlone(refusal), true);
+    assert_eq!((phase, reason), (Phase::Confirmed, Reason::RevisionUnreadable));
+    assert!(message.contains("below the floor"), "{message}");
+}
+
+#[test]
 fn what_waits_is_told_as_what_it_is() {
     let sha = "0123456789ab";
     let mut confirmed = Journal::default();
