@@ -99,8 +99,7 @@ impl Floor {
     /// Reads a file; without one, the default.
     pub fn load(file: Option<&Path>) -> Result<Self, Error> {
         let Some(file) = file else { return Ok(Self::default()) };
-        let text = std::fs::read_to_string(file).map_err(|error| Error::Read(file.into(), error))?;
-        Self::read(&text).map_err(|error| Error::Content(file.into(), error))
+        Self::read(&text(file)?).map_err(|error| Error::Content(file.into(), error))
     }
 
     /// Reads YAML or JSON. A field that is left out has its default. Every rule is one that kube-apiserver would load.
@@ -135,11 +134,6 @@ impl Floor {
         Ok(floor)
     }
 
-    /// Whether a Setup may run this risk: it names it, and the floor grants it.
-    pub fn grants(&self, risk: Risk, acknowledged: &[Risk]) -> bool {
-        acknowledged.contains(&risk) && self.granted_risks.contains(&risk)
-    }
-
     /// What a Setup acknowledges, as far as it is granted.
     pub fn granted(&self, acknowledged: &[Risk]) -> Vec<Risk> {
         acknowledged.iter().copied().filter(|risk| self.granted_risks.contains(risk)).collect()
@@ -169,39 +163,61 @@ impl Floor {
     }
 }
 
-/// The floor of a running program. A mounted ConfigMap changes in place, so the file is read again each time.
+fn text(file: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(file).map_err(|error| Error::Read(file.into(), error))
+}
+
+/// The floor of a running program. A mounted ConfigMap changes in place, so the file is read again each time, and judged again when it
+/// has changed.
 #[derive(Debug)]
 pub struct FloorFile {
     path: Option<PathBuf>,
-    /// The last one that could be read: no mistake in the file lowers the floor, or takes it away.
-    last: Mutex<(Floor, Option<String>)>,
+    last: Mutex<Last>,
+}
+
+#[derive(Debug)]
+struct Last {
+    /// Of the last one that could be read: no mistake in the file lowers the floor, or takes it away.
+    floor: Floor,
+    text: Option<String>,
+    /// What was told of the file since.
+    error: Option<String>,
 }
 
 impl FloorFile {
     /// Fails where the first reading does.
     pub fn open(path: Option<PathBuf>) -> Result<Self, Error> {
-        let floor = Floor::load(path.as_deref())?;
-        Ok(Self { path, last: Mutex::new((floor, None)) })
+        let last = Last { floor: Floor::load(path.as_deref())?, text: None, error: None };
+        Ok(Self { path, last: Mutex::new(last) })
     }
 
     pub fn current(&self) -> Floor {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        match Floor::load(self.path.as_deref()) {
-            Ok(floor) => {
-                if last.0 != floor {
-                    tracing::info!("the floor has changed");
-                }
-                *last = (floor, None);
-            }
-            Err(error) => {
-                let error = crate::telemetry::chain(&error).to_string();
-                if last.1.as_ref() != Some(&error) {
-                    tracing::error!(error, "the last good floor stays in force");
-                    last.1 = Some(error);
-                }
+        if let Some(path) = &self.path
+            && let Err(error) = last.read(path)
+        {
+            let error = crate::telemetry::chain(&error).to_string();
+            if last.error.as_ref() != Some(&error) {
+                tracing::error!(error, "the last good floor stays in force");
+                last.error = Some(error);
             }
         }
-        last.0.clone()
+        last.floor.clone()
+    }
+}
+
+impl Last {
+    fn read(&mut self, path: &Path) -> Result<(), Error> {
+        let text = text(path)?;
+        if self.text.as_ref() != Some(&text) {
+            let floor = Floor::read(&text).map_err(|error| Error::Content(path.into(), error))?;
+            if self.floor != floor {
+                tracing::info!("the floor has changed");
+            }
+            *self = Self { floor, text: Some(text), error: None };
+        }
+        self.error = None;
+        Ok(())
     }
 }
 
@@ -216,9 +232,9 @@ mod tests {
         )
         .unwrap();
         assert_eq!(floor.rules, default_rules());
-        assert!(floor.grants(Risk::BlockingWebhook, &[Risk::BlockingWebhook]));
-        assert!(!floor.grants(Risk::BlockingWebhook, &[]));
-        assert!(!floor.grants(Risk::SecretsAboveMetadata, &[Risk::SecretsAboveMetadata]));
+        assert_eq!(floor.granted(&[Risk::BlockingWebhook]), [Risk::BlockingWebhook]);
+        assert_eq!(floor.granted(&[]), []);
+        assert_eq!(floor.granted(&[Risk::SecretsAboveMetadata]), []);
         assert!(floor.permits_log("/data/audit/a.log") && !floor.permits_log("/data/a.log"));
         assert_eq!(Floor::read("{}").unwrap(), Floor::default());
         for floor in [floor, Floor::default()] {
@@ -253,5 +269,24 @@ mod tests {
             let error = Floor::read(text).expect_err(text).to_string();
             assert!(error.starts_with(want), "{text}\nwant {want}\ngot  {error}");
         }
+    }
+
+    #[test]
+    fn a_file_that_changes_is_taken_up_and_one_that_cannot_be_read_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let host = crate::node::files::Host::open(directory.path()).unwrap();
+        let write = |text: &str| host.replace("/floor.yaml", text.as_bytes(), 0o600).unwrap();
+        write("destinations: [a.example]");
+        let file = FloorFile::open(Some(directory.path().join("floor.yaml"))).unwrap();
+        let permits = |host: &str| file.current().permits_destination(host, 443, None).is_ok();
+        assert!(permits("a.example") && !permits("b.example"));
+        write("destinations: [b.example]");
+        assert!(!permits("a.example") && permits("b.example"));
+        write("destinations: [a.example");
+        assert!(!permits("a.example") && permits("b.example"), "a mistake");
+        host.remove("/floor.yaml").unwrap();
+        assert!(!permits("a.example") && permits("b.example"), "no file");
+        write("destinations: [a.example]");
+        assert!(permits("a.example") && !permits("b.example"));
     }
 }

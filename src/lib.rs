@@ -3,6 +3,7 @@
 //! The modules stand in the order of the data: a Setup comes in, a Revision is rendered from it, a Plan says what a node
 //! still has to change, the guard carries it out and its Verdict goes back into status.
 //!
+//! - [`floor`] is what the cluster's administrator has fixed, and no Setup can weaken: controller, agent and guard ask it.
 //! - Pure, the clock passed in: [`api`], [`policy`], [`validate`], [`revision`], [`render`], [`manifest`], [`plan`],
 //!   [`journal`], [`verdict`], [`rollout`], [`status`].
 //! - The only code that touches a host: [`node`]. The only code that writes to the Kubernetes API: [`controller`] and the

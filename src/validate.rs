@@ -371,8 +371,8 @@ impl Problems {
         let found = usable.and_then(|secret| secret.data.get(key));
         if found.is_none() {
             let message = format!(
-                "there is no Secret {name:?} with the key {key:?} in the operator's namespace that a sink may use (tokens of service accounts, \
-                 Helm releases and the operator's own Secrets are never used)"
+                "there is no Secret {name:?} with the key {key:?} in the operator's namespace that a sink may use: create it, \
+                 with the type Opaque, kubernetes.io/basic-auth or kubernetes.io/tls"
             );
             self.add(field, Reason::ReferenceNotFound, message);
         }

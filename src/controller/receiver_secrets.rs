@@ -27,6 +27,7 @@ use x509_parser::extensions::GeneralName;
 
 use super::watch::{Watch, Watches};
 use super::{Context, DEBOUNCE, RETRY_MAX, now};
+use crate::api::HOSTS_ANNOTATION;
 use crate::telemetry::LastError;
 
 /// The Service of the receiver.
@@ -36,8 +37,6 @@ const TOKEN_SECRET: &str = "audit-receiver-token";
 const CA_SECRET: &str = "audit-receiver-ca";
 /// Type of the Secret with the key of the CA: nobody else reads one of this type.
 const CA_TYPE: &str = "audit-operator.io/receiver-ca";
-/// The hosts that a Secret is for; a sink at another host cannot use it.
-const HOSTS_ANNOTATION: &str = "audit-operator.io/hosts";
 /// Marks what the operator made, and may replace.
 const MANAGED_BY_LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "audit-operator");
 

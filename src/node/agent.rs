@@ -337,8 +337,9 @@ impl Agent {
 
     /// Brings the node nearer to what it shall have, and says what there was to do.
     async fn bring_about(&mut self, spec: &NodeAuditSpec) -> Result<Plan, Failed> {
+        let floor = self.floor.current();
         let revision = match &spec.revision {
-            Some(name) => match self.fetch_revision(name, spec.revision_digest.as_deref()).await {
+            Some(name) => match self.fetch_revision(name, spec.revision_digest.as_deref(), &floor).await {
                 Err(Failed::Refused(refusal)) if self.runs(name) => return Ok(Plan::Nothing(Idle::LeftAlone(refusal))),
                 fetched => Some(fetched?),
             },
@@ -362,7 +363,7 @@ impl Agent {
             revision: revision.clone(),
             setup_generation: Some(spec.setup_generation),
             rollout: spec.rollout.clone(),
-            floor: self.floor.current(),
+            floor,
             may_change: spec.may_change,
             guard: Some(self.guard_template()),
         };
@@ -416,7 +417,7 @@ impl Agent {
 
     /// Reads the Revision, and judges it: the controller is not believed. What it names itself counts for nothing; what runs is left
     /// alone until a Revision is found that may run.
-    async fn fetch_revision(&mut self, name: &str, digest: Option<&str>) -> Result<Revision, Failed> {
+    async fn fetch_revision(&mut self, name: &str, digest: Option<&str>, floor: &Floor) -> Result<Revision, Failed> {
         let refused = |reason, message| Failed::Refused(Refusal { reason, message });
         let Some(digest) = digest else {
             let message = "the NodeAudit has no revisionDigest; a controller of this version writes it".to_string();
@@ -443,11 +444,10 @@ impl Agent {
             }
         };
         // Again whenever the floor changes: it may have risen.
-        let floor = self.floor.current();
-        if self.judged.as_ref().is_some_and(|(judged, by)| *judged == revision.digest && *by == floor) {
+        if self.judged.as_ref().is_some_and(|(judged, by)| *judged == revision.digest && by == floor) {
             return Ok(revision);
         }
-        if let Err(problems) = validate::judge(&revision.content, &floor) {
+        if let Err(problems) = validate::judge(&revision.content, floor) {
             // Whoever forged it may have made them many and long.
             let problems: Vec<String> =
                 problems.iter().take(8).map(|problem| shortened(&problem.to_string())).collect();
@@ -457,7 +457,7 @@ impl Agent {
             );
             return Err(refused(Reason::RevisionUnreadable, message));
         }
-        self.judged = Some((revision.digest.clone(), floor));
+        self.judged = Some((revision.digest.clone(), floor.clone()));
         self.revision = Some(revision.clone());
         Ok(revision)
     }

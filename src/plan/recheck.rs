@@ -41,7 +41,11 @@ pub fn recheck(staged: &Staged) -> Result<(), Refusal> {
         return Err(refused(format!("revision {target} is not in our state; the agent stages it again")));
     };
     let content: Content = serde_json::from_str(content)
-        .map_err(|error| refused(format!("the staged settings of revision {target} cannot be read: {error}")))?;
+        // Without the parser's words, which repeat what stands there: it may be a secret.
+        .map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            refused(format!("the staged settings of revision {target} cannot be read (line {line}, column {column})"))
+        })?;
     let floor: Floor =
         serde_json::from_str(floor).map_err(|error| refused(format!("the staged floor cannot be read: {error}")))?;
     let revision = Revision::new(content);

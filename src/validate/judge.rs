@@ -33,7 +33,12 @@ pub fn judge(content: &Content, floor: &Floor) -> Result<(), Vec<Problem>> {
     if let Some(one) = &content.webhook {
         check_webhook(one, &context, &mut problems);
     }
-    super::check_stop(content.shutdown_delay_seconds, content.drain_watches_seconds, "", &mut problems);
+    super::check_stop(
+        content.shutdown_delay_seconds,
+        content.drain_watches_seconds,
+        "shutdownDelaySeconds",
+        &mut problems,
+    );
     if problems.problems.is_empty() { Ok(()) } else { Err(problems.problems) }
 }
 
