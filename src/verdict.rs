@@ -348,4 +348,6 @@ fn abandon(reason: Reason, message: &str) -> Step {
 }
 
 #[cfg(test)]
+mod cases;
+#[cfg(test)]
 mod tests;
