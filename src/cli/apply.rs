@@ -13,10 +13,10 @@ use super::render::tell_findings;
 use super::{print, say};
 use crate::api::Rollout;
 use crate::floor::Floor;
-use crate::journal::{Change, Stage};
+use crate::journal::{Change, Verdict};
 use crate::node::files::Host;
 use crate::node::{self, State, guard};
-use crate::plan::{self, Desired, Plan};
+use crate::plan::{self, Desired, GuardKind, Plan, Requester};
 use crate::render::render;
 use crate::validate::Capabilities;
 
@@ -71,11 +71,10 @@ pub(super) async fn apply(args: &ApplyArgs, stop: CancellationToken) -> anyhow::
     let rollout = input.setup.spec.rollout.clone();
     let desired = Desired {
         revision: Some(rendered.revision),
-        setup_generation: None,
+        requester: Requester::Person,
         rollout,
         floor,
-        may_change: true,
-        guard: None,
+        guard: GuardKind::ThisProcess,
     };
     bring_about(&host, &desired, args.dry_run, stop).await
 }
@@ -93,11 +92,10 @@ pub(super) async fn restore(args: &RestoreArgs, stop: CancellationToken) -> anyh
     let host = Host::of_node(&args.host_root)?;
     let desired = Desired {
         revision: None,
-        setup_generation: None,
+        requester: Requester::Person,
         rollout: Rollout::default(),
         floor: Floor::default(),
-        may_change: true,
-        guard: None,
+        guard: GuardKind::ThisProcess,
     };
     bring_about(&host, &desired, args.dry_run, stop).await
 }
@@ -117,7 +115,7 @@ async fn bring_about(
     let Some(locked) = state.try_lock()? else {
         bail!("somebody else is changing this node: a guard, or another call of this command");
     };
-    if let Some(change) = locked.journal()?.unconfirmed() {
+    if let Some(change) = locked.journal()?.under_way() {
         say(&format!("Taking up the change to {} that was not finished.", plan::name(change.target.as_ref())));
     } else {
         let plan = plan::plan(desired, &node::observe(host, content)?);
@@ -131,10 +129,12 @@ async fn bring_about(
         node::stage(&locked, &steps)?;
     }
     say("Waiting for kube-apiserver …");
-    let change = guard::watch(&locked, &stop).await?;
+    let change = guard::watch(&locked, &stop).await;
     let change = change.context("stopped before the change was confirmed; call again to take it up")?;
     // What was taken up may have had another target.
-    if change.stage == Stage::Confirmed && change.target.as_ref() == desired.revision.as_ref().map(|it| &it.id) {
+    if change.verdict() == Some(&Verdict::Confirmed)
+        && change.target.as_ref() == desired.revision.as_ref().map(|it| &it.id)
+    {
         match &desired.revision {
             Some(revision) => node::remove_unused(&locked, Some(revision))?,
             None => node::leave(locked)?,
@@ -151,17 +151,17 @@ fn show(plan: &Plan) -> anyhow::Result<ExitCode> {
 
 fn tell(change: &Change) -> anyhow::Result<ExitCode> {
     let target = plan::name(change.target.as_ref());
-    if change.stage == Stage::Confirmed {
-        print(&format!("Confirmed: kube-apiserver runs with {target}.\n"))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let cause = change.cause.as_ref();
-    print(&format!(
-        "{}: {target}: {}\n",
-        if change.stage == Stage::RolledBack { "Taken back" } else { "Given up" },
-        cause.map_or("", |cause| &cause.message)
-    ))?;
-    if let Some(words) = cause.and_then(|cause| cause.last_words.as_ref()) {
+    let (how, cause) = match change.verdict() {
+        Some(Verdict::Confirmed) => {
+            print(&format!("Confirmed: kube-apiserver runs with {target}.\n"))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Verdict::RolledBack(cause)) => ("Rolled back", cause),
+        Some(Verdict::Abandoned(cause)) => ("Abandoned", cause),
+        None => bail!("the change to {target} is still in progress"),
+    };
+    print(&format!("{how}: {target}: {}\n", cause.message))?;
+    if let Some(words) = &cause.last_words {
         print(&format!("Last words of kube-apiserver: {words}\n"))?;
     }
     Ok(ExitCode::from(1))
