@@ -125,7 +125,8 @@ fmt-check:
 	cargo fmt --all --check
 lint: ## Clippy and rustdoc, without a warning
 	cargo clippy --workspace --all-targets --features e2e,upstream --locked -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --no-deps -p kube-yaml -p audit-policy -p static-pod
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --quiet --no-deps --document-private-items
 unit: ## Unit tests, properties, golden cases, host files
 	cargo test --workspace --locked
 

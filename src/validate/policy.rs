@@ -1,6 +1,6 @@
 //! The policy of a Setup: put together from its parts, and judged as the file that the nodes would get.
 //!
-//! [`lint`](audit_policy::lint) judges it once for the oldest and once for the newest API server. That is as good as once for each
+//! [`lint`] judges it once for the oldest and once for the newest API server. That is as good as once for each
 //! node: what depends on the version is refused up to one version, or from one on.
 
 use super::{Capabilities, Problems, References, ValidPolicy};
