@@ -23,8 +23,8 @@ use crate::validate::{
     Capabilities, Problem, References, SchemaCheck, SecretFacts, ValidPolicy, ValidSetup, check_schema, needs,
     validate, validate_policy,
 };
-use crate::yaml::Place;
-use crate::yaml::fields::{self, Fields, Places};
+use kube_yaml::Place;
+use kube_yaml::fields::{self, Fields, Places};
 
 /// Limit for one file. Everything that a Setup can refer to is far smaller.
 const MAX_BYTES: u64 = 32 << 20;
