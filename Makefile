@@ -47,7 +47,7 @@ torture-files: ## Random faults at random moments on a host directory (CASES=100
 	  cargo test --locked --profile torture --lib -- --nocapture random_faults_at_random_moments
 torture-manifest: ## Generated manifests, edited (CASES=1000000 SEED=1 FROM=0); prints what was refused and why
 	CASES=$(or $(CASES),1000000) SEED=$(SEED) FROM=$(FROM) \
-	  cargo test --locked --profile torture --lib -- --ignored --nocapture many_manifests
+	  cargo test --locked --profile torture -p static-pod --lib -- --ignored --nocapture many_manifests
 fuzz: ## Mutated inputs (TARGET=manifest, policy, url or request; SECONDS=600 SEED=1 FROM=0), in bounded memory
 	cargo test --locked --profile torture --test it --no-run
 	binary=$$(ls -t target/torture/deps/it-* | grep -v '\.d$$' | head -1); ulimit -v 4000000; \
@@ -120,13 +120,15 @@ $(BINARY):
 
 .PHONY: fmt fmt-check lint unit
 fmt: ## Format the code
-	cargo fmt
+	cargo fmt --all
 fmt-check:
-	cargo fmt --check
-lint: ## Clippy, without a warning
-	cargo clippy --all-targets --features e2e,upstream --locked -- -D warnings
+	cargo fmt --all --check
+lint: ## Clippy and rustdoc, without a warning
+	cargo clippy --workspace --all-targets --features e2e,upstream --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --no-deps -p kube-yaml -p audit-policy -p static-pod
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --quiet --no-deps --document-private-items
 unit: ## Unit tests, properties, golden cases, host files
-	cargo test --locked
+	cargo test --workspace --locked
 
 .PHONY: generate generated
 generate: ## Write crds/ and the chart's copies

@@ -12,7 +12,6 @@ use std::fmt;
 use crate::api::{Reason, Rollout};
 use crate::floor::Floor;
 use crate::journal::{Change, Clock, Endpoint, Failure, FileName, Journal, Progress, Sha, Stage, Verdict};
-use crate::manifest;
 use crate::render;
 use crate::revision::{self, KUBECONFIG_FILE, POLICY_FILE, Revision, RevisionId};
 
@@ -120,9 +119,9 @@ pub struct Refusal {
     pub message: String,
 }
 
-impl From<manifest::Error> for Refusal {
-    fn from(error: manifest::Error) -> Self {
-        Self { reason: error.reason(), message: error.to_string() }
+impl From<static_pod::Error> for Refusal {
+    fn from(error: static_pod::Error) -> Self {
+        Self { reason: (&error).into(), message: error.to_string() }
     }
 }
 
@@ -253,7 +252,7 @@ fn steps(desired: &Desired, observed: &Observed) -> Result<Option<Steps>, Refusa
 
 /// The manifest to start from.
 struct Base {
-    facts: manifest::Facts,
+    facts: static_pod::Facts,
     /// It has parts of ours.
     is_ours: bool,
     /// It is the last confirmed one.
@@ -263,7 +262,7 @@ struct Base {
 }
 
 fn base(observed: &Observed) -> Result<Base, Refusal> {
-    let facts = manifest::read(&observed.manifest)?;
+    let facts = static_pod::read(&observed.manifest)?;
     // Without our annotation, too: a manifest that reads our files is no original.
     let is_ours = facts.revision.is_some() || observed.manifest.contains(revision::REVISIONS_DIR);
     let original = match &observed.original {
@@ -271,7 +270,7 @@ fn base(observed: &Observed) -> Result<Base, Refusal> {
         _ if !is_ours => observed.manifest.clone(),
         Some(original) => original.clone(),
         // The original was lost: the manifest without our parts replaces it.
-        None => manifest::strip(&observed.manifest)?,
+        None => static_pod::strip(&observed.manifest)?,
     };
     let is_untouched =
         observed.journal.confirmed.as_ref().is_some_and(|it| it.manifest == Sha::of(observed.manifest.as_bytes()));
@@ -286,7 +285,7 @@ struct Manifests {
 }
 
 fn manifests(desired: &Desired, observed: &Observed, base: &Base) -> Result<Option<Manifests>, Refusal> {
-    let without_ours = || manifest::remove(&observed.manifest, &base.original);
+    let without_ours = || static_pod::remove(&observed.manifest, &base.original);
     let (after, taken_over) = match &desired.revision {
         Some(revision) => {
             check_manifest(&base.facts, revision)?;
@@ -296,7 +295,7 @@ fn manifests(desired: &Desired, observed: &Observed, base: &Base) -> Result<Opti
             // Ours untouched: start from the original, so that the result does not depend on the Revisions in between.
             // Changed by somebody else: start from their text, and edit only our parts.
             let text = if base.is_untouched { &base.original } else { &observed.manifest };
-            let edited = manifest::update(text, &base.original, &render::intent(revision))?;
+            let edited = static_pod::update(text, &base.original, &render::intent(revision))?;
             (edited.text, edited.taken_over)
         }
         None if !base.is_ours => return Ok(None),
@@ -316,8 +315,8 @@ fn manifests(desired: &Desired, observed: &Observed, base: &Base) -> Result<Opti
 }
 
 fn change(desired: &Desired, observed: &Observed, base: &Base, before: &str, after: &str) -> Result<Change, Refusal> {
-    let facts_before = manifest::read(before)?;
-    let facts_after = manifest::read(after)?;
+    let facts_before = static_pod::read(before)?;
+    let facts_after = static_pod::read(after)?;
     let file_name = |name: String, of: &str| {
         FileName::try_from(name).map_err(|_| Refusal {
             reason: Reason::ManifestUnusable,
@@ -353,7 +352,7 @@ fn change(desired: &Desired, observed: &Observed, base: &Base, before: &str, aft
 
 /// Hash of the manifest rendered from the original; of nothing if it cannot be edited, so that every manifest counts as somebody else's.
 fn ours(original: &str, revision: &Revision) -> Sha {
-    let edited = manifest::update(original, original, &render::intent(revision));
+    let edited = static_pod::update(original, original, &render::intent(revision));
     Sha::of(edited.map_or(String::new(), |edited| edited.text).as_bytes())
 }
 
@@ -393,7 +392,7 @@ pub fn guard_manifest(template: &str, change: u64) -> String {
 }
 
 /// Why a kube-apiserver with this manifest cannot run a Revision, on any node.
-pub fn check_manifest(facts: &manifest::Facts, revision: &Revision) -> Result<(), Refusal> {
+pub fn check_manifest(facts: &static_pod::Facts, revision: &Revision) -> Result<(), Refusal> {
     check_user(facts)?;
     check_grace(facts, revision)
 }
@@ -404,7 +403,7 @@ const STOP_SECONDS: i64 = 5;
 const DEFAULT_GRACE_SECONDS: i64 = 30;
 
 /// The kubelet kills a kube-apiserver that takes longer to stop than its grace period, and its last audit events are lost.
-fn check_grace(facts: &manifest::Facts, revision: &Revision) -> Result<(), Refusal> {
+fn check_grace(facts: &static_pod::Facts, revision: &Revision) -> Result<(), Refusal> {
     let content = &revision.content;
     let flags =
         [(revision::DELAY_FLAG, content.shutdown_delay_seconds), (revision::DRAIN_FLAG, content.drain_watches_seconds)];
@@ -426,7 +425,7 @@ fn check_grace(facts: &manifest::Facts, revision: &Revision) -> Result<(), Refus
 }
 
 /// Only root can read our directories.
-fn check_user(facts: &manifest::Facts) -> Result<(), Refusal> {
+fn check_user(facts: &static_pod::Facts) -> Result<(), Refusal> {
     let Some(field) = &facts.rootless else { return Ok(()) };
     let message = format!(
         "kube-apiserver does not run as root on this node ({field}), so it could neither read the audit policy, which only root can read, nor write a log. A rootless control plane is not supported"
@@ -456,7 +455,7 @@ fn safe(name: &str, content: &str) -> String {
 }
 
 /// The address at which the API server of this manifest reports whether it is ready.
-pub fn endpoint(facts: &manifest::Facts) -> Endpoint {
+pub fn endpoint(facts: &static_pod::Facts) -> Endpoint {
     let host = match facts.flags.get("bind-address").map(String::as_str) {
         None | Some("" | "0.0.0.0") => "127.0.0.1".to_string(),
         Some("::") => "::1".to_string(),
@@ -666,7 +665,7 @@ spec:
         let changed = steps.after.replace("'7443'", "'8443'");
         let observed = Observed { original: Some(MANIFEST.into()), ..observed(&changed) };
         let drain = |plan: Plan| match plan {
-            Plan::Change(steps) => manifest::read(&steps.after).unwrap().flags.get(revision::DRAIN_FLAG).cloned(),
+            Plan::Change(steps) => static_pod::read(&steps.after).unwrap().flags.get(revision::DRAIN_FLAG).cloned(),
             plan => panic!("{plan}"),
         };
         assert_eq!(drain(plan(&desired(Some("5s")), &observed)), Some("5s".into()));
@@ -677,7 +676,7 @@ spec:
 
     #[test]
     fn a_flag_and_its_value_in_two_items_are_read_as_one() {
-        let facts = manifest::read(MANIFEST).unwrap();
+        let facts = static_pod::read(MANIFEST).unwrap();
         assert_eq!(endpoint(&facts), Endpoint { host: "127.0.0.1".into(), port: 7443 });
     }
 }

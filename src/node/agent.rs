@@ -32,7 +32,6 @@ use super::{keep_files, observe, probe, process, remove_unused, stage};
 use crate::api::{CredentialsRef, NodeAudit, NodeAuditSpec, NodeAuditStatus};
 use crate::floor::{Floor, FloorFile};
 use crate::journal::Journal;
-use crate::manifest;
 use crate::outage::{Clients, Outage, clients, is_outage};
 use crate::plan::{self, Desired, GuardKind, Idle, Plan, Requester};
 use crate::revision::{Digest, Revision};
@@ -343,9 +342,9 @@ impl Agent {
     }
 
     /// The facts of the manifest, if it can be read.
-    fn facts(&self) -> Option<manifest::Facts> {
+    fn facts(&self) -> Option<static_pod::Facts> {
         let bytes = self.state.manifest().ok().flatten()?;
-        manifest::read(&String::from_utf8_lossy(&bytes)).ok()
+        static_pod::read(&String::from_utf8_lossy(&bytes)).ok()
     }
 
     async fn write(&mut self, old: &NodeAuditStatus, status: NodeAuditStatus) -> Result<(), Error> {

@@ -6,7 +6,6 @@ use std::os::unix::fs::MetadataExt;
 use super::files::{self, Host};
 use super::{MANIFEST, MANIFESTS_DIR, POD_LOGS_DIR, log_place, process, state};
 use crate::api::Reason;
-use crate::manifest;
 use crate::plan::{self, Observed};
 use crate::revision::{Content, RevisionId, directory};
 
@@ -31,7 +30,7 @@ pub enum Error {
     #[error(transparent)]
     File(#[from] files::Error),
     #[error("{MANIFEST} cannot be used")]
-    Manifest(#[from] manifest::Error),
+    Manifest(#[from] static_pod::Error),
 }
 
 impl Error {
@@ -42,7 +41,7 @@ impl Error {
             Error::DuplicatePod { .. } => Reason::DuplicatePod,
             Error::State(error) => error.reason(),
             Error::File(error) => error.reason(),
-            Error::Manifest(error) => error.reason(),
+            Error::Manifest(error) => error.into(),
         }
     }
 }
@@ -57,7 +56,7 @@ pub fn observe(host: &Host, wanted: Option<&Content>) -> Result<Observed, Error>
     }
     let bytes = state.manifest()?.ok_or(Error::ManifestMissing)?;
     let manifest = String::from_utf8(bytes).map_err(|_| Error::ManifestNotText)?;
-    let facts = manifest::read(&manifest)?;
+    let facts = static_pod::read(&manifest)?;
     refuse_second_file(host, &(facts.namespace, facts.pod.clone()))?;
     let confirmed = journal.confirmed.as_ref().map(|confirmed| &confirmed.revision);
     let log_path = wanted.and_then(|content| content.log.as_ref()).map(|log| &log.path).filter(|path| *path != "-");
@@ -96,7 +95,7 @@ fn refuse_second_file(host: &Host, pod: &(String, String)) -> Result<(), Error> 
             continue;
         }
         let Some(bytes) = host.read(&path)? else { continue };
-        if manifest::pod_of(&String::from_utf8_lossy(&bytes)).as_ref() == Some(pod) {
+        if static_pod::pod_of(&bytes).as_ref() == Some(pod) {
             return Err(Error::DuplicatePod { other: name, pod: format!("{}/{}", pod.0, pod.1) });
         }
     }
