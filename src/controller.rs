@@ -190,7 +190,7 @@ async fn lead(context: &Context) {
     let mut last_error = None;
     loop {
         let made = reconcile::pass(context, &mut heard).await;
-        context.health.turned();
+        context.health.passed();
         match made {
             Ok(pass) => {
                 context.outage.answered();

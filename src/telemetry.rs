@@ -35,8 +35,8 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), tracing_subscriber::f
     Ok(())
 }
 
-/// A loop that has not come round for so long hangs: a turn is taken every minute at least, and what it waits for is mostly a
-/// request to the Kubernetes API, which kube gives no time limit.
+/// A loop that has not completed a pass for so long hangs: a pass is made every minute at least, and mostly waits for a request to the
+/// Kubernetes API.
 const HANGS_AFTER: Duration = Duration::from_secs(5 * 60);
 
 /// What /healthz and /readyz say of a program. The program is its loop: what the loop does not tell is not known.
@@ -45,20 +45,20 @@ pub struct Health(Arc<State>);
 
 #[derive(Debug)]
 struct State {
-    /// When the loop last came round; at first, when it began.
-    turned: Mutex<Instant>,
+    /// When the last pass ended; at first, when the loop began.
+    passed: Mutex<Instant>,
     is_ready: AtomicBool,
 }
 
 impl Health {
-    /// The loop begins now, and has that long for its first turn.
+    /// The loop begins now, and has that long for its first pass.
     pub fn begin() -> Self {
-        Self(Arc::new(State { turned: Mutex::new(Instant::now()), is_ready: AtomicBool::new(false) }))
+        Self(Arc::new(State { passed: Mutex::new(Instant::now()), is_ready: AtomicBool::new(false) }))
     }
 
-    /// The loop came round, whether its turn failed or not.
-    pub fn turned(&self) {
-        *self.0.turned.lock().expect("nobody panics with this lock") = Instant::now();
+    /// A pass ended, whether it failed or not.
+    pub fn passed(&self) {
+        *self.0.passed.lock().expect("nobody panics with this lock") = Instant::now();
     }
 
     /// The program does what it is there for. It stays ready: what fails later is told by status and metrics, and an API that
@@ -68,10 +68,12 @@ impl Health {
     }
 
     fn healthz(&self, now: Instant) -> Answer {
-        let turned = *self.0.turned.lock().expect("nobody panics with this lock");
-        match now.saturating_duration_since(turned) {
+        let passed = *self.0.passed.lock().expect("nobody panics with this lock");
+        match now.saturating_duration_since(passed) {
             since if since <= HANGS_AFTER => (StatusCode::OK, "ok\n".into()),
-            since => (StatusCode::SERVICE_UNAVAILABLE, format!("no turn was taken for {} s\n", since.as_secs())),
+            since => {
+                (StatusCode::SERVICE_UNAVAILABLE, format!("the main loop has not run for {} s\n", since.as_secs()))
+            }
         }
     }
 
@@ -79,7 +81,7 @@ impl Health {
         if self.0.is_ready.load(Ordering::Relaxed) {
             (StatusCode::OK, "ok\n".into())
         } else {
-            (StatusCode::SERVICE_UNAVAILABLE, "no turn was completed yet\n".into())
+            (StatusCode::SERVICE_UNAVAILABLE, "no pass has completed yet\n".into())
         }
     }
 }
@@ -183,8 +185,8 @@ mod tests {
         assert_eq!(health.healthz(now).0, StatusCode::OK);
         let (status, text) = health.healthz(now + Duration::from_secs(301));
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-        assert!(text.starts_with("no turn was taken for 30"), "{text}");
-        *health.0.turned.lock().unwrap() = now + Duration::from_secs(200);
+        assert!(text.starts_with("the main loop has not run for 30"), "{text}");
+        *health.0.passed.lock().unwrap() = now + Duration::from_secs(200);
         assert_eq!(health.healthz(now + Duration::from_secs(301)).0, StatusCode::OK);
     }
 
@@ -208,7 +210,7 @@ mod tests {
         assert!(get(address, "/metrics").await.contains("\nanswer 42\n"));
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         let answer = get(address, "/readyz").await;
-        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("no turn was completed"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("no pass has completed"), "{answer}");
         health.ready();
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
         server.abort();

@@ -104,7 +104,7 @@ impl Election {
     pub(super) async fn win(&mut self, outage: &Outage, health: &Health) {
         loop {
             let tried = timeout(REQUEST_TIMEOUT, self.run_once()).await;
-            health.turned();
+            health.passed();
             let wait = match tried {
                 Ok(Ok(Claim::Wait(left))) => {
                     outage.answered();

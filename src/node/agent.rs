@@ -41,7 +41,7 @@ use assignment::{Assignment, watch_node_audit};
 pub use error::Error;
 use error::Failed;
 use ready::Ready;
-use settle::settle;
+pub(super) use settle::settle;
 
 /// Between passes while a Change is in progress.
 const BUSY: Duration = Duration::from_millis(200);
@@ -146,7 +146,7 @@ impl Agent {
                 return Err(Error::LogDirectoryRemoved(removed.into()));
             }
             let pass = self.pass(node_audit.as_ref()).await;
-            self.health.turned();
+            self.health.passed();
             self.metrics.passed(pass.as_ref().err().map(Error::reason));
             let pause = match pass {
                 Ok(is_busy) => {

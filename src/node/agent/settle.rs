@@ -39,7 +39,7 @@ fn never_began(change: UnderWay, now: &Clock) -> bool {
 }
 
 /// `guard_template`: the guard's manifest for any Change.
-pub(super) fn settle(state: &State, guard_template: &str) -> Result<(), guard::Error> {
+pub(in crate::node) fn settle(state: &State, guard_template: &str) -> Result<(), guard::Error> {
     let find = |state: &State| {
         let has_guard = state.host.read(GUARD_MANIFEST)?.is_some();
         Ok::<_, state::Error>(leftover(&state.journal()?, has_guard, &process::clock()))

@@ -76,7 +76,7 @@ pub(super) fn in_place(state: &State, change: &Change) -> Result<InPlace, files:
     })
 }
 
-fn runs(change: &Change, argv: &[String]) -> Runs {
+pub(super) fn runs(change: &Change, argv: &[String]) -> Runs {
     match (is_of(argv, &change.argv_before), is_of(argv, &change.argv_after)) {
         (true, true) => Runs::Either,
         (true, false) => Runs::Before,

@@ -8,6 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use k8s_openapi::jiff::SignedDuration;
 
+mod mutated;
+
 use super::evidence::is_repaired;
 use super::*;
 use crate::api::{Method, RestartKubelet, Rollout};
