@@ -169,7 +169,7 @@ pub const CHANGE_DIR: &str = "change";
 /// Its manifests.
 pub const BEFORE: &str = "change/before.yaml";
 pub const AFTER: &str = "change/after.yaml";
-/// A copy of the journal: what the guard goes on with if the journal is lost or damaged in the middle of the Change.
+/// A copy of the journal, with which the guard continues if the journal is lost or damaged in the middle of the Change.
 pub const JOURNAL_COPY: &str = "change/journal.json";
 /// The content of the Revision and the floor that it was judged by: the guard judges it again.
 pub const CONTENT: &str = "change/content.json";

@@ -338,7 +338,7 @@ impl Agent {
             Some(endpoint) => probe::is_serving(endpoint).await,
             None => false,
         };
-        self.ready = is_ready.then(|| Ready::go_on(self.ready.take(), process::clock().wall));
+        self.ready = is_ready.then(|| Ready::continued(self.ready.take(), process::clock().wall));
     }
 
     /// The facts of the manifest, if it can be read.

@@ -98,7 +98,7 @@ pub async fn watch(state: &LockedState, stop: &CancellationToken) -> Option<Chan
     loop {
         let pause = match round(state, &mut known, &mut seen).await {
             Ok(Round::NoChange) => return None,
-            Ok(Round::Ended(change)) => return Some(change),
+            Ok(Round::Ended(change)) => return Some(*change),
             Ok(Round::Step(Step::Wait)) => INTERVAL,
             // The next step follows at once.
             Ok(Round::Step(_)) => Duration::ZERO,
@@ -126,7 +126,7 @@ pub async fn watch(state: &LockedState, stop: &CancellationToken) -> Option<Chan
 enum Round {
     NoChange,
     Step(Step),
-    Ended(Change),
+    Ended(Box<Change>),
 }
 
 /// Looks, decides, and takes one step. `known`: the journal of the round before.
@@ -136,7 +136,7 @@ async fn round(state: &LockedState, known: &mut Option<Journal>, seen: &mut Seen
     let Some(change) = journal.under_way() else {
         // The guard before may have been stopped right after the verdict.
         tidy(state, journal)?;
-        return Ok(journal.change.clone().map_or(Round::NoChange, Round::Ended));
+        return Ok(journal.change.clone().map_or(Round::NoChange, |change| Round::Ended(change.into())));
     };
     let Look { evidence, kubelet } = look(state, change, seen).await?;
     let now = process::clock();

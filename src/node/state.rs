@@ -77,12 +77,12 @@ impl State {
         Ok(self.journal_or_copy()?.0)
     }
 
-    /// The journal, and what is wrong with it if it is the copy.
+    /// The journal, or its copy with the damage of the journal.
     pub(super) fn journal_or_copy(&self) -> Result<(Journal, Option<Error>), Error> {
         let damage = match self.read_journal(JOURNAL) {
             Ok(journal) => return Ok((journal, None)),
             Err(error @ (Error::JournalMissing | Error::JournalUnreadable(_))) => error,
-            // An older program must not go on with the copy either.
+            // An older program must not continue with the copy either.
             Err(error) => return Err(error),
         };
         match (self.read_journal(JOURNAL_COPY), damage) {

@@ -7,7 +7,7 @@ use crate::revision::Revision;
 /// Disk space that must stay free in addition to the log's own.
 const HEADROOM_BYTES: u64 = 256 * MIB;
 
-/// What is at the path of the log on a node.
+/// The path of the log on a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogPlace {
     /// As the Setup names it.

@@ -12,7 +12,7 @@ use audit_operator::node::{MANIFESTS_DIR, probe};
 
 use super::node::Node;
 
-/// What was seen.
+/// Observations of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// Of each node, the time for which its `/readyz` failed.

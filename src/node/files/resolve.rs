@@ -46,11 +46,11 @@ pub(super) struct Walked {
 pub(super) struct Lost {
     pub(super) error: Errno,
     way: Vec<Step>,
-    /// What the way would have gone through next, all links resolved.
+    /// The next name on the way, all links resolved.
     pub(super) at: PathBuf,
     /// The last link on the way.
     pub(super) link: Option<Link>,
-    /// Whether the missing name stands in that link, and not in the path itself.
+    /// Whether the missing name is part of that link, and not of the path itself.
     pub(super) is_in_link: bool,
 }
 
@@ -75,7 +75,7 @@ impl Root {
         Ok(Self { directory, has_openat2 })
     }
 
-    /// Opens what is at `path`, links followed.
+    /// Opens the file at `path`, links followed.
     pub(super) fn resolve(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
         let flags = flags | OFlags::CLOEXEC;
         for _ in 0..if self.has_openat2 { TRIES } else { 0 } {
@@ -138,7 +138,7 @@ impl Root {
 }
 
 impl Walked {
-    /// Where the path leads, all links resolved.
+    /// The end of the path, all links resolved.
     pub(super) fn resolved(&self) -> PathBuf {
         shown(&self.way)
     }
@@ -147,7 +147,7 @@ impl Walked {
         self.way.last().is_none_or(|step| step.is_directory)
     }
 
-    /// What is at the end.
+    /// The file at the end.
     pub(super) fn end<'a>(&'a self, root: &'a Root) -> BorrowedFd<'a> {
         end(&root.directory, &self.way)
     }
@@ -166,7 +166,7 @@ impl Walked {
 }
 
 impl Lost {
-    /// The last directory that is there.
+    /// The last directory that exists.
     pub(super) fn nearest<'a>(&'a self, root: &'a Root) -> BorrowedFd<'a> {
         let directories = self.way.iter().rev().filter(|step| step.is_directory);
         directories.map(|step| step.file.as_fd()).next().unwrap_or(root.directory.as_fd())
@@ -198,7 +198,7 @@ enum Found {
     Link(OsString),
 }
 
-/// What has this name. The kind and the text of a link are those of the very file that was opened: a name can be given to another one
+/// The file with this name. The kind and the text of a link are those of the very file that was opened: a name can be given to another one
 /// in between.
 fn look(directory: BorrowedFd<'_>, name: &OsStr) -> Result<Found, Errno> {
     let file = rustix::fs::openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;

@@ -182,7 +182,7 @@ mod tests {
             ["kube-system_kube-apiserver-cp1_aaaa".to_string(), "kube-system_kube-apiserver-cp1_bbbb".to_string()];
         assert!(may_be_of(Some("aaaa"), &known) && may_be_of(Some("bbbb"), &known));
         assert!(!may_be_of(Some("cccc"), &known), "another cluster's");
-        assert!(may_be_of(None, &known), "its pod cannot be told");
+        assert!(may_be_of(None, &known), "its pod is unknown");
         assert!(may_be_of(Some("cccc"), &[]), "the kubelet's logs lie elsewhere");
     }
 

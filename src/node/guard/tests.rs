@@ -1,7 +1,7 @@
-//! The guard on a host directory whose kubelet and kube-apiserver are played, stopped and failed at every fault point in turn, and at
+//! The guard on a host directory whose kubelet and kube-apiserver are simulated, stopped and failed at every fault point in turn, and at
 //! random ones.
 //!
-//! The files, the journal and every step are real. What is played is what was measured of the kubelet of 1.36.3: a pod that waits for
+//! The files, the journal and every step are real. The simulation follows measurements of the kubelet of 1.36.3: a pod that waits for
 //! its predecessor, the back-off of a crash loop, and a kubelet that ignores changed manifests until it has seen an API server.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,7 +27,7 @@ const TICK_MS: u64 = 200;
 /// More than the deadline, the way back by files, and a kubelet's slowest window take together.
 const LIMIT_MS: u64 = 40 * 60 * 1000;
 
-/// What is wrong with the new Revision.
+/// The fault of the new Revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Good,
@@ -41,7 +41,7 @@ enum Fate {
 enum Before {
     Pristine,
     Confirmed,
-    /// The new manifest lies there already, and the journal is lost.
+    /// The new manifest is in place already, and the journal is lost.
     InPlace,
 }
 
@@ -78,7 +78,7 @@ struct World {
     is_tidy: bool,
 }
 
-/// What is known of the kubelet's dealings with the one static pod.
+/// The kubelet, as far as it concerns the one static pod.
 #[derive(Clone, Debug)]
 struct PlayedKubelet {
     /// Not running before this moment.
@@ -209,7 +209,7 @@ impl Template {
         copy(self.directory.path(), directory.path());
         let state = State::new(Host::open(directory.path()).unwrap());
         let journal = state.journal().unwrap();
-        // The kubelet has taken up what lies there, and waits to start it.
+        // The kubelet has read the manifest, and waits to start it.
         let (runs, server) = match self.scenario.before {
             Before::InPlace => (Text::After, None),
             _ => (
@@ -299,7 +299,7 @@ impl World {
         }
         let there = self.there();
         if std::mem::take(&mut self.kubelet.is_new) {
-            // What it sees first it takes, with the container that may be running. One of another manifest is ended, and not waited for.
+            // It takes the first manifest that it sees, with the container that may be running. A container of another manifest is ended, not waited for.
             self.kubelet.runs = there;
             if let Some(server) = self.server.as_mut().filter(|server| Some(server.of) != there) {
                 self.kubelet.found_other = true;
@@ -460,7 +460,7 @@ impl World {
             match catch_unwind(AssertUnwindSafe(|| self.look())) {
                 Ok(Ok(false)) => continue,
                 Ok(Ok(true)) => {}
-                // The guard ends, and the kubelet starts it anew.
+                // The guard ends, and the kubelet restarts it.
                 Ok(Err(_)) => self.restart_guard(),
                 Err(panic) if panic.is::<Killed>() => self.restart_guard(),
                 Err(panic) => std::panic::resume_unwind(panic),
@@ -504,7 +504,7 @@ impl World {
             None => panic!("{self:?} has not ended"),
         }
         let server = self.server.unwrap();
-        assert_eq!(Some(server.of), there, "{self:?}: what runs is what lies there");
+        assert_eq!(Some(server.of), there, "{self:?}: kube-apiserver runs the manifest in place");
         let left: Vec<String> = self.state.host.list(MANIFESTS_DIR).unwrap();
         let ours = |name: &String| name.starts_with('.');
         assert!(!left.iter().any(ours), "{self:?}: left behind: {left:?}");
