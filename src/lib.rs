@@ -13,12 +13,13 @@
 
 pub mod api;
 pub mod cli;
+mod client;
 pub mod controller;
+mod error;
 pub mod floor;
 pub mod journal;
 pub mod manifest;
 pub mod node;
-mod outage;
 pub mod plan;
 pub mod policy;
 #[cfg(test)]

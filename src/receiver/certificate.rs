@@ -45,12 +45,12 @@ impl Certificate {
                         tracing::info!("the certificate was replaced");
                     }
                     Err(error) => {
-                        tracing::error!(error = crate::telemetry::chain(&error), "the last good certificate stays");
+                        tracing::error!(error = crate::error::chain(&error), "the last good certificate stays");
                     }
                 }
                 state.tried = files;
             }
-            Err(error) => tracing::warn!(error = crate::telemetry::chain(&error), "the last good certificate stays"),
+            Err(error) => tracing::warn!(error = crate::error::chain(&error), "the last good certificate stays"),
         }
         state.config.clone()
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Format;
-use super::metrics::Sort;
+use super::metrics::EventLabels;
 
 /// Longest text of one field in a summary. A client chooses some of them, a URI above all, and control characters grow when they are
 /// written out.
@@ -59,17 +59,17 @@ struct Sorted<'a> {
 }
 
 /// Adds the line of an event, with its line end. Returns what it is counted by.
-pub(super) fn push_line(lines: &mut String, event: &RawValue, format: Format) -> Sort {
+pub(super) fn push_line(lines: &mut String, event: &RawValue, format: Format) -> EventLabels {
     if format == Format::Summary
         && let Ok(event) = serde_json::from_str::<Event<'_>>(event.get())
     {
         writeln!(lines, "{}", Summary(&event)).expect("a String takes what is written");
-        return Sort::new(&event.level, &event.stage);
+        return EventLabels::new(&event.level, &event.stage);
     }
     // As it came; an event of a strange form, too.
     push_whole(lines, event.get());
     let sorted: Sorted<'_> = serde_json::from_str(event.get()).unwrap_or_default();
-    Sort::new(&sorted.level, &sorted.stage)
+    EventLabels::new(&sorted.level, &sorted.stage)
 }
 
 fn push_whole(lines: &mut String, event: &str) {

@@ -9,13 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::places::Counts;
-use crate::telemetry;
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BySort {
-    level: &'static str,
-    stage: &'static str,
-}
+use crate::telemetry::{self, family};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {
@@ -32,13 +26,13 @@ const STRANGERS: ByGroup = ByGroup { group: "strangers" };
 const KNOWN: ByGroup = ByGroup { group: "known" };
 
 /// Level and stage of an event, in a fixed set of words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Sort {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub(super) struct EventLabels {
     level: &'static str,
     stage: &'static str,
 }
 
-impl Sort {
+impl EventLabels {
     pub(super) fn new(level: &str, stage: &str) -> Self {
         Self {
             level: known(level, &["Metadata", "Request", "RequestResponse"]),
@@ -58,7 +52,7 @@ pub(super) struct Now {
 pub(super) struct Metrics {
     registry: Registry,
     batches: Counter,
-    events: Family<BySort, Counter>,
+    events: Family<EventLabels, Counter>,
     refused: Family<ByReason, Counter>,
     dropped: Family<ByReason, Counter>,
     queue: Gauge<i64, AtomicI64>,
@@ -69,43 +63,31 @@ pub(super) struct Metrics {
 
 impl Metrics {
     pub(super) fn new() -> Self {
-        let mut metrics = Self {
-            registry: Registry::with_prefix("audit_receiver"),
-            batches: Counter::default(),
-            events: Family::default(),
-            refused: Family::default(),
-            dropped: Family::default(),
-            queue: Gauge::default(),
-            reading: Gauge::default(),
-            connections: Family::default(),
-            evicted: Family::default(),
-        };
-        let registry = &mut metrics.registry;
-        registry.register("batches", "Requests that were taken", metrics.batches.clone());
-        registry.register("events", "Events that were taken, by level and stage", metrics.events.clone());
-        registry.register("refused", "Requests that were refused, by reason", metrics.refused.clone());
-        registry.register(
-            "dropped_events",
-            "Events that were taken and not written, by reason",
-            metrics.dropped.clone(),
-        );
-        registry.register("queue_bytes", "Bytes that wait for the output", metrics.queue.clone());
-        registry.register("reading_bytes", "Memory of the batches that are being read", metrics.reading.clone());
-        registry.register("connections", "Open connections, by group", metrics.connections.clone());
-        registry.register(
-            "evicted_connections",
-            "Connections that were closed to make room for another, by group",
-            metrics.evicted.clone(),
-        );
-        metrics
+        let mut registry = Registry::with_prefix("audit_receiver");
+        let to = &mut registry;
+        Self {
+            batches: family(to, "batches", "Requests that were taken"),
+            events: family(to, "events", "Events that were taken, by level and stage"),
+            refused: family(to, "refused", "Requests that were refused, by reason"),
+            dropped: family(to, "dropped_events", "Events that were taken and not written, by reason"),
+            queue: family(to, "queue_bytes", "Bytes that wait for the output"),
+            reading: family(to, "reading_bytes", "Memory of the batches that are being read"),
+            connections: family(to, "connections", "Open connections, by group"),
+            evicted: family(
+                to,
+                "evicted_connections",
+                "Connections that were closed to make room for another, by group",
+            ),
+            registry,
+        }
     }
 
     pub(super) fn batch(&self) {
         self.batches.inc();
     }
 
-    pub(super) fn events(&self, sort: Sort, events: u64) {
-        self.events.get_or_create(&BySort { level: sort.level, stage: sort.stage }).inc_by(events);
+    pub(super) fn events(&self, labels: EventLabels, events: u64) {
+        self.events.get_or_create(&labels).inc_by(events);
     }
 
     pub(super) fn stranger_evicted(&self) {

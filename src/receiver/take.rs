@@ -20,7 +20,7 @@ use hyper::body::{Body, Bytes, Incoming};
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::metrics::{Now, Sort};
+use super::metrics::{EventLabels, Now};
 use super::places::Place;
 use super::queue::{Piece, Pushed};
 use super::refused::Refused;
@@ -194,7 +194,7 @@ async fn read(body: &mut Incoming, shared: &Shared) -> Result<(), Refused> {
 struct Batch<'a> {
     shared: &'a Shared,
     piece: Piece,
-    sorts: BTreeMap<Sort, u64>,
+    counts: BTreeMap<EventLabels, u64>,
     /// How long the answer may still wait for the output.
     patience: Duration,
     skipped: u64,
@@ -202,7 +202,7 @@ struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     fn new(shared: &'a Shared) -> Self {
-        Self { shared, piece: Piece::default(), sorts: BTreeMap::new(), patience: QUEUE_PATIENCE, skipped: 0 }
+        Self { shared, piece: Piece::default(), counts: BTreeMap::new(), patience: QUEUE_PATIENCE, skipped: 0 }
     }
 
     fn held_bytes(&self) -> usize {
@@ -213,8 +213,8 @@ impl<'a> Batch<'a> {
         if !self.piece.lines.is_empty() && self.piece.lines.len() + event.get().len() > PIECE_BYTES {
             self.flush().await;
         }
-        let sort = line::push_line(&mut self.piece.lines, event, self.shared.args.format);
-        *self.sorts.entry(sort).or_default() += 1;
+        let labels = line::push_line(&mut self.piece.lines, event, self.shared.args.format);
+        *self.counts.entry(labels).or_default() += 1;
         self.piece.events += 1;
     }
 
@@ -229,8 +229,8 @@ impl<'a> Batch<'a> {
     }
 
     async fn flush(&mut self) {
-        for (sort, events) in std::mem::take(&mut self.sorts) {
-            self.shared.metrics.events(sort, events);
+        for (labels, events) in std::mem::take(&mut self.counts) {
+            self.shared.metrics.events(labels, events);
         }
         let mut piece = std::mem::take(&mut self.piece);
         let events = piece.events;
