@@ -604,7 +604,7 @@ impl Agent {
         let params = PatchParams::apply(&format!("audit-agent-{node}")).force();
         let patched = self.nodes.patch_status(node, &params, &Patch::Apply(&patch)).await;
         patched.map_err(|source| Error::Report { node: node.clone(), source })?;
-        self.outage.answered();
+        self.outage.responded();
         if old.phase != status.phase {
             tracing::info!(phase = ?status.phase, message = status.message, "reported");
         }

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use audit_operator::manifest;
-use audit_operator::telemetry::chain;
+use audit_operator::error::chain;
 
 use crate::golden;
 use crate::intent::intent;
