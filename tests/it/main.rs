@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 mod apply_cases;
+mod dockerfile;
 mod golden;
 mod hostile;
 mod intent;
