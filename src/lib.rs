@@ -14,6 +14,8 @@
 pub mod api;
 pub mod cli;
 pub mod controller;
+#[cfg(test)]
+mod fixture;
 pub mod floor;
 pub mod journal;
 pub mod manifest;

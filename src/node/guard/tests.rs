@@ -10,13 +10,13 @@ use k8s_openapi::jiff::SignedDuration;
 
 use super::*;
 use crate::api::{Method, RestartKubelet, Rollout};
+use crate::fixture;
 use crate::floor::Floor;
 use crate::journal::Cause;
 use crate::node::faults::{Fault, Killed};
 use crate::node::{MANIFESTS_DIR, STATE_DIR, observe as observe_host, stage};
 use crate::plan::{self, Desired, Plan};
 use crate::random::Random;
-use crate::revision::{Content, Revision};
 
 const KUBEADM: &str = include_str!("../../../tests/cases/manifest/kubeadm-1.36/in.yaml");
 const TICK_MS: u64 = 200;
@@ -112,15 +112,7 @@ fn policy_of(text: &str) -> String {
 }
 
 fn desired(policy: &str, scenario: Scenario) -> Desired {
-    let content = Content {
-        policy: policy_of(policy),
-        log: Some(serde_json::from_value(serde_json::json!({"path": "-"})).unwrap()),
-        webhook: None,
-        shutdown_delay_seconds: 0,
-        drain_watches_seconds: 0,
-    };
     Desired {
-        revision: Some(Revision::new(content)),
         setup_generation: None,
         rollout: Rollout {
             method: scenario.method,
@@ -128,9 +120,8 @@ fn desired(policy: &str, scenario: Scenario) -> Desired {
             confirm_timeout_seconds: 120,
             ..Rollout::default()
         },
-        floor: Floor::default(),
-        may_change: true,
         guard: Some("kind: Pod\n".into()),
+        ..fixture::desired(fixture::content(&policy_of(policy), serde_json::json!({"path": "-"})))
     }
 }
 
