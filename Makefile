@@ -56,7 +56,7 @@ torture-files: ## Random faults at random moments on a host directory (CASES=100
 	  cargo test --locked --profile torture --lib -- --nocapture random_faults_at_random_moments
 torture-manifest: ## Generated manifests, edited (CASES=1000000 SEED=1 FROM=0); prints what was refused and why
 	CASES=$(or $(CASES),1000000) SEED=$(SEED) FROM=$(FROM) \
-	  cargo test --locked --profile torture --lib -- --ignored --nocapture many_manifests
+	  cargo test --locked --profile torture -p static-pod --lib -- --ignored --nocapture many_manifests
 fuzz: ## Mutated inputs (TARGET=manifest, policy, url or request; SECONDS=600 SEED=1 FROM=0), in bounded memory
 	cargo test --locked --profile torture --test it --no-run
 	binary=$$(ls -t target/torture/deps/it-* | grep -v '\.d$$' | head -1); ulimit -v 4000000; \
@@ -129,16 +129,17 @@ $(BINARY):
 
 .PHONY: fmt fmt-check lint lint-rust lint-shell lint-python unit
 fmt: $(SHFMT) $(RUFF) ## Format the code
-	cargo fmt
+	cargo fmt --all
 	$(SHFMT) -i 2 -ci -w $(SHELL_SCRIPTS)
 	$(RUFF) format --quiet $(PYTHON)
 fmt-check: $(SHFMT) $(RUFF)
-	cargo fmt --check
+	cargo fmt --all --check
 	$(SHFMT) -i 2 -ci -d $(SHELL_SCRIPTS)
 	$(RUFF) format --quiet --diff $(PYTHON)
-lint: lint-rust lint-shell lint-python ## Clippy, ShellCheck and Ruff, without a warning
+lint: lint-rust lint-shell lint-python ## Clippy, rustdoc, ShellCheck and Ruff, without a warning
 lint-rust:
-	cargo clippy --all-targets --features e2e,upstream --locked -- -D warnings
+	cargo clippy --workspace --all-targets --features e2e,upstream --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
 lint-shell: $(SHELLCHECK)
 	$(SHELLCHECK) $(SHELL_SCRIPTS)
 lint-python: $(RUFF)
@@ -153,7 +154,7 @@ $(SHELLCHECK) $(SHFMT) $(RUFF):
 	python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --only-binary :all: --target $(directory).new $(requirement)
 	mv $(directory).new $(directory)
 unit: ## Unit tests, properties, golden cases, host files
-	cargo test --locked
+	cargo test --workspace --locked
 
 .PHONY: generate generated
 generate: ## Write crds/ and the chart's copies

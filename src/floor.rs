@@ -12,8 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::api::{GROUP, GroupResources, Level, PolicyRule, Risk, Stage};
-use crate::policy;
-use crate::yaml::{Place, fields};
+use kube_yaml::{Place, fields};
 
 mod destination;
 mod directory;
@@ -119,15 +118,15 @@ impl Floor {
             at(if path == "." { String::new() } else { path }, error.into_inner().to_string())
         })?;
         // The rules as a policy of their own: what kube-apiserver would refuse in them, it would refuse in every policy.
-        let part = policy::Part { title: "floor".into(), rules: floor.rules.clone() };
-        let text = policy::write(&[part], &[], false);
-        let terms = policy::Terms {
+        let part = audit_policy::Part { title: "floor".into(), rules: floor.rules.clone() };
+        let text = audit_policy::write(&[part], &[], false);
+        let terms = audit_policy::Terms {
             minor: u32::MAX,
-            acknowledged: &floor.granted_risks,
+            secrets_accepted: floor.granted_risks.contains(&Risk::SecretsAboveMetadata),
             mode: crate::api::Mode::Batch,
             floor: &[],
         };
-        let linted = policy::lint(text.as_bytes(), &terms);
+        let linted = audit_policy::lint(text.as_bytes(), &terms);
         if let Some(finding) = linted.findings.iter().find(|finding| finding.stops_start && !floor.rules.is_empty()) {
             return Err(at(finding.path.clone(), finding.message.clone()));
         }

@@ -7,10 +7,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::api::{PolicyStatus, SetupFinding, SinkKind, SinkRef};
-use crate::manifest::{Intent, Mount};
-use crate::policy;
 use crate::revision::{AUDIT_DIR, Auth, Authorities, CA_FILE, Content, Revision, Tls, Webhook, credential};
 use crate::validate::{self, Capabilities, ValidPolicy, ValidSetup, ValidWebhook};
+use static_pod::{Intent, Mount};
 
 #[cfg(test)]
 mod tests;
@@ -43,7 +42,7 @@ pub fn render(setup: &ValidSetup) -> Rendered {
     let mut credentials = BTreeMap::new();
     let webhook = setup.webhook.as_ref().map(|valid| webhook(valid, setup.capabilities, &mut credentials));
     let revision = Revision::new(Content {
-        policy: policy::write(parts, omit_stages, *omit_managed_fields),
+        policy: audit_policy::write(parts, omit_stages, *omit_managed_fields),
         log: setup.log.as_ref().map(|valid| valid.log.clone()),
         webhook,
         shutdown_delay_seconds: setup.shutdown_delay_seconds,
@@ -119,5 +118,5 @@ pub fn intent(revision: &Revision) -> Intent {
     let mount = |name: &str, path: &str, read_only| Mount { name: name.into(), path: path.into(), read_only };
     let mut mounts = vec![mount("audit-operator-config", AUDIT_DIR, true)];
     mounts.extend(revision.content.log_directory().map(|path| mount("audit-operator-log", path, false)));
-    Intent { revision: revision.id.clone(), flags: revision.flags(), defaults: revision.default_flags(), mounts }
+    Intent { revision: revision.id.to_string(), flags: revision.flags(), defaults: revision.default_flags(), mounts }
 }

@@ -22,7 +22,7 @@ mod kubeconfig;
 pub mod secret;
 mod url;
 
-pub use flags::{DELAY_FLAG, DRAIN_FLAG};
+pub use static_pod::{DELAY_FLAG, DRAIN_FLAG};
 pub(crate) use url::is_host;
 pub use url::{NotAUrl, Url};
 

@@ -13,8 +13,8 @@ use crate::api::{
     AuditSetup, AuditSetupSpec, LogSink, Mode, Reason, Risk, Rollout, SetupFinding, Stage, WebhookDelivery,
 };
 use crate::floor::Floor;
-use crate::policy::{Part, Severity};
 use crate::revision::Url;
+use audit_policy::{Part, Severity};
 
 mod credentials;
 mod delivery;

@@ -82,7 +82,7 @@ pub(super) async fn apply(args: &ApplyArgs, stop: CancellationToken) -> anyhow::
 
 /// Minor version of the kube-apiserver that a manifest runs, by the tag of its image.
 fn minor_of(manifest: &str) -> anyhow::Result<u32> {
-    let image = crate::manifest::read(manifest)?.image;
+    let image = static_pod::read(manifest)?.image;
     let tag = image.split('@').next().and_then(|image| image.rsplit_once(':')).map_or("", |(_, tag)| tag);
     kubernetes_minor(tag.trim_start_matches('v')).map_err(|_| {
         anyhow::anyhow!("the image {image} does not tell the version of kube-apiserver: give --kubernetes-version")

@@ -22,8 +22,8 @@ use crate::floor::Floor;
 use crate::validate::{
     Capabilities, Fit, Problem, References, SecretFacts, ValidPolicy, ValidSetup, fit, needs, validate, validate_policy,
 };
-use crate::yaml::Place;
-use crate::yaml::fields::{self, Fields, Places};
+use kube_yaml::Place;
+use kube_yaml::fields::{self, Fields, Places};
 
 /// Of one file: everything that a Setup can refer to is far smaller.
 const MAX_BYTES: u64 = 32 << 20;

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 
-use crate::policy::{Finding, MAX_BYTES, Places, Policy, load};
+use audit_policy::{Finding, MAX_BYTES, Places, Policy, load};
 
 mod diff;
 mod eval;

@@ -15,7 +15,6 @@ use similar::TextDiff;
 use super::input::{Input, below, kubernetes_minor};
 use crate::api::SetupFinding;
 use crate::floor::Floor;
-use crate::manifest;
 use crate::plan::check_manifest;
 use crate::render::{Rendered, intent, render};
 use crate::revision::KUBECONFIG_FILE;
@@ -113,11 +112,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn edit(path: &Path, rendered: &Rendered) -> anyhow::Result<Edited> {
     let old = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let cannot = || format!("cannot edit {}", path.display());
-    let facts = manifest::read(&old).with_context(cannot)?;
+    let facts = static_pod::read(&old).with_context(cannot)?;
     if let Err(refusal) = check_manifest(&facts, &rendered.revision) {
         bail!("{}: {} ({})", cannot(), refusal.message, refusal.reason);
     }
-    let new = manifest::edit(&old, &intent(&rendered.revision)).with_context(cannot)?.text;
+    let new = static_pod::edit(&old, &intent(&rendered.revision)).with_context(cannot)?.text;
     let diff = TextDiff::from_lines(&old, &new);
     let diff = diff.unified_diff().header(&format!("a/{MANIFEST}"), &format!("b/{MANIFEST}")).to_string();
     Ok(Edited { new, diff })

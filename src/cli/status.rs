@@ -32,7 +32,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let observed = crate::node::observe(&state.host, None)?;
-    let carried = crate::manifest::read(&observed.manifest)?.revision;
+    let carried = static_pod::read(&observed.manifest)?.revision;
     println!("Manifest:   {}", carried.map_or("not ours".to_string(), |revision| format!("revision {revision}")));
     match &journal.confirmed {
         Some(confirmed) => println!("Confirmed:  revision {} at {}", confirmed.revision, confirmed.at),

@@ -132,8 +132,8 @@ impl TryFrom<String> for Destination {
         if let Some(rest) = text.strip_prefix("service:") {
             let (service, port) = split(rest)?;
             let is_service = service.split_once('/').is_some_and(|(namespace, name)| {
-                crate::policy::is_dns_label(namespace)
-                    && (name.is_empty() || name == "*" || crate::policy::is_dns_label(name))
+                audit_policy::is_dns_label(namespace)
+                    && (name.is_empty() || name == "*" || audit_policy::is_dns_label(name))
             });
             return match is_service {
                 true => Ok(Self { hosts: Hosts::Service(service.trim_end_matches('*').into()), port, text }),

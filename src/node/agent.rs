@@ -29,7 +29,6 @@ use super::{STATE_DIR, guard, keep_files, observe, probe, process, remove_unused
 use crate::api::{CredentialsRef, NodeAudit, NodeAuditSpec, NodeAuditStatus, Reason};
 use crate::floor::{self, Floor, FloorFile};
 use crate::journal::{Cause, Journal, Stage};
-use crate::manifest;
 use crate::outage::{Clients, Outage, clients, is_outage};
 use crate::plan::{self, Desired, GUARD_MANIFEST, Idle, Plan, Refusal};
 use crate::revision::{Digest, Revision, credential, secret};
@@ -589,9 +588,9 @@ impl Agent {
     }
 
     /// What the manifest says, where it can be read.
-    fn facts(&self) -> Option<manifest::Facts> {
+    fn facts(&self) -> Option<static_pod::Facts> {
         let bytes = self.state.manifest().ok().flatten()?;
-        manifest::read(&String::from_utf8_lossy(&bytes)).ok()
+        static_pod::read(&String::from_utf8_lossy(&bytes)).ok()
     }
 
     async fn write(&mut self, old: &NodeAuditStatus, status: NodeAuditStatus) -> Result<(), Error> {

@@ -5,14 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use static_pod::{DELAY_FLAG, DRAIN_FLAG};
+
 use super::Content;
 use crate::api::{Batch, LogFormat, Mode, Truncate};
-
-/// How long open watches are given when kube-apiserver stops (kubernetes@v1.36.3
-/// staging/src/k8s.io/apiserver/pkg/server/options/server_run_options.go).
-pub const DRAIN_FLAG: &str = "shutdown-watch-termination-grace-period";
-/// How long a kube-apiserver that stops goes on serving, while `/readyz` says that it stops (the same file).
-pub const DELAY_FLAG: &str = "shutdown-delay-duration";
 
 /// Those that are set only where the manifest has none of their name.
 pub(super) fn defaults(content: &Content) -> BTreeMap<String, String> {
@@ -60,12 +56,7 @@ fn delivery(
     batch: Option<&Batch>,
     truncate: Option<&Truncate>,
 ) {
-    let mode = match mode {
-        Mode::Batch => "batch",
-        Mode::Blocking => "blocking",
-        Mode::BlockingStrict => "blocking-strict",
-    };
-    set(&format!("{backend}-mode"), mode.into());
+    set(&format!("{backend}-mode"), mode.as_flag().into());
     if let Some(Batch { buffer_size, max_size, max_wait_seconds, throttle_qps, throttle_burst }) = batch {
         let mut given = |name: &str, value: Option<String>| {
             if let Some(value) = value {

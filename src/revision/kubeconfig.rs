@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use super::credential::{CERTIFICATE_FILE, KEY_FILE, TOKEN_FILE};
 use super::{Auth, Authorities, CA_FILE, Webhook};
-use crate::policy::quoted;
+use audit_policy::quoted;
 
 /// The kubeconfig: no command that kube-apiserver would run (`exec`), and no path but those of its own credentials.
 pub(super) fn kubeconfig(webhook: &Webhook) -> String {

@@ -9,11 +9,11 @@ use std::net::IpAddr;
 
 use super::policy::MAX_POLICY_BYTES;
 use super::{Context, Problem, Problems, credentials, log, schema, webhook};
-use crate::api::{Mode, Reason, Scheme};
+use crate::api::{Mode, Reason, Risk, Scheme};
 use crate::floor::Floor;
-use crate::policy::{Severity, Terms, lint, read};
 use crate::revision::credential::{self, CERTIFICATE_FILE, TOKEN_FILE};
 use crate::revision::{Auth, Authorities, CA_FILE, Content, Webhook, is_host};
+use audit_policy::{Severity, Terms, lint, read};
 
 /// The newest kube-apiserver whose rules are known: it takes what any older one does, but for a few names that only its own version
 /// judges.
@@ -55,7 +55,12 @@ fn check_policy(content: &Content, floor: &Floor, problems: &mut Problems) -> Ve
         problems.add("policy", Reason::InvalidPolicy, message);
         return Vec::new();
     }
-    let terms = Terms { minor: MINOR, acknowledged: &floor.granted_risks, mode: Mode::Batch, floor: &floor.rules };
+    let terms = Terms {
+        minor: MINOR,
+        secrets_accepted: floor.granted_risks.contains(&Risk::SecretsAboveMetadata),
+        mode: Mode::Batch,
+        floor: &floor.rules,
+    };
     let linted = lint(content.policy.as_bytes(), &terms);
     let Some(policy) = linted.policy else {
         let message = linted.findings.iter().find(|finding| finding.stops_start).map_or("", |finding| &finding.message);
@@ -70,7 +75,7 @@ fn check_policy(content: &Content, floor: &Floor, problems: &mut Problems) -> Ve
     for finding in linted.findings.iter().filter(|finding| finding.severity == Severity::Error) {
         let is_of_floor = (0..rules_of_floor).any(|n| finding.path.starts_with(&format!("rules[{n}]")));
         // A rule of a preset gives way to the floor, and which rules are of one cannot be told here: that they stand first is enough.
-        let is_shadowed = finding.id == crate::policy::BELOW_FLOOR && finding.path != "omitStages";
+        let is_shadowed = finding.id == audit_policy::BELOW_FLOOR && finding.path != "omitStages";
         if !is_of_floor && !is_shadowed {
             problems.add(
                 format!("policy.{}", finding.path),

@@ -1,12 +1,12 @@
 //! The policy of a Setup: put together from its parts, and judged as the file that the nodes would get.
 //!
-//! [`lint`](crate::policy::lint) judges it once for the oldest and once for the newest API server. That is as good as once for each
+//! [`lint`](audit_policy::lint) judges it once for the oldest and once for the newest API server. That is as good as once for each
 //! node: what depends on the version is refused up to one version, or from one on.
 
 use super::{Capabilities, Problems, References, ValidPolicy};
-use crate::api::{GROUP, GroupResources, Level, Mode, PolicyRule, PolicySpec, Reason, SetupFinding, Stage};
+use crate::api::{GROUP, GroupResources, Level, Mode, PolicyRule, PolicySpec, Reason, Risk, SetupFinding, Stage};
 use crate::floor::Floor;
-use crate::policy::{self, Finding, Part, Severity, Terms, lint, preset, read, stanza, write};
+use audit_policy::{Finding, Part, Severity, Terms, lint, preset, read, stanza, write};
 
 /// The field of the floor's rules, as the administrator knows it.
 const FLOOR: &str = "floor.rules";
@@ -136,8 +136,15 @@ fn findings(text: &str, spec: &PolicySpec, capabilities: Capabilities, mode: Mod
     let Capabilities { minor, newest } = capabilities;
     let mut findings: Vec<Finding> = Vec::new();
     for minor in [minor].into_iter().chain(Some(newest).filter(|newest| *newest != minor)) {
-        let linted =
-            lint(text.as_bytes(), &Terms { minor, acknowledged: &spec.acknowledge, mode, floor: &floor.rules });
+        let linted = lint(
+            text.as_bytes(),
+            &Terms {
+                minor,
+                secrets_accepted: spec.acknowledge.contains(&Risk::SecretsAboveMetadata),
+                mode,
+                floor: &floor.rules,
+            },
+        );
         let is_known = |one: &Finding| findings.iter().any(|known| known.id == one.id && known.path == one.path);
         let new: Vec<Finding> = linted.findings.into_iter().filter(|one| !is_known(one)).collect();
         findings.extend(new);
@@ -150,7 +157,7 @@ fn judge(policy: &mut ValidPolicy, mut findings: Vec<Finding>, sources: &[Source
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     for finding in findings {
         let (field, place) = origin(&finding.path, sources);
-        let is_below_floor = finding.id == policy::BELOW_FLOOR;
+        let is_below_floor = finding.id == audit_policy::BELOW_FLOOR;
         // The administrator's own rules are his to judge, and a preset gives way to them.
         if (field.starts_with(FLOOR) && !finding.stops_start) || (is_below_floor && field == "spec.policy.preset") {
             continue;

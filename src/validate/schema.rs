@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::{Problem, Problems};
 use crate::api::{AuditSetup, AuditSetupSpec, Reason};
-use crate::policy::is_dns_label;
 use crate::revision::Content;
+use audit_policy::is_dns_label;
 
 /// The only pattern in the schema: a DNS label.
 const DNS_LABEL: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";

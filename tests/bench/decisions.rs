@@ -13,8 +13,8 @@ use std::hint::black_box;
 use std::io::{BufRead, BufReader};
 use std::time::Instant;
 
-use audit_operator::policy::log::{Reader, Request};
-use audit_operator::policy::{Attributes, Evaluator, load};
+use audit_policy::log::{Reader, Request};
+use audit_policy::{Attributes, Evaluator, load};
 use judge::Judge;
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ fn main() {
         eprintln!("usage: cargo bench --bench decisions -- LOG");
         return;
     };
-    let text = include_str!("../../src/policy/presets/gce-2026.1.yaml");
+    let text = include_str!("../../crates/audit-policy/src/presets/gce-2026.1.yaml");
     let policy = load(text.as_bytes(), 36).policy.unwrap();
     let evaluator = Evaluator::new(&policy);
     let lines = requests(&log);

@@ -13,8 +13,6 @@ mod matrix;
 mod moment;
 mod node;
 mod observer;
-#[path = "../it/random.rs"]
-mod random;
 mod run;
 mod table;
 mod torture;

@@ -6,8 +6,8 @@ use super::act::Act;
 use super::matrix::{Change, Outcome, Row};
 use super::moment::Moment;
 use super::node::Program;
-use super::random::Random;
 use super::run::Runner;
+use testing::random::Random;
 
 fn up_to(random: &mut Random, seconds: u64) -> Duration {
     Duration::from_millis(random.below(seconds as usize * 1000) as u64)

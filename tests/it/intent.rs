@@ -1,13 +1,12 @@
 //! What the tests of the editor make of a manifest.
 
-use audit_operator::manifest::{Intent, Mount};
-use audit_operator::revision::RevisionId;
+use static_pod::{Intent, Mount};
 
 pub fn intent() -> Intent {
     let mount = |name: &str, path: &str, read_only| Mount { name: name.into(), path: path.into(), read_only };
     let flag = |name: &str, value: &str| (name.to_string(), value.to_string());
     Intent {
-        revision: RevisionId::try_from("r-0123456789".to_string()).unwrap(),
+        revision: "r-0123456789".into(),
         flags: [
             flag("audit-log-path", "/var/log/kubernetes/audit/audit.log"),
             flag("audit-log-maxage", "30"),

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use audit_operator::manifest;
+use audit_operator::api::Reason;
 use audit_operator::telemetry::chain;
 
 use crate::golden;
@@ -73,7 +73,7 @@ pub fn unmounted(text: &str) -> Vec<String> {
         // The deepest decides what is seen.
         above.max_by_key(|(at, _)| at.components().count()).is_some_and(|(_, name)| is_on_node(name))
     };
-    let flags = manifest::read(text).unwrap().flags.into_iter();
+    let flags = static_pod::read(text).unwrap().flags.into_iter();
     let paths = flags.filter(|(name, value)| name.starts_with("audit-") && value.starts_with('/'));
     paths.filter(|(_, path)| !is_shown(path)).map(|(name, path)| format!("--{name}={path}")).collect()
 }
@@ -85,21 +85,21 @@ fn every_manifest_is_edited_as_it_should_be() {
     for case in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
         let name = case.file_name().unwrap().to_string_lossy().into_owned();
         let text = fs::read_to_string(case.join("in.yaml")).unwrap();
-        let (want, gone, have) = match manifest::edit(&text, &intent()) {
+        let (want, gone, have) = match static_pod::edit(&text, &intent()) {
             Ok(edited) => {
                 assert_eq!(
-                    manifest::edit(&edited.text, &intent()).unwrap().text,
+                    static_pod::edit(&edited.text, &intent()).unwrap().text,
                     edited.text,
                     "{name}: an edit twice is an edit once"
                 );
                 assert_eq!(unmounted(&edited.text), [""; 0], "{name}: what a flag names is not mounted");
-                let removed = manifest::remove(&edited.text, &text)
+                let removed = static_pod::remove(&edited.text, &text)
                     .unwrap_or_else(|error| panic!("{name}: {error}\n{}", edited.text));
                 assert_eq!(pod(&removed), pod(&text), "{name}: what was removed is as it was");
-                assert_eq!(manifest::remove(&removed, &text).unwrap(), removed, "{name}: it is removed once");
+                assert_eq!(static_pod::remove(&removed, &text).unwrap(), removed, "{name}: it is removed once");
                 ("want.yaml", "want.err", edited.text)
             }
-            Err(error) => ("want.err", "want.yaml", format!("{}: {}\n", error.reason(), chain(&error))),
+            Err(error) => ("want.err", "want.yaml", format!("{}: {}\n", Reason::from(&error), chain(&error))),
         };
         if golden::is_update() {
             golden::write(&case.join(want), have);

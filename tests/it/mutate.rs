@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::random::Random;
+use testing::random::Random;
 
 /// Longer ones are cut: what grows with the square of the length must show within the time.
 const MAX_BYTES: usize = 64 << 10;
@@ -86,33 +86,31 @@ pub const YAML_TOKENS: &[&str] = &[
     "omitStages: [Panic]",
 ];
 
-impl Random {
-    fn range(&mut self, text: &[u8]) -> std::ops::Range<usize> {
-        let start = self.below(text.len() + 1);
-        // Mostly short.
-        let longest = if self.one_in(4) { text.len() + 1 } else { 12 };
-        let length = self.below(longest);
-        start..(start + length).min(text.len())
-    }
+fn span(random: &mut Random, text: &[u8]) -> std::ops::Range<usize> {
+    let start = random.below(text.len() + 1);
+    // Mostly short.
+    let longest = if random.one_in(4) { text.len() + 1 } else { 12 };
+    let length = random.below(longest);
+    start..(start + length).min(text.len())
+}
 
-    /// The range of some whole lines.
-    fn lines(&mut self, text: &[u8]) -> std::ops::Range<usize> {
-        let ends: Vec<usize> = std::iter::once(0)
-            .chain(text.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1))
-            .chain([text.len()])
-            .collect();
-        let first = self.below(ends.len());
-        let last = (first + self.below(4)).min(ends.len() - 1);
-        ends[first]..ends[last]
-    }
+/// The range of some whole lines.
+fn whole_lines(random: &mut Random, text: &[u8]) -> std::ops::Range<usize> {
+    let ends: Vec<usize> = std::iter::once(0)
+        .chain(text.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1))
+        .chain([text.len()])
+        .collect();
+    let first = random.below(ends.len());
+    let last = (first + random.below(4)).min(ends.len() - 1);
+    ends[first]..ends[last]
 }
 
 pub fn mutated(random: &mut Random, corpus: &[Vec<u8>], tokens: &[&str]) -> Vec<u8> {
     let mut text = corpus[random.below(corpus.len())].clone();
     let most = if random.one_in(8) { 40 } else { 4 };
     for _ in 0..=random.below(most) {
-        let range = random.range(&text);
-        let lines = random.lines(&text);
+        let range = span(random, &text);
+        let lines = whole_lines(random, &text);
         match random.below(10) {
             0 if !text.is_empty() => {
                 let at = random.below(text.len());
@@ -125,17 +123,17 @@ pub fn mutated(random: &mut Random, corpus: &[Vec<u8>], tokens: &[&str]) -> Vec<
                 text.splice(lines.start..lines.start, copy);
             }
             4 => {
-                let (copy, to) = (text[lines].to_vec(), random.lines(&text).start);
+                let (copy, to) = (text[lines].to_vec(), whole_lines(random, &text).start);
                 text.splice(to..to, copy);
             }
             5 => {
                 let other = &corpus[random.below(corpus.len())];
-                let from = random.range(other);
+                let from = span(random, other);
                 text.splice(range, other[from].to_vec());
             }
             6 => {
                 let other = &corpus[random.below(corpus.len())];
-                let from = random.lines(other);
+                let from = whole_lines(random, other);
                 text.splice(lines.start..lines.start, other[from].to_vec());
             }
             7 if random.one_in(20) => {

@@ -7,15 +7,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use audit_operator::api::AuditSetup;
-use audit_operator::manifest;
-use audit_operator::policy::{self, Evaluator};
+use audit_operator::api::{AuditSetup, Reason};
 use audit_operator::validate::{Capabilities, References, validate};
+use audit_policy::Evaluator;
 
 use crate::intent::intent;
 use crate::manifest_cases::{meaning, unmounted};
 use crate::mutate::{YAML_TOKENS, files, manifests, mutated};
-use crate::random::Random;
+use testing::random::Random;
 
 const MAX_TIME: Duration = Duration::from_secs(1);
 
@@ -102,7 +101,7 @@ fn target(name: &str) -> Target {
     match name {
         "manifest" => Target { corpus: manifests(), tokens: YAML_TOKENS, run: try_manifest },
         "policy" => {
-            let presets = policy::presets().into_iter().map(|preset| preset.text.as_bytes().to_vec());
+            let presets = audit_policy::presets().into_iter().map(|preset| preset.text.as_bytes().to_vec());
             let corpus = files(&cases.join("lint"), "in.yaml").into_iter().chain(presets).collect();
             Target { corpus, tokens: YAML_TOKENS, run: try_policy }
         }
@@ -114,14 +113,14 @@ fn target(name: &str) -> Target {
 
 fn try_manifest(input: &[u8]) -> &'static str {
     let Ok(text) = std::str::from_utf8(input) else { return "no text" };
-    _ = manifest::pod_of(text);
-    let edited = match manifest::edit(text, &intent()) {
+    _ = static_pod::pod_of(text);
+    let edited = match static_pod::edit(text, &intent()) {
         Ok(edited) => edited.text,
-        Err(error) => return error.reason().as_str(),
+        Err(error) => return Reason::from(&error).as_str(),
     };
-    assert_eq!(manifest::edit(&edited, &intent()).unwrap().text, edited, "an edit twice is an edit once");
+    assert_eq!(static_pod::edit(&edited, &intent()).unwrap().text, edited, "an edit twice is an edit once");
     assert_eq!(unmounted(&edited), [""; 0], "what a flag names is not mounted");
-    match manifest::remove(&edited, text) {
+    match static_pod::remove(&edited, text) {
         Ok(removed) => {
             assert_eq!(meaning(without_ours(&removed)), meaning(without_ours(text)), "what was removed is as it was")
         }
@@ -139,7 +138,7 @@ fn without_ours(text: &str) -> serde_json::Value {
         }
     };
     if let Some(annotations) = pod["metadata"]["annotations"].as_object_mut() {
-        annotations.remove(audit_operator::api::REVISION_ANNOTATION);
+        annotations.remove(static_pod::REVISION_ANNOTATION);
     }
     drop_ours(&mut pod["spec"], "volumes");
     for container in pod["spec"]["containers"].as_array_mut().into_iter().flatten() {
@@ -149,8 +148,8 @@ fn without_ours(text: &str) -> serde_json::Value {
 }
 
 fn try_policy(input: &[u8]) -> &'static str {
-    let loaded = policy::load(input, 36);
-    let _ = std::str::from_utf8(input).map(policy::read);
+    let loaded = audit_policy::load(input, 36);
+    let _ = std::str::from_utf8(input).map(audit_policy::read);
     let Some(policy) = loaded.policy else {
         assert!(!loaded.findings.is_empty(), "it is refused without a reason");
         return "refused";
@@ -159,20 +158,20 @@ fn try_policy(input: &[u8]) -> &'static str {
     for (method, target) in
         [("GET", "/api/v1/namespaces/a/secrets/b"), ("GET", "/healthz"), ("POST", "/apis/apps/v1/deployments")]
     {
-        let decision = evaluator.decide(&policy::attributes(method, target).unwrap());
+        let decision = evaluator.decide(&audit_policy::attributes(method, target).unwrap());
         assert!(decision.rule.is_none_or(|rule| rule < policy.rules.len()));
     }
     // What is written is read as the same again.
-    let part = policy::Part { title: "all".into(), rules: policy.rules.clone() };
-    let written = policy::write(&[part], &policy.omit_stages, policy.omit_managed_fields);
-    assert_eq!(policy::load(written.as_bytes(), 36).policy.as_ref(), Some(&policy), "{written}");
+    let part = audit_policy::Part { title: "all".into(), rules: policy.rules.clone() };
+    let written = audit_policy::write(&[part], &policy.omit_stages, policy.omit_managed_fields);
+    assert_eq!(audit_policy::load(written.as_bytes(), 36).policy.as_ref(), Some(&policy), "{written}");
     "loaded"
 }
 
 fn try_request(input: &[u8]) -> &'static str {
     let Ok(text) = std::str::from_utf8(input) else { return "no text" };
     let (method, target) = text.split_once(' ').unwrap_or(("GET", text));
-    match policy::attributes(method, target) {
+    match audit_policy::attributes(method, target) {
         Err(_) => "not audited",
         Ok(found) if found.is_resource_request => {
             let verbs = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "proxy"];

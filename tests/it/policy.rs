@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use audit_operator::policy::{STANZAS, documentation};
+use audit_policy::{STANZAS, documentation};
 use serde_json::{Value, json};
 
 use crate::golden;

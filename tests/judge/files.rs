@@ -7,13 +7,13 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use audit_operator::policy::{Severity, load, presets};
+use audit_policy::{Severity, load, presets};
 use serde_json::Value;
 
 use crate::generate;
-use crate::random::Random;
 use crate::server::{self, Credentials, Process};
 use crate::{MINOR, seed};
+use testing::random::Random;
 
 /// Longer than kube-apiserver takes to come to the policy.
 const LIMIT: Duration = Duration::from_secs(60);

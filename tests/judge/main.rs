@@ -13,8 +13,6 @@ mod files;
 #[expect(dead_code, reason = "the comparison with upstream's code uses the rest")]
 mod generate;
 mod policies;
-#[path = "../it/random.rs"]
-mod random;
 mod run;
 mod script;
 mod server;
@@ -24,7 +22,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use audit_operator::policy::{self, Attributes, Evaluator};
+use audit_policy::{Attributes, Evaluator};
 
 use expect::Verdict;
 use policies::Named;
@@ -59,7 +57,7 @@ struct Total {
 impl Total {
     /// `full` is the run that records everything; none of that one itself.
     fn add(&mut self, bench: &Bench, policy: &Named, verdicts: &[Verdict], run: &Run, full: Option<&Run>) {
-        let loaded = policy::load(policy.text.as_bytes(), MINOR).policy.unwrap();
+        let loaded = audit_policy::load(policy.text.as_bytes(), MINOR).policy.unwrap();
         let mut hit = BTreeSet::new();
         for (index, (request, verdict)) in bench.requests.iter().zip(verdicts).enumerate() {
             let seen = run.exchange(request, index);
@@ -108,7 +106,7 @@ fn every_event_is_as_the_policy_engine_says() {
         .requests
         .iter()
         .filter_map(|request| {
-            let found = policy::attributes(&request.method, &request.target).ok()?;
+            let found = audit_policy::attributes(&request.method, &request.target).ok()?;
             Some(Attributes { user: expect::user(request, &found), ..found })
         })
         .collect();
@@ -157,7 +155,7 @@ fn every_event_is_as_the_policy_engine_says() {
 
 /// By the library.
 fn decided(bench: &Bench, policy: &Named) -> Vec<Verdict> {
-    let loaded = policy::load(policy.text.as_bytes(), MINOR);
+    let loaded = audit_policy::load(policy.text.as_bytes(), MINOR);
     let policy = loaded.policy.unwrap_or_else(|| panic!("{} is no policy: {:?}", policy.name, loaded.findings));
     let evaluator = Evaluator::new(&policy);
     bench.requests.iter().map(|request| expect::verdict(request, &evaluator)).collect()

@@ -2,12 +2,12 @@
 //!
 //! The same for every policy, so that one run can be compared with another.
 
-use audit_operator::policy::{User, attributes};
+use audit_policy::{User, attributes};
 use serde_json::{Value, json};
 
 use crate::generate;
-use crate::random::Random;
 use crate::server::{CAROL, TOKENS};
+use testing::random::Random;
 
 /// Whose credentials a request carries.
 #[derive(Clone, Copy, Debug, PartialEq)]

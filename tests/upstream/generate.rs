@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::random::Random;
+use testing::random::Random;
 
 const USERS: &[&str] = &["alice", "bob", "system:anonymous", "system:apiserver", "system:node:n1", "", "*", "Alice"];
 const GROUPS: &[&str] =

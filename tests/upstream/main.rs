@@ -8,7 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 mod generate;
-#[path = "../../src/manifest/tests/generate.rs"]
+#[path = "../../crates/static-pod/src/tests/generate.rs"]
 #[expect(dead_code, reason = "the properties want more of it")]
 mod generated;
 #[path = "../it/intent.rs"]
@@ -17,13 +17,11 @@ mod judge;
 mod manifests;
 #[path = "../it/mutate.rs"]
 mod mutate;
-#[path = "../it/random.rs"]
-mod random;
 
-use audit_operator::policy::{self, Attributes, Evaluator, Policy, Severity};
+use audit_policy::{Attributes, Evaluator, Policy, Severity};
 use judge::Judge;
-use random::Random;
 use serde_json::{Value, json};
+use testing::random::Random;
 
 const MINOR: u32 = 36;
 /// Inputs that are judged together.
@@ -90,7 +88,7 @@ fn shown(policy: &Policy) -> Value {
 
 /// Of a load: the policy or null, whether there was a warning, and upstream's messages where it refuses what it has decoded.
 fn loaded(text: &[u8]) -> (Value, bool, Vec<String>) {
-    let loaded = policy::load(text, MINOR);
+    let loaded = audit_policy::load(text, MINOR);
     let errors = loaded.findings.iter().filter(|f| f.severity == Severity::Error);
     let mut messages: Vec<String> = errors.map(|f| f.message.clone()).collect();
     messages.sort();
@@ -149,7 +147,7 @@ fn requests_are_decided_as_they_are_upstream() {
         let mut answers = judge.ask(questions);
         let first = answers.remove(0);
         assert_eq!(first["error"], "", "{text}");
-        let policy = policy::load(text.as_bytes(), MINOR).policy.expect(&text);
+        let policy = audit_policy::load(text.as_bytes(), MINOR).policy.expect(&text);
         let evaluator = Evaluator::new(&policy);
         for (request, theirs) in requests.iter().zip(answers) {
             let json = request.to_string();
@@ -174,7 +172,7 @@ fn attributes_are_derived_as_they_are_upstream() {
         let requests: Vec<(String, String)> = (0..PORTION).map(|_| generate::request(&mut random)).collect();
         let answers = judge.ask(requests.iter().map(|(method, url)| judge::request(method, url)));
         for ((method, url), theirs) in requests.iter().zip(answers) {
-            let ours = match policy::attributes(method, url) {
+            let ours = match audit_policy::attributes(method, url) {
                 Ok(found) => json!({
                     "isResourceRequest": found.is_resource_request, "path": &*found.path, "verb": &*found.verb,
                     "apiGroup": &*found.api_group, "apiVersion": &*found.api_version, "namespace": &*found.namespace,
@@ -240,14 +238,14 @@ fn everyday_requests() -> Vec<Value> {
 #[ignore = "a measurement"]
 fn decisions_a_second() {
     const TIMES: u32 = 5_000_000;
-    let text = include_str!("../../src/policy/presets/gce-2026.1.yaml");
+    let text = include_str!("../../crates/audit-policy/src/presets/gce-2026.1.yaml");
     let requests = everyday_requests();
     let mut judge = Judge::start();
     let bench = json!({"op": "bench", "attributes": requests, "n": TIMES / 5});
     let answers = judge.ask([judge::load(text.as_bytes()), bench].into_iter());
     let theirs = answers[1]["nanoseconds"].as_f64().unwrap() / f64::from(TIMES / 5);
 
-    let policy = policy::load(text.as_bytes(), MINOR).policy.unwrap();
+    let policy = audit_policy::load(text.as_bytes(), MINOR).policy.unwrap();
     let evaluator = Evaluator::new(&policy);
     let lines: Vec<String> = requests.iter().map(Value::to_string).collect();
     let requests: Vec<Attributes> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -1,14 +1,13 @@
 //! The editor of manifests against what the kubelet reads: whatever is edited must be, for the kubelet's own code, the same pod but for what
 //! the intent says. The manifests are those of the properties, and mutations of the golden cases.
 
-use audit_operator::manifest;
 use serde_json::{Value, json};
 
 use crate::intent::intent;
 use crate::judge::{self, Judge};
 use crate::mutate::{YAML_TOKENS, manifests, mutated};
-use crate::random::Random;
 use crate::{PORTION, count, generated, setting};
+use testing::random::Random;
 
 const DRAIN: &str = "--shutdown-watch-termination-grace-period";
 const DELAY: &str = "--shutdown-delay-duration";
@@ -97,7 +96,7 @@ fn edited_manifests_are_to_the_kubelet_what_they_should_be() {
     while compared < count(1_000) && found.len() < 5 {
         let texts = (0..PORTION).filter_map(|_| manifest_text(&mut random, &corpus));
         let edits: Vec<(String, String)> =
-            texts.filter_map(|text| Some((manifest::edit(&text, &intent()).ok()?.text, text))).collect();
+            texts.filter_map(|text| Some((static_pod::edit(&text, &intent()).ok()?.text, text))).collect();
         let mut answers =
             judge.ask(edits.iter().flat_map(|(edited, text)| [judge::pod(text), judge::pod(edited)])).into_iter();
         for (edited, text) in &edits {

@@ -11,9 +11,9 @@ use super::replay::{amount, damage};
 use super::{Output, held, is_stdin, log, policy_minor};
 use crate::cli::excerpt::visible;
 use crate::cli::print;
-use crate::policy::Evaluator;
-use crate::policy::diff::{Change, Comparison, Differences, Example, Outcome, generated};
-use crate::policy::replay::{Damages, Placed};
+use audit_policy::Evaluator;
+use audit_policy::diff::{Change, Comparison, Differences, Example, Outcome, generated};
+use audit_policy::replay::{Damages, Placed};
 
 #[derive(clap::Args)]
 pub(super) struct Args {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Output, held, is_stdin, lines, policy_minor};
 use crate::api::{Level, Stage};
-use crate::policy::{Attributes, Evaluator};
+use audit_policy::{Attributes, Evaluator};
 
 #[derive(clap::Args)]
 pub(super) struct Args {

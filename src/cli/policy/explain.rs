@@ -14,11 +14,11 @@ use crate::cli::excerpt::visible;
 use crate::cli::input::Input;
 use crate::cli::print;
 use crate::floor::Floor;
-use crate::policy::{
+use crate::validate::Capabilities;
+use audit_policy::{
     Attributes, Decision, Evaluator, Explanation, Mismatch, Part, Places, Policy, User, attributes, explain, quoted,
     stages, write,
 };
-use crate::validate::Capabilities;
 
 #[derive(clap::Args)]
 #[command(group = ArgGroup::new("source").required(true))]

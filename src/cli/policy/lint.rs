@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
-use clap::builder::PossibleValue;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 use similar::TextDiff;
 
@@ -17,7 +17,7 @@ use crate::cli::excerpt::visible;
 use crate::cli::print;
 use crate::floor::Floor;
 use crate::node::files::Host;
-use crate::policy::{self, Declined, Finding, Fixed, Linted, Severity, Terms};
+use audit_policy::{Declined, Finding, Fixed, Linted, Severity, Terms};
 
 mod sarif;
 mod text;
@@ -38,7 +38,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     floor: Option<PathBuf>,
     /// How the events are delivered. The blocking modes have more that can go wrong.
-    #[arg(long, value_enum, value_name = "MODE", default_value = "batch")]
+    #[arg(long, value_name = "MODE", default_value = "batch", value_parser = mode())]
     mode: Mode,
     /// Form of the findings. As JSON there is one object a file: {"valid": bool, "findings": [...]}, where valid means that
     /// kube-apiserver would start with it. As SARIF there is one log of all files.
@@ -77,19 +77,10 @@ impl ValueEnum for Risk {
     }
 }
 
-impl ValueEnum for Mode {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[Mode::Batch, Mode::Blocking, Mode::BlockingStrict]
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        // As the flags of kube-apiserver have them.
-        Some(PossibleValue::new(match self {
-            Mode::Batch => "batch",
-            Mode::Blocking => "blocking",
-            Mode::BlockingStrict => "blocking-strict",
-        }))
-    }
+fn mode() -> impl TypedValueParser<Value = Mode> {
+    PossibleValuesParser::new(Mode::ALL.map(Mode::as_flag)).map(|flag| {
+        Mode::ALL.into_iter().find(|mode| mode.as_flag() == flag).expect("it is one of the possible values")
+    })
 }
 
 /// A contract: other programs read it.
@@ -108,11 +99,11 @@ struct Report<'a> {
 /// Exit status 1 where there is an error or a warning; 2 where a file cannot be read or written, after the others were looked at.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(id) = &args.explain {
-        let Some(stanza) = policy::stanza(id) else {
-            let ids: Vec<&str> = policy::STANZAS.iter().map(|stanza| stanza.id).collect();
+        let Some(stanza) = audit_policy::stanza(id) else {
+            let ids: Vec<&str> = audit_policy::STANZAS.iter().map(|stanza| stanza.id).collect();
             bail!("there is no finding {id:?}; there are: {}", ids.join(", "));
         };
-        print(&policy::manual(stanza))?;
+        print(&audit_policy::manual(stanza))?;
         return Ok(ExitCode::SUCCESS);
     }
     if args.files.iter().filter(|path| is_stdin(path)).count() > 1 {
@@ -130,7 +121,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let acknowledged = floor.as_ref().map_or(args.acknowledge.clone(), |floor| floor.granted(&args.acknowledge));
     let terms = Terms {
         minor: args.kubernetes_version,
-        acknowledged: &acknowledged,
+        secrets_accepted: acknowledged.contains(&Risk::SecretsAboveMetadata),
         mode: args.mode,
         floor: floor.as_ref().map_or(&[], |floor| &floor.rules),
     };
@@ -153,7 +144,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         let Fixed { text, applied, declined } = fixed;
         bytes = text.unwrap_or(bytes);
-        let linted = policy::lint(&bytes, &terms);
+        let linted = audit_policy::lint(&bytes, &terms);
         is_clean &= linted.findings.iter().all(|finding| finding.severity == Severity::Info);
         let file = path.display().to_string();
         match args.output {
@@ -186,7 +177,7 @@ fn fix(path: &Path, bytes: &[u8], terms: &Terms) -> anyhow::Result<Fixed> {
     if is_stdin(path) {
         bail!("--fix corrects files, and not standard input");
     }
-    let fixed = policy::fix(bytes, terms).with_context(|| format!("{shown} was left as it is"))?;
+    let fixed = audit_policy::fix(bytes, terms).with_context(|| format!("{shown} was left as it is"))?;
     if let Some(text) = &fixed.text {
         // By its real name, so that a link to a file stays one.
         let real = path.canonicalize().with_context(|| format!("cannot find {shown}"))?;

@@ -15,8 +15,8 @@ use std::sync::{Mutex, PoisonError};
 
 use memchr::memchr_iter;
 
-use crate::policy::log::Damage;
-use crate::policy::replay::{Damages, Placed};
+use audit_policy::log::Damage;
+use audit_policy::replay::{Damages, Placed};
 use blocks::{Blocks, Buffer, Start};
 
 /// Where events are read from.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Output;
 use crate::api::{Level, Mode, Risk};
 use crate::cli::print;
-use crate::policy::{Finding, Item, Outcome, PresetPolicy, Severity, Shortfall, Terms, coverage, lint, load, presets};
+use audit_policy::{Finding, Item, Outcome, PresetPolicy, Severity, Shortfall, Terms, coverage, lint, load, presets};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -91,7 +91,7 @@ pub(super) fn named(name: &str) -> anyhow::Result<PresetPolicy> {
 }
 
 fn acknowledge(preset: &PresetPolicy) -> Vec<Risk> {
-    let terms = Terms { minor: 36, acknowledged: &[], mode: Mode::Batch, floor: &[] };
+    let terms = Terms { minor: 36, secrets_accepted: false, mode: Mode::Batch, floor: &[] };
     let is_risk = |finding: &Finding| finding.severity == Severity::Error && !finding.stops_start;
     let has_risk = lint(preset.text.as_bytes(), &terms).findings.iter().any(is_risk);
     if has_risk { vec![Risk::SecretsAboveMetadata] } else { Vec::new() }

@@ -9,8 +9,8 @@ use anyhow::bail;
 use super::{Output, held, is_stdin, log, policy_minor, presets};
 use crate::cli::excerpt::visible;
 use crate::cli::print;
-use crate::policy::Evaluator;
-use crate::policy::replay::{Basis, Batching, Damages, Noise, Replay, Report, Rotation, Rule, Tally};
+use audit_policy::Evaluator;
+use audit_policy::replay::{Basis, Batching, Damages, Noise, Replay, Report, Rotation, Rule, Tally};
 
 #[derive(clap::Args)]
 pub(super) struct Args {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde::{Deserialize, Serialize};
 
 use super::{Output, lines};
-use crate::policy::{Attributes, attributes};
+use audit_policy::{Attributes, attributes};
 
 #[derive(clap::Args)]
 pub(super) struct Args {

@@ -16,7 +16,7 @@ use crate::journal::Cause;
 use crate::node::faults::{Fault, Killed};
 use crate::node::{MANIFESTS_DIR, STATE_DIR, observe as observe_host, stage};
 use crate::plan::{self, Desired, Plan};
-use crate::random::Random;
+use testing::random::Random;
 
 const KUBEADM: &str = include_str!("../../../tests/cases/manifest/kubeadm-1.36/in.yaml");
 const TICK_MS: u64 = 200;
@@ -107,8 +107,8 @@ struct Server {
 
 /// One that the guard lets pass, with a text of its own.
 fn policy_of(text: &str) -> String {
-    let part = crate::policy::Part { title: text.into(), rules: Floor::default().rules };
-    crate::policy::write(&[part], &[], false)
+    let part = audit_policy::Part { title: text.into(), rules: Floor::default().rules };
+    audit_policy::write(&[part], &[], false)
 }
 
 fn desired(policy: &str, scenario: Scenario) -> Desired {
