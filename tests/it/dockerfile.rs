@@ -5,10 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+use testing::root;
 
 /// Paths that the Dockerfile copies from the checkout, relative to it.
 fn copied() -> Vec<PathBuf> {
@@ -46,7 +43,7 @@ fn files(directory: &Path, found: &mut Vec<PathBuf>) {
 
 /// Files that a source includes, relative to the checkout. Unit tests may include what is not built.
 fn included(source: &Path) -> Vec<PathBuf> {
-    if !source.extension().is_some_and(|extension| extension == "rs") || source.ends_with("tests.rs") {
+    if source.extension().is_none_or(|extension| extension != "rs") || source.ends_with("tests.rs") {
         return Vec::new();
     }
     let text = fs::read_to_string(source).unwrap();

@@ -4,12 +4,9 @@
 
 mod apply_cases;
 mod dockerfile;
-mod golden;
 mod hostile;
-mod intent;
 mod intents;
 mod manifest_cases;
-mod mutate;
 mod mutations;
 mod policy;
 mod receiver;
