@@ -51,7 +51,7 @@ fn a_host_that_cannot_be_changed_keeps_every_byte_and_says_why() {
     let cases: Vec<(&str, i32, Spoil)> = vec![
         ("there is no /etc/kubernetes/manifests/kube-apiserver.yaml", 2, |host| host.remove(MANIFEST).unwrap()),
         (
-            "kube-apiserver.yaml cannot be used: the manifest is not valid YAML: line 1 column 7: unclosed bracket '['",
+            "kube-apiserver.yaml cannot be used: the manifest is not valid YAML: line 2 column 1: did not find expected node content",
             2,
             |host| replace(host, MANIFEST, "kind: [\n"),
         ),

@@ -112,7 +112,7 @@ fn target(name: &str) -> Target {
 
 fn try_manifest(input: &[u8]) -> &'static str {
     let Ok(text) = std::str::from_utf8(input) else { return "no text" };
-    _ = static_pod::pod_of(text);
+    _ = static_pod::pod_of(text.as_bytes());
     let edited = match static_pod::edit(text, &intent()) {
         Ok(edited) => edited.text,
         Err(error) => return Reason::from(&error).as_str(),

@@ -125,6 +125,8 @@ pub enum Error {
     DuplicateFlag { flag: String, first: usize, second: usize },
     #[error("the flag --{flag} and its value are two items (line {line}): write it as --{flag}=value")]
     SplitFlag { flag: String, line: usize },
+    #[error("line {line} of command or args is not a string, so the kubelet rejects the manifest; put it in quotes")]
+    NotAString { line: usize },
     #[error("line {line} ends the flags (--), so none can be added; remove it")]
     EndOfFlags { line: usize },
     #[error(
@@ -275,13 +277,23 @@ pub fn strip(text: &str) -> Result<String, Error> {
     remove(text, bare)
 }
 
-/// Namespace and name of the pod that a file in the manifest directory defines, if it defines one.
-pub fn pod_of(text: &str) -> Option<(String, String)> {
-    let value: Value = serde_saphyr::from_str(text).ok()?;
-    let is_pod = value["kind"].as_str() == Some("Pod");
-    let metadata = &value["metadata"];
-    let name = metadata["name"].as_str().filter(|_| is_pod)?;
-    Some((metadata["namespace"].as_str().unwrap_or("default").into(), name.into()))
+/// Namespace and name of the pod that the kubelet makes of a file in its manifest directory, if it makes one: of the first document, of
+/// equal keys by the last.
+pub fn pod_of(file: &[u8]) -> Option<(String, String)> {
+    let tree = kube_yaml::tree(file).ok()?;
+    let field = |id, key: &str| match tree.value(id) {
+        // JSON may have a key twice.
+        kube_yaml::Value::Map(entries) => entries.iter().rfind(|(name, _)| name.text == key).map(|(_, value)| *value),
+        _ => None,
+    };
+    let text = |id, key: &str| match tree.value(field(id, key)?) {
+        kube_yaml::Value::Text(text) => Some(text.clone()),
+        _ => None,
+    };
+    text(tree.root, "kind").filter(|kind| kind == "Pod")?;
+    let metadata = field(tree.root, "metadata")?;
+    let namespace = text(metadata, "namespace").filter(|namespace| !namespace.is_empty());
+    Some((namespace.unwrap_or_else(|| "default".into()), text(metadata, "name")?))
 }
 
 /// The text edited until it means what `intended` says of it, and the proof: the new text parses to exactly that, can be edited again,

@@ -147,7 +147,7 @@ const POISONS: &[&str] = &[
     "merge",
     "key twice",
     "document",
-    "empty document",
+    "tab",
     "api server",
     "uid",
     "shell",
@@ -460,6 +460,10 @@ impl<'t, 'a> Out<'t, 'a> {
     }
 
     fn document(&mut self, pod: &Yaml) {
+        if self.poison == Some("tab") {
+            // Where a key may begin, go-yaml takes no tab, not even on a line that is blank otherwise.
+            self.text += " \t\n---\n";
+        }
         let has_marker = self.form == Form::Flow || (self.form == Form::Block && self.tape.once_in(4));
         if self.form != Form::Json && self.poison != Some("flow") {
             if self.tape.once_in(4) {
@@ -493,8 +497,9 @@ impl<'t, 'a> Out<'t, 'a> {
         }
         match self.poison {
             Some("document") => self.text += "---\nkind: Pod\n",
-            Some("empty document") => self.text += "---\n",
             _ if self.form != Form::Json && self.tape.once_in(8) => self.text += "...\n",
+            // Nothing behind a separator is no second document.
+            _ if self.form != Form::Json && self.tape.once_in(16) => self.text += "---\n",
             _ => {}
         }
     }
@@ -549,7 +554,7 @@ impl<'t, 'a> Out<'t, 'a> {
             let columns = [column, 0, column + 2, column + 6];
             let column = (*self.tape.pick(&columns)).min(self.deepest);
             if self.deepest == usize::MAX && self.tape.once_in(5) {
-                self.text += *self.tape.pick(&["\n", "  \n", " \t\n"]);
+                self.text += *self.tape.pick(&["\n", "  \n"]);
             }
             self.text += &" ".repeat(column);
             self.comment(true);
@@ -635,8 +640,7 @@ impl<'t, 'a> Out<'t, 'a> {
                     self.block_map(entries, column + 1 + self.gap, true);
                 }
                 Yaml::Text(text) => {
-                    let gap = if self.tape.once_in(60) { "\t".into() } else { " ".repeat(self.gap) };
-                    self.text += &gap;
+                    self.text += &" ".repeat(self.gap);
                     self.block_scalar(text, column, !is_audit(text));
                 }
                 other => {
