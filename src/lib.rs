@@ -42,3 +42,6 @@ mod tls;
 
 pub mod cli;
 pub mod telemetry;
+
+#[cfg(test)]
+mod fixture;

@@ -3,16 +3,16 @@
 
 use serde_json::{Map, Value, json};
 
-pub(super) struct Tape<'a> {
+pub struct Tape<'a> {
     bytes: std::slice::Iter<'a, u8>,
 }
 
 impl<'a> Tape<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes: bytes.iter() }
     }
 
-    pub(super) fn below(&mut self, n: usize) -> usize {
+    pub fn below(&mut self, n: usize) -> usize {
         usize::from(*self.bytes.next().unwrap_or(&0)) % n
     }
 
@@ -20,23 +20,23 @@ impl<'a> Tape<'a> {
         self.below(n) == n - 1
     }
 
-    pub(super) fn pick<'b, T>(&mut self, of: &'b [T]) -> &'b T {
+    pub fn pick<'b, T>(&mut self, of: &'b [T]) -> &'b T {
         &of[self.below(of.len())]
     }
 }
 
-pub(super) struct Sample {
-    pub(super) text: String,
+pub struct Sample {
+    pub text: String,
     /// What the text was written from: no parser has seen it.
-    pub(super) pod: Value,
+    pub pod: Value,
     /// What keeps it from being edited.
-    pub(super) poison: Option<&'static str>,
+    pub poison: Option<&'static str>,
     /// Which of four further properties is looked at.
-    pub(super) lot: usize,
+    pub lot: usize,
     /// Whether a part that an edit changes, or something around it, is a flow collection.
-    pub(super) is_flow: bool,
+    pub is_flow: bool,
     /// Comments that an edit must keep, in their order.
-    pub(super) comments: Vec<String>,
+    pub comments: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -160,7 +160,7 @@ const POISONS: &[&str] = &[
     "deployment",
 ];
 
-pub(super) fn sample(tape: &mut Tape<'_>) -> Sample {
+pub fn sample(tape: &mut Tape<'_>) -> Sample {
     let poison = if tape.once_in(16) { Some(*tape.pick(POISONS)) } else { None };
     let pod = pod(tape, poison);
     let mut out = Out::new(tape, poison);
@@ -767,7 +767,7 @@ fn is_touched(key: &str) -> bool {
 }
 
 /// Whether an edit may take the line away.
-pub(super) fn is_audit(text: &str) -> bool {
+pub fn is_audit(text: &str) -> bool {
     ["--audit-", "--audit_", "--shutdown-"].iter().any(|flag| text.starts_with(flag))
 }
 
