@@ -10,6 +10,7 @@ mod crd;
 mod node_audit;
 mod setup;
 
+pub use audit_policy::{GroupResources, Level, Mode, PolicyRule, Preset, Stage};
 pub use condition::{ConditionType, Reason, Truth};
 pub use crd::{crds, crds_yaml};
 pub use node_audit::*;
@@ -21,8 +22,6 @@ pub const GROUP: &str = "audit-operator.io";
 pub const FIELD_MANAGER: &str = "audit-operator";
 /// Finalizer on a Setup: the nodes are restored before it goes.
 pub const FINALIZER: &str = "audit-operator.io/restore-nodes";
-/// Annotation in the manifest of kube-apiserver: the Revision that it carries.
-pub const REVISION_ANNOTATION: &str = "audit-operator.io/revision";
 /// Annotation on a Secret: the hosts that its credentials are for, separated by commas or spaces, each as in `floor.destinations`.
 pub const HOSTS_ANNOTATION: &str = "audit-operator.io/hosts";
 /// Label on the Secrets that the controller writes: the Setup they belong to.

@@ -9,7 +9,6 @@ use std::fmt;
 use crate::api::{Reason, Rollout};
 use crate::floor::Floor;
 use crate::journal::{Change, Clock, Endpoint, Failure, Journal, Sha, Stage};
-use crate::manifest;
 use crate::render;
 use crate::revision::{self, KUBECONFIG_FILE, POLICY_FILE, Revision, RevisionId};
 
@@ -248,7 +247,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
 
 /// What the original gives; of nothing where it cannot be edited, so that every manifest passes for somebody else's.
 fn ours(original: &str, revision: &Revision) -> Sha {
-    let edited = manifest::update(original, original, &render::intent(revision));
+    let edited = static_pod::update(original, original, &render::intent(revision));
     Sha::of(edited.map_or(String::new(), |edited| edited.text).as_bytes())
 }
 
@@ -269,7 +268,7 @@ fn settling(desired: &Desired, observed: &Observed) -> Option<Idle> {
 }
 
 fn steps(desired: &Desired, observed: &Observed) -> Result<Option<Steps>, Refusal> {
-    let facts = manifest::read(&observed.manifest).map_err(|error| unusable(&error))?;
+    let facts = static_pod::read(&observed.manifest).map_err(|error| unusable(&error))?;
     // Without our annotation, too: what reads our files is no original.
     let is_ours = facts.revision.is_some() || observed.manifest.contains(revision::REVISIONS_DIR);
     let original = original(observed, is_ours).map_err(|error| unusable(&error))?;
@@ -283,7 +282,7 @@ fn steps(desired: &Desired, observed: &Observed) -> Result<Option<Steps>, Refusa
             check_log(revision, observed)?;
             let base = if is_untouched { &original } else { &observed.manifest };
             let edited =
-                manifest::update(base, &original, &render::intent(revision)).map_err(|error| unusable(&error))?;
+                static_pod::update(base, &original, &render::intent(revision)).map_err(|error| unusable(&error))?;
             (edited.text, edited.taken_over)
         }
         None if !is_ours => return Ok(None),
@@ -300,8 +299,8 @@ fn steps(desired: &Desired, observed: &Observed) -> Result<Option<Steps>, Refusa
         // middle of a change. The guard leaves it there and watches; the way back is a kube-apiserver without us.
         without_ours(observed, &original)?
     };
-    let facts_before = manifest::read(&before).map_err(|error| unusable(&error))?;
-    let facts_after = manifest::read(&after).map_err(|error| unusable(&error))?;
+    let facts_before = static_pod::read(&before).map_err(|error| unusable(&error))?;
+    let facts_after = static_pod::read(&after).map_err(|error| unusable(&error))?;
     let change = Change {
         number: observed.journal.changes + 1,
         target: desired.revision.as_ref().map(|revision| revision.id.clone()),
@@ -354,20 +353,20 @@ pub fn guard_manifest(template: &str, change: u64) -> String {
 
 /// The manifest before us. One that carries no mark of ours is an original itself, whoever wrote it (a kubeadm upgrade does). Where it
 /// was lost, what is left without our parts stands for it.
-fn original(observed: &Observed, is_ours: bool) -> Result<String, manifest::Error> {
+fn original(observed: &Observed, is_ours: bool) -> Result<String, static_pod::Error> {
     match &observed.original {
         _ if !is_ours => Ok(observed.manifest.clone()),
         Some(original) => Ok(original.clone()),
-        None => manifest::strip(&observed.manifest),
+        None => static_pod::strip(&observed.manifest),
     }
 }
 
 fn without_ours(observed: &Observed, original: &str) -> Result<String, Refusal> {
-    manifest::remove(&observed.manifest, original).map_err(|error| unusable(&error))
+    static_pod::remove(&observed.manifest, original).map_err(|error| unusable(&error))
 }
 
 /// What keeps a kube-apiserver of this manifest from running a Revision, whatever node it is on.
-pub fn check_manifest(facts: &manifest::Facts, revision: &Revision) -> Result<(), Refusal> {
+pub fn check_manifest(facts: &static_pod::Facts, revision: &Revision) -> Result<(), Refusal> {
     check_user(facts)?;
     check_grace(facts, revision)
 }
@@ -378,7 +377,7 @@ const STOP_SECONDS: i64 = 5;
 const DEFAULT_GRACE_SECONDS: i64 = 30;
 
 /// A kube-apiserver that takes longer to stop than it is given is killed, and its last audit events are lost.
-fn check_grace(facts: &manifest::Facts, revision: &Revision) -> Result<(), Refusal> {
+fn check_grace(facts: &static_pod::Facts, revision: &Revision) -> Result<(), Refusal> {
     let content = &revision.content;
     let flags =
         [(revision::DELAY_FLAG, content.shutdown_delay_seconds), (revision::DRAIN_FLAG, content.drain_watches_seconds)];
@@ -400,7 +399,7 @@ fn check_grace(facts: &manifest::Facts, revision: &Revision) -> Result<(), Refus
 }
 
 /// What lies in our directories is root's alone.
-fn check_user(facts: &manifest::Facts) -> Result<(), Refusal> {
+fn check_user(facts: &static_pod::Facts) -> Result<(), Refusal> {
     let Some(field) = &facts.rootless else { return Ok(()) };
     let message = format!(
         "kube-apiserver does not run as root of this node ({field}), and could neither read the audit policy, which only root can read, nor write a log; a rootless control plane is not supported"
@@ -506,7 +505,7 @@ fn safe(name: &str, content: &str) -> String {
 }
 
 /// Where the API server of this manifest is asked whether it is ready.
-pub fn endpoint(facts: &manifest::Facts) -> Endpoint {
+pub fn endpoint(facts: &static_pod::Facts) -> Endpoint {
     let host = match facts.flags.get("bind-address").map(String::as_str) {
         None | Some("" | "0.0.0.0") => "127.0.0.1".to_string(),
         Some("::") => "::1".to_string(),
@@ -516,8 +515,8 @@ pub fn endpoint(facts: &manifest::Facts) -> Endpoint {
     Endpoint { host, port }
 }
 
-fn unusable(error: &manifest::Error) -> Refusal {
-    Refusal { reason: error.reason(), message: error.to_string() }
+fn unusable(error: &static_pod::Error) -> Refusal {
+    Refusal { reason: error.into(), message: error.to_string() }
 }
 
 /// The Revision that a target names, for people.
@@ -602,6 +601,7 @@ impl fmt::Display for Action {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture;
 
     const MANIFEST: &str = "\
 apiVersion: v1
@@ -617,21 +617,10 @@ spec:
 
     fn desired(drain: Option<&str>) -> Desired {
         let log = serde_json::json!({"path": "/var/log/audit/audit.log", "maxBackups": 0});
-        let content = revision::Content {
-            policy: String::new(),
-            log: Some(serde_json::from_value(log).unwrap()),
-            webhook: None,
-            shutdown_delay_seconds: 0,
+        fixture::desired(revision::Content {
             drain_watches_seconds: drain.map_or(0, |drain| drain.trim_end_matches('s').parse().unwrap()),
-        };
-        Desired {
-            revision: Some(Revision::new(content)),
-            setup_generation: Some(1),
-            rollout: Rollout::default(),
-            floor: Floor::default(),
-            may_change: true,
-            guard: None,
-        }
+            ..fixture::content("", log)
+        })
     }
 
     fn observed(manifest: &str) -> Observed {
@@ -716,7 +705,7 @@ spec:
         let changed = steps.after.replace("'7443'", "'8443'");
         let observed = Observed { original: Some(MANIFEST.into()), ..observed(&changed) };
         let drain = |plan: Plan| match plan {
-            Plan::Change(steps) => manifest::read(&steps.after).unwrap().flags.get(revision::DRAIN_FLAG).cloned(),
+            Plan::Change(steps) => static_pod::read(&steps.after).unwrap().flags.get(revision::DRAIN_FLAG).cloned(),
             plan => panic!("{plan}"),
         };
         assert_eq!(drain(plan(&desired(Some("5s")), &observed)), Some("5s".into()));
@@ -806,7 +795,7 @@ spec:
 
     #[test]
     fn a_flag_and_its_value_in_two_items_are_read_as_one() {
-        let facts = manifest::read(MANIFEST).unwrap();
+        let facts = static_pod::read(MANIFEST).unwrap();
         assert_eq!(endpoint(&facts), Endpoint { host: "127.0.0.1".into(), port: 7443 });
     }
 }

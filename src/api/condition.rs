@@ -182,6 +182,17 @@ reasons! {
     MetricsUnavailable,
 }
 
+/// Why a manifest cannot be edited.
+impl From<&static_pod::Error> for Reason {
+    fn from(error: &static_pod::Error) -> Self {
+        match error {
+            static_pod::Error::MountConflict { .. } | static_pod::Error::NotMounted { .. } => Reason::MountConflict,
+            static_pod::Error::NotProved(_) | static_pod::Error::Layout { .. } => Reason::EditNotProved,
+            _ => Reason::ManifestUnusable,
+        }
+    }
+}
+
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())

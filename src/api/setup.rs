@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use audit_policy::{Mode, PolicyRule, Preset, Stage};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -99,48 +100,6 @@ pub struct PolicySpec {
     pub acknowledge: Vec<Risk>,
 }
 
-/// A policy that comes with the operator; `audit-operator policy presets` lists them. `stig-literal` records Secrets and tokens in
-/// plain text, and needs `SecretsAboveMetadata` in `acknowledge`.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Preset {
-    /// Every request at level Metadata, except health, metrics and version endpoints and leases.
-    #[serde(rename = "metadata")]
-    Metadata,
-    /// The policy of Google's GCE scripts, brought up to date: noise dropped, bodies of writes recorded, Secrets, ConfigMaps
-    /// and tokens at Metadata only.
-    #[serde(rename = "gce")]
-    Gce,
-    /// What the CIS Kubernetes Benchmark asks for in 3.2.2: Secrets, ConfigMaps and tokens at Metadata, changes of workloads with
-    /// their bodies, everything else at Metadata.
-    #[serde(rename = "cis")]
-    Cis,
-    /// The policy of the NSA and CISA Kubernetes Hardening Guide: everything with both bodies, Secrets and tokens at Metadata.
-    #[serde(rename = "nsa")]
-    Nsa,
-    /// V-242403 of the DISA Kubernetes STIG to the letter: everything with both bodies, Secrets and tokens in plain text. Needs
-    /// `SecretsAboveMetadata` in `acknowledge`.
-    #[serde(rename = "stig-literal")]
-    StigLiteral,
-    /// The same without the bodies of Secrets and tokens; the file states the deviation for an assessor.
-    #[serde(rename = "stig-tailored")]
-    StigTailored,
-    /// OpenShift's profile Default: everything at Metadata, without discovery and probes.
-    #[serde(rename = "openshift-default")]
-    OpenshiftDefault,
-    /// OpenShift's profile WriteRequestBodies: writes with both bodies, reads and credentials at Metadata.
-    #[serde(rename = "openshift-write-request-bodies")]
-    OpenshiftWriteRequestBodies,
-    /// OpenShift's profile AllRequestBodies: everything with both bodies, credentials at Metadata.
-    #[serde(rename = "openshift-all-request-bodies")]
-    OpenshiftAllRequestBodies,
-    /// What the rules of Falco's k8saudit plugin look at. ConfigMaps are recorded with their content.
-    #[serde(rename = "falco")]
-    Falco,
-    /// Only what detections of attacks need: an idle cluster leaves next to nothing in the log.
-    #[serde(rename = "quiet")]
-    Quiet,
-}
-
 /// A risk that a Setup must name before it may run it.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Risk {
@@ -166,89 +125,6 @@ impl Risk {
             Risk::UnboundedLog => "UnboundedLog",
         }
     }
-}
-
-/// One rule of an audit policy, as in `audit.k8s.io/v1`. Every list that is given must match; an absent list matches
-/// everything. Names are compared literally: only `resources`, `resources[].group` (from 1.36) and `nonResourceURLs` know wildcards.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = Rule::new("!has(self.nonResourceURLs) || !(has(self.resources) || has(self.namespaces))")
-    .message("rules cannot apply to both regular resources and non-resource URLs"))]
-pub struct PolicyRule {
-    /// How much of a matching request is recorded.
-    pub level: Level,
-    /// User names, as authenticated (before impersonation).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256))]
-    pub users: Vec<String>,
-    /// Groups; the user must be in one of them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256))]
-    pub user_groups: Vec<String>,
-    /// Verbs: get, list, watch, create, update, patch, delete, deletecollection, …
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
-    pub verbs: Vec<String>,
-    /// Resources, by API group.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256))]
-    pub resources: Vec<GroupResources>,
-    /// Namespaces. `""` stands for requests without one.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256))]
-    pub namespaces: Vec<String>,
-    /// Paths outside the resource API, such as `/healthz*`. A `*` is allowed at the end only.
-    #[serde(default, rename = "nonResourceURLs", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256))]
-    pub non_resource_urls: Vec<String>,
-    /// Stages for which this rule writes no event, beside those of the whole policy.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 4))]
-    pub omit_stages: Vec<Stage>,
-    /// Overrides `omitManagedFields` of the policy for this rule.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub omit_managed_fields: Option<bool>,
-}
-
-/// Resources of one API group.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = Rule::new("!has(self.resourceNames) || has(self.resources)").message("using resourceNames requires at least one resource"))]
-pub struct GroupResources {
-    /// API group without a version; empty for the core group.
-    #[serde(default)]
-    #[schemars(length(max = 253))]
-    pub group: String,
-    /// `pods`, `pods/log`, `pods/*` (the resource and all its subresources), `*/scale`, `*`. Empty: every resource of the group.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256))]
-    pub resources: Vec<String>,
-    /// Names of objects. A `create` has no name in its URL and never matches.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256))]
-    pub resource_names: Vec<String>,
-}
-
-/// How much of a request is recorded.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Nothing.
-    None,
-    /// Who, what, when and the outcome, without bodies.
-    Metadata,
-    /// And the request's body.
-    Request,
-    /// And the response's body.
-    RequestResponse,
-}
-
-/// A stage of a request at which an event may be written.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    RequestReceived,
-    ResponseStarted,
-    ResponseComplete,
-    Panic,
 }
 
 /// A key of a ConfigMap in the operator's namespace.
@@ -325,17 +201,6 @@ pub enum LogFormat {
     Json,
     #[serde(rename = "legacy")]
     Legacy,
-}
-
-/// How kube-apiserver hands events to a backend.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Collected and sent in the background; events are dropped when the buffer is full.
-    Batch,
-    /// Each request waits until its event is handed over; a failure is counted and the request goes on.
-    Blocking,
-    /// As Blocking, and a request whose first event cannot be handed over is refused.
-    BlockingStrict,
 }
 
 /// How kube-apiserver hands events to the log file.

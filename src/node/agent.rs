@@ -31,7 +31,6 @@ use crate::client::{self, Clients, Outage, clients, is_outage};
 use crate::error::LastError;
 use crate::floor::{self, Floor, FloorFile};
 use crate::journal::{Cause, Journal, Stage};
-use crate::manifest;
 use crate::plan::{self, Desired, GUARD_MANIFEST, Idle, Plan, Refusal};
 use crate::revision::{Digest, Revision, credential, secret};
 use crate::sink::target::targets;
@@ -587,9 +586,9 @@ impl Agent {
     }
 
     /// What the manifest says, where it can be read.
-    fn facts(&self) -> Option<manifest::Facts> {
+    fn facts(&self) -> Option<static_pod::Facts> {
         let bytes = self.state.manifest().ok().flatten()?;
-        manifest::read(&String::from_utf8_lossy(&bytes)).ok()
+        static_pod::read(&String::from_utf8_lossy(&bytes)).ok()
     }
 
     async fn write(&mut self, old: &NodeAuditStatus, status: NodeAuditStatus) -> Result<(), Error> {

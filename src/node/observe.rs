@@ -6,7 +6,6 @@ use std::os::unix::fs::MetadataExt;
 use super::files::{self, Host};
 use super::{MANIFEST, MANIFESTS_DIR, POD_LOGS_DIR, log_place, process, state};
 use crate::api::Reason;
-use crate::manifest;
 use crate::plan::{self, Observed};
 use crate::revision::{Content, RevisionId, directory};
 
@@ -31,7 +30,7 @@ pub enum Refusal {
     #[error(transparent)]
     File(#[from] files::Error),
     #[error("{MANIFEST} cannot be used")]
-    Manifest(#[from] manifest::Error),
+    Manifest(#[from] static_pod::Error),
 }
 
 impl Refusal {
@@ -42,7 +41,7 @@ impl Refusal {
             Refusal::DuplicatePod { .. } => Reason::DuplicatePod,
             Refusal::State(state::Error::File(error)) | Refusal::File(error) => error.reason(),
             Refusal::State(_) => Reason::FileError,
-            Refusal::Manifest(error) => error.reason(),
+            Refusal::Manifest(error) => error.into(),
         }
     }
 }
@@ -57,7 +56,7 @@ pub fn observe(host: &Host, wanted: Option<&Content>) -> Result<Observed, Refusa
     }
     let bytes = state.manifest()?.ok_or(Refusal::ManifestMissing)?;
     let manifest = String::from_utf8(bytes).map_err(|_| Refusal::ManifestNotText)?;
-    let facts = manifest::read(&manifest)?;
+    let facts = static_pod::read(&manifest)?;
     refuse_second_file(host, &(facts.namespace, facts.pod.clone()))?;
     let confirmed = journal.confirmed.as_ref().map(|confirmed| &confirmed.revision);
     let log_path = wanted.and_then(|content| content.log.as_ref()).map(|log| &log.path).filter(|path| *path != "-");
@@ -96,7 +95,7 @@ fn refuse_second_file(host: &Host, pod: &(String, String)) -> Result<(), Refusal
             continue;
         }
         let Some(bytes) = host.read(&path)? else { continue };
-        if manifest::pod_of(&String::from_utf8_lossy(&bytes)).as_ref() == Some(pod) {
+        if static_pod::pod_of(&bytes).as_ref() == Some(pod) {
             return Err(Refusal::DuplicatePod { other: name, pod: format!("{}/{}", pod.0, pod.1) });
         }
     }

@@ -5,7 +5,6 @@
 
 use crate::api::Reason;
 use crate::floor::Floor;
-use crate::manifest;
 use crate::revision::{Content, Revision, RevisionId};
 use crate::{render, validate};
 
@@ -31,7 +30,7 @@ pub fn recheck(staged: &Staged) -> Result<(), Refusal> {
     let Staged { target, is_in_place, content, floor, original, before, after } = *staged;
     let refused = |message: String| Refusal { reason: Reason::RevisionUnreadable, message };
     let Some(target) = target else {
-        let restored = || manifest::remove(before, original).map_err(|error| unusable(&error));
+        let restored = || static_pod::remove(before, original).map_err(|error| unusable(&error));
         return match is_in_place || after == original || restored()? == after {
             true => Ok(()),
             false => Err(refused("the staged manifest is not the original one".into())),
@@ -58,7 +57,7 @@ pub fn recheck(staged: &Staged) -> Result<(), Refusal> {
     })?;
     let intent = render::intent(&revision);
     let is_edit_of = |base: &str| {
-        let edited = manifest::update(base, original, &intent).map_err(|error| unusable(&error))?;
+        let edited = static_pod::update(base, original, &intent).map_err(|error| unusable(&error))?;
         Ok::<bool, Refusal>(edited.text == after)
     };
     // The plan starts from the original, or from what somebody else made of it.

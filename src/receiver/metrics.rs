@@ -1,4 +1,4 @@
-//! What arrived, what was refused, and what was lost on the way to the output.
+//! Accepted batches, rejected requests, and events that were lost on the way to the output.
 
 use std::sync::atomic::AtomicI64;
 
@@ -41,9 +41,9 @@ impl EventLabels {
     }
 }
 
-/// What is known of the moment.
+/// The present values of the gauges.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Now {
+pub(super) struct Gauges {
     pub(super) queue_bytes: usize,
     pub(super) reading_bytes: usize,
     pub(super) connections: Counts,
@@ -66,10 +66,10 @@ impl Metrics {
         let mut registry = Registry::with_prefix("audit_receiver");
         let to = &mut registry;
         Self {
-            batches: family(to, "batches", "Requests that were taken"),
-            events: family(to, "events", "Events that were taken, by level and stage"),
-            refused: family(to, "refused", "Requests that were refused, by reason"),
-            dropped: family(to, "dropped_events", "Events that were taken and not written, by reason"),
+            batches: family(to, "batches", "Accepted batches"),
+            events: family(to, "events", "Accepted events, by level and stage"),
+            refused: family(to, "refused", "Rejected requests, by reason"),
+            dropped: family(to, "dropped_events", "Events that were received but not written, by reason"),
             queue: family(to, "queue_bytes", "Bytes that wait for the output"),
             reading: family(to, "reading_bytes", "Memory of the batches that are being read"),
             connections: family(to, "connections", "Open connections, by group"),
@@ -107,7 +107,7 @@ impl Metrics {
     }
 
     /// In the text format.
-    pub(super) fn text(&self, now: Now) -> String {
+    pub(super) fn text(&self, now: Gauges) -> String {
         let set = |gauge: &Gauge<i64, AtomicI64>, value| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         set(&self.queue, now.queue_bytes);
         set(&self.reading, now.reading_bytes);
@@ -117,7 +117,7 @@ impl Metrics {
     }
 }
 
-/// A client chooses what it sends: labels stay few.
+/// A client chooses these texts, so labels are limited to known words.
 fn known(text: &str, words: &[&'static str]) -> &'static str {
     words.iter().find(|word| **word == text).copied().unwrap_or("other")
 }

@@ -131,8 +131,8 @@ fn what_is_read_once_makes_a_new_revision() {
 fn the_written_policy_is_the_parts_in_their_order() {
     let spec = "{policy: {preset: metadata, prepend: [{level: None, users: ['yes']}], append: [{level: Metadata, verbs: [get]}], omitStages: [Panic, RequestReceived]}, sinks: [{name: l, log: {}}]}";
     let rendered = World::new(36).render(spec);
-    let policy = crate::policy::read(&rendered.revision.files()["policy.yaml"]).unwrap();
-    let preset = crate::policy::preset(crate::api::Preset::Metadata).policy.rules;
+    let policy = audit_policy::read(&rendered.revision.files()["policy.yaml"]).unwrap();
+    let preset = audit_policy::preset(crate::api::Preset::Metadata).policy.rules;
     assert_eq!(policy.rules.len(), preset.len() + 4);
     assert_eq!(policy.rules[..1], Floor::default().rules);
     assert_eq!(policy.rules[1].resources[0].resources, ["nodeaudits"]);

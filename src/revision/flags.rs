@@ -1,27 +1,23 @@
-//! The `--audit-*` flags. `docs/flags.md` tells for each of kube-apiserver's where it comes from; a test holds both together.
+//! The `--audit-*` flags. `docs/flags.md` says which field sets each flag of kube-apiserver; a test compares both.
 //!
-//! Set always: modes, rotation and format, since their defaults differ between the backends or changed with 1.36. Set only
-//! when given: the rest, so that kube-apiserver's own defaults hold.
+//! Modes, rotation and format are always set, because their defaults differ between the backends or changed in 1.36.
+//! The rest is set only if given, so that kube-apiserver's own defaults apply.
 
 use std::collections::BTreeMap;
+
+use static_pod::{DELAY_FLAG, DRAIN_FLAG};
 
 use super::Content;
 use crate::api::{Batch, LogFormat, Mode, Truncate};
 
-/// How long open watches are given when kube-apiserver stops (kubernetes@v1.36.3
-/// staging/src/k8s.io/apiserver/pkg/server/options/server_run_options.go).
-pub const DRAIN_FLAG: &str = "shutdown-watch-termination-grace-period";
-/// How long a kube-apiserver that stops goes on serving, while `/readyz` says that it stops (the same file).
-pub const DELAY_FLAG: &str = "shutdown-delay-duration";
-
-/// Those that are set only where the manifest has none of their name.
+/// Flags that are set only if the manifest does not have them.
 pub(super) fn defaults(content: &Content) -> BTreeMap<String, String> {
     let seconds = [(DELAY_FLAG, content.shutdown_delay_seconds), (DRAIN_FLAG, content.drain_watches_seconds)];
     let given = seconds.into_iter().filter(|(_, seconds)| *seconds > 0);
     given.map(|(name, seconds)| (name.to_string(), format!("{seconds}s"))).collect()
 }
 
-/// Without the leading dashes, and without the two that name files of the Revision.
+/// All flags except the two that name files of the Revision, without the leading dashes.
 pub(super) fn flags(content: &Content) -> BTreeMap<String, String> {
     let mut flags = BTreeMap::new();
     let mut set = |name: &str, value: String| {
@@ -60,12 +56,7 @@ fn delivery(
     batch: Option<&Batch>,
     truncate: Option<&Truncate>,
 ) {
-    let mode = match mode {
-        Mode::Batch => "batch",
-        Mode::Blocking => "blocking",
-        Mode::BlockingStrict => "blocking-strict",
-    };
-    set(&format!("{backend}-mode"), mode.into());
+    set(&format!("{backend}-mode"), mode.as_flag().into());
     if let Some(Batch { buffer_size, max_size, max_wait_seconds, throttle_qps, throttle_burst }) = batch {
         let mut given = |name: &str, value: Option<String>| {
             if let Some(value) = value {

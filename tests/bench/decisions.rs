@@ -4,19 +4,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a measurement ends where something is not as it should be")]
 
-#[path = "../upstream/judge.rs"]
-#[expect(dead_code, reason = "the comparison with upstream asks more")]
-mod judge;
-
 use std::collections::HashSet;
 use std::hint::black_box;
 use std::io::{BufRead, BufReader};
 use std::time::Instant;
 
-use audit_operator::policy::log::{Reader, Request};
-use audit_operator::policy::{Attributes, Evaluator, load};
-use judge::Judge;
+use audit_policy::log::{Reader, Request};
+use audit_policy::{Attributes, Evaluator, load};
 use serde_json::{Value, json};
+use testing::upstream::{self, Judge};
 
 const REQUESTS: usize = 20_000;
 const ROUNDS: usize = 7;
@@ -28,14 +24,14 @@ fn main() {
         eprintln!("usage: cargo bench --bench decisions -- LOG");
         return;
     };
-    let text = include_str!("../../src/policy/presets/gce-2026.1.yaml");
+    let text = include_str!("../../crates/audit-policy/src/presets/gce-2026.1.yaml");
     let policy = load(text.as_bytes(), 36).policy.unwrap();
     let evaluator = Evaluator::new(&policy);
     let lines = requests(&log);
     let requests: Vec<Attributes> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let values: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let mut judge = Judge::start();
-    judge.ask([judge::load(text.as_bytes())].into_iter());
+    judge.ask([upstream::load(text.as_bytes())].into_iter());
 
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

@@ -10,8 +10,8 @@ use audit_operator::revision::{Content, Revision};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use testing::cluster::Cluster;
 
-use super::cluster::Cluster;
 use super::quickstart;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -274,7 +274,7 @@ fn an_agent_writes_the_status_of_its_own_node(cluster: &Cluster) {
         (&unbound, "cp9", "without a node claim"),
     ] {
         let said = status(token, node).expect_err(what);
-        assert!(said.contains("an agent writes the status of its own node only"), "{what}: {said}");
+        assert!(said.contains("an agent can write the status of its own node only"), "{what}: {said}");
     }
     let spec = ["patch", "nodeaudit", "cp1", "--type=merge", "-p", r#"{"spec":{"mayChange":true}}"#];
     for (what, arguments) in [

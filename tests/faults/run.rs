@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use testing::cluster::Cluster;
 
 use super::act::Act;
-use super::cluster::Cluster;
 use super::matrix::{Change, Outcome, Row};
 use super::moment::{Before, Moment};
 use super::node::{Node, Program};
@@ -117,6 +117,7 @@ impl Runner {
         let (observed, failure) = match outcome {
             Ok(observed) => (observed, None),
             Err(panic) => {
+                self.cluster.print_state();
                 let text = panic.downcast_ref::<String>().cloned();
                 let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default();
                 (Observed { outcome: format!("FAILED: {text}"), ..Observed::default() }, Some(text))
@@ -258,7 +259,7 @@ impl Runner {
     /// No manifest was ever half of one: each is one that was there before, or parses and names a Revision or nothing of ours.
     fn expect_whole(&self, manifests: &BTreeSet<String>, before: &[String]) {
         for text in manifests.iter().filter(|text| !before.contains(text)) {
-            let facts = audit_operator::manifest::read(text);
+            let facts = static_pod::read(text);
             assert!(facts.is_ok() && text.ends_with('\n'), "a half manifest was seen: {facts:?}\n{text}");
         }
     }
@@ -276,7 +277,7 @@ pub fn disorder(node: &Node) -> Vec<String> {
         None => found.push("the journal cannot be read".into()),
         Some(journal) if journal.unconfirmed().is_some() => found.push("a change is under way".into()),
         Some(journal) => {
-            let facts = node.manifest().and_then(|text| audit_operator::manifest::read(&text).ok());
+            let facts = node.manifest().and_then(|text| static_pod::read(&text).ok());
             let revision = facts.as_ref().and_then(|facts| facts.revision.clone());
             let confirmed = journal.confirmed.map(|confirmed| confirmed.revision.to_string());
             // Where ours was taken out by another hand, the journal tells what it was.
@@ -307,7 +308,7 @@ pub fn disorder(node: &Node) -> Vec<String> {
         found.push(format!("{} API servers run", servers.len()));
     }
     let manifest = node.manifest().unwrap_or_default();
-    if let Ok(facts) = audit_operator::manifest::read(&manifest) {
+    if let Ok(facts) = static_pod::read(&manifest) {
         if servers.values().any(|argv| *argv != facts.argv) {
             found.push("the API server does not run with what the manifest says".into());
         }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use testing::random::Random;
+
 use super::act::Act;
 use super::matrix::{Change, Outcome, Row};
 use super::moment::Moment;
 use super::node::Program;
-use super::random::Random;
 use super::run::Runner;
 
 fn up_to(random: &mut Random, seconds: u64) -> Duration {

@@ -1,21 +1,20 @@
-//! Inputs that nobody wrote ([`crate::mutate`]), for whatever reads text of others.
+//! Inputs that nobody wrote ([`testing::mutate`]), for whatever reads text of others.
 //!
 //! No input may cause a panic or take a second, and what is accepted must keep the promise of who accepts it. A few inputs at every
 //! `cargo test`; `make fuzz TARGET=manifest SECONDS=600` for more, in bounded memory. It is no coverage-guided fuzzer: those need a
 //! nightly compiler, and this one needs nothing but `cargo test`. A case depends on its seed, its number and the files in `tests/cases`.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use audit_operator::api::AuditSetup;
-use audit_operator::manifest;
-use audit_operator::policy::{self, Evaluator};
+use audit_operator::api::{AuditSetup, Reason};
 use audit_operator::validate::{Capabilities, References, validate};
+use audit_policy::Evaluator;
+use testing::intent::intent;
+use testing::mutate::{YAML_TOKENS, files, manifests, mutated};
+use testing::random::Random;
+use testing::{number, setting};
 
-use crate::intent::intent;
 use crate::manifest_cases::{meaning, unmounted};
-use crate::mutate::{YAML_TOKENS, files, manifests, mutated};
-use crate::random::Random;
 
 const MAX_TIME: Duration = Duration::from_secs(1);
 
@@ -97,13 +96,12 @@ struct Target {
 }
 
 fn target(name: &str) -> Target {
-    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
     let urls = || URLS.iter().map(|url| url.as_bytes().to_vec()).collect();
     match name {
         "manifest" => Target { corpus: manifests(), tokens: YAML_TOKENS, run: try_manifest },
         "policy" => {
-            let presets = policy::presets().into_iter().map(|preset| preset.text.as_bytes().to_vec());
-            let corpus = files(&cases.join("lint"), "in.yaml").into_iter().chain(presets).collect();
+            let presets = audit_policy::presets().into_iter().map(|preset| preset.text.as_bytes().to_vec());
+            let corpus = files("tests/cases/lint", "in.yaml").into_iter().chain(presets).collect();
             Target { corpus, tokens: YAML_TOKENS, run: try_policy }
         }
         "url" => Target { corpus: urls(), tokens: URL_TOKENS, run: try_url },
@@ -114,14 +112,14 @@ fn target(name: &str) -> Target {
 
 fn try_manifest(input: &[u8]) -> &'static str {
     let Ok(text) = std::str::from_utf8(input) else { return "no text" };
-    _ = manifest::pod_of(text);
-    let edited = match manifest::edit(text, &intent()) {
+    _ = static_pod::pod_of(text.as_bytes());
+    let edited = match static_pod::edit(text, &intent()) {
         Ok(edited) => edited.text,
-        Err(error) => return error.reason().as_str(),
+        Err(error) => return Reason::from(&error).as_str(),
     };
-    assert_eq!(manifest::edit(&edited, &intent()).unwrap().text, edited, "an edit twice is an edit once");
+    assert_eq!(static_pod::edit(&edited, &intent()).unwrap().text, edited, "an edit twice is an edit once");
     assert_eq!(unmounted(&edited), [""; 0], "what a flag names is not mounted");
-    match manifest::remove(&edited, text) {
+    match static_pod::remove(&edited, text) {
         Ok(removed) => {
             assert_eq!(meaning(without_ours(&removed)), meaning(without_ours(text)), "what was removed is as it was")
         }
@@ -139,7 +137,7 @@ fn without_ours(text: &str) -> serde_json::Value {
         }
     };
     if let Some(annotations) = pod["metadata"]["annotations"].as_object_mut() {
-        annotations.remove(audit_operator::api::REVISION_ANNOTATION);
+        annotations.remove(static_pod::REVISION_ANNOTATION);
     }
     drop_ours(&mut pod["spec"], "volumes");
     for container in pod["spec"]["containers"].as_array_mut().into_iter().flatten() {
@@ -149,8 +147,8 @@ fn without_ours(text: &str) -> serde_json::Value {
 }
 
 fn try_policy(input: &[u8]) -> &'static str {
-    let loaded = policy::load(input, 36);
-    let _ = std::str::from_utf8(input).map(policy::read);
+    let loaded = audit_policy::load(input, 36);
+    let _ = std::str::from_utf8(input).map(audit_policy::read);
     let Some(policy) = loaded.policy else {
         assert!(!loaded.findings.is_empty(), "it is refused without a reason");
         return "refused";
@@ -159,20 +157,20 @@ fn try_policy(input: &[u8]) -> &'static str {
     for (method, target) in
         [("GET", "/api/v1/namespaces/a/secrets/b"), ("GET", "/healthz"), ("POST", "/apis/apps/v1/deployments")]
     {
-        let decision = evaluator.decide(&policy::attributes(method, target).unwrap());
+        let decision = evaluator.decide(&audit_policy::attributes(method, target).unwrap());
         assert!(decision.rule.is_none_or(|rule| rule < policy.rules.len()));
     }
     // What is written is read as the same again.
-    let part = policy::Part { title: "all".into(), rules: policy.rules.clone() };
-    let written = policy::write(&[part], &policy.omit_stages, policy.omit_managed_fields);
-    assert_eq!(policy::load(written.as_bytes(), 36).policy.as_ref(), Some(&policy), "{written}");
+    let part = audit_policy::Part { title: "all".into(), rules: policy.rules.clone() };
+    let written = audit_policy::write(&[part], &policy.omit_stages, policy.omit_managed_fields);
+    assert_eq!(audit_policy::load(written.as_bytes(), 36).policy.as_ref(), Some(&policy), "{written}");
     "loaded"
 }
 
 fn try_request(input: &[u8]) -> &'static str {
     let Ok(text) = std::str::from_utf8(input) else { return "no text" };
     let (method, target) = text.split_once(' ').unwrap_or(("GET", text));
-    match policy::attributes(method, target) {
+    match audit_policy::attributes(method, target) {
         Err(_) => "not audited",
         Ok(found) if found.is_resource_request => {
             let verbs = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "proxy"];
@@ -255,14 +253,11 @@ fn no_mutation_breaks_what_reads_it() {
 
 /// `FUZZ_TARGET`, `FUZZ_SECONDS`, `SEED`, `FROM` and `CASES` come from the environment.
 #[test]
-#[ignore = "takes as long as it is told to: make fuzz"]
-#[expect(clippy::disallowed_methods, reason = "a test is told by its environment how long to run")]
+#[ignore = "runs for FUZZ_SECONDS: make fuzz"]
 fn mutations_for_a_while() {
-    let said = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let number = |name: &str| said(name).map(|value| value.parse::<u64>().unwrap_or_else(|_| panic!("{name}={value}")));
     let seed = number("SEED").unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap().as_secs());
     let time = Duration::from_secs(number("FUZZ_SECONDS").unwrap_or(60));
-    let name = said("FUZZ_TARGET").unwrap_or_else(|| "manifest".into());
+    let name = setting("FUZZ_TARGET").unwrap_or_else(|| "manifest".into());
     println!("TARGET={name} SECONDS={} SEED={seed}", time.as_secs());
     run(&name, seed, number("FROM").unwrap_or(0), number("CASES").unwrap_or(u64::MAX), time);
 }

@@ -4,7 +4,7 @@
 //! an event follows from how kube-apiserver answers; the run in which everything is recorded tells what it has to record.
 
 use audit_operator::api::{Level, Stage};
-use audit_operator::policy::{self, Attributes, Evaluator, User, attributes};
+use audit_policy::{Attributes, Evaluator, User, attributes};
 use serde_json::{Value, json};
 
 use crate::exchange::Answer;
@@ -84,7 +84,7 @@ fn is_duration(text: &str) -> bool {
 /// Whether the answer to a request goes on: for whoever is authenticated, its beginning is an event.
 fn is_long_running(attributes: &Attributes) -> bool {
     let asked = Attributes { user: Some(User::default()), ..attributes.clone() };
-    policy::stages(&asked).contains(&Stage::ResponseStarted)
+    audit_policy::stages(&asked).contains(&Stage::ResponseStarted)
 }
 
 /// Whether the events of a request's answer are lost: from the level Request on, kube-apiserver holds a patch as it was sent for the
@@ -112,7 +112,7 @@ pub fn stages(seen: &Exchange, verdict: &Verdict) -> Vec<Stage> {
     let is_there = |stage: &&Stage| {
         *level != Level::None && !omit_stages.contains(stage) && (!is_lost || **stage == Stage::RequestReceived)
     };
-    policy::stages(attributes).iter().filter(is_there).copied().collect()
+    audit_policy::stages(attributes).iter().filter(is_there).copied().collect()
 }
 
 /// What is different from the verdict. `full` is the same request in the run that records everything.

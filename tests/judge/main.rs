@@ -9,12 +9,7 @@
 mod exchange;
 mod expect;
 mod files;
-#[path = "../upstream/generate.rs"]
-#[expect(dead_code, reason = "the comparison with upstream's code uses the rest")]
-mod generate;
 mod policies;
-#[path = "../it/random.rs"]
-mod random;
 mod run;
 mod script;
 mod server;
@@ -24,7 +19,8 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use audit_operator::policy::{self, Attributes, Evaluator};
+use audit_policy::{Attributes, Evaluator};
+use testing::{number, setting};
 
 use expect::Verdict;
 use policies::Named;
@@ -35,13 +31,8 @@ const MINOR: u32 = 36;
 /// Servers at a time: one starts while another answers.
 const SERVERS: usize = 2;
 
-#[expect(clippy::disallowed_methods, reason = "a test has no command line of its own")]
-fn setting(name: &str) -> Option<String> {
-    std::env::var(name).ok()
-}
-
 pub fn seed() -> u64 {
-    setting("JUDGE_SEED").map_or(1, |seed| seed.parse().expect("JUDGE_SEED is a number"))
+    number("JUDGE_SEED").unwrap_or(1)
 }
 
 /// What was compared, and what was not the same.
@@ -59,7 +50,7 @@ struct Total {
 impl Total {
     /// `full` is the run that records everything; none of that one itself.
     fn add(&mut self, bench: &Bench, policy: &Named, verdicts: &[Verdict], run: &Run, full: Option<&Run>) {
-        let loaded = policy::load(policy.text.as_bytes(), MINOR).policy.unwrap();
+        let loaded = audit_policy::load(policy.text.as_bytes(), MINOR).policy.unwrap();
         let mut hit = BTreeSet::new();
         for (index, (request, verdict)) in bench.requests.iter().zip(verdicts).enumerate() {
             let seen = run.exchange(request, index);
@@ -108,7 +99,7 @@ fn every_event_is_as_the_policy_engine_says() {
         .requests
         .iter()
         .filter_map(|request| {
-            let found = policy::attributes(&request.method, &request.target).ok()?;
+            let found = audit_policy::attributes(&request.method, &request.target).ok()?;
             Some(Attributes { user: expect::user(request, &found), ..found })
         })
         .collect();
@@ -157,7 +148,7 @@ fn every_event_is_as_the_policy_engine_says() {
 
 /// By the library.
 fn decided(bench: &Bench, policy: &Named) -> Vec<Verdict> {
-    let loaded = policy::load(policy.text.as_bytes(), MINOR);
+    let loaded = audit_policy::load(policy.text.as_bytes(), MINOR);
     let policy = loaded.policy.unwrap_or_else(|| panic!("{} is no policy: {:?}", policy.name, loaded.findings));
     let evaluator = Evaluator::new(&policy);
     bench.requests.iter().map(|request| expect::verdict(request, &evaluator)).collect()

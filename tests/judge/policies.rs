@@ -3,10 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use audit_operator::policy::{Attributes, presets};
+use audit_policy::{Attributes, presets};
 use serde_json::{Value, json};
-
-use crate::random::Random;
+use testing::random::Random;
 
 pub struct Named {
     /// Good for a file name.

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use audit_operator::policy::Attributes;
+use audit_policy::Attributes;
 use serde_json::{Value, json};
 
 use crate::expect::{self, Audited, Verdict};

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use crate::policy::{Finding, Place, STANZAS, Severity, Stanza};
+use audit_policy::{Finding, Place, STANZAS, Severity, Stanza};
 
 const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
 
@@ -103,13 +103,13 @@ fn uri(file: &str) -> String {
 mod tests {
     use super::*;
     use crate::api::Mode;
-    use crate::policy::{Terms, lint};
+    use audit_policy::{Terms, lint};
 
     #[test]
     fn a_finding_has_its_rule_its_place_and_the_rules_it_is_about() {
         let text =
             "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- {level: Metadata}\n- {level: None, verbs: [get]}\n";
-        let terms = Terms { minor: 36, acknowledged: &[], mode: Mode::Batch, floor: &[] };
+        let terms = Terms { minor: 36, secrets_accepted: false, mode: Mode::Batch, floor: &[] };
         let findings =
             lint(text.as_bytes(), &terms).findings.into_iter().map(|f| ("a b.yaml".to_string(), f)).collect::<Vec<_>>();
         let log = log(&findings);

@@ -1,7 +1,7 @@
 //! Findings as compilers show them: where, the line, a caret below it, and what else it is about.
 
 use crate::cli::excerpt::{excerpt, visible};
-use crate::policy::{Finding, Place, Severity};
+use audit_policy::{Finding, Place, Severity};
 
 /// How a finding is shown.
 pub(super) struct View<'a> {
@@ -56,7 +56,7 @@ impl View<'_> {
 mod tests {
     use super::super::lines_of;
     use super::*;
-    use crate::policy::Note;
+    use audit_policy::Note;
 
     #[test]
     fn a_finding_is_shown_with_its_line() {

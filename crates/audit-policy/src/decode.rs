@@ -1,0 +1,578 @@
+//! Values to the fields of a policy, as kube-apiserver's JSON decoder fills them: names with their case, null as nothing, unknown and
+//! repeated fields with a warning, wrong types fatal.
+//!
+//! sigs.k8s.io/json@v0.0.0-20250730193827-2d320260d730/internal/golang/encoding/json/decode.go. A repeated field is decoded on top of what the first one left, which
+//! is visible in JSON files only.
+
+use std::collections::{HashMap, HashSet};
+
+use super::finding::{Edit, Finding, MAX_FINDINGS, Severity};
+use super::stanza::{DUPLICATE_FIELD, NULL_VALUE, UNKNOWN_FIELD, WRONG_TYPE};
+use super::write::quoted;
+use kube_yaml::scalar::is_rfc3339;
+use kube_yaml::{Key, Place, Tree, Value, ValueId};
+
+/// A policy as decoded and not yet validated. What is absent has the place of what it is absent from.
+#[derive(Debug, Default)]
+pub(super) struct RawPolicy {
+    pub rules: List<RawRule>,
+    pub omit_stages: List<Word>,
+    pub omit_managed_fields: bool,
+    pub api_version: Word,
+    pub kind: Word,
+    metadata: Metadata,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct RawRule {
+    pub place: Place,
+    pub level: Word,
+    pub users: List<Word>,
+    pub user_groups: List<Word>,
+    pub verbs: List<Word>,
+    pub resources: List<RawResources>,
+    pub namespaces: List<Word>,
+    pub non_resource_urls: List<Word>,
+    pub omit_stages: List<Word>,
+    pub omit_managed_fields: Option<bool>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct RawResources {
+    pub place: Place,
+    pub group: Word,
+    pub resources: List<Word>,
+    pub resource_names: List<Word>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Word {
+    pub place: Place,
+    pub text: String,
+}
+
+/// encoding/json finds the long s and the Kelvin sign equal to their ASCII letters.
+pub(super) fn fold(key: &str) -> String {
+    key.chars()
+        .map(|c| match c {
+            'ſ' => 's',
+            '\u{212a}' => 'k',
+            c => c.to_ascii_lowercase(),
+        })
+        .collect()
+}
+
+/// A Go slice: what a longer list left behind the end is still there when it grows again.
+#[derive(Debug)]
+pub(super) struct List<T> {
+    pub place: Place,
+    items: Vec<T>,
+    length: usize,
+}
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self { place: Place::default(), items: Vec::new(), length: 0 }
+    }
+}
+
+impl<T> List<T> {
+    pub fn items(&self) -> &[T] {
+        &self.items[..self.length]
+    }
+}
+
+impl List<Word> {
+    pub fn texts(&self) -> Vec<String> {
+        self.items().iter().map(|word| word.text.clone()).collect()
+    }
+}
+
+/// What the decoder has to say, in the order of the values.
+#[derive(Debug, Default)]
+pub(super) struct Decoded {
+    pub policy: RawPolicy,
+    pub findings: Vec<Finding>,
+    /// What kube-apiserver takes in silence, and hardly anybody means.
+    pub traps: Vec<Finding>,
+    pub places: Places,
+}
+
+/// Where the fields of a policy stand.
+#[derive(Debug, Default)]
+pub struct Places(HashMap<String, Place>);
+
+impl Places {
+    /// Of a field as `rules[3].resources[0].group`, or of what it is missing from.
+    pub fn of(&self, path: &str) -> Place {
+        let mut path = path;
+        loop {
+            if let Some(place) = self.0.get(path) {
+                return *place;
+            }
+            match path.rfind(['.', '[']) {
+                Some(end) => path = &path[..end],
+                None => return Place { line: 1, column: 1 },
+            }
+        }
+    }
+}
+
+/// Decodes the fields of a Policy; its type is not looked at.
+pub(super) fn decode(tree: &Tree) -> Decoded {
+    let mut decoder = Decoder {
+        tree,
+        path: String::new(),
+        findings: Vec::new(),
+        errors: 0,
+        warnings: 0,
+        traps: Vec::new(),
+        places: Places::default(),
+    };
+    for duplicate in tree.duplicates.iter().take(MAX_FINDINGS) {
+        let message = format!("yaml: key {:?} already set in map", duplicate.key.text);
+        let help = "kube-apiserver takes the last one and only logs a warning: remove the others";
+        decoder.findings.push(Finding::new(DUPLICATE_FIELD, duplicate.key.place, String::new(), message).help(help));
+    }
+    let mut policy = RawPolicy::default();
+    policy.fill(&mut decoder, tree.root);
+    let Decoder { findings, traps, places, .. } = decoder;
+    Decoded { policy, findings, traps, places }
+}
+
+struct Decoder<'a> {
+    tree: &'a Tree,
+    path: String,
+    findings: Vec<Finding>,
+    errors: usize,
+    warnings: usize,
+    traps: Vec<Finding>,
+    places: Places,
+}
+
+/// Something that a value is decoded into.
+trait Target {
+    fn fill(&mut self, decoder: &mut Decoder, id: ValueId);
+}
+
+/// A Go struct.
+trait Fields {
+    const NAMES: &'static [&'static str];
+    /// The field with this name, spelled exactly so.
+    fn field(&mut self, name: &str) -> Option<&mut dyn Target>;
+    /// Where the value stands; for null too.
+    fn set_place(&mut self, place: Place);
+}
+
+impl<T: Fields> Target for T {
+    fn fill(&mut self, decoder: &mut Decoder, id: ValueId) {
+        self.set_place(decoder.tree.place(id));
+        match decoder.tree.value(id) {
+            Value::Null => decoder.null(id, "an object"),
+            Value::Map(entries) => {
+                let mut known: Vec<&str> = Vec::new();
+                for (key, value) in entries {
+                    let Some(field) = self.field(&key.text) else {
+                        // Nobody knows which of two that are nearly the same was meant.
+                        let is_missing = |name: &&&str| {
+                            let is_meant =
+                                |(one, _): &&(Key, ValueId)| is_near(&one.text, name) && one.text != key.text;
+                            entries.iter().all(|(key, _)| key.text != **name)
+                                && !entries.iter().any(|one| is_meant(&one))
+                        };
+                        let names: Vec<&str> = Self::NAMES.iter().filter(is_missing).copied().collect();
+                        decoder.unknown(key, *value, &names);
+                        continue;
+                    };
+                    if known.contains(&key.text.as_str()) {
+                        decoder.repeated(&key.text, key.place);
+                    }
+                    known.push(&key.text);
+                    decoder.below(&key.text, |decoder| decoder.fill(field, *value));
+                }
+            }
+            _ => decoder.mismatch(id, "an object"),
+        }
+    }
+}
+
+impl Target for Word {
+    fn fill(&mut self, decoder: &mut Decoder, id: ValueId) {
+        self.place = decoder.tree.place(id);
+        match decoder.tree.value(id) {
+            Value::Null => decoder.null(id, "a string"),
+            Value::Text(text) => self.text.clone_from(text),
+            _ => decoder.mismatch(id, "a string"),
+        }
+    }
+}
+
+impl Target for bool {
+    fn fill(&mut self, decoder: &mut Decoder, id: ValueId) {
+        match decoder.tree.value(id) {
+            Value::Null => {}
+            Value::Bool(value) => *self = *value,
+            _ => decoder.mismatch(id, "true or false"),
+        }
+    }
+}
+
+impl Target for Option<bool> {
+    fn fill(&mut self, decoder: &mut Decoder, id: ValueId) {
+        match decoder.tree.value(id) {
+            Value::Null => *self = None,
+            Value::Bool(value) => *self = Some(*value),
+            _ => decoder.mismatch(id, "true or false"),
+        }
+    }
+}
+
+impl<T: Target + Default> Target for List<T> {
+    fn fill(&mut self, decoder: &mut Decoder, id: ValueId) {
+        self.place = decoder.tree.place(id);
+        match decoder.tree.value(id) {
+            Value::Null => {
+                *self = Self { place: self.place, ..Self::default() };
+                decoder.null(id, "a list");
+            }
+            Value::List(children) => {
+                if children.is_empty() {
+                    self.items.clear();
+                }
+                for (i, child) in children.iter().enumerate() {
+                    if i == self.items.len() {
+                        self.items.push(T::default());
+                    }
+                    let item = &mut self.items[i];
+                    decoder.at(i, |decoder| decoder.fill(item, *child));
+                }
+                self.length = children.len();
+            }
+            _ => decoder.mismatch(id, "a list"),
+        }
+    }
+}
+
+const RULE_FIELDS: &[&str] = &[
+    "level",
+    "users",
+    "userGroups",
+    "verbs",
+    "resources",
+    "namespaces",
+    "nonResourceURLs",
+    "omitStages",
+    "omitManagedFields",
+];
+
+/// Whether one word differs from the other by its case, or by a letter or two.
+fn is_near(word: &str, name: &str) -> bool {
+    word.eq_ignore_ascii_case(name)
+        || (name.len() >= 4 && word.len() <= 32 && distance(word, name) <= 1 + name.len() / 8)
+}
+
+/// How many letters have to be added, removed or replaced.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.chars().enumerate() {
+            let best = (diagonal + usize::from(x != y)).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = std::mem::replace(&mut row[j + 1], best);
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+impl Fields for RawPolicy {
+    const NAMES: &'static [&'static str] =
+        &["rules", "omitStages", "omitManagedFields", "apiVersion", "kind", "metadata"];
+
+    fn field(&mut self, name: &str) -> Option<&mut dyn Target> {
+        Some(match name {
+            "rules" => &mut self.rules,
+            "omitStages" => &mut self.omit_stages,
+            "omitManagedFields" => &mut self.omit_managed_fields,
+            "apiVersion" => &mut self.api_version,
+            "kind" => &mut self.kind,
+            "metadata" => &mut self.metadata,
+            _ => return None,
+        })
+    }
+
+    fn set_place(&mut self, _: Place) {}
+}
+
+impl Fields for RawRule {
+    const NAMES: &'static [&'static str] = RULE_FIELDS;
+
+    fn field(&mut self, name: &str) -> Option<&mut dyn Target> {
+        Some(match name {
+            "level" => &mut self.level,
+            "users" => &mut self.users,
+            "userGroups" => &mut self.user_groups,
+            "verbs" => &mut self.verbs,
+            "resources" => &mut self.resources,
+            "namespaces" => &mut self.namespaces,
+            "nonResourceURLs" => &mut self.non_resource_urls,
+            "omitStages" => &mut self.omit_stages,
+            "omitManagedFields" => &mut self.omit_managed_fields,
+            _ => return None,
+        })
+    }
+
+    fn set_place(&mut self, place: Place) {
+        self.place = place;
+        if self.level.text.is_empty() {
+            self.level.place = place;
+        }
+    }
+}
+
+impl Fields for RawResources {
+    const NAMES: &'static [&'static str] = &["group", "resources", "resourceNames"];
+
+    fn field(&mut self, name: &str) -> Option<&mut dyn Target> {
+        Some(match name {
+            "group" => &mut self.group,
+            "resources" => &mut self.resources,
+            "resourceNames" => &mut self.resource_names,
+            _ => return None,
+        })
+    }
+
+    fn set_place(&mut self, place: Place) {
+        self.place = place;
+        if self.group.text.is_empty() {
+            self.group.place = place;
+        }
+    }
+}
+
+/// Decoded for its type errors alone: nobody looks at it.
+#[derive(Debug, Default)]
+pub(super) struct Metadata;
+
+impl Target for Metadata {
+    fn fill(&mut self, decoder: &mut Decoder, id: ValueId) {
+        check(METADATA, decoder, id);
+    }
+}
+
+/// The type of a field that is checked and not kept.
+#[derive(Clone, Copy)]
+enum Shape {
+    Text,
+    Bool,
+    Int,
+    /// RFC 3339.
+    Time,
+    /// Any value at all.
+    Any,
+    List(&'static Shape),
+    /// From names to strings.
+    Texts,
+    Object(&'static [(&'static str, Shape)]),
+}
+
+/// metav1.ObjectMeta (kubernetes@v1.36.3 staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/types.go).
+const METADATA: Shape = Shape::Object(&[
+    ("name", Shape::Text),
+    ("generateName", Shape::Text),
+    ("namespace", Shape::Text),
+    ("selfLink", Shape::Text),
+    ("uid", Shape::Text),
+    ("resourceVersion", Shape::Text),
+    ("generation", Shape::Int),
+    ("creationTimestamp", Shape::Time),
+    ("deletionTimestamp", Shape::Time),
+    ("deletionGracePeriodSeconds", Shape::Int),
+    ("labels", Shape::Texts),
+    ("annotations", Shape::Texts),
+    (
+        "ownerReferences",
+        Shape::List(&Shape::Object(&[
+            ("apiVersion", Shape::Text),
+            ("kind", Shape::Text),
+            ("name", Shape::Text),
+            ("uid", Shape::Text),
+            ("controller", Shape::Bool),
+            ("blockOwnerDeletion", Shape::Bool),
+        ])),
+    ),
+    ("finalizers", Shape::List(&Shape::Text)),
+    (
+        "managedFields",
+        Shape::List(&Shape::Object(&[
+            ("manager", Shape::Text),
+            ("operation", Shape::Text),
+            ("apiVersion", Shape::Text),
+            ("time", Shape::Time),
+            ("fieldsType", Shape::Text),
+            ("fieldsV1", Shape::Any),
+            ("subresource", Shape::Text),
+        ])),
+    ),
+]);
+
+/// The shapes are a few levels deep, and so is the recursion.
+fn check(shape: Shape, decoder: &mut Decoder, id: ValueId) {
+    let tree = decoder.tree;
+    match (shape, tree.value(id)) {
+        (_, Value::Null) | (Shape::Any, _) | (Shape::Text, Value::Text(_)) | (Shape::Bool, Value::Bool(_)) => {}
+        (Shape::Int, Value::Number(number)) if number.parse::<i64>().is_ok() => {}
+        (Shape::Time, Value::Text(text)) if is_rfc3339(text) => {}
+        (Shape::List(item), Value::List(children)) => {
+            for (i, child) in children.iter().enumerate() {
+                decoder.at(i, |decoder| check(*item, decoder, *child));
+            }
+        }
+        (Shape::Texts, Value::Map(entries)) => {
+            let mut known = HashSet::new();
+            for (key, child) in entries {
+                if !known.insert(&key.text) {
+                    decoder.repeated(&key.text, key.place);
+                }
+                decoder.below(&key.text, |decoder| check(Shape::Text, decoder, *child));
+            }
+        }
+        (Shape::Object(fields), Value::Map(entries)) => {
+            let mut known = HashSet::new();
+            for (key, child) in entries {
+                let Some((_, shape)) = fields.iter().find(|(name, _)| *name == key.text) else {
+                    decoder.unknown(key, *child, &[]);
+                    continue;
+                };
+                if !known.insert(&key.text) {
+                    decoder.repeated(&key.text, key.place);
+                }
+                decoder.below(&key.text, |decoder| check(*shape, decoder, *child));
+            }
+        }
+        (Shape::Text, _) => decoder.mismatch(id, "a string"),
+        (Shape::Bool, _) => decoder.mismatch(id, "true or false"),
+        (Shape::Int, _) => decoder.mismatch(id, "a whole number"),
+        (Shape::Time, _) => decoder.mismatch(id, "a time as 2006-01-02T15:04:05Z"),
+        (Shape::List(_), _) => decoder.mismatch(id, "a list"),
+        (Shape::Texts | Shape::Object(_), _) => decoder.mismatch(id, "an object"),
+    }
+}
+
+impl Decoder<'_> {
+    fn below(&mut self, field: &str, fill: impl FnOnce(&mut Self)) {
+        let length = self.path.len();
+        self.path = self.path_of(field);
+        fill(self);
+        self.path.truncate(length);
+    }
+
+    fn at(&mut self, index: usize, fill: impl FnOnce(&mut Self)) {
+        let length = self.path.len();
+        self.path.push_str(&format!("[{index}]"));
+        fill(self);
+        self.path.truncate(length);
+    }
+
+    /// Fills a field that has a name, and remembers where its value stands.
+    fn fill(&mut self, target: &mut dyn Target, id: ValueId) {
+        self.places.0.insert(self.path.clone(), self.tree.place(id));
+        target.fill(self, id);
+    }
+
+    /// Null is the same as nothing, which looks different. An empty file is told as such.
+    fn null(&mut self, id: ValueId, wanted: &str) {
+        let written = self.tree.written(id).unwrap_or("null");
+        if self.traps.len() == MAX_FINDINGS || self.path.is_empty() {
+            return;
+        }
+        let message = if written.is_empty() {
+            format!("nothing stands here, which is null to kube-apiserver, not {wanted}")
+        } else {
+            format!("{} is null to kube-apiserver, not {wanted}", quoted(written))
+        };
+        let help = match (wanted, self.path.ends_with(']')) {
+            ("a string", true) => "quote it if that is a name, or remove it",
+            ("a string", false) => "quote it if that is a name, or leave the field out",
+            (_, true) => "remove it",
+            _ => "leave the field out",
+        };
+        self.traps.push(Finding::new(NULL_VALUE, self.tree.place(id), self.path.clone(), message).help(help));
+    }
+
+    fn path_of(&self, field: &str) -> String {
+        if self.path.is_empty() { field.to_string() } else { format!("{}.{field}", self.path) }
+    }
+
+    fn find(&mut self, finding: Finding) {
+        let count = if finding.severity == Severity::Error { &mut self.errors } else { &mut self.warnings };
+        *count += 1;
+        if *count <= MAX_FINDINGS {
+            self.findings.push(finding);
+        }
+    }
+
+    /// A field that is none here. `names` are those of the fields that are, without those that are given.
+    fn unknown(&mut self, Key { text, place }: &Key, value: ValueId, names: &[&'static str]) {
+        let path = self.path_of(text);
+        let message = format!("unknown field {}", quoted(&path));
+        let finding = Finding::new(UNKNOWN_FIELD, *place, path, message);
+        let folded = fold(text);
+        if self.path.is_empty()
+            && let Some(name) = ["apiVersion", "kind"].into_iter().find(|name| folded == name.to_lowercase())
+        {
+            // If both are there, the one that counts is told elsewhere.
+            let edit = names.contains(&name).then(|| Edit::new(*place, text, name));
+            let help =
+                format!("kube-apiserver takes it for {name} all the same, and logs a warning: write {name}, once");
+            return self.find(finding.help(help).edit(edit));
+        }
+        let is_list = matches!(self.tree.value(value), Value::List(_));
+        let is_meant =
+            |name: &&&str| is_near(text, name) && is_list == name.ends_with('s') && **name != "omitManagedFields";
+        let finding = match names.iter().find(is_meant) {
+            Some(name) => {
+                let help = format!("kube-apiserver drops it and only logs a warning: write {name}");
+                finding.help(help).edit(Some(Edit::new(*place, text, name)))
+            }
+            None if self.path.ends_with(']')
+                && self.path.contains(".resources[")
+                && RULE_FIELDS.contains(&text.as_str()) =>
+            {
+                let help = format!(
+                    "kube-apiserver drops it and only logs a warning: {text} is a field of the rule, two levels further out"
+                );
+                finding.help(help)
+            }
+            None => finding,
+        };
+        self.find(finding);
+    }
+
+    fn repeated(&mut self, field: &str, place: Place) {
+        let path = self.path_of(field);
+        let message = format!("duplicate field {}", quoted(&path));
+        let help = "kube-apiserver reads one on top of the other and only logs a warning: keep one";
+        self.find(Finding::new(DUPLICATE_FIELD, place, path, message).help(help));
+    }
+
+    /// The value is not what the field takes.
+    fn mismatch(&mut self, id: ValueId, wanted: &str) {
+        let found = match self.tree.value(id) {
+            Value::Null => "null",
+            Value::Bool(_) => "a boolean",
+            Value::Number(_) => "a number",
+            Value::Text(_) => "a string",
+            Value::List(_) => "a list",
+            Value::Map(_) => "an object",
+        };
+        let place = self.tree.place(id);
+        let (message, help, edit) = match self.tree.written(id) {
+            Some(written) if wanted == "a string" => {
+                let message = format!("{} is {found} to kube-apiserver, not a string", quoted(written));
+                (message, "quote it".to_string(), Some(Edit::new(place, written, written)))
+            }
+            _ => (format!("{found} where kube-apiserver takes {wanted}"), format!("write {wanted}"), None),
+        };
+        self.find(Finding::new(WRONG_TYPE, place, self.path.clone(), message).help(help).edit(edit));
+    }
+}
