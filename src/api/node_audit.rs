@@ -101,7 +101,8 @@ pub struct NodeAuditStatus {
     /// not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_since: Option<Time>,
-    /// When the agent last wrote this status. It does so at least once a minute while it runs.
+    /// When the agent last wrote this status: whenever it changed. That the agent runs is shown by its Lease in the operator's
+    /// namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Time>,
     /// The last change that was taken back.
@@ -177,7 +178,7 @@ pub struct NodeSinkStatus {
     pub delivering: Finding,
     /// Events that this API server gave up since it started.
     pub lost_events: i64,
-    /// When a delivery was last seen.
+    /// The last delivery that was seen before this status was written. Not updated while deliveries go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_delivered: Option<Time>,
 }
