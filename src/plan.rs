@@ -601,6 +601,7 @@ impl fmt::Display for Action {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture;
 
     const MANIFEST: &str = "\
 apiVersion: v1
@@ -616,21 +617,10 @@ spec:
 
     fn desired(drain: Option<&str>) -> Desired {
         let log = serde_json::json!({"path": "/var/log/audit/audit.log", "maxBackups": 0});
-        let content = revision::Content {
-            policy: String::new(),
-            log: Some(serde_json::from_value(log).unwrap()),
-            webhook: None,
-            shutdown_delay_seconds: 0,
+        fixture::desired(revision::Content {
             drain_watches_seconds: drain.map_or(0, |drain| drain.trim_end_matches('s').parse().unwrap()),
-        };
-        Desired {
-            revision: Some(Revision::new(content)),
-            setup_generation: Some(1),
-            rollout: Rollout::default(),
-            floor: Floor::default(),
-            may_change: true,
-            guard: None,
-        }
+            ..fixture::content("", log)
+        })
     }
 
     fn observed(manifest: &str) -> Observed {

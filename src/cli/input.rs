@@ -178,6 +178,19 @@ struct Document {
 }
 
 impl Document {
+    fn at(&self, Place { line, column }: Place) -> String {
+        format!("{}:{line}:{column}", self.file)
+    }
+
+    /// A message with its place, and the line.
+    fn error(&self, place: Place, message: &str) -> anyhow::Error {
+        let line = place.line.to_string();
+        let text = self.text.lines().nth(place.line.saturating_sub(1) as usize).unwrap_or_default();
+        let (shown, caret) = excerpt(text, place.column.saturating_sub(1) as usize);
+        let (margin, caret) = (" ".repeat(line.len()), " ".repeat(caret));
+        anyhow!("{}: {message}\n{margin} |\n{line} | {shown}\n{margin} | {caret}^", self.at(place))
+    }
+
     /// Whether text that is not YAML, and so has no known kind, may contain a secret.
     fn may_be_secret(&self) -> bool {
         self.text.lines().any(|line| line.contains("kind") && (line.contains("Secret") || line.contains("List")))
@@ -219,23 +232,18 @@ struct KeysDocument {
 
 impl Objects {
     fn add(&mut self, document: Document) -> anyhow::Result<()> {
-        let Fields { value, twice, places } = fields::read(&document.text).map_err(|complaint| {
-            let Place { line, column } = complaint.place;
-            let place = format!("{}:{line}:{column}", document.file);
-            if document.may_be_secret() {
-                return anyhow!("{place}: {NOT_SHOWN}");
-            }
-            let (shown, caret) =
-                excerpt(document.text.lines().nth(line as usize - 1).unwrap_or(""), column as usize - 1);
-            let margin = " ".repeat(line.to_string().len());
-            anyhow!("{place}: {}\n{margin} |\n{line} | {shown}\n{margin} | {}^", complaint.message, " ".repeat(caret))
+        let fields = fields::read(&document.text).map_err(|error| match document.may_be_secret() {
+            true => anyhow!("{}: {NOT_SHOWN}", document.at(error.place)),
+            false => document.error(error.place, &error.message),
         })?;
-        match (text_at(&value, "/apiVersion"), text_at(&value, "/kind")) {
+        let value = &fields.value;
+        match (text_at(value, "/apiVersion"), text_at(value, "/kind")) {
             ("audit-operator.io/v1alpha1", "AuditSetup") => {
                 if let Some(first) = &self.setup {
                     bail!("{}: a second AuditSetup; the first is in {}. Give one at a time", document.file, first.file);
                 }
-                let name = text_at(&value, "/metadata/name").to_string();
+                let name = text_at(value, "/metadata/name").to_string();
+                let Fields { value, twice, places } = fields;
                 self.setup =
                     Some(SetupDocument { name, check: check_schema(value), twice, file: document.file, places });
             }
@@ -243,7 +251,7 @@ impl Objects {
                 bail!("{}: apiVersion must be audit-operator.io/v1alpha1, not {version:?}", document.file)
             }
             ("v1", "Secret") => {
-                let object: KeysDocument = parse(&document, &places, Snippet::Hidden)?;
+                let object: KeysDocument = parse(&document, &fields, Snippet::Hidden)?;
                 let name = name_of(&document, &object.metadata)?;
                 let mut keys = BTreeMap::new();
                 for (key, value) in object.data.unwrap_or_default() {
@@ -258,7 +266,7 @@ impl Objects {
                     object.string_data.unwrap_or_default().into_iter().map(|(key, text)| (key, text.into_bytes())),
                 );
                 let facts = SecretFacts {
-                    type_: text_at(&value, "/type").to_string(),
+                    type_: text_at(value, "/type").to_string(),
                     hosts: object.metadata.annotations.and_then(|mut all| all.remove(HOSTS_ANNOTATION)),
                     data: keys,
                 };
@@ -267,14 +275,14 @@ impl Objects {
                 }
             }
             ("v1", "ConfigMap") => {
-                let object: KeysDocument = parse(&document, &places, Snippet::Shown)?;
+                let object: KeysDocument = parse(&document, &fields, Snippet::Shown)?;
                 let name = name_of(&document, &object.metadata)?;
                 if self.references.config_maps.insert(name.clone(), object.data.unwrap_or_default()).is_some() {
                     bail!("{}: the ConfigMap {name:?} is given twice", document.file);
                 }
             }
             ("v1", "Service") => {
-                let object: Service = parse(&document, &places, Snippet::Shown)?;
+                let object: Service = parse(&document, &fields, Snippet::Shown)?;
                 let name = name_of(&document, &object.metadata)?;
                 let namespace = object.metadata.namespace.clone().unwrap_or_else(|| "default".into());
                 self.references.services.insert((namespace, name), object);
@@ -313,48 +321,20 @@ enum Snippet {
     Hidden,
 }
 
-fn parse<T: DeserializeOwned>(document: &Document, places: &Places, snippet: Snippet) -> anyhow::Result<T> {
-    // `no_schema`: a scalar that looks like a number or a boolean is not a string, as for kubectl and the API server.
-    let options = serde_saphyr::options! { no_schema: true, crop_radius: 60 };
-    serde_saphyr::from_str_with_options(&document.text, options).map_err(|error| {
-        let mut out = document.file.clone();
-        if let Some(at) = error.location() {
-            let place = [at.line(), at.column()].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
-            let place = Place { line: place[0], column: place[1] };
-            write!(out, ":{}:{}", place.line, place.column).expect("a String takes everything");
-            if let Some(field) = places.field_at(place) {
-                write!(out, ": {field}").expect("a String takes everything");
-            }
-        }
-        // The expected type is public. The given value may be secret.
-        if snippet == Snippet::Shown {
-            write!(out, ": {}", message_of(&error)).expect("a String takes everything");
-            let rendered = error.to_string();
-            // The first two lines repeat the message and the place.
-            for line in rendered.lines().skip(2) {
-                let line = line.replace(", set DuplicateKeyPolicy in Options if acceptable", "");
-                write!(out, "\n{line}").expect("a String takes everything");
-            }
-        } else {
-            write!(out, ": {NOT_SHOWN}").expect("a String takes everything");
-        }
-        anyhow!(out)
-    })
-}
-
-/// The parser's message without its place, on one line.
-fn message_of(error: &serde_saphyr::Error) -> String {
-    let text = error.without_snippet().to_string();
-    let text = text.lines().next().unwrap_or_default();
-    // "error: line 5 column 10: unknown variant …" and " at line 5, column 10" repeat the place.
-    let text = text.strip_prefix("error: ").unwrap_or(text);
-    let text = match text.split_once(": ") {
-        Some((place, rest)) if place.starts_with("line ") => rest,
-        _ => text,
+/// Reads the type from the JSON that kubectl would send.
+fn parse<T: DeserializeOwned>(document: &Document, fields: &Fields, snippet: Snippet) -> anyhow::Result<T> {
+    let failed = |field: &str, place: Place, message: &str| match snippet {
+        Snippet::Hidden => anyhow!("{}: {field}: {NOT_SHOWN}", document.at(place)),
+        Snippet::Shown => document.error(place, &format!("{field}: {message}")),
     };
-    // Advice for programmers is cut off too.
-    let end = [" at line ", ", set DuplicateKeyPolicy"].iter().filter_map(|rest| text.find(rest)).min();
-    text[..end.unwrap_or(text.len())].to_string()
+    if let Some((field, place)) = fields.twice.first() {
+        return Err(failed(field, *place, "is given twice"));
+    }
+    serde_path_to_error::deserialize(&fields.value).map_err(|error| {
+        let field = error.path().to_string();
+        let place = fields.places.of_field(&field).unwrap_or_default();
+        failed(&field, place, &error.into_inner().to_string())
+    })
 }
 
 /// `1.36`, `v1.36` or `v1.36.3`: the minor version.

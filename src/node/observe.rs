@@ -95,7 +95,7 @@ fn refuse_second_file(host: &Host, pod: &(String, String)) -> Result<(), Refusal
             continue;
         }
         let Some(bytes) = host.read(&path)? else { continue };
-        if static_pod::pod_of(&String::from_utf8_lossy(&bytes)).as_ref() == Some(pod) {
+        if static_pod::pod_of(&bytes).as_ref() == Some(pod) {
             return Err(Refusal::DuplicatePod { other: name, pod: format!("{}/{}", pod.0, pod.1) });
         }
     }

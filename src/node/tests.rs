@@ -6,9 +6,10 @@ use super::faults::{Fault, Killed};
 use super::files::Host;
 use super::*;
 use crate::api::{Reason, Rollout};
+use crate::fixture;
 use crate::journal::{Cause, Sha, Stage};
 use crate::plan::{self, Desired, Idle, Plan};
-use crate::revision::{Content, Revision};
+use crate::revision::Revision;
 
 const KUBEADM: &str = include_str!("../../tests/cases/manifest/kubeadm-1.36/in.yaml");
 
@@ -63,21 +64,7 @@ impl Node {
 }
 
 fn desired(policy: &str) -> Desired {
-    let content = Content {
-        policy: policy.to_string(),
-        log: Some(serde_json::from_value(serde_json::json!({"maxBackups": 1, "maxSizeMegabytes": 1})).unwrap()),
-        webhook: None,
-        shutdown_delay_seconds: 0,
-        drain_watches_seconds: 0,
-    };
-    Desired {
-        revision: Some(Revision::new(content)),
-        setup_generation: Some(1),
-        rollout: Rollout::default(),
-        floor: crate::floor::Floor::default(),
-        may_change: true,
-        guard: None,
-    }
+    fixture::desired(fixture::content(policy, serde_json::json!({"maxBackups": 1, "maxSizeMegabytes": 1})))
 }
 
 fn restored() -> Desired {

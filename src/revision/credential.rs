@@ -1,5 +1,5 @@
 //! Credentials of a webhook: files that kube-apiserver re-reads, in their own directory below
-//! [`CREDENTIALS_DIR`](super::CREDENTIALS_DIR).
+//! [`CREDENTIALS_DIR`].
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! The policy of a Setup: assembled from its parts, and checked as the file that the nodes would get.
 //!
-//! [`lint`](audit_policy::lint) judges it once for the oldest and once for the newest API server. That is as good as
+//! [`lint`] judges it once for the oldest and once for the newest API server. That is as good as
 //! once for each node: what depends on the version is refused up to one version, or from one on.
 
 use super::{Capabilities, Problems, References, ValidPolicy};

@@ -4,10 +4,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a measurement ends where something is not as it should be")]
 
-#[path = "../upstream/judge.rs"]
-#[expect(dead_code, reason = "the comparison with upstream asks more")]
-mod judge;
-
 use std::collections::HashSet;
 use std::hint::black_box;
 use std::io::{BufRead, BufReader};
@@ -15,8 +11,8 @@ use std::time::Instant;
 
 use audit_policy::log::{Reader, Request};
 use audit_policy::{Attributes, Evaluator, load};
-use judge::Judge;
 use serde_json::{Value, json};
+use testing::upstream::{self, Judge};
 
 const REQUESTS: usize = 20_000;
 const ROUNDS: usize = 7;
@@ -35,7 +31,7 @@ fn main() {
     let requests: Vec<Attributes> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let values: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let mut judge = Judge::start();
-    judge.ask([judge::load(text.as_bytes())].into_iter());
+    judge.ask([upstream::load(text.as_bytes())].into_iter());
 
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

@@ -10,8 +10,8 @@ use audit_operator::revision::{Content, Revision};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use testing::cluster::Cluster;
 
-use super::cluster::Cluster;
 use super::quickstart;
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -6,14 +6,12 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 mod attacks;
-#[allow(dead_code, reason = "two tests share it, and neither needs all of it")]
-mod cluster;
 mod mounts;
 
 use std::time::{Duration, Instant};
 
-use cluster::Cluster;
 use serde_json::{Value, json};
+use testing::cluster::Cluster;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::cluster::Cluster;
+use testing::cluster::Cluster;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

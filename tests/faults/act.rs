@@ -4,8 +4,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use testing::cluster::Cluster;
 
-use super::cluster::Cluster;
 use super::node::{Node, Program};
 
 const STATE: &str = "/var/lib/audit-operator";

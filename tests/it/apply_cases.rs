@@ -5,8 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use audit_operator::node::files::Host;
-
-use super::render_cases::root;
+use testing::root;
 
 const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
 const KUBEADM: &str = include_str!("../cases/manifest/kubeadm-1.36/in.yaml");
@@ -52,7 +51,7 @@ fn a_host_that_cannot_be_changed_keeps_every_byte_and_says_why() {
     let cases: Vec<(&str, i32, Spoil)> = vec![
         ("there is no /etc/kubernetes/manifests/kube-apiserver.yaml", 2, |host| host.remove(MANIFEST).unwrap()),
         (
-            "kube-apiserver.yaml cannot be used: the manifest is not valid YAML: line 1 column 7: unclosed bracket '['",
+            "kube-apiserver.yaml cannot be used: the manifest is not valid YAML: line 2 column 1: did not find expected node content",
             2,
             |host| replace(host, MANIFEST, "kind: [\n"),
         ),
@@ -97,7 +96,7 @@ fn a_root_that_is_no_nodes_is_named_and_nothing_is_made_in_it() {
             [(directory.path(), "there is no directory /etc/kubernetes/manifests"), (Path::new("/typo"), "cannot open")]
         {
             let output = Command::new(env!("CARGO_BIN_EXE_audit-operator"))
-                .current_dir(super::render_cases::root())
+                .current_dir(testing::root())
                 .args(command)
                 .arg("--host-root")
                 .arg(root)

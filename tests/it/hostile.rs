@@ -7,16 +7,15 @@ use std::fs;
 use std::io::Write;
 use std::process::Command;
 
-use crate::render_cases::root;
+use testing::golden::cases;
+use testing::root;
 
 const MANIFEST: &str = "tests/cases/manifest/kubeadm-1.36/in.yaml";
 
 #[test]
 fn every_hostile_setup_is_refused_or_does_no_harm() {
     let mut wrong = Vec::new();
-    let mut files: Vec<_> =
-        fs::read_dir(root().join("tests/cases/hostile")).unwrap().map(|it| it.unwrap().path()).collect();
-    files.sort();
+    let files = cases("tests/cases/hostile");
     assert!(files.len() > 60, "{} files", files.len());
     for file in files {
         let text = fs::read_to_string(&file).unwrap();

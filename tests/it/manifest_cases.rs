@@ -9,10 +9,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use audit_operator::api::Reason;
-use audit_operator::telemetry::chain;
-
-use crate::golden;
-use crate::intent::intent;
+use audit_operator::error::chain;
+use testing::golden::{Differences, cases};
+use testing::intent::intent;
 
 /// The whole pod, but for what means nothing: where the audit flags stand among the others, and whether an emptied key is empty,
 /// null or not there.
@@ -80,12 +79,11 @@ pub fn unmounted(text: &str) -> Vec<String> {
 
 #[test]
 fn every_manifest_is_edited_as_it_should_be() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/manifest");
-    let mut wrong = Vec::new();
-    for case in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+    let mut differences = Differences::default();
+    for case in cases("tests/cases/manifest") {
         let name = case.file_name().unwrap().to_string_lossy().into_owned();
         let text = fs::read_to_string(case.join("in.yaml")).unwrap();
-        let (want, gone, have) = match static_pod::edit(&text, &intent()) {
+        let (edited, refused) = match static_pod::edit(&text, &intent()) {
             Ok(edited) => {
                 assert_eq!(
                     static_pod::edit(&edited.text, &intent()).unwrap().text,
@@ -97,19 +95,12 @@ fn every_manifest_is_edited_as_it_should_be() {
                     .unwrap_or_else(|error| panic!("{name}: {error}\n{}", edited.text));
                 assert_eq!(pod(&removed), pod(&text), "{name}: what was removed is as it was");
                 assert_eq!(static_pod::remove(&removed, &text).unwrap(), removed, "{name}: it is removed once");
-                ("want.yaml", "want.err", edited.text)
+                (Some(edited.text), None)
             }
-            Err(error) => ("want.err", "want.yaml", format!("{}: {}\n", Reason::from(&error), chain(&error))),
+            Err(error) => (None, Some(format!("{}: {}\n", Reason::from(&error), chain(&error)))),
         };
-        if golden::is_update() {
-            golden::write(&case.join(want), have);
-            _ = fs::remove_file(case.join(gone));
-            continue;
-        }
-        let wanted = fs::read_to_string(case.join(want)).unwrap_or_else(|_| format!("(there is no {want})"));
-        if have != wanted {
-            wrong.push(format!("{name}\n{}", golden::difference(&wanted, &have)));
-        }
+        differences.compare(&case.join("want.yaml"), edited.as_ref().map(String::as_bytes));
+        differences.compare(&case.join("want.err"), refused.as_ref().map(String::as_bytes));
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    differences.end();
 }

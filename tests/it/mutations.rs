@@ -1,20 +1,20 @@
-//! Inputs that nobody wrote ([`crate::mutate`]), for whatever reads text of others.
+//! Inputs that nobody wrote ([`testing::mutate`]), for whatever reads text of others.
 //!
 //! No input may cause a panic or take a second, and what is accepted must keep the promise of who accepts it. A few inputs at every
 //! `cargo test`; `make fuzz TARGET=manifest SECONDS=600` for more, in bounded memory. It is no coverage-guided fuzzer: those need a
 //! nightly compiler, and this one needs nothing but `cargo test`. A case depends on its seed, its number and the files in `tests/cases`.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use audit_operator::api::{AuditSetup, Reason};
 use audit_operator::validate::{Capabilities, References, validate};
 use audit_policy::Evaluator;
-
-use crate::intent::intent;
-use crate::manifest_cases::{meaning, unmounted};
-use crate::mutate::{YAML_TOKENS, files, manifests, mutated};
+use testing::intent::intent;
+use testing::mutate::{YAML_TOKENS, files, manifests, mutated};
 use testing::random::Random;
+use testing::{number, setting};
+
+use crate::manifest_cases::{meaning, unmounted};
 
 const MAX_TIME: Duration = Duration::from_secs(1);
 
@@ -96,13 +96,12 @@ struct Target {
 }
 
 fn target(name: &str) -> Target {
-    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
     let urls = || URLS.iter().map(|url| url.as_bytes().to_vec()).collect();
     match name {
         "manifest" => Target { corpus: manifests(), tokens: YAML_TOKENS, run: try_manifest },
         "policy" => {
             let presets = audit_policy::presets().into_iter().map(|preset| preset.text.as_bytes().to_vec());
-            let corpus = files(&cases.join("lint"), "in.yaml").into_iter().chain(presets).collect();
+            let corpus = files("tests/cases/lint", "in.yaml").into_iter().chain(presets).collect();
             Target { corpus, tokens: YAML_TOKENS, run: try_policy }
         }
         "url" => Target { corpus: urls(), tokens: URL_TOKENS, run: try_url },
@@ -113,7 +112,7 @@ fn target(name: &str) -> Target {
 
 fn try_manifest(input: &[u8]) -> &'static str {
     let Ok(text) = std::str::from_utf8(input) else { return "no text" };
-    _ = static_pod::pod_of(text);
+    _ = static_pod::pod_of(text.as_bytes());
     let edited = match static_pod::edit(text, &intent()) {
         Ok(edited) => edited.text,
         Err(error) => return Reason::from(&error).as_str(),
@@ -254,14 +253,11 @@ fn no_mutation_breaks_what_reads_it() {
 
 /// `FUZZ_TARGET`, `FUZZ_SECONDS`, `SEED`, `FROM` and `CASES` come from the environment.
 #[test]
-#[ignore = "takes as long as it is told to: make fuzz"]
-#[expect(clippy::disallowed_methods, reason = "a test is told by its environment how long to run")]
+#[ignore = "runs for FUZZ_SECONDS: make fuzz"]
 fn mutations_for_a_while() {
-    let said = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let number = |name: &str| said(name).map(|value| value.parse::<u64>().unwrap_or_else(|_| panic!("{name}={value}")));
     let seed = number("SEED").unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap().as_secs());
     let time = Duration::from_secs(number("FUZZ_SECONDS").unwrap_or(60));
-    let name = said("FUZZ_TARGET").unwrap_or_else(|| "manifest".into());
+    let name = setting("FUZZ_TARGET").unwrap_or_else(|| "manifest".into());
     println!("TARGET={name} SECONDS={} SEED={seed}", time.as_secs());
     run(&name, seed, number("FROM").unwrap_or(0), number("CASES").unwrap_or(u64::MAX), time);
 }

@@ -12,8 +12,8 @@ use std::process::{Command, Output, Stdio};
 
 use audit_policy::{STANZAS, documentation};
 use serde_json::{Value, json};
-
-use crate::golden;
+use testing::golden::{self, Differences, cases};
+use testing::root;
 
 const POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n\
                       - {level: None, users: [''], omitStages: [Panic]}\n- {level: Request, verbs: [get]}\n";
@@ -52,10 +52,9 @@ fn write(directory: &Path, name: &str, content: &[u8]) {
 
 #[test]
 fn every_lint_case_comes_out_as_it_should() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/lint");
-    let mut wrong = Vec::new();
+    let mut differences = Differences::default();
     let mut seen = String::new();
-    for case in fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()) {
+    for case in cases("tests/cases/lint") {
         let file = if case.join("in.json").exists() { "in.json" } else { "in.yaml" };
         let args = fs::read_to_string(case.join("args")).unwrap_or_default();
         let args: Vec<_> = ["lint", file].into_iter().chain(args.split_whitespace()).collect();
@@ -69,48 +68,28 @@ fn every_lint_case_comes_out_as_it_should() {
         let output = policy(here.path(), &args, b"");
         let shown = String::from_utf8(output.stdout).unwrap();
         let written = fs::read(here.path().join(file)).unwrap();
-        let outcomes =
-            [("want.out", Some(shown.clone().into_bytes())), ("want.file", (written != input).then_some(written))];
-        for (name, have) in outcomes {
-            let path = case.join(name);
-            if golden::is_update() {
-                match &have {
-                    Some(have) => write(&case, name, have),
-                    None => drop(fs::remove_file(&path)),
-                }
-            }
-            let want = fs::read(&path).ok();
-            if have != want {
-                let text = |bytes: Option<Vec<u8>>| String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
-                let difference = golden::difference(&text(want), &text(have));
-                wrong.push(format!("{}:\n{difference}", path.display()));
-            }
-        }
+        differences.compare(&case.join("want.out"), Some(shown.as_bytes()));
+        differences.compare(&case.join("want.file"), (written != input).then_some(&*written));
         let is_bad = shown.lines().any(|line| line.starts_with("error[") || line.starts_with("warning["));
         if output.status.code() != Some(i32::from(is_bad)) || !output.stderr.is_empty() {
             let error = String::from_utf8_lossy(&output.stderr);
-            wrong.push(format!("{}: exit {:?}: {error}", case.display(), output.status.code()));
+            differences.add(format!("{}: exit {:?}: {error}", case.display(), output.status.code()));
         }
         seen += &shown;
     }
     for stanza in
         STANZAS.iter().filter(|stanza| !seen.contains(&format!("{}[{}]", stanza.severity.as_str(), stanza.id)))
     {
-        wrong.push(format!("no case finds {}", stanza.id));
+        differences.add(format!("no case finds {}", stanza.id));
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    differences.end();
 }
 
 #[test]
 fn the_documentation_is_that_of_the_stanzas() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-    if golden::is_update() {
-        write(&directory, "policy-lint.md", documentation().as_bytes());
-    }
-    assert!(
-        fs::read_to_string(directory.join("policy-lint.md")).unwrap_or_default() == documentation(),
-        "docs/policy-lint.md is not what UPDATE_CASES=1 writes"
-    );
+    let mut differences = Differences::default();
+    differences.compare(&root().join("docs/policy-lint.md"), Some(documentation().as_bytes()));
+    differences.end();
 }
 
 #[test]
@@ -463,7 +442,7 @@ fn the_page_about_presets_says_what_they_are() {
     for (item, cells) in rows {
         coverage += &format!("| {item} |{cells}\n");
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/presets.md");
+    let path = root().join("docs/presets.md");
     let have = fs::read_to_string(&path).unwrap();
     let mut want = have.clone();
     for (name, table) in [("presets", presets), ("coverage", coverage)] {
@@ -472,11 +451,9 @@ fn the_page_about_presets_says_what_they_are() {
         let end = want.find(&format!("<!-- end of {name} -->")).unwrap();
         want.replace_range(begin..end, &table);
     }
-    if golden::is_update() {
-        golden::write(&path, &want);
-    } else {
-        assert_eq!(have, want, "docs/presets.md differs: UPDATE_CASES=1 cargo test --test it presets");
-    }
+    let mut differences = Differences::default();
+    differences.compare(&path, Some(want.as_bytes()));
+    differences.end();
 }
 
 #[test]

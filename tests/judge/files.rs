@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use audit_policy::{Severity, load, presets};
 use serde_json::Value;
+use testing::random::Random;
+use testing::{policies, wait};
 
-use crate::generate;
 use crate::server::{self, Credentials, Process};
 use crate::{MINOR, seed};
-use testing::random::Random;
 
 /// Longer than kube-apiserver takes to come to the policy.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -88,7 +88,7 @@ fn files() -> Vec<(String, Vec<u8>)> {
     });
     let presets = presets().into_iter().map(|preset| (preset.name.to_string(), preset.text.into()));
     let mut random = Random::new(seed());
-    let generated = (0..25).map(|index| (format!("generated {index}"), generate::policy_text(&mut random)));
+    let generated = (0..25).map(|index| (format!("generated {index}"), policies::policy_text(&mut random)));
     std::iter::once(("the policy itself".to_string(), BASE.into()))
         .chain(changed)
         .chain(whole)
@@ -159,7 +159,7 @@ fn said_about(program: &Path, credentials: &Credentials, policy: &Path) -> Said 
     let mut args = server::api_server_args(credentials, "http://127.0.0.1:1", &name, server::free_port(), policy);
     args.push("--audit-webhook-config-file=/nonexistent".into());
     let mut process = Process::start(program, &args, policy.with_extension("log"));
-    server::wait_until(|| "the end of kube-apiserver".into(), LIMIT, || process.has_ended());
+    wait::until(|| "the end of kube-apiserver".into(), LIMIT, || process.has_ended().then_some(()));
     let log = process.said();
     let error = log.lines().rev().find_map(|line| line.split_once("\"command failed\" err="));
     let (_, error) = error.unwrap_or_else(|| panic!("kube-apiserver has not said why it ended:\n{log}"));

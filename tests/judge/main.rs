@@ -9,9 +9,6 @@
 mod exchange;
 mod expect;
 mod files;
-#[path = "../upstream/generate.rs"]
-#[expect(dead_code, reason = "the comparison with upstream's code uses the rest")]
-mod generate;
 mod policies;
 mod run;
 mod script;
@@ -23,6 +20,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use audit_policy::{Attributes, Evaluator};
+use testing::{number, setting};
 
 use expect::Verdict;
 use policies::Named;
@@ -33,13 +31,8 @@ const MINOR: u32 = 36;
 /// Servers at a time: one starts while another answers.
 const SERVERS: usize = 2;
 
-#[expect(clippy::disallowed_methods, reason = "a test has no command line of its own")]
-fn setting(name: &str) -> Option<String> {
-    std::env::var(name).ok()
-}
-
 pub fn seed() -> u64 {
-    setting("JUDGE_SEED").map_or(1, |seed| seed.parse().expect("JUDGE_SEED is a number"))
+    number("JUDGE_SEED").unwrap_or(1)
 }
 
 /// What was compared, and what was not the same.

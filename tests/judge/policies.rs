@@ -5,7 +5,6 @@ use std::path::Path;
 
 use audit_policy::{Attributes, presets};
 use serde_json::{Value, json};
-
 use testing::random::Random;
 
 pub struct Named {

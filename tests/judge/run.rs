@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
+use testing::wait;
 
 use crate::exchange::{Answer, Client};
 use crate::expect::{self, Exchange, Verdict};
@@ -81,17 +82,17 @@ impl Bench {
         });
         // An event of a stream comes when the server notices that nobody reads any more.
         let mut run = Run::read(&server.events, answers);
-        let end = Instant::now() + EVENTS_LIMIT;
         let has_all = |run: &Run| {
             (0..verdicts.len()).all(|index| {
                 let seen = run.exchange(&self.requests[index], index);
                 seen.events.len() >= expect::stages(&seen, &verdicts[index]).len()
             })
         };
-        while !has_all(&run) && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(100));
-            run = Run::read(&server.events, run.answers);
-        }
+        // What is missing at the end of the limit shows as a difference.
+        _ = wait::poll(EVENTS_LIMIT, Duration::from_millis(100), || {
+            run = Run::read(&server.events, std::mem::take(&mut run.answers));
+            has_all(&run).then_some(())
+        });
         run
     }
 }

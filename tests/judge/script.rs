@@ -4,10 +4,10 @@
 
 use audit_policy::{User, attributes};
 use serde_json::{Value, json};
-
-use crate::generate;
-use crate::server::{CAROL, TOKENS};
+use testing::policies;
 use testing::random::Random;
+
+use crate::server::{CAROL, TOKENS};
 
 /// Whose credentials a request carries.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -623,7 +623,7 @@ fn odd(random: &mut Random) -> Vec<Request> {
     const WHO: &[Identity] = &[ROOT, ROOT, ALICE, BOB, Identity::ForgedToken];
     let mut found = Vec::new();
     while found.len() < 100 {
-        let (method, target) = generate::request(random);
+        let (method, target) = policies::request(random);
         // Another request line than it is meant to be, or more than one.
         let is_line = !method.is_empty() && !method.contains(' ') && !target.contains([' ', '\n', '\r']);
         // It would leave nothing for the others to find, or only by chance.

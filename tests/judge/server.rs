@@ -4,30 +4,22 @@ use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use testing::{root, wait};
 
 /// A start takes four seconds, or fifty on a machine with much else to do.
 const START_LIMIT: Duration = Duration::from_secs(180);
 
 /// The directory with etcd and kube-apiserver.
 pub fn programs() -> PathBuf {
-    let testbed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testbed/testbed");
-    let found = Command::new(testbed).arg("bin").output().expect("the testbed cannot be run");
+    let found =
+        Command::new(root().join("tests/testbed/testbed")).arg("bin").output().expect("the testbed cannot be run");
     let directory = PathBuf::from(String::from_utf8(found.stdout).unwrap().trim_end());
     let is_there = |name: &str| directory.join(name).exists();
     assert!(is_there("etcd") && is_there("kube-apiserver"), "not built yet: `make test-judge` does it");
     directory
-}
-
-/// Polls until it is so.
-pub fn wait_until(what: impl Fn() -> String, limit: Duration, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + limit;
-    while !is_so() {
-        assert!(Instant::now() < end, "{}: not within {limit:?}", what());
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// A child that never outlives us: killed by its id when dropped, and by the kernel should we be killed ourselves.
@@ -216,9 +208,9 @@ impl ApiServer {
     }
 
     pub fn wait_for(&mut self, what: impl Fn() -> String, is_so: impl Fn() -> bool) {
-        wait_until(what, START_LIMIT, || {
+        wait::until(what, START_LIMIT, || {
             assert!(!self.process.has_ended(), "kube-apiserver has ended:\n{}", self.process.said());
-            is_so()
+            is_so().then_some(())
         });
     }
 }

@@ -7,34 +7,24 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
-mod generate;
-#[path = "../../crates/static-pod/src/tests/generate.rs"]
-#[expect(dead_code, reason = "the properties want more of it")]
-mod generated;
-#[path = "../it/intent.rs"]
-mod intent;
-mod judge;
 mod manifests;
-#[path = "../it/mutate.rs"]
-mod mutate;
 
 use audit_policy::{Attributes, Evaluator, Policy, Severity};
-use judge::Judge;
 use serde_json::{Value, json};
 use testing::random::Random;
+use testing::upstream::{self, Judge};
+use testing::{number, policies};
 
 const MINOR: u32 = 36;
 /// Inputs that are judged together.
 const PORTION: usize = 500;
 
-fn setting(name: &str) -> u64 {
-    #[expect(clippy::disallowed_methods, reason = "a test has no command line of its own")]
-    let value = std::env::var(name);
-    value.map_or(1, |value| value.parse().unwrap_or_else(|_| panic!("{name} is not a number: {value}")))
+fn count(default: usize) -> usize {
+    default * usize::try_from(number("UPSTREAM_SCALE").unwrap_or(1)).unwrap()
 }
 
-fn count(default: usize) -> usize {
-    default * usize::try_from(setting("UPSTREAM_SCALE")).unwrap()
+fn random() -> Random {
+    Random::new(number("UPSTREAM_SEED").unwrap_or(1))
 }
 
 /// Compares until the first few differences.
@@ -105,18 +95,18 @@ fn loaded(text: &[u8]) -> (Value, bool, Vec<String>) {
 #[test]
 fn policies_load_as_they_do_upstream() {
     let mut judge = Judge::start();
-    let mut random = Random::new(setting("UPSTREAM_SEED"));
+    let mut random = random();
     let mut differences = Differences::new();
     let mut valid = 0;
     while differences.compared < count(20_000) && !differences.is_enough() {
-        let texts: Vec<Vec<u8>> = (0..PORTION).map(|_| generate::policy_text(&mut random)).collect();
-        let answers = judge.ask(texts.iter().map(|text| judge::load(text)));
+        let texts: Vec<Vec<u8>> = (0..PORTION).map(|_| policies::policy_text(&mut random)).collect();
+        let answers = judge.ask(texts.iter().map(|text| upstream::load(text)));
         for (text, theirs) in texts.iter().zip(answers) {
             let (policy, warns, messages) = loaded(text);
             valid += usize::from(!theirs["policy"].is_null());
             let error = theirs["error"].as_str().unwrap();
             // With a type error there may be more of ours; a validation error is upstream's last word.
-            let their_messages = judge::validation_messages(error);
+            let their_messages = upstream::validation_messages(error);
             let messages = if their_messages.is_some() { Some(messages) } else { None };
             let their_warning = !theirs["warning"].as_str().unwrap().is_empty();
             let is_valid = !policy.is_null();
@@ -138,12 +128,12 @@ fn policies_load_as_they_do_upstream() {
 #[test]
 fn requests_are_decided_as_they_are_upstream() {
     let mut judge = Judge::start();
-    let mut random = Random::new(setting("UPSTREAM_SEED"));
+    let mut random = random();
     let mut differences = Differences::new();
     while differences.compared < count(100_000) && !differences.is_enough() {
-        let text = generate::valid_policy(&mut random);
-        let requests: Vec<Value> = (0..PORTION).map(|_| generate::attributes(&mut random)).collect();
-        let questions = std::iter::once(judge::load(text.as_bytes())).chain(requests.iter().map(judge::eval));
+        let text = policies::valid_policy(&mut random);
+        let requests: Vec<Value> = (0..PORTION).map(|_| policies::attributes(&mut random)).collect();
+        let questions = std::iter::once(upstream::load(text.as_bytes())).chain(requests.iter().map(upstream::eval));
         let mut answers = judge.ask(questions);
         let first = answers.remove(0);
         assert_eq!(first["error"], "", "{text}");
@@ -166,11 +156,11 @@ fn requests_are_decided_as_they_are_upstream() {
 #[test]
 fn attributes_are_derived_as_they_are_upstream() {
     let mut judge = Judge::start();
-    let mut random = Random::new(setting("UPSTREAM_SEED"));
+    let mut random = random();
     let mut differences = Differences::new();
     while differences.compared < count(50_000) && !differences.is_enough() {
-        let requests: Vec<(String, String)> = (0..PORTION).map(|_| generate::request(&mut random)).collect();
-        let answers = judge.ask(requests.iter().map(|(method, url)| judge::request(method, url)));
+        let requests: Vec<(String, String)> = (0..PORTION).map(|_| policies::request(&mut random)).collect();
+        let answers = judge.ask(requests.iter().map(|(method, url)| upstream::request(method, url)));
         for ((method, url), theirs) in requests.iter().zip(answers) {
             let ours = match audit_policy::attributes(method, url) {
                 Ok(found) => json!({
@@ -242,7 +232,7 @@ fn decisions_a_second() {
     let requests = everyday_requests();
     let mut judge = Judge::start();
     let bench = json!({"op": "bench", "attributes": requests, "n": TIMES / 5});
-    let answers = judge.ask([judge::load(text.as_bytes()), bench].into_iter());
+    let answers = judge.ask([upstream::load(text.as_bytes()), bench].into_iter());
     let theirs = answers[1]["nanoseconds"].as_f64().unwrap() / f64::from(TIMES / 5);
 
     let policy = audit_policy::load(text.as_bytes(), MINOR).policy.unwrap();

@@ -14,7 +14,10 @@ use parse::{EventKind, Parser};
 
 /// A place in the text. Lines and columns count from 0, columns in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Mark {
+pub struct Mark {
+    /// Bytes before it, of the text as UTF-8.
+    pub byte: usize,
+    /// Characters before it.
     pub index: usize,
     pub line: usize,
     pub column: usize,
@@ -27,22 +30,43 @@ pub(super) struct Problem {
     pub message: String,
 }
 
+/// How a scalar is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    Plain,
+    SingleQuoted,
+    DoubleQuoted,
+    /// `|`
+    Literal,
+    /// `>`
+    Folded,
+}
+
 /// Index of a node in a [`Document`].
-pub(super) type NodeId = usize;
+pub type NodeId = usize;
 
 #[derive(Debug)]
-pub(super) struct Node {
-    pub mark: Mark,
+pub struct Node {
+    /// Where it begins: with its anchor or tag, a block scalar with its `|` or `>`. A scalar that is not written begins, and ends, at
+    /// or before the next token.
+    pub start: Mark,
+    /// Where it ends. A block scalar ends with its last line break; a block collection where the next token begins.
+    pub end: Mark,
+    pub has_anchor: bool,
+    pub has_tag: bool,
+    /// A collection in brackets or braces.
+    pub is_flow: bool,
     pub kind: NodeKind,
 }
 
 #[derive(Debug)]
-pub(super) enum NodeKind {
+pub enum NodeKind {
     /// `is_implicit` = plain and without a tag, or with the tag `!`.
     Scalar {
         tag: Vec<u8>,
         value: String,
         is_implicit: bool,
+        style: Style,
     },
     /// Another name for a node, which may be one that it stands in.
     Alias {
@@ -56,7 +80,7 @@ pub(super) enum NodeKind {
 
 /// The first document of a text.
 #[derive(Debug)]
-pub(super) struct Document {
+pub struct Document {
     pub nodes: Vec<Node>,
     /// None for a text without a document.
     pub root: Option<NodeId>,
@@ -72,28 +96,34 @@ pub(super) fn compose(text: &[u8]) -> Result<Document, Problem> {
     let mut open: Vec<NodeId> = Vec::new();
     loop {
         let event = parser.next()?;
-        let (kind, anchor) = match event.kind {
+        let (kind, anchor, has_tag, is_flow) = match event.kind {
             EventKind::StreamStart | EventKind::DocumentStart => continue,
             EventKind::StreamEnd | EventKind::DocumentEnd => break,
             EventKind::SequenceEnd | EventKind::MappingEnd => {
-                open.pop();
+                let ended: NodeId = open.pop().expect("a collection ends that was opened");
+                nodes[ended].end = event.end;
                 continue;
             }
             EventKind::Alias(name) => {
                 let shown = String::from_utf8_lossy(&name).into_owned();
                 let Some(&target) = anchors.get(&name) else {
-                    return Err(Problem { mark: event.mark, message: format!("unknown anchor '{shown}' referenced") });
+                    return Err(Problem { mark: event.start, message: format!("unknown anchor '{shown}' referenced") });
                 };
-                (NodeKind::Alias { name: shown, target }, None)
+                (NodeKind::Alias { name: shown, target }, None, false, false)
             }
-            EventKind::Scalar { anchor, tag, value, is_implicit } => {
+            EventKind::Scalar { anchor, tag, value, is_implicit, style } => {
                 let value = String::from_utf8(value).expect("the scanner takes whole characters");
-                (NodeKind::Scalar { tag, value, is_implicit }, anchor)
+                let has_tag = !tag.is_empty();
+                (NodeKind::Scalar { tag, value, is_implicit, style }, anchor, has_tag, false)
             }
-            EventKind::SequenceStart { anchor } => (NodeKind::Sequence(Vec::new()), anchor),
-            EventKind::MappingStart { anchor } => (NodeKind::Mapping(Vec::new()), anchor),
+            EventKind::SequenceStart { anchor, has_tag, is_flow } => {
+                (NodeKind::Sequence(Vec::new()), anchor, has_tag, is_flow)
+            }
+            EventKind::MappingStart { anchor, has_tag, is_flow } => {
+                (NodeKind::Mapping(Vec::new()), anchor, has_tag, is_flow)
+            }
         };
-        let id = nodes.len();
+        let (id, has_anchor) = (nodes.len(), anchor.is_some());
         if let Some(anchor) = anchor {
             anchors.insert(anchor, id);
         }
@@ -106,7 +136,7 @@ pub(super) fn compose(text: &[u8]) -> Result<Document, Problem> {
         if matches!(kind, NodeKind::Sequence(_) | NodeKind::Mapping(_)) {
             open.push(id);
         }
-        nodes.push(Node { mark: event.mark, kind });
+        nodes.push(Node { start: event.start, end: event.end, has_anchor, has_tag, is_flow, kind });
     }
     let root = (!nodes.is_empty()).then_some(0);
     Ok(Document { rest: root.and_then(|_| parser.rest()), nodes, root })

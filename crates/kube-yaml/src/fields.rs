@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Number, Value as Json};
 
-use super::{Complaint, Place, Tree, Value, ValueId, tree};
+use super::{Error, Place, Tree, Value, ValueId, tree};
 
 /// Deeper is no object of Kubernetes.
 const MAX_DEPTH: usize = 100;
@@ -25,30 +25,38 @@ pub struct Fields {
 pub struct Places(Vec<(String, Place)>);
 
 /// Reads the first document.
-pub fn read(text: &str) -> Result<Fields, Complaint> {
+pub fn read(text: &str) -> Result<Fields, Error> {
     let tree = tree(text.as_bytes())?;
     let mut fields = Fields { value: Json::Null, twice: Vec::new(), places: Places::default() };
     fields.value = fields.json(&tree, tree.root, "", 0)?;
     Ok(fields)
 }
 
+/// The first document as JSON: of equal keys the last wins.
+///
+/// # Errors
+/// The text is neither YAML nor JSON, is nested deeper than any object of Kubernetes, or has a number that JSON does not know.
+pub fn to_json(text: &str) -> Result<Json, Error> {
+    Ok(read(text)?.value)
+}
+
 /// Reads the first document into a type, as sigs.k8s.io/yaml does: through JSON, the last of equal keys wins.
 ///
 /// # Errors
 /// The text is neither YAML nor JSON, or the type does not fit; the place is that of the field.
-pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, Complaint> {
+pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
     let Fields { value, places, .. } = read(text)?;
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         let place = places.of_field(&path).unwrap_or(Place { line: 1, column: 1 });
-        Complaint { place, message: format!("{path}: {}", error.into_inner()) }
+        Error { place, message: format!("{path}: {}", error.into_inner()) }
     })
 }
 
 impl Fields {
-    fn json(&mut self, tree: &Tree, id: ValueId, path: &str, depth: usize) -> Result<Json, Complaint> {
+    fn json(&mut self, tree: &Tree, id: ValueId, path: &str, depth: usize) -> Result<Json, Error> {
         let place = tree.place(id);
-        let complaint = |message: &str| Complaint { place, message: message.to_string() };
+        let complaint = |message: &str| Error { place, message: message.to_string() };
         if depth > MAX_DEPTH {
             return Err(complaint("deeper than any object of Kubernetes"));
         }

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use super::scalar::text_of;
-use super::{Complaint, Key, Place, Tree, Value, ValueId};
+use super::{Error, Key, Place, Tree, Value, ValueId};
 
 /// Collections within each other (encoding/json, scanner.go, maxNestingDepth).
 pub const MAX_DEPTH: usize = 10_000;
 
 /// One value, and nothing behind it.
-pub(super) fn parse(text: &[u8]) -> Result<Tree, Complaint> {
+pub(super) fn parse(text: &[u8]) -> Result<Tree, Error> {
     let mut reader = Reader { text, at: 0, place: Place { line: 1, column: 1 }, values: Vec::new() };
     let root = reader.document()?;
     let Reader { values, .. } = reader;
@@ -50,7 +50,7 @@ impl Reader<'_> {
         }
     }
 
-    fn error<T>(&self, context: &str) -> Result<T, Complaint> {
+    fn error<T>(&self, context: &str) -> Result<T, Error> {
         let message = match self.text.get(self.at..) {
             None | Some([]) => "unexpected end of JSON input".to_string(),
             Some(rest) => {
@@ -58,10 +58,10 @@ impl Reader<'_> {
                 format!("invalid character {shown:?} {context}")
             }
         };
-        Err(Complaint { place: self.place, message })
+        Err(Error { place: self.place, message })
     }
 
-    fn document(&mut self) -> Result<ValueId, Complaint> {
+    fn document(&mut self) -> Result<ValueId, Error> {
         let mut open: Vec<Open> = Vec::new();
         let mut root = None;
         loop {
@@ -124,7 +124,7 @@ impl Reader<'_> {
             if let Some(opened) = opened {
                 open.push(opened);
                 if open.len() > MAX_DEPTH {
-                    return Err(Complaint { place, message: "exceeded max depth".into() });
+                    return Err(Error { place, message: "exceeded max depth".into() });
                 }
             }
         }
@@ -134,7 +134,7 @@ impl Reader<'_> {
         Ok(root.expect("the loop ends after a value"))
     }
 
-    fn key(&mut self) -> Result<Key, Complaint> {
+    fn key(&mut self) -> Result<Key, Error> {
         self.skip_blanks();
         let place = self.place;
         if self.peek() != Some(b'"') {
@@ -150,7 +150,7 @@ impl Reader<'_> {
     }
 
     /// A scalar, or the beginning of a collection.
-    fn value(&mut self) -> Result<Value, Complaint> {
+    fn value(&mut self) -> Result<Value, Error> {
         match self.peek() {
             Some(b'[') => {
                 self.bump();
@@ -169,7 +169,7 @@ impl Reader<'_> {
         }
     }
 
-    fn literal(&mut self, text: &str, value: Value) -> Result<Value, Complaint> {
+    fn literal(&mut self, text: &str, value: Value) -> Result<Value, Error> {
         for expected in text.bytes() {
             if self.peek() != Some(expected) {
                 return self.error(&format!("in literal {text}"));
@@ -179,7 +179,7 @@ impl Reader<'_> {
         Ok(value)
     }
 
-    fn digits(&mut self) -> Result<(), Complaint> {
+    fn digits(&mut self) -> Result<(), Error> {
         if !self.peek().is_some_and(|b| b.is_ascii_digit()) {
             return self.error("in numeric literal");
         }
@@ -189,7 +189,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn number(&mut self) -> Result<Value, Complaint> {
+    fn number(&mut self) -> Result<Value, Error> {
         let start = self.at;
         if self.peek() == Some(b'-') {
             self.bump();
@@ -213,7 +213,7 @@ impl Reader<'_> {
         Ok(Value::Number(text_of(&self.text[start..self.at])))
     }
 
-    fn string(&mut self) -> Result<String, Complaint> {
+    fn string(&mut self) -> Result<String, Error> {
         self.bump();
         let mut out = Vec::new();
         loop {
@@ -258,7 +258,7 @@ impl Reader<'_> {
     }
 
     /// Takes what follows `\u`. Half a surrogate pair becomes a replacement character.
-    fn unicode_escape(&mut self) -> Result<char, Complaint> {
+    fn unicode_escape(&mut self) -> Result<char, Error> {
         let Some(first) = self.unit(self.at) else {
             while self.peek().is_some_and(|b| b.is_ascii_hexdigit()) {
                 self.bump();

@@ -1,10 +1,10 @@
-//! YAML and JSON as kube-apiserver and kubectl read them: the values of a document, before they have a type, each with its place.
+#![doc = include_str!("../README.md")]
 //!
-//! A file is JSON if its first visible character is `{`, and YAML otherwise; YAML is turned into JSON, which is where the last of two
-//! equal keys wins and the keys get sorted (kubernetes@v1.36.3 staging/src/k8s.io/apimachinery/pkg/util/yaml/decoder.go,
-//! sigs.k8s.io/yaml@v1.6.0/yaml.go). Nothing here recurses, and aliases are not copied.
+//! # How a text is read
 //!
-//! [`compose`] is the parser, [`scalar`] what it takes an unquoted text for, [`json`] the other syntax.
+//! A text is JSON if its first visible character is `{`, and YAML otherwise. YAML is turned into JSON, which is where the last of two equal keys
+//! wins and the keys are sorted (kubernetes@v1.36.3 staging/src/k8s.io/apimachinery/pkg/util/yaml/decoder.go,
+//! sigs.k8s.io/yaml@v1.6.0/yaml.go). `compose` is the parser, [`scalar`] resolves unquoted text, `json` reads the other syntax.
 
 mod compose;
 pub mod fields;
@@ -15,10 +15,11 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
-use compose::{Document, Mark, NodeId, NodeKind, compose};
+use compose::compose;
+pub use compose::{Document, Mark, Node, NodeId, NodeKind, Style};
 use scalar::Scalar;
 
-pub use fields::from_str;
+pub use fields::{from_str, to_json};
 pub use json::MAX_DEPTH;
 
 /// Line and column of a character, from 1; columns count characters.
@@ -35,11 +36,12 @@ impl From<Mark> for Place {
     }
 }
 
-/// A message and where it belongs.
+/// Why a text cannot be read, and where.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("line {} column {}: {message}", place.line, place.column)]
-pub struct Complaint {
+#[error("line {} column {}: {}", place.line, place.column, message.trim_start_matches("yaml: "))]
+pub struct Error {
     pub place: Place,
+    /// As kube-apiserver words it, `yaml: ` in front included.
     pub message: String,
 }
 
@@ -108,20 +110,28 @@ impl Tree {
 }
 
 /// The first document of a text.
-pub fn tree(text: &[u8]) -> Result<Tree, Complaint> {
+pub fn tree(text: &[u8]) -> Result<Tree, Error> {
     if is_json(text) { json::parse(text) } else { from_yaml(text) }
 }
 
-fn is_json(text: &[u8]) -> bool {
+/// The nodes of the first document, as they are written: with their places, styles, anchors and tags. JSON is read as YAML.
+///
+/// # Errors
+/// The text is not YAML.
+pub fn document(text: &[u8]) -> Result<Document, Error> {
+    compose(text).map_err(|problem| Error { place: problem.mark.into(), message: format!("yaml: {}", problem.message) })
+}
+
+/// Whether the text is taken for JSON.
+pub fn is_json(text: &[u8]) -> bool {
     let head = &text[..text.len().min(4096)];
     // A long run of blanks is followed to its end.
     let first = |bytes: &[u8]| scalar::text_of(bytes).chars().find(|c| !c.is_whitespace());
     first(head).or_else(|| first(text)) == Some('{')
 }
 
-fn from_yaml(text: &[u8]) -> Result<Tree, Complaint> {
-    let document = compose(text)
-        .map_err(|problem| Complaint { place: problem.mark.into(), message: format!("yaml: {}", problem.message) })?;
+fn from_yaml(text: &[u8]) -> Result<Tree, Error> {
+    let document = document(text)?;
     let Some(root) = document.root else {
         let values = vec![(Place { line: 1, column: 1 }, Value::Null)];
         return Ok(Tree { values, root: 0, duplicates: Vec::new(), traps: traps(&document), written: HashMap::new() });
@@ -133,8 +143,8 @@ fn from_yaml(text: &[u8]) -> Result<Tree, Complaint> {
 
 fn traps(document: &Document) -> Vec<(Place, Trap)> {
     let in_nodes = document.nodes.iter().filter_map(|node| match &node.kind {
-        NodeKind::Scalar { tag, .. } if !tag.is_empty() => Some((node.mark.into(), Trap::Tag)),
-        NodeKind::Alias { .. } => Some((node.mark.into(), Trap::Alias)),
+        NodeKind::Scalar { tag, .. } if !tag.is_empty() => Some((node.start.into(), Trap::Tag)),
+        NodeKind::Alias { .. } => Some((node.start.into(), Trap::Alias)),
         _ => None,
     });
     in_nodes.chain(document.rest.map(|mark| (mark.into(), Trap::SecondDocument))).collect()
@@ -152,7 +162,7 @@ impl Document {
     /// `<<`, whose value is mixed into the mapping.
     fn is_merge(&self, id: NodeId) -> bool {
         match &self.nodes[id].kind {
-            NodeKind::Scalar { tag, value, is_implicit } => {
+            NodeKind::Scalar { tag, value, is_implicit, .. } => {
                 value == "<<" && (*is_implicit || tag == b"tag:yaml.org,2002:merge")
             }
             _ => false,
@@ -194,7 +204,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn run(mut self, root: NodeId) -> Result<Vec<Option<Scalar>>, Complaint> {
+    fn run(mut self, root: NodeId) -> Result<Vec<Option<Scalar>>, Error> {
         self.steps.push(Step::Visit(root));
         while let Some(step) = self.steps.pop() {
             match step {
@@ -217,15 +227,15 @@ impl<'a> Walk<'a> {
         Ok(self.scalars)
     }
 
-    fn complaint(&self, id: NodeId, message: String) -> Complaint {
-        Complaint { place: self.document.nodes[id].mark.into(), message: format!("yaml: {message}") }
+    fn complaint(&self, id: NodeId, message: String) -> Error {
+        Error { place: self.document.nodes[id].start.into(), message: format!("yaml: {message}") }
     }
 
-    fn no_map(&self, id: NodeId) -> Complaint {
+    fn no_map(&self, id: NodeId) -> Error {
         self.complaint(id, "map merge requires map or sequence of maps as the value".into())
     }
 
-    fn visit(&mut self, id: NodeId) -> Result<(), Complaint> {
+    fn visit(&mut self, id: NodeId) -> Result<(), Error> {
         self.decoded += 1;
         if !self.open_aliases.is_empty() {
             self.from_aliases += 1;
@@ -241,7 +251,7 @@ impl<'a> Walk<'a> {
                 }
                 self.steps.extend([Step::LeaveAlias(id), Step::Visit(*target)]);
             }
-            NodeKind::Scalar { tag, value, is_implicit } => {
+            NodeKind::Scalar { tag, value, is_implicit, .. } => {
                 if self.scalars[id].is_none() {
                     let is_quoted = tag.is_empty() && !is_implicit;
                     let found = if is_quoted { Ok(Scalar::Text(value.clone())) } else { scalar::resolve(tag, value) };
@@ -300,7 +310,7 @@ struct Build<'a> {
 }
 
 impl Build<'_> {
-    fn run(mut self, root: NodeId) -> Result<Tree, Complaint> {
+    fn run(mut self, root: NodeId) -> Result<Tree, Error> {
         let root = self.document.resolved(root);
         let nodes = &self.document.nodes;
         let mut values: Vec<Option<(Place, Value)>> = vec![None; nodes.len()];
@@ -310,7 +320,7 @@ impl Build<'_> {
             if values[id].is_some() {
                 continue;
             }
-            let place = Place::from(nodes[id].mark);
+            let place = Place::from(nodes[id].start);
             let value = match &nodes[id].kind {
                 NodeKind::Alias { .. } => unreachable!("ids are resolved"),
                 NodeKind::Scalar { value, .. } => {
@@ -318,7 +328,7 @@ impl Build<'_> {
                     if !matches!(scalar, Scalar::Text(_)) {
                         written.insert(id, value.clone());
                     }
-                    json_of(scalar).map_err(|message| Complaint { place, message })?
+                    json_of(scalar).map_err(|message| Error { place, message })?
                 }
                 NodeKind::Sequence(children) => {
                     Value::List(children.iter().map(|&child| self.document.resolved(child)).collect())
@@ -340,7 +350,7 @@ impl Build<'_> {
     }
 
     /// What a mapping holds, `<<` mixed in.
-    fn entries(&mut self, id: NodeId) -> Result<Vec<(Key, ValueId)>, Complaint> {
+    fn entries(&mut self, id: NodeId) -> Result<Vec<(Key, ValueId)>, Error> {
         let document = self.document;
         let children = |id: NodeId| match &document.nodes[id].kind {
             NodeKind::Mapping(children) => children.as_slice(),
@@ -360,7 +370,7 @@ impl Build<'_> {
                 }
                 continue;
             }
-            let place = Place::from(document.nodes[key].mark);
+            let place = Place::from(document.nodes[key].start);
             let key_node = document.resolved(key);
             let (identity, text, is_supported) = self.key(key_node);
             let value = document.resolved(value);
@@ -378,7 +388,7 @@ impl Build<'_> {
         }
         if let Some((key, _, _)) = entries.iter().find(|(_, _, is_supported)| !is_supported) {
             let message = format!("unsupported map key: {}", key.text);
-            return Err(Complaint { place: key.place, message });
+            return Err(Error { place: key.place, message });
         }
         entries.sort_by(|(a, ..), (b, ..)| a.text.cmp(&b.text));
         // 1 and "1" become one key; which of the two upstream keeps is left to chance.
@@ -406,7 +416,7 @@ impl Build<'_> {
     /// A scalar that is a key here was taken as a value elsewhere, by an alias.
     fn scalar_again(&self, id: NodeId) -> Scalar {
         match &self.document.nodes[id].kind {
-            NodeKind::Scalar { tag, value, is_implicit } if !tag.is_empty() || *is_implicit => {
+            NodeKind::Scalar { tag, value, is_implicit, .. } if !tag.is_empty() || *is_implicit => {
                 scalar::resolve(tag, value).unwrap_or(Scalar::Null)
             }
             NodeKind::Scalar { value, .. } => Scalar::Text(value.clone()),
@@ -439,7 +449,7 @@ fn json_of(scalar: Scalar) -> Result<Value, String> {
 }
 
 /// kube-apiserver's JSON reader goes down to [`MAX_DEPTH`] and no further.
-fn check_depth(values: &[Option<(Place, Value)>], root: ValueId) -> Result<(), Complaint> {
+fn check_depth(values: &[Option<(Place, Value)>], root: ValueId) -> Result<(), Error> {
     // Collections below and including each one; 0 = not known yet.
     let mut depths = vec![0_usize; values.len()];
     let mut open = vec![(root, false)];
@@ -453,7 +463,7 @@ fn check_depth(values: &[Option<(Place, Value)>], root: ValueId) -> Result<(), C
         if is_left {
             depths[id] = 1 + children.iter().map(|&child| depths[child]).max().unwrap_or(0);
             if depths[id] > MAX_DEPTH {
-                return Err(Complaint { place: *place, message: "exceeded max depth".into() });
+                return Err(Error { place: *place, message: "exceeded max depth".into() });
             }
         } else if depths[id] == 0 {
             open.push((id, true));

@@ -1,11 +1,9 @@
-//! Text edits of the static-pod manifest of kube-apiserver, each proved before it is given out.
+#![doc = include_str!("../README.md")]
 //!
-//! A manifest is somebody else's file: comments, order, quoting and line ends of everything that is not ours stay byte for byte. So it is
-//! edited as text, by splices at the places that a parser found ([`tree`]). What makes that safe is the proof ([`meaning`]): the old text, parsed,
-//! with the same intent applied to its value, must equal the new text, parsed; and the same edit again must change nothing. Where
-//! that does not hold, nothing is given out.
+//! # How an edit is made
 //!
-//! [`crate::plan`] calls this; it never reads or writes a file.
+//! `tree` finds the places of the parts that an edit may change, `splice` changes the text there, and `meaning` holds what the text says
+//! and should say. All of them read by `kube_yaml`, as the kubelet does.
 
 mod meaning;
 mod splice;
@@ -125,6 +123,8 @@ pub enum Error {
     DuplicateFlag { flag: String, first: usize, second: usize },
     #[error("the flag --{flag} and its value are two items (line {line}): write it as --{flag}=value")]
     SplitFlag { flag: String, line: usize },
+    #[error("line {line} of command or args is not a string, so the kubelet rejects the manifest; put it in quotes")]
+    NotAString { line: usize },
     #[error("line {line} ends the flags (--), so none can be added; remove it")]
     EndOfFlags { line: usize },
     #[error(
@@ -275,13 +275,23 @@ pub fn strip(text: &str) -> Result<String, Error> {
     remove(text, bare)
 }
 
-/// Namespace and name of the pod that a file in the manifest directory defines, if it defines one.
-pub fn pod_of(text: &str) -> Option<(String, String)> {
-    let value: Value = serde_saphyr::from_str(text).ok()?;
-    let is_pod = value["kind"].as_str() == Some("Pod");
-    let metadata = &value["metadata"];
-    let name = metadata["name"].as_str().filter(|_| is_pod)?;
-    Some((metadata["namespace"].as_str().unwrap_or("default").into(), name.into()))
+/// Namespace and name of the pod that the kubelet makes of a file in its manifest directory, if it makes one: of the first document, of
+/// equal keys by the last.
+pub fn pod_of(file: &[u8]) -> Option<(String, String)> {
+    let tree = kube_yaml::tree(file).ok()?;
+    let field = |id, key: &str| match tree.value(id) {
+        // JSON may have a key twice.
+        kube_yaml::Value::Map(entries) => entries.iter().rfind(|(name, _)| name.text == key).map(|(_, value)| *value),
+        _ => None,
+    };
+    let text = |id, key: &str| match tree.value(field(id, key)?) {
+        kube_yaml::Value::Text(text) => Some(text.clone()),
+        _ => None,
+    };
+    text(tree.root, "kind").filter(|kind| kind == "Pod")?;
+    let metadata = field(tree.root, "metadata")?;
+    let namespace = text(metadata, "namespace").filter(|namespace| !namespace.is_empty());
+    Some((namespace.unwrap_or_else(|| "default".into()), text(metadata, "name")?))
 }
 
 /// The text edited until it means what `intended` says of it, and the proof: the new text parses to exactly that, can be edited again,

@@ -8,17 +8,15 @@ use super::{Error, Intent, Manifest, Mount, OUR_VOLUMES, REVISION_ANNOTATION, fl
 const LOG_FLAG: &str = "audit-log-path";
 const PATH_FLAGS: [&str; 3] = [LOG_FLAG, "audit-policy-file", "audit-webhook-config-file"];
 
-/// Reads a manifest as the kubelet does: YAML 1.1 scalars, no duplicate keys; and JSON where it begins with a brace
+/// Reads a manifest as the kubelet does: JSON where it begins with a brace, and otherwise YAML, turned into JSON
 /// (kubernetes@v1.36.3 staging/src/k8s.io/apimachinery/pkg/util/yaml/decoder.go, ToJSON).
 pub(super) fn parse(text: &str) -> Result<Value, Error> {
-    if text.trim_start().starts_with('{') {
-        return serde_json::from_str(text).map_err(|error| Error::NotJson { message: error.to_string() });
-    }
-    serde_saphyr::from_str(text).map_err(|error| {
-        let message = error.to_string();
-        let first = message.lines().next().unwrap_or_default();
-        Error::NotYaml { message: first.trim_start_matches("error: ").into() }
-    })
+    kube_yaml::to_json(text).map_err(|error| not_read(text, &error))
+}
+
+pub(super) fn not_read(text: &str, error: &kube_yaml::Error) -> Error {
+    let message = error.to_string();
+    if kube_yaml::is_json(text.as_bytes()) { Error::NotJson { message } } else { Error::NotYaml { message } }
 }
 
 /// The pod with an intent applied.

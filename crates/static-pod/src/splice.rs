@@ -4,7 +4,7 @@
 //! Only the lists and mappings that an edit may change are looked at; everything outside a splice keeps its bytes. Whether the
 //! result is right is not decided here: the caller proves it.
 
-use granit_parser::ScalarStyle;
+use kube_yaml::Style;
 use serde_json::Value;
 
 use super::tree::{self, Kind, Node, colon};
@@ -58,7 +58,9 @@ fn replace_apart(text: &mut String, mut splices: Vec<Splice>) {
 pub(super) fn check_flags(container: &Node) -> Result<(), Error> {
     let mut seen: Vec<(String, usize)> = Vec::new();
     for item in ["command", "args"].into_iter().flat_map(|list| container.get(list).map_or(&[][..], Node::items)) {
-        let Some(text) = item.text() else { continue };
+        let Some(text) = item.text().filter(|_| item.is_string()) else {
+            return Err(Error::NotAString { line: item.line });
+        };
         if text == "--" {
             return Err(Error::EndOfFlags { line: item.line });
         }
@@ -185,10 +187,10 @@ fn replaces(value: &Value, next: &Value) -> bool {
 fn replace_scalar(node: &Node, value: &str) -> Result<Splice, Error> {
     let Kind::Scalar { style, .. } = &node.kind else { return Err(layout(node, "a text is expected")) };
     let text = match style {
-        ScalarStyle::Plain if is_plain(value) => value.to_string(),
-        ScalarStyle::SingleQuoted => format!("'{}'", value.replace('\'', "''")),
-        ScalarStyle::Plain | ScalarStyle::DoubleQuoted => quoted(value),
-        ScalarStyle::Literal | ScalarStyle::Folded => return Err(layout(node, "a flag in a block scalar")),
+        Style::Plain if is_plain(value) => value.to_string(),
+        Style::SingleQuoted => format!("'{}'", value.replace('\'', "''")),
+        Style::Plain | Style::DoubleQuoted => quoted(value),
+        Style::Literal | Style::Folded => return Err(layout(node, "a flag in a block scalar")),
     };
     Ok(Splice { start: node.start, end: node.end, text })
 }

@@ -1,4 +1,3 @@
-mod generate;
 mod oracle;
 mod properties;
 
@@ -98,11 +97,29 @@ fn hand_made_audit_flags_are_taken_over_and_given_back() {
 #[test]
 fn a_second_file_is_recognised_by_its_pod_whatever_its_form() {
     let pod = ("kube-system".to_string(), "kube-apiserver".to_string());
-    assert_eq!(pod_of(KUBEADM), Some(pod.clone()));
+    assert_eq!(pod_of(KUBEADM.as_bytes()), Some(pod.clone()));
     let json = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"kube-apiserver","namespace":"kube-system"}}"#;
-    assert_eq!(pod_of(json), Some(pod));
-    assert_eq!(pod_of("kind: ConfigMap\nmetadata: {name: x}\n"), None);
-    assert_eq!(pod_of("no: [yaml"), None);
+    assert_eq!(pod_of(json.as_bytes()), Some(pod.clone()));
+    // What other readers refuse and the kubelet takes.
+    for (what, text) in [
+        ("a key twice", format!("{KUBEADM}kind: Pod\n")),
+        ("a second document", format!("{KUBEADM}---\nkind: ConfigMap\n")),
+        ("a separator at the end", format!("{KUBEADM}---\n")),
+        ("a name twice", KUBEADM.replace("\n  name:", "\n  name: other\n  name:")),
+        ("a second document that is broken", format!("{KUBEADM}---\nno: [yaml\n")),
+        ("an alias", format!("x: &x {{name: kube-apiserver, namespace: kube-system}}\nkind: Pod\nmetadata: *x\n")),
+        (
+            "a merge",
+            format!("x: &x {{name: kube-apiserver}}\nkind: Pod\nmetadata: {{<<: *x, namespace: kube-system}}\n"),
+        ),
+        ("JSON with a key twice", json.replace("{\"name\"", "{\"name\":\"a\",\"name\"")),
+    ] {
+        assert_eq!(pod_of(text.as_bytes()), Some(pod.clone()), "{what}");
+    }
+    let utf16: Vec<u8> = [0xff, 0xfe].into_iter().chain(KUBEADM.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+    assert_eq!(pod_of(&utf16), Some(pod), "UTF-16");
+    assert_eq!(pod_of(b"kind: ConfigMap\nmetadata: {name: x}\n"), None);
+    assert_eq!(pod_of(b"no: [yaml"), None);
 }
 
 #[test]
@@ -124,7 +141,7 @@ fn size_and_depth_are_bounded() {
 #[test]
 fn a_key_without_a_colon_is_no_part_of_the_next_one() {
     let text = "---\n{apiVersion: v1, kind: Pod, metadata: {name: a, \"annotations\": {}}, spec: {containers: [\n  \
-                {name: kube-apiserver, image: \"kube-apiserver:v1.36.3\",\n  odd, even # it: is\n  : 1, last}]}}\n";
+                {name: kube-apiserver, image: \"kube-apiserver:v1.36.3\",\n  odd, even: 1, last # it: is\n  }]}}\n";
     let edited = edit(text, &intent("r-0123456789")).unwrap().text;
     assert_eq!(remove(&edited, text).unwrap(), text);
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use granit_parser::{Event, Parser, ScalarStyle, Span, StructureStyle};
+use kube_yaml::scalar::{Scalar, resolve};
+use kube_yaml::{Document, NodeId, NodeKind, Style};
 
-use super::{Error, base_name, image_name};
+use super::{Error, base_name, image_name, meaning};
 
 /// Deeper than any pod; a tree is walked recursively.
 const MAX_DEPTH: usize = 64;
@@ -20,7 +21,7 @@ pub(super) struct Node {
 
 #[derive(Debug)]
 pub(super) enum Kind {
-    Scalar { value: String, style: ScalarStyle },
+    Scalar { value: String, style: Style },
     Sequence { items: Vec<Node>, is_flow: bool },
     Mapping { entries: Vec<(Node, Node)>, is_flow: bool },
 }
@@ -61,7 +62,7 @@ impl Node {
     pub(super) fn block_scalar_to(&self, end: usize) -> Option<&Node> {
         match &self.kind {
             Kind::Scalar { style, .. } => {
-                let is_it = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) && self.end == end;
+                let is_it = matches!(style, Style::Literal | Style::Folded) && self.end == end;
                 is_it.then_some(self)
             }
             Kind::Sequence { items, .. } => items.iter().find_map(|item| item.block_scalar_to(end)),
@@ -71,11 +72,19 @@ impl Node {
 
     /// Nothing is written there, or null in one of its spellings.
     pub(super) fn is_null(&self) -> bool {
+        self.scalar() == Some(Scalar::Null)
+    }
+
+    /// A scalar that the kubelet takes for a string.
+    pub(super) fn is_string(&self) -> bool {
+        matches!(self.scalar(), Some(Scalar::Text(_)))
+    }
+
+    fn scalar(&self) -> Option<Scalar> {
         match &self.kind {
-            Kind::Scalar { value, style: ScalarStyle::Plain } => {
-                matches!(value.as_str(), "" | "~" | "null" | "Null" | "NULL")
-            }
-            _ => false,
+            Kind::Scalar { value, style: Style::Plain } => resolve(b"", value).ok(),
+            Kind::Scalar { value, .. } => Some(Scalar::Text(value.clone())),
+            _ => None,
         }
     }
 }
@@ -83,17 +92,12 @@ impl Node {
 /// Parses the one document of a manifest.
 pub(super) fn parse(text: &str) -> Result<Node, Error> {
     refuse_line_ends(text)?;
-    let mut builder = Builder { text, parser: Parser::new_from_str(text) };
-    let mut root = None;
-    while let Some((event, span)) = builder.next()? {
-        match event {
-            Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd => {}
-            Event::StreamEnd => break,
-            _ if root.is_some() => return Err(Error::SeveralDocuments { line: span.start.line() }),
-            event => root = Some(builder.node(event, span, 0)?),
-        }
+    let document = kube_yaml::document(text.as_bytes()).map_err(|error| meaning::not_read(text, &error))?;
+    if let Some(rest) = document.rest {
+        return Err(Error::SeveralDocuments { line: rest.line + 1 });
     }
-    root.ok_or_else(|| Error::NotAPod { found: "it is empty".into() })
+    let root = document.root.ok_or_else(|| Error::NotAPod { found: "it is empty".into() })?;
+    Builder { text, document: &document }.node(root, 0)
 }
 
 /// Index of the one container that runs kube-apiserver, in a pod whose parts that an edit may change have the shape that they should.
@@ -180,7 +184,7 @@ fn no_api_server(containers: &Node) -> Error {
     }
 }
 
-/// YAML 1.1, which the kubelet reads, ends a line, and a comment, at characters that YAML 1.2 does not.
+/// An edit works on lines that a newline ends; YAML 1.1 ends a line, and a comment, at other characters too.
 fn refuse_line_ends(text: &str) -> Result<(), Error> {
     let is_one = |at: usize, c: char| match c {
         '\r' => !text[at + 1..].starts_with('\n'),
@@ -195,97 +199,77 @@ fn refuse_line_ends(text: &str) -> Result<(), Error> {
 
 struct Builder<'a> {
     text: &'a str,
-    parser: Parser<'a, granit_parser::StrInput<'a>>,
+    document: &'a Document,
 }
 
-impl<'a> Builder<'a> {
-    fn next(&mut self) -> Result<Option<(Event<'a>, Span)>, Error> {
-        for next in self.parser.by_ref() {
-            match next.map_err(|error| not_yaml(&error))? {
-                (Event::Comment(..), _) => {}
-                other => return Ok(Some(other)),
-            }
+impl Builder<'_> {
+    fn node(&self, id: NodeId, depth: usize) -> Result<Node, Error> {
+        let node = &self.document.nodes[id];
+        let (line, mut start, mut end) = (node.start.line + 1, node.start.byte, node.end.byte);
+        let unusual = match node {
+            node if matches!(node.kind, NodeKind::Alias { .. }) => Some("an alias (*)"),
+            node if node.has_anchor => Some("an anchor (&)"),
+            node if node.has_tag => Some("a tag (!)"),
+            _ => None,
+        };
+        if let Some(what) = unusual {
+            return Err(Error::Anchors { line, what });
         }
-        Ok(None)
-    }
-
-    fn child(&mut self) -> Result<(Event<'a>, Span), Error> {
-        self.next()?.ok_or_else(|| Error::NotYaml { message: "it ends within a collection".into() })
-    }
-
-    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, Error> {
-        let line = span.start.line();
-        let range = span.byte_range().ok_or(Error::Layout { line, what: "its place in the text is not known" })?;
-        let (mut start, mut end) = (range.start, range.end);
         if depth > MAX_DEPTH {
             return Err(Error::Layout { line, what: "it is nested too deeply" });
         }
-        let kind = match event {
-            Event::Scalar(value, style, 0, None) => {
-                if matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) {
-                    // Where it holds nothing, the parser puts it at what comes next: it ends with its header.
-                    let written = self.text[start..end].trim_end().len();
-                    end = if written > 0 { start + written } else { self.text[..start].trim_end().len() };
-                    start = block_header(self.text, start).min(end);
+        let kind = match &node.kind {
+            NodeKind::Alias { .. } => unreachable!("an alias was refused"),
+            NodeKind::Scalar { value, style, .. } => {
+                if matches!(style, Style::Literal | Style::Folded) {
+                    // Line breaks at its end are content or not, by its header: an edit leaves them where they are.
+                    end = start + self.text[start..end].trim_end().len();
                 }
-                Kind::Scalar { value: value.into_owned(), style }
+                Kind::Scalar { value: value.clone(), style: *style }
             }
-            Event::SequenceStart(style, 0, None) => {
-                let mut items = Vec::new();
-                end = loop {
-                    match self.child()? {
-                        (Event::SequenceEnd, span) => break self.end_of(style, &span, items.last(), end),
-                        (event, span) => items.push(self.node(event, span, depth + 1)?),
-                    }
-                };
-                Kind::Sequence { items, is_flow: style == StructureStyle::Flow }
+            NodeKind::Sequence(children) => {
+                let items = children.iter().map(|child| self.node(*child, depth + 1));
+                let items = items.collect::<Result<Vec<_>, _>>()?;
+                if !node.is_flow {
+                    end = items.last().map_or(start, |item| item.end);
+                }
+                Kind::Sequence { items, is_flow: node.is_flow }
             }
-            Event::MappingStart(style, 0, None) => {
-                let mut entries: Vec<(Node, Node)> = Vec::new();
-                let mut lines = BTreeMap::new();
-                end = loop {
-                    match self.child()? {
-                        (Event::MappingEnd, span) => {
-                            break self.end_of(style, &span, entries.last().map(|(_, value)| value), end);
-                        }
-                        (event, span) => {
-                            let key = self.node(event, span, depth + 1)?;
-                            if key.text() == Some("<<") {
-                                return Err(Error::Anchors { line: key.line, what: "a merge key (<<)" });
-                            }
-                            if let Some(name) = key.text()
-                                && let Some(first) = lines.insert(name.to_string(), key.line)
-                            {
-                                return Err(Error::DuplicateKey { key: name.into(), first, second: key.line });
-                            }
-                            let (event, span) = self.child()?;
-                            let mut value = self.node(event, span, depth + 1)?;
-                            if value.start == value.end {
-                                // The parser puts a value that is not there anywhere up to the next token: it belongs behind the colon.
-                                value.start = colon(self.text, &key);
-                                value.end = value.start;
-                            }
-                            entries.push((key, value));
-                        }
-                    }
-                };
-                Kind::Mapping { entries, is_flow: style == StructureStyle::Flow }
+            NodeKind::Mapping(children) => {
+                let entries = self.entries(children, depth)?;
+                if !node.is_flow {
+                    end = entries.last().map_or(start, |(_, value)| value.end);
+                }
+                // A block mapping begins with its first key, also where that is not written.
+                start = start.min(entries.first().map_or(start, |(key, _)| key.start));
+                Kind::Mapping { entries, is_flow: node.is_flow }
             }
-            Event::Alias(_) => return Err(Error::Anchors { line, what: "an alias (*)" }),
-            Event::Scalar(_, _, 0, _) | Event::SequenceStart(_, 0, _) | Event::MappingStart(_, 0, _) => {
-                return Err(Error::Anchors { line, what: "a tag (!)" });
-            }
-            _ => return Err(Error::Anchors { line, what: "an anchor (&)" }),
         };
         Ok(Node { kind, start, end, line })
     }
 
-    fn end_of(&self, style: StructureStyle, span: &Span, last: Option<&Node>, start: usize) -> usize {
-        let end = span.byte_range().map_or(start, |range| range.end);
-        match style {
-            StructureStyle::Flow => end,
-            StructureStyle::Block => last.map_or(end, |last| last.end),
+    fn entries(&self, children: &[NodeId], depth: usize) -> Result<Vec<(Node, Node)>, Error> {
+        let mut entries: Vec<(Node, Node)> = Vec::new();
+        let mut lines = BTreeMap::new();
+        for pair in children.chunks_exact(2) {
+            let key = self.node(pair[0], depth + 1)?;
+            if key.text() == Some("<<") {
+                return Err(Error::Anchors { line: key.line, what: "a merge key (<<)" });
+            }
+            if let Some(name) = key.text()
+                && let Some(first) = lines.insert(name.to_string(), key.line)
+            {
+                return Err(Error::DuplicateKey { key: name.into(), first, second: key.line });
+            }
+            let mut value = self.node(pair[1], depth + 1)?;
+            if value.start == value.end {
+                // A value that is not written has the place of the next token: it belongs behind the colon.
+                value.start = colon(self.text, &key);
+                value.end = value.start;
+            }
+            entries.push((key, value));
         }
+        Ok(entries)
     }
 }
 
@@ -296,22 +280,4 @@ pub(super) fn colon(text: &str, key: &Node) -> usize {
         rest = comment.split_once('\n').map_or("", |(_, next)| next).trim_start();
     }
     rest.strip_prefix(':').map_or(key.end, |behind| text.len() - behind.len())
-}
-
-/// Where the `|` or `>` of a block scalar stands, whose content begins at `content`: the parser counts from there.
-fn block_header(text: &str, content: usize) -> usize {
-    let before = text[..content].trim_end();
-    let line = before.rfind('\n').map_or(0, |end| end + 1);
-    let is_header = |at: usize| {
-        let rest = before[at + 1..].trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-'));
-        let is_apart = before[..at].ends_with([' ', '\t', '\n']);
-        is_apart && (rest.is_empty() || (rest.starts_with([' ', '\t']) && rest.trim_start().starts_with('#')))
-    };
-    let found = before[line..].match_indices(['|', '>']).map(|(at, _)| line + at).find(|at| is_header(*at));
-    found.unwrap_or(content)
-}
-
-fn not_yaml(error: &granit_parser::ScanError) -> Error {
-    let marker = error.marker();
-    Error::NotYaml { message: format!("line {} column {}: {}", marker.line(), marker.col() + 1, error.info()) }
 }

@@ -72,6 +72,7 @@ impl<'a> Chars<'a> {
             _ => (Encoding::Utf8, 0),
         };
         self.raw_pos += width;
+        self.mark.byte = if matches!(encoding, Encoding::Utf8) { width } else { 0 };
         self.encoding = Some(encoding);
         encoding
     }
@@ -188,6 +189,7 @@ impl<'a> Chars<'a> {
 
     fn advance(&mut self, bytes: usize, characters: usize) {
         self.pos += bytes;
+        self.mark.byte += bytes;
         self.mark.index += characters;
         self.unread = self.unread.saturating_sub(characters);
     }

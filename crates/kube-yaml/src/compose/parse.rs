@@ -1,7 +1,7 @@
 //! Tokens to events, as libyaml's parser in its Go form does (go.yaml.in/yaml/v2@v2.4.3 parserc.go).
 
 use super::scan::{Scanner, Token, TokenKind};
-use super::{Mark, Problem};
+use super::{Mark, Problem, Style};
 
 #[derive(Debug, PartialEq)]
 pub(super) enum EventKind {
@@ -16,13 +16,18 @@ pub(super) enum EventKind {
         tag: Vec<u8>,
         value: Vec<u8>,
         is_implicit: bool,
+        style: Style,
     },
     SequenceStart {
         anchor: Option<Vec<u8>>,
+        has_tag: bool,
+        is_flow: bool,
     },
     SequenceEnd,
     MappingStart {
         anchor: Option<Vec<u8>>,
+        has_tag: bool,
+        is_flow: bool,
     },
     MappingEnd,
 }
@@ -30,7 +35,9 @@ pub(super) enum EventKind {
 #[derive(Debug)]
 pub(super) struct Event {
     pub kind: EventKind,
-    pub mark: Mark,
+    pub start: Mark,
+    /// Of what was written; of the start of a collection, where it begins.
+    pub end: Mark,
 }
 
 #[derive(Clone, Copy)]
@@ -66,12 +73,17 @@ pub(super) struct Parser<'a> {
 
 type Parsed = Result<Event, Problem>;
 
-fn event(kind: EventKind, mark: Mark) -> Parsed {
-    Ok(Event { kind, mark })
+fn event(kind: EventKind, start: Mark) -> Parsed {
+    event_to(kind, start, start)
+}
+
+fn event_to(kind: EventKind, start: Mark, end: Mark) -> Parsed {
+    Ok(Event { kind, start, end })
 }
 
 fn empty_scalar(mark: Mark) -> Parsed {
-    event(EventKind::Scalar { anchor: None, tag: Vec::new(), value: Vec::new(), is_implicit: true }, mark)
+    let (value, style) = (Vec::new(), Style::Plain);
+    event(EventKind::Scalar { anchor: None, tag: Vec::new(), value, is_implicit: true, style }, mark)
 }
 
 fn error<T>(message: &str, mark: Mark) -> Result<T, Problem> {
@@ -231,7 +243,7 @@ impl<'a> Parser<'a> {
         if let TokenKind::Alias(name) = token.kind {
             self.scanner.skip_token();
             self.back();
-            return event(EventKind::Alias(name), start);
+            return event_to(EventKind::Alias(name), start, token.end);
         }
         let (mut anchor, mut tag_token) = (None, None);
         // Each at most once, in any order.
@@ -248,7 +260,7 @@ impl<'a> Parser<'a> {
         }
         // The loop took the kind apart.
         let token = self.scanner.peek()?.clone();
-        let mut tag = Vec::new();
+        let (mut tag, has_tag) = (Vec::new(), tag_token.is_some());
         if let Some((handle, suffix, mark)) = tag_token {
             if handle.is_empty() {
                 tag = suffix;
@@ -264,34 +276,35 @@ impl<'a> Parser<'a> {
         match token.kind {
             TokenKind::BlockEntry if may_be_indentless => {
                 self.state = State::IndentlessSequenceEntry;
-                event(EventKind::SequenceStart { anchor }, start)
+                event(EventKind::SequenceStart { anchor, has_tag, is_flow: false }, start)
             }
-            TokenKind::Scalar { value, is_plain } => {
+            TokenKind::Scalar { value, style } => {
                 self.scanner.skip_token();
                 self.back();
-                let is_implicit = (tag.is_empty() && is_plain) || tag == b"!";
-                event(EventKind::Scalar { anchor, tag, value, is_implicit }, start)
+                let is_implicit = (tag.is_empty() && style == Style::Plain) || tag == b"!";
+                event_to(EventKind::Scalar { anchor, tag, value, is_implicit, style }, start, token.end)
             }
             TokenKind::FlowSequenceStart => {
                 self.state = State::FlowSequenceFirstEntry;
-                event(EventKind::SequenceStart { anchor }, start)
+                event(EventKind::SequenceStart { anchor, has_tag, is_flow: true }, start)
             }
             TokenKind::FlowMappingStart => {
                 self.state = State::FlowMappingFirstKey;
-                event(EventKind::MappingStart { anchor }, start)
+                event(EventKind::MappingStart { anchor, has_tag, is_flow: true }, start)
             }
             TokenKind::BlockSequenceStart if is_block => {
                 self.state = State::BlockSequenceFirstEntry;
-                event(EventKind::SequenceStart { anchor }, start)
+                event(EventKind::SequenceStart { anchor, has_tag, is_flow: false }, start)
             }
             TokenKind::BlockMappingStart if is_block => {
                 self.state = State::BlockMappingFirstKey;
-                event(EventKind::MappingStart { anchor }, start)
+                event(EventKind::MappingStart { anchor, has_tag, is_flow: false }, start)
             }
             _ if anchor.is_some() || !tag.is_empty() => {
                 self.back();
                 let is_implicit = tag.is_empty();
-                event(EventKind::Scalar { anchor, tag, value: Vec::new(), is_implicit }, start)
+                let (value, style) = (Vec::new(), Style::Plain);
+                event(EventKind::Scalar { anchor, tag, value, is_implicit, style }, start)
             }
             _ => error("did not find expected node content", token.start),
         }
@@ -396,7 +409,8 @@ impl<'a> Parser<'a> {
             if token.kind == Key {
                 self.scanner.skip_token();
                 self.state = State::FlowSequenceEntryMappingKey;
-                return event(EventKind::MappingStart { anchor: None }, token.start);
+                let kind = EventKind::MappingStart { anchor: None, has_tag: false, is_flow: true };
+                return event(kind, token.start);
             }
             if token.kind != FlowSequenceEnd {
                 self.states.push(State::FlowSequenceEntry);
@@ -405,7 +419,7 @@ impl<'a> Parser<'a> {
         }
         self.scanner.skip_token();
         self.back();
-        event(EventKind::SequenceEnd, token.start)
+        event_to(EventKind::SequenceEnd, token.start, token.end)
     }
 
     fn flow_sequence_entry_mapping_key(&mut self) -> Parsed {
@@ -467,7 +481,7 @@ impl<'a> Parser<'a> {
         }
         self.scanner.skip_token();
         self.back();
-        event(EventKind::MappingEnd, token.start)
+        event_to(EventKind::MappingEnd, token.start, token.end)
     }
 
     fn flow_mapping_value(&mut self, is_empty: bool) -> Parsed {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::chars::{Chars, width};
-use super::{Mark, Problem};
+use super::{Mark, Problem, Style};
 
 /// Both of flow collections and of indentation (scannerc.go#L906, L937).
 pub(super) const MAX_DEPTH: usize = 10_000;
@@ -30,7 +30,7 @@ pub(super) enum TokenKind {
     Alias(Vec<u8>),
     Anchor(Vec<u8>),
     Tag { handle: Vec<u8>, suffix: Vec<u8> },
-    Scalar { value: Vec<u8>, is_plain: bool },
+    Scalar { value: Vec<u8>, style: Style },
 }
 
 #[derive(Clone, Debug)]
@@ -405,20 +405,22 @@ impl<'a> Scanner<'a> {
     }
 
     fn fetch_block_scalar(&mut self, is_literal: bool) -> Done {
+        let style = if is_literal { Style::Literal } else { Style::Folded };
         self.remove_simple_key()?;
         self.is_simple_key_allowed = true;
         let start = self.chars.mark;
         let (value, end) = self.scan_block_scalar(is_literal)?;
-        self.push(TokenKind::Scalar { value, is_plain: false }, start, end);
+        self.push(TokenKind::Scalar { value, style }, start, end);
         Ok(())
     }
 
     fn fetch_flow_scalar(&mut self, is_single: bool) -> Done {
+        let style = if is_single { Style::SingleQuoted } else { Style::DoubleQuoted };
         self.save_simple_key()?;
         self.is_simple_key_allowed = false;
         let start = self.chars.mark;
         let value = self.scan_flow_scalar(is_single)?;
-        self.push(TokenKind::Scalar { value, is_plain: false }, start, self.chars.mark);
+        self.push(TokenKind::Scalar { value, style }, start, self.chars.mark);
         Ok(())
     }
 
@@ -427,7 +429,7 @@ impl<'a> Scanner<'a> {
         self.is_simple_key_allowed = false;
         let start = self.chars.mark;
         let (value, end) = self.scan_plain_scalar()?;
-        self.push(TokenKind::Scalar { value, is_plain: true }, start, end);
+        self.push(TokenKind::Scalar { value, style: Style::Plain }, start, end);
         Ok(())
     }
 

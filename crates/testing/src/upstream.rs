@@ -1,11 +1,12 @@
 //! The Go program that answers with upstream's code.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use base64::Engine;
 use serde_json::{Value, json};
+
+use crate::root;
 
 pub struct Judge {
     child: Child,
@@ -16,7 +17,7 @@ pub struct Judge {
 impl Judge {
     /// Builds the program where that has not happened yet, and starts it.
     pub fn start() -> Self {
-        let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/upstream/build");
+        let build = root().join("tests/upstream/build");
         let built = Command::new(build).stderr(Stdio::inherit()).output().expect("tests/upstream/build cannot be run");
         assert!(built.status.success(), "tests/upstream/build failed: it needs Go");
         let path = String::from_utf8(built.stdout).unwrap();

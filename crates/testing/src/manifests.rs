@@ -3,16 +3,16 @@
 
 use serde_json::{Map, Value, json};
 
-pub(super) struct Tape<'a> {
+pub struct Tape<'a> {
     bytes: std::slice::Iter<'a, u8>,
 }
 
 impl<'a> Tape<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes: bytes.iter() }
     }
 
-    pub(super) fn below(&mut self, n: usize) -> usize {
+    pub fn below(&mut self, n: usize) -> usize {
         usize::from(*self.bytes.next().unwrap_or(&0)) % n
     }
 
@@ -20,23 +20,23 @@ impl<'a> Tape<'a> {
         self.below(n) == n - 1
     }
 
-    pub(super) fn pick<'b, T>(&mut self, of: &'b [T]) -> &'b T {
+    pub fn pick<'b, T>(&mut self, of: &'b [T]) -> &'b T {
         &of[self.below(of.len())]
     }
 }
 
-pub(super) struct Sample {
-    pub(super) text: String,
+pub struct Sample {
+    pub text: String,
     /// What the text was written from: no parser has seen it.
-    pub(super) pod: Value,
+    pub pod: Value,
     /// What keeps it from being edited.
-    pub(super) poison: Option<&'static str>,
+    pub poison: Option<&'static str>,
     /// Which of four further properties is looked at.
-    pub(super) lot: usize,
+    pub lot: usize,
     /// Whether a part that an edit changes, or something around it, is a flow collection.
-    pub(super) is_flow: bool,
+    pub is_flow: bool,
     /// Comments that an edit must keep, in their order.
-    pub(super) comments: Vec<String>,
+    pub comments: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -147,7 +147,7 @@ const POISONS: &[&str] = &[
     "merge",
     "key twice",
     "document",
-    "empty document",
+    "tab",
     "api server",
     "uid",
     "shell",
@@ -160,7 +160,7 @@ const POISONS: &[&str] = &[
     "deployment",
 ];
 
-pub(super) fn sample(tape: &mut Tape<'_>) -> Sample {
+pub fn sample(tape: &mut Tape<'_>) -> Sample {
     let poison = if tape.once_in(16) { Some(*tape.pick(POISONS)) } else { None };
     let pod = pod(tape, poison);
     let mut out = Out::new(tape, poison);
@@ -460,6 +460,10 @@ impl<'t, 'a> Out<'t, 'a> {
     }
 
     fn document(&mut self, pod: &Yaml) {
+        if self.poison == Some("tab") {
+            // Where a key may begin, go-yaml takes no tab, not even on a line that is blank otherwise.
+            self.text += " \t\n---\n";
+        }
         let has_marker = self.form == Form::Flow || (self.form == Form::Block && self.tape.once_in(4));
         if self.form != Form::Json && self.poison != Some("flow") {
             if self.tape.once_in(4) {
@@ -493,8 +497,9 @@ impl<'t, 'a> Out<'t, 'a> {
         }
         match self.poison {
             Some("document") => self.text += "---\nkind: Pod\n",
-            Some("empty document") => self.text += "---\n",
             _ if self.form != Form::Json && self.tape.once_in(8) => self.text += "...\n",
+            // Nothing behind a separator is no second document.
+            _ if self.form != Form::Json && self.tape.once_in(16) => self.text += "---\n",
             _ => {}
         }
     }
@@ -549,7 +554,7 @@ impl<'t, 'a> Out<'t, 'a> {
             let columns = [column, 0, column + 2, column + 6];
             let column = (*self.tape.pick(&columns)).min(self.deepest);
             if self.deepest == usize::MAX && self.tape.once_in(5) {
-                self.text += *self.tape.pick(&["\n", "  \n", " \t\n"]);
+                self.text += *self.tape.pick(&["\n", "  \n"]);
             }
             self.text += &" ".repeat(column);
             self.comment(true);
@@ -635,8 +640,7 @@ impl<'t, 'a> Out<'t, 'a> {
                     self.block_map(entries, column + 1 + self.gap, true);
                 }
                 Yaml::Text(text) => {
-                    let gap = if self.tape.once_in(60) { "\t".into() } else { " ".repeat(self.gap) };
-                    self.text += &gap;
+                    self.text += &" ".repeat(self.gap);
                     self.block_scalar(text, column, !is_audit(text));
                 }
                 other => {
@@ -763,7 +767,7 @@ fn is_touched(key: &str) -> bool {
 }
 
 /// Whether an edit may take the line away.
-pub(super) fn is_audit(text: &str) -> bool {
+pub fn is_audit(text: &str) -> bool {
     ["--audit-", "--audit_", "--shutdown-"].iter().any(|flag| text.starts_with(flag))
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use testing::random::Random;
+use crate::random::Random;
 
 const USERS: &[&str] = &["alice", "bob", "system:anonymous", "system:apiserver", "system:node:n1", "", "*", "Alice"];
 const GROUPS: &[&str] =
