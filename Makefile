@@ -139,7 +139,8 @@ fmt-check: $(SHFMT) $(RUFF)
 lint: lint-rust lint-shell lint-python ## Clippy, rustdoc, ShellCheck and Ruff, without a warning
 lint-rust:
 	cargo clippy --workspace --all-targets --features e2e,upstream --locked -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --no-deps -p kube-yaml -p audit-policy -p static-pod
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --quiet --no-deps --document-private-items
 lint-shell: $(SHELLCHECK)
 	$(SHELLCHECK) $(SHELL_SCRIPTS)
 lint-python: $(RUFF)

@@ -1,4 +1,5 @@
-//! The command line: parses arguments, calls the parts, turns an error into text and an exit status. Nothing is decided here.
+//! The command line: parses arguments, calls the parts, and turns an error into text and an exit status. It decides
+//! nothing.
 //!
 //! Exit status: 0 = clean, 1 = findings, differences or a failed change, 2 = could not run.
 
@@ -30,10 +31,10 @@ mod status;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// How log lines look.
+    /// Form of the log lines.
     #[arg(long, global = true, value_enum, default_value = "text", help_heading = "Logs (on standard error)")]
     log_format: LogFormat,
-    /// Level, or directives as info,kube=debug.
+    /// Lowest level to log, or directives such as info,kube=debug.
     #[arg(
         long,
         global = true,
@@ -46,25 +47,25 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// In the cluster: render Setups, roll them out node by node, report.
+    /// In the cluster: render AuditSetups, roll them out one node at a time, report.
     Controller(controller::Args),
-    /// In the cluster: carry a change out on this node, then remove itself.
+    /// In the cluster: carry out the recorded change on this node, confirm it or roll it back.
     Guard(guard::Args),
-    /// In the cluster: bring this node to what its NodeAudit asks for.
+    /// In the cluster: bring this node to the Revision that its NodeAudit assigns.
     Agent(agent::Args),
-    /// A webhook target that writes a line per event.
+    /// Run a webhook target that writes one line per event.
     Receiver(receiver::Args),
-    /// Bring this node to what a Setup says, without a cluster; take it back if kube-apiserver does not come up.
+    /// Apply an AuditSetup to this node without the operator. Rolls back if kube-apiserver does not start.
     Apply(apply::ApplyArgs),
-    /// Give this node its original manifest back.
+    /// Restore the original manifest of this node.
     Restore(apply::RestoreArgs),
-    /// Show what this node runs and what became of the last change.
+    /// Show the Revision that this node runs, and how its last change ended.
     Status(status::Args),
-    /// Print the CRDs, or write them into a directory.
+    /// Print the CRDs, or write them to a directory.
     Crds(crds::Args),
-    /// Show what a Setup comes to, without a cluster: the files, the flags and the manifest.
+    /// Show the files, the flags and the manifest that an AuditSetup gives, without a cluster.
     Render(render::Args),
-    /// What kube-apiserver makes of audit policies and requests, without a cluster.
+    /// Check, explain and compare audit policies as kube-apiserver reads them, without a cluster.
     Policy(policy::Args),
 }
 
@@ -95,7 +96,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Runs a program of the cluster until it is asked to end.
+/// Runs a program of the cluster until a signal stops it.
 fn program<E, F>(run: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<ExitCode>
 where
     E: std::error::Error + Send + Sync + 'static,
@@ -118,8 +119,8 @@ where
     })
 }
 
-/// Runs with a token that only the second SIGTERM or SIGINT cancels; SIGHUP does nothing. A change that is under way is watched by
-/// this process and by nobody else: the end of a terminal must not leave a node with what nobody takes back.
+/// Runs with a token that only the second SIGTERM or SIGINT cancels; SIGHUP does nothing. Only this process watches its
+/// change: a terminal that closes must not leave a node with a change that nobody rolls back.
 fn tenacious<F>(run: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<ExitCode>
 where
     F: Future<Output = anyhow::Result<ExitCode>>,
@@ -128,9 +129,7 @@ where
         // Holds the signal for as long as the process lives.
         let _hangup = signal(SignalKind::hangup());
         interrupts.next().await;
-        say(
-            "A change that has begun is watched until it is confirmed or taken back. Interrupt again to leave it unwatched.",
-        );
+        say("Still watching the change until it is confirmed or rolled back. Interrupt again to leave it unwatched.");
         interrupts.next().await;
         stop.cancel();
         std::future::pending::<()>().await;
@@ -178,12 +177,12 @@ where
     })
 }
 
-/// Tells a person something, on standard error. A terminal that has gone away ends nothing.
+/// Prints a message on standard error. A closed terminal is no error.
 fn say(text: &str) {
     drop(writeln!(std::io::stderr(), "{text}"));
 }
 
-/// Writes a result to standard output. A reader that has gone away has what it wanted.
+/// Writes a result to standard output. A reader that has closed the pipe wants no more: no error.
 fn print(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         // EIO: the terminal is gone.

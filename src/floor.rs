@@ -1,10 +1,10 @@
-//! The floor: what the cluster's administrator has fixed, and no Setup can weaken.
+//! The floor: limits that the cluster's administrator sets and no Setup can go below.
 //!
-//! It comes from a file of the operator's own installation (Helm values, a ConfigMap), which neither controller nor agent can
-//! write. Both enforce it: the controller refuses a Setup that goes below it, the agent a Revision that does, whoever wrote it.
-//! `render` and `policy lint` know it too (`--floor FILE`).
+//! It comes from a file of the operator's installation (Helm values, a ConfigMap), which neither the controller nor an
+//! agent can write. Both enforce it: the controller rejects a Setup below the floor, an agent a Revision below it, no
+//! matter who wrote it. `render`, `apply` and `policy lint` read it too (`--floor FILE`).
 //!
-//! Pure but for [`Floor::load`] and [`FloorFile`].
+//! Pure, except for [`Floor::load`] and [`FloorFile`].
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -17,32 +17,31 @@ use kube_yaml::{Place, fields};
 mod destination;
 mod directory;
 
-pub use destination::{Destination, Refused};
+pub use destination::{Destination, Forbidden};
 pub use directory::{LogDirectory, clean_path};
 
-/// The directory below which logs may be written, where the administrator names no other.
+/// The directory for logs, unless the administrator names others.
 pub const DEFAULT_LOG_DIRECTORY: &str = "/var/log/kubernetes";
 
-/// What no Setup can weaken.
+/// Limits for every Setup.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Floor {
-    /// Stand before all other rules of every policy, so they decide first. No rule of a Setup may be aimed at recording less of what
-    /// they record.
+    /// Rules before all other rules of every policy, so they decide first. A Setup is rejected if one of its rules
+    /// names what they protect and would record less of it.
     pub rules: Vec<PolicyRule>,
-    /// Risks that a Setup may acknowledge. Every other one is refused.
+    /// Risks that a Setup may acknowledge. A Setup that takes any other risk is rejected.
     pub granted_risks: Vec<Risk>,
-    /// Log files lie below one of these directories of the node, which the agent mounts read-only.
+    /// Log files must be below one of these directories of the node, which the agent mounts read-only.
     pub log_directories: Vec<LogDirectory>,
-    /// Whether a Secret is only used by a sink if it names the hosts that it is for ([`HOSTS_ANNOTATION`](crate::api::HOSTS_ANNOTATION)).
+    /// Whether a sink may use only Secrets that name their hosts ([`HOSTS_ANNOTATION`](crate::api::HOSTS_ANNOTATION)).
     pub require_secret_hosts: bool,
-    /// Where webhooks may send events. Empty: anywhere, but for what is never permitted ([`Destination::never`]).
+    /// Where webhooks may send events. Empty: anywhere, except where it is never permitted ([`Destination::never`]).
     pub destinations: Vec<Destination>,
 }
 
 impl Default for Floor {
-    /// Without an administrator's word: whoever changes what is audited is recorded, no risk is granted, logs lie below
-    /// [`DEFAULT_LOG_DIRECTORY`].
+    /// Changes of the auditing itself are recorded, no risk is granted, logs are below [`DEFAULT_LOG_DIRECTORY`].
     fn default() -> Self {
         Self {
             rules: default_rules(),
@@ -54,7 +53,7 @@ impl Default for Floor {
     }
 }
 
-/// Changes of AuditSetups and NodeAudits, by anybody. Their status is written by the operator itself and does not count.
+/// Records changes of AuditSetups and NodeAudits by any user, but not of their status, which the operator writes.
 fn default_rules() -> Vec<PolicyRule> {
     let verbs = ["create", "update", "patch", "delete", "deletecollection"];
     vec![PolicyRule {
@@ -69,43 +68,43 @@ fn default_rules() -> Vec<PolicyRule> {
         }],
         namespaces: vec![],
         non_resource_urls: vec![],
-        // None of these requests is answered before it is carried out.
+        // These requests are answered only after they are carried out, so one stage is enough.
         omit_stages: vec![Stage::RequestReceived, Stage::ResponseStarted],
         omit_managed_fields: None,
     }]
 }
 
-/// Why a text is no floor.
+/// Why a text is not a floor.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{}{}{message}", place.map(|Place { line, column }| format!("line {line}, column {column}: ")).unwrap_or_default(), if field.is_empty() { String::new() } else { format!("{field}: ") })]
 pub struct NotAFloor {
     pub place: Option<Place>,
-    /// Empty where the whole text is meant.
+    /// Empty for the whole text.
     pub field: String,
     pub message: String,
 }
 
-/// Why a file gives no floor.
+/// Why a file cannot be used as a floor.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot read the floor {}", .0.display())]
+    #[error("cannot read the floor file {}", .0.display())]
     Read(PathBuf, #[source] std::io::Error),
-    #[error("the floor {} cannot be used", .0.display())]
+    #[error("the floor file {} is invalid", .0.display())]
     Content(PathBuf, #[source] NotAFloor),
 }
 
 impl Floor {
-    /// Reads a file; without one, the default.
+    /// Reads a file; without a file, the default floor.
     pub fn load(file: Option<&Path>) -> Result<Self, Error> {
         let Some(file) = file else { return Ok(Self::default()) };
         Self::read(&text(file)?).map_err(|error| Error::Content(file.into(), error))
     }
 
-    /// Reads YAML or JSON. A field that is left out has its default. Every rule is one that kube-apiserver would load.
+    /// Reads YAML or JSON. A missing field has its default. kube-apiserver must accept every rule.
     pub fn read(text: &str) -> Result<Self, NotAFloor> {
         let whole = |message: String| NotAFloor { place: None, field: String::new(), message };
         if text.trim().is_empty() {
-            return Err(whole("the file is empty; {} stands for the default".into()));
+            return Err(whole("the file is empty; write {} for the default floor".into()));
         }
         let fields::Fields { value, twice, places } = fields::read(text)
             .map_err(|complaint| NotAFloor { place: Some(complaint.place), ..whole(complaint.message) })?;
@@ -117,7 +116,7 @@ impl Floor {
             let path = error.path().to_string();
             at(if path == "." { String::new() } else { path }, error.into_inner().to_string())
         })?;
-        // The rules as a policy of their own: what kube-apiserver would refuse in them, it would refuse in every policy.
+        // Checks the rules as a policy of their own: kube-apiserver would reject them in every policy too.
         let part = audit_policy::Part { title: "floor".into(), rules: floor.rules.clone() };
         let text = audit_policy::write(&[part], &[], false);
         let terms = audit_policy::Terms {
@@ -133,12 +132,12 @@ impl Floor {
         Ok(floor)
     }
 
-    /// What a Setup acknowledges, as far as it is granted.
+    /// The granted ones of the risks that a Setup acknowledges.
     pub fn granted(&self, acknowledged: &[Risk]) -> Vec<Risk> {
         acknowledged.iter().copied().filter(|risk| self.granted_risks.contains(risk)).collect()
     }
 
-    /// Whether a log file may lie at this path. It is a clean path: no `..`, no `//`.
+    /// Whether a log file may be at this path. The path must be clean: no `..`, no `//`.
     pub fn permits_log(&self, path: &str) -> bool {
         path == "-" || self.log_directories.iter().any(|directory| directory.holds(path))
     }
@@ -151,14 +150,15 @@ impl Floor {
         }
     }
 
-    /// Whether events may go to this host and port. `service` is the name (`namespace/name`) of the Service whose address `host` is.
-    pub fn permits_destination(&self, host: &str, port: u16, service: Option<&str>) -> Result<(), Refused> {
+    /// Whether events may be sent to this host and port. `service` is the name (`namespace/name`) of the Service whose
+    /// address `host` is.
+    pub fn permits_destination(&self, host: &str, port: u16, service: Option<&str>) -> Result<(), Forbidden> {
         if let Some(why) = Destination::never(host, port, service) {
-            return Err(Refused::Never(why));
+            return Err(Forbidden::Always(why));
         }
         let is_permitted = self.destinations.is_empty()
             || self.destinations.iter().any(|destination| destination.matches(host, port, service));
-        if is_permitted { Ok(()) } else { Err(Refused::NotPermitted) }
+        if is_permitted { Ok(()) } else { Err(Forbidden::ByFloor) }
     }
 }
 
@@ -166,8 +166,8 @@ fn text(file: &Path) -> Result<String, Error> {
     std::fs::read_to_string(file).map_err(|error| Error::Read(file.into(), error))
 }
 
-/// The floor of a running program. A mounted ConfigMap changes in place, so the file is read again each time, and judged again when it
-/// has changed.
+/// The floor of a running program. A mounted ConfigMap changes in place, so the file is read each time, and parsed
+/// again if it has changed.
 #[derive(Debug)]
 pub struct FloorFile {
     path: Option<PathBuf>,
@@ -176,15 +176,15 @@ pub struct FloorFile {
 
 #[derive(Debug)]
 struct Last {
-    /// Of the last one that could be read: no mistake in the file lowers the floor, or takes it away.
+    /// The last valid floor: a mistake in the file must not lower or remove it.
     floor: Floor,
     text: Option<String>,
-    /// What was told of the file since.
+    /// The last error, which is logged once.
     error: Option<String>,
 }
 
 impl FloorFile {
-    /// Fails where the first reading does.
+    /// Fails if the file cannot be used at the start.
     pub fn open(path: Option<PathBuf>) -> Result<Self, Error> {
         let last = Last { floor: Floor::load(path.as_deref())?, text: None, error: None };
         Ok(Self { path, last: Mutex::new(last) })
@@ -197,7 +197,7 @@ impl FloorFile {
         {
             let error = crate::telemetry::chain(&error).to_string();
             if last.error.as_ref() != Some(&error) {
-                tracing::error!(error, "the last good floor stays in force");
+                tracing::error!(error, "cannot use the floor file; the last valid floor stays in force");
                 last.error = Some(error);
             }
         }
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_floor_is_read_and_what_is_left_out_has_its_default() {
+    fn a_floor_is_read_and_missing_fields_have_their_defaults() {
         let floor = Floor::read(
             "grantedRisks: [BlockingWebhook]\nlogDirectories: [/var/log/kubernetes, /data/audit]\ndestinations: ['*.example.com', 10.0.0.0/8]\n",
         )
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_floor_is_refused_with_its_field_and_line() {
+    fn a_text_that_is_not_a_floor_is_rejected_with_its_field_and_line() {
         for (text, want) in [
             ("", "the file is empty"),
             ("rules: []\ngrants: []\n", "line 2, column 1: grants: unknown field `grants`"),

@@ -1,9 +1,10 @@
-//! A small webhook target: an EventList in, a line an event out.
+//! A small webhook target: an EventList in, one line per event out.
 //!
-//! For demos, tests, and for those who would otherwise write one. Bodies are read as they arrive, event by event ([`scan`]), so that memory
-//! is bounded whatever they look like ([`memory`]); who has not shown the token can hold up nobody who has ([`places`]). Lines go
-//! through a queue, bounded by its bytes, to a writer of their own. When that does not keep up, events are counted as dropped rather
-//! than held, since kube-apiserver piles up what is not answered. Asked to end, it answers what has begun and writes what waits.
+//! For demos, for tests, and instead of writing your own. It reads bodies as they arrive, event by event ([`scan`]), so
+//! memory is bounded for any input ([`memory`]). A client without the token cannot hold up a client with it
+//! ([`places`]). Lines go through a queue, bounded by its bytes, to a writer thread. If the writer does not keep up,
+//! events are counted as dropped and not held, because kube-apiserver queues batches that are not answered. At the end
+//! it answers the open requests and writes the queue.
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,7 +30,7 @@ mod metrics;
 mod output;
 mod places;
 mod queue;
-mod refused;
+mod rejection;
 mod scan;
 mod take;
 mod token;
@@ -42,37 +43,39 @@ use places::{Place, Places};
 use queue::Queue;
 use token::Token;
 
-/// For the handshake and the first header of a stranger.
+/// Limit for the handshake and the first header of a client without the token.
 const STRANGER_TIMEOUT: Duration = Duration::from_secs(10);
-/// For the next header of a connection. Longer than the 90 s for which a Go client keeps an idle one: a connection that is closed
-/// under a request that was just sent costs its events.
+/// Limit for the next header of a connection. Longer than the 90 s for which a Go client keeps an idle one: closing a
+/// connection while a request is on its way loses its events.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
-/// For a whole body; kube-apiserver itself gives up after 30 s.
+/// Limit for a whole body; kube-apiserver gives up after 30 s.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// For the next byte of a body.
+/// Limit for the next byte of a body.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Of a request that was refused, so much is still read, for so long: the client gets the answer and not a reset.
+/// How much of a rejected request is still read, and for how long, so that the client gets the answer and not a reset.
 const DRAIN_BYTES: usize = 64 << 20;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// A client that sends nothing for so long waits for the answer, or has it.
+/// A client that sends nothing for this time waits for the answer, or has it.
 const DRAIN_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The answer to one batch waits so long for an output that is slow.
+/// How long the answer to one batch waits for a slow output.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
 /// Lines go to the queue in pieces of about this size.
 const PIECE_BYTES: usize = 64 << 10;
-/// For one connection: headers, and what is read of a body at a time. A record of TLS has as much.
+/// Buffer of one connection, for headers and parts of a body. The size of a TLS record.
 const CONNECTION_BUFFER_BYTES: usize = 16 << 10;
-/// For all batches that are being read. With the queue (16 MiB) and [`places`] full of connections, 64 MiB are enough for the program.
+/// Memory for all batches that are being read. With a full queue (16 MiB) and all [`places`] taken, the program stays
+/// below 64 MiB.
 const MEMORY_BYTES: usize = 12 << 20;
-/// At the end, for requests that have begun, and then for the output.
+/// Limit at the end for open requests, and then for the output.
 const GRACE: Duration = Duration::from_secs(5);
-/// Between tries of an output that fails.
+/// Pause before a failed output is tried again.
 const OUTPUT_RETRY: Duration = Duration::from_secs(1);
 
 /// Arguments of `audit-operator receiver`.
 #[derive(clap::Args, Debug, Clone)]
 pub struct Args {
-    /// Address to listen on. Default: port 8443 of all addresses, IPv6 and IPv4, or IPv4 only if the kernel has no IPv6.
+    /// Address to listen on. Default: port 8443 of all addresses, IPv6 and IPv4, or IPv4 only if the kernel has no
+    /// IPv6.
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
     /// Accept batches at this path only. Default: at any path.
@@ -87,16 +90,16 @@ pub struct Args {
     /// File with the bearer token that clients must send. Read again for each request. Without it anyone may post.
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// What is written for an event.
+    /// Form of the line of an event.
     #[arg(long, value_enum, default_value_t = Format::Summary)]
     pub format: Format,
     /// File that lines are appended to, opened again after it was renamed; - is standard output.
     #[arg(long, default_value = "-", value_name = "FILE")]
     pub output: PathBuf,
-    /// Largest body that is accepted. kube-apiserver sends 40 MB with its default batch size and full events.
+    /// Largest accepted body. kube-apiserver sends up to 40 MB with its default batch size and full events.
     #[arg(long, default_value_t = 64 << 20, value_name = "BYTES")]
     pub max_body_bytes: u64,
-    /// Largest event that is written. A larger one is dropped and counted, and the rest of its batch is written.
+    /// Largest event that is written. A larger one is dropped and counted; the rest of its batch is written.
     #[arg(long, default_value_t = 2 << 20, value_name = "BYTES")]
     pub max_event_bytes: usize,
     /// Bytes that may wait for the output. Beyond them events are dropped and counted.
@@ -107,7 +110,7 @@ pub struct Args {
 fn path(text: &str) -> Result<String, String> {
     match text.parse::<http::uri::PathAndQuery>() {
         Ok(path) if text.starts_with('/') && path.query().is_none() => Ok(text.into()),
-        _ => Err("a path begins with / and has no query".into()),
+        _ => Err("a path must begin with / and have no query".into()),
     }
 }
 
@@ -115,7 +118,7 @@ fn path(text: &str) -> Result<String, String> {
 pub enum Format {
     /// The main fields as key=value.
     Summary,
-    /// The event as it came.
+    /// The event as it arrived.
     Json,
 }
 
@@ -127,11 +130,11 @@ pub enum Error {
     Output(PathBuf, #[source] io::Error),
     #[error("cannot read {}", .0.display())]
     Read(PathBuf, #[source] io::Error),
-    #[error("{} is empty: put the bearer token there", .0.display())]
+    #[error("the token file {} is empty: put the bearer token there", .0.display())]
     TokenEmpty(PathBuf),
     #[error("{} is not a PEM file of the expected kind", .0.display())]
     Pem(PathBuf, #[source] rustls::pki_types::pem::Error),
-    #[error("certificate and key do not belong together")]
+    #[error("the certificate and the key do not belong together")]
     Tls(#[source] rustls::Error),
 }
 
@@ -145,7 +148,7 @@ struct Shared {
     metrics: Metrics,
 }
 
-/// Serves until `stop`. `bound` is told the address, which matters where port 0 was asked for.
+/// Serves until `stop`. `bound` gets the address, which a caller with port 0 needs.
 pub async fn run(args: Args, bound: impl FnOnce(SocketAddr), stop: CancellationToken) -> Result<(), Error> {
     let certificate = match (&args.tls_cert, &args.tls_key) {
         (Some(chain), Some(key)) => Some(Certificate::read(chain, key)?),
@@ -159,13 +162,13 @@ pub async fn run(args: Args, bound: impl FnOnce(SocketAddr), stop: CancellationT
         certificate,
         token,
         places: Arc::default(),
-        // An event and its line fit twice at least, or two that are large would wait for each other.
+        // Room for at least two events with their lines, or two large ones would wait for each other.
         memory: Memory::new(MEMORY_BYTES.max(args.max_event_bytes.saturating_mul(4))),
         queue: Queue::new(args.max_queue_bytes),
         metrics: Metrics::new(),
         args,
     });
-    // A thread of its own: the runtime would wait for one of its own, and a write may never come back.
+    // Not a thread of the runtime, which waits for its threads at the end: a write may block for ever.
     let (done, written) = tokio::sync::oneshot::channel::<()>();
     std::thread::spawn({
         let (shared, stop) = (shared.clone(), stop.clone());
@@ -181,12 +184,12 @@ pub async fn run(args: Args, bound: impl FnOnce(SocketAddr), stop: CancellationT
     if timeout(GRACE, written).await.is_err() {
         let events = shared.queue.events();
         shared.metrics.dropped("Ended", events);
-        tracing::error!(events, "the output is stuck: events that wait for it are lost");
+        tracing::error!(events, "the output is stuck; the queued events are lost");
     }
     Ok(())
 }
 
-/// Takes connections until `stop`, and none after it; returns those that are open then.
+/// Accepts connections until `stop`, and returns those that are open then.
 async fn accept(listener: TcpListener, shared: &Arc<Shared>, stop: &CancellationToken) -> JoinSet<()> {
     let mut connections = JoinSet::new();
     loop {
@@ -197,7 +200,7 @@ async fn accept(listener: TcpListener, shared: &Arc<Shared>, stop: &Cancellation
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, peer)) => {
-                // An answer is one small write; nothing is gained by holding it back.
+                // An answer is one small write: delaying it gains nothing.
                 drop(stream.set_nodelay(true));
                 let (place, evicts) = shared.places.enter(peer.ip());
                 let (shared, stop) = (shared.clone(), stop.clone());
@@ -206,13 +209,13 @@ async fn accept(listener: TcpListener, shared: &Arc<Shared>, stop: &Cancellation
                 }
                 connections.spawn(async move { serve(stream, &place, &shared, &stop).await });
                 if evicts {
-                    // The one that has to leave closes its file before the next one comes.
+                    // Lets the evicted connection close its file before the next one is accepted.
                     tokio::task::yield_now().await;
                 }
             }
-            // A client that went at once.
+            // The client has closed the connection already.
             Err(error) if is_about_client(&error) => tracing::debug!(%error, "accept"),
-            // Too many open files: there is room again once a connection ends.
+            // Too many open files: a connection that ends makes room.
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -229,7 +232,7 @@ fn is_about_client(error: &io::Error) -> bool {
 async fn serve(stream: TcpStream, place: &Place, shared: &Arc<Shared>, stop: &CancellationToken) {
     let deadline = Instant::now() + STRANGER_TIMEOUT;
     let Some(certificate) = &shared.certificate else { return answer_all(stream, deadline, place, shared, stop).await };
-    // The files of the certificate are read only for who begins a handshake.
+    // The certificate files are read only once a handshake begins.
     let handshake = async {
         let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         begun.into_stream(certificate.current()).await
@@ -238,14 +241,14 @@ async fn serve(stream: TcpStream, place: &Place, shared: &Arc<Shared>, stop: &Ca
         shaken = timeout_at(deadline, handshake) => match shaken {
             Ok(Ok(stream)) => answer_all(stream, deadline, place, shared, stop).await,
             Ok(Err(error)) => tracing::debug!(%error, "handshake"),
-            Err(_) => tracing::debug!("the handshake was not finished in time"),
+            Err(_) => tracing::debug!("the handshake did not finish in time"),
         },
-        () = place.leave() => tracing::debug!("a stranger left for another one, in its handshake"),
+        () = place.leave() => tracing::debug!("evicted a connection without the token, in its handshake"),
         () = stop.cancelled() => {}
     }
 }
 
-/// Answers the requests of a connection. A stranger has until `deadline` for its first header.
+/// Answers the requests of a connection. Without the token, its first header must arrive by `deadline`.
 async fn answer_all(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     deadline: Instant,
@@ -275,7 +278,7 @@ async fn answer_all(
             () = stop.cancelled(), if !is_leaving => is_leaving = true,
             () = place.leave(), if !is_leaving => {
                 if !place.is_known() {
-                    return tracing::debug!("a stranger left for another one");
+                    return tracing::debug!("evicted a connection without the token");
                 }
                 is_leaving = true;
             }
@@ -283,36 +286,36 @@ async fn answer_all(
                 if is_leaving || !place.has_asked() {
                     return tracing::debug!("no request came in time");
                 }
-                // What begins with a header has limits of its own.
+                // A request that has begun has its own limits.
                 deadline = None;
                 continue;
             }
         }
-        // A request that has begun is answered first.
+        // An open request is answered first.
         connection.as_mut().graceful_shutdown();
         deadline = Some(Instant::now() + GRACE);
     }
 }
 
-/// Writes what is queued until the queue is closed and empty. An output that fails is tried again for as long as the program runs.
+/// Writes the queue until it is closed and empty. A failed output is tried again as long as the program runs.
 fn write(shared: &Shared, mut output: Output, stop: &CancellationToken) {
     let mut is_failing = false;
     while let Some(piece) = shared.queue.pop() {
         loop {
             let Err(error) = output.write(&piece.lines) else {
                 if std::mem::take(&mut is_failing) {
-                    tracing::info!("the output takes events again");
+                    tracing::info!("the output works again");
                 }
                 break;
             };
             if error.kind() == io::ErrorKind::BrokenPipe {
-                // The reader has gone, and no other can take its place.
-                tracing::info!("nobody reads standard output any more");
+                // The reader has closed the pipe, and no other can replace it.
+                tracing::info!("standard output is closed; exiting");
                 stop.cancel();
                 return;
             }
             if !std::mem::replace(&mut is_failing, true) {
-                tracing::error!(%error, "the output does not take events; it is tried again");
+                tracing::error!(%error, "cannot write to the output; retrying");
             }
             if shared.queue.pause(OUTPUT_RETRY) {
                 shared.metrics.dropped("OutputFailed", piece.events);

@@ -1,7 +1,9 @@
-//! A [`ValidSetup`] in, a [`Revision`] with its credentials and sink targets out. Cannot fail, reads no clock and knows no node.
+//! A [`ValidSetup`] in, a [`Revision`] with its credentials and sinks out. Cannot fail, reads no clock and knows no
+//! node.
 //!
-//! What kube-apiserver reads only at its start goes into the Revision, so that a change of it makes a new one; what it
-//! re-reads goes into the credentials, so that a change of it restarts nothing. The name of the Setup is in neither.
+//! Settings that kube-apiserver reads only at its start go into the Revision, so a change of them makes a new one.
+//! Files that it re-reads go into the credentials, so a change of them restarts nothing. The name of the Setup is in
+//! neither.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,20 +16,21 @@ use static_pod::{Intent, Mount};
 #[cfg(test)]
 mod tests;
 
-/// Everything that comes of a Setup.
+/// The result of rendering a Setup.
 #[derive(Clone)]
 pub struct Rendered {
     pub revision: Revision,
-    /// Files below `/etc/kubernetes/audit/credentials`, a directory for each sink and host; replaced in place on the node.
+    /// Files below `/etc/kubernetes/audit/credentials`, in a directory for each sink and host. Nodes replace them in
+    /// place.
     pub credentials: BTreeMap<credential::Path, Vec<u8>>,
     pub sinks: Vec<SinkRef>,
     pub policy: PolicyStatus,
-    /// What is worth knowing of the sinks.
+    /// Warnings about the sinks, and acknowledged risks.
     pub findings: Vec<SetupFinding>,
 }
 
 impl fmt::Debug for Rendered {
-    /// Without what may be secret.
+    /// Without anything that may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rendered")
             .field("id", &self.revision.id)
@@ -36,7 +39,7 @@ impl fmt::Debug for Rendered {
     }
 }
 
-/// Renders. What is in a Setup for the node's own files goes into the Revision as values; the files are made of them on the node.
+/// Renders a Setup. The Revision has values; the nodes render the files from them.
 pub fn render(setup: &ValidSetup) -> Rendered {
     let ValidPolicy { parts, omit_stages, omit_managed_fields, preset, findings } = &setup.policy;
     let mut credentials = BTreeMap::new();
@@ -63,7 +66,7 @@ pub fn render(setup: &ValidSetup) -> Rendered {
     }
 }
 
-/// What kube-apiserver re-reads goes into `credentials`, so that a change of it makes no new Revision.
+/// Puts everything that kube-apiserver re-reads into `credentials`, so that a change of it makes no new Revision.
 fn webhook(
     valid: &ValidWebhook,
     capabilities: Capabilities,
@@ -78,7 +81,7 @@ fn webhook(
     let tls = tls.as_ref().map(|tls| Tls {
         server_name: tls.server_name.clone(),
         authorities: tls.ca.as_ref().map(|pem| {
-            // kube-apiserver re-reads them from 1.36 on (the gate ClientsAllowCARotation of client-go).
+            // kube-apiserver re-reads them since 1.36 (the gate ClientsAllowCARotation of client-go).
             if capabilities.minor >= 36 {
                 credential(CA_FILE, pem.as_bytes());
                 Authorities::Credential
@@ -113,7 +116,7 @@ fn webhook(
     }
 }
 
-/// What a manifest shall say to run a Revision.
+/// The parts of a manifest that run a Revision.
 pub fn intent(revision: &Revision) -> Intent {
     let mount = |name: &str, path: &str, read_only| Mount { name: name.into(), path: path.into(), read_only };
     let mut mounts = vec![mount("audit-operator-config", AUDIT_DIR, true)];

@@ -1,12 +1,13 @@
-//! A Revision: the immutable result of rendering a Setup, named by the hash of what kube-apiserver reads.
+//! A Revision: the immutable result of rendering a Setup, named by the hash of everything that kube-apiserver reads of
+//! it.
 //!
-//! It is stored as typed values ([`Content`]), never as files, flags or paths: whoever can write a Revision can choose among the
-//! settings that an AuditSetup has, and nothing else. Files ([`Revision::files`]), flags ([`Revision::flags`]) and mounts are
-//! rendered from the values by the code in this module, in the controller and again on the node, so that neither has to believe
-//! the other. Equal content never restarts anything. Paths below [`AUDIT_DIR`] carry the id; the content itself must not, or
-//! the id would depend on itself.
+//! It is stored as typed values ([`Content`]), never as files, flags or paths: a writer of a Revision can choose among
+//! the settings of an AuditSetup, and nothing else. The code in this module renders files ([`Revision::files`]), flags
+//! ([`Revision::flags`]) and mounts from the values, in the controller and again on the node, so that neither has to
+//! trust the other. Equal content never restarts anything. Paths below [`AUDIT_DIR`] contain the id; the content itself
+//! must not, or the id would depend on itself.
 //!
-//! [`secret`] is how a Revision is stored, [`crate::validate::judge`] whether a node may run it.
+//! [`secret`] stores a Revision, [`crate::validate::judge`] decides whether a node may run it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -39,7 +40,7 @@ pub const KUBECONFIG_FILE: &str = "webhook.kubeconfig";
 /// The webhook's certificate authorities, within a Revision's directory or among the credentials.
 pub const CA_FILE: &str = "ca.crt";
 
-/// `r-` and ten hexadecimal digits: the beginning of the [`Digest`]. A name, and no proof.
+/// `r-` and ten hexadecimal digits, the beginning of the [`Digest`]. A name, not a proof.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RevisionId(String);
@@ -56,9 +57,9 @@ impl fmt::Display for RevisionId {
     }
 }
 
-/// The id does not have the form `r-` and ten hexadecimal digits. Ids become path segments on a host, so nothing else passes.
+/// The text does not have the form of an id. Ids become path segments on a host, so nothing else is accepted.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not the id of a revision: r- and ten hexadecimal digits")]
+#[error("{0:?} is not the id of a revision: it must be r- and ten hexadecimal digits")]
 pub struct NotARevisionId(String);
 
 impl TryFrom<String> for RevisionId {
@@ -94,7 +95,7 @@ impl fmt::Display for Digest {
     }
 }
 
-/// What kube-apiserver is given, as typed values. A Revision of unknown fields is none.
+/// The settings of kube-apiserver as typed values. A Revision with unknown fields is rejected.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Content {
@@ -106,13 +107,13 @@ pub struct Content {
     /// The webhook backend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
-    /// `--shutdown-delay-duration`, where the manifest does not set it; 0 leaves it alone.
+    /// `--shutdown-delay-duration`, unless the manifest sets it; 0 leaves it alone.
     pub shutdown_delay_seconds: i64,
-    /// `--shutdown-watch-termination-grace-period`, where the manifest does not set it; 0 leaves it alone.
+    /// `--shutdown-watch-termination-grace-period`, unless the manifest sets it; 0 leaves it alone.
     pub drain_watches_seconds: i64,
 }
 
-/// The webhook backend: everything that its kubeconfig is written from.
+/// The webhook backend: everything that its kubeconfig is rendered from.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Webhook {
@@ -120,10 +121,10 @@ pub struct Webhook {
     /// `namespace/name` of the Service whose address the URL has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
-    /// Whether the URL came from a Secret, so that nobody is shown it.
+    /// Whether the URL comes from a Secret, so that no output may show it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_url_secret: bool,
-    /// None over http.
+    /// `None` over http.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -147,10 +148,10 @@ impl fmt::Debug for Webhook {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Tls {
-    /// None: the host of the URL.
+    /// `None`: the host of the URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
-    /// None: the authorities of the kube-apiserver image.
+    /// `None`: the authorities in the kube-apiserver image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorities: Option<Authorities>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -162,11 +163,11 @@ pub struct Tls {
 pub enum Authorities {
     /// Among the credentials: kube-apiserver re-reads them (from 1.36, the gate ClientsAllowCARotation of client-go).
     Credential,
-    /// In the Revision, as PEM: a change of them is a restart.
+    /// In the Revision, as PEM: a change restarts kube-apiserver.
     Revision(String),
 }
 
-/// How kube-apiserver authenticates. What it re-reads is a file among the credentials; what it reads once stands here.
+/// How kube-apiserver authenticates. Credentials that it re-reads are files; those that it reads once are here.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Auth {
@@ -175,7 +176,7 @@ pub enum Auth {
     Basic { username: String, password: String },
 }
 
-/// Content with its names.
+/// Content with its id and digest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Revision {
     pub id: RevisionId,
@@ -183,7 +184,7 @@ pub struct Revision {
     pub content: Content,
 }
 
-/// What the digest is taken of: everything that kube-apiserver reads, rendered.
+/// The input of the digest: everything that kube-apiserver reads, rendered.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Form {
@@ -220,12 +221,12 @@ impl Revision {
         flags
     }
 
-    /// Flags that are only set where the manifest does not have them.
+    /// Flags that are set only if the manifest does not have them.
     pub fn default_flags(&self) -> BTreeMap<String, String> {
         flags::defaults(&self.content)
     }
 
-    /// The files of credentials that kube-apiserver reads with it.
+    /// The credential files that kube-apiserver reads with it.
     pub fn credentials(&self) -> Vec<credential::Path> {
         let Some(webhook) = &self.content.webhook else { return Vec::new() };
         let has_ca = webhook.tls.as_ref().is_some_and(|tls| tls.authorities == Some(Authorities::Credential));
@@ -249,7 +250,7 @@ impl Revision {
 }
 
 impl Content {
-    /// What is rendered from the content, as JSON with sorted keys: the digest is taken of it.
+    /// Everything rendered from the content, as JSON with sorted keys. The digest is computed from it.
     pub fn canonical(&self) -> Vec<u8> {
         let form = Form {
             files: files(self),
@@ -260,7 +261,7 @@ impl Content {
         serde_json::to_vec(&form).expect("strings only")
     }
 
-    /// The directory of the log file, mounted read-write into kube-apiserver; none for standard output.
+    /// The directory of the log file, mounted read-write into kube-apiserver; `None` for standard output.
     pub fn log_directory(&self) -> Option<&str> {
         let path = self.log.as_ref().map(|log| log.path.as_str()).filter(|path| *path != "-")?;
         let (directory, _) = path.rsplit_once('/')?;
@@ -273,7 +274,7 @@ impl Content {
         u64::try_from(mib).unwrap_or(0).saturating_mul(1 << 20)
     }
 
-    /// Bytes that the log and its backups may take; 0 where nothing bounds them, or nothing is written to a file.
+    /// Bytes that the log and its backups may take; 0 if their size is unlimited or there is no log file.
     pub fn log_bytes(&self) -> u64 {
         const MIB: u64 = 1 << 20;
         let Some(log) = self.log.as_ref().filter(|log| log.path != "-" && log.max_backups > 0) else { return 0 };
@@ -281,7 +282,7 @@ impl Content {
         (number(log.max_backups) + 1).saturating_mul(number(log.max_size_megabytes)).saturating_mul(MIB)
     }
 
-    /// Whether the kubeconfig itself holds a secret: a password, or a URL from a Secret.
+    /// Whether the kubeconfig itself contains a secret: a password, or a URL from a Secret.
     pub fn is_kubeconfig_secret(&self) -> bool {
         let is_secret = |webhook: &Webhook| webhook.is_url_secret || matches!(webhook.auth, Some(Auth::Basic { .. }));
         self.webhook.as_ref().is_some_and(is_secret)

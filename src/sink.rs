@@ -1,7 +1,8 @@
-//! Is a sink alive? Three separate facts: it can be reached, it takes what is sent, nothing was lost.
+//! Is a sink alive? Three separate facts: it can be reached, events arrive, none was lost.
 //!
-//! [`target`] is what a Revision sends to. [`reach`] connects ([`dial`]) and verifies ([`certificate`]), and never sends a request. [`canary`] looks for an event that was caused on purpose.
-//! [`metrics`] reads what the API server itself counts. [`deliver`] judges from those, purely. The agent calls all of them.
+//! [`target`] reads the sinks from a Revision. [`reach`] connects ([`dial`]) and verifies ([`certificate`]), and never
+//! sends a request. [`canary`] looks for the event of the canary request. [`metrics`] reads the counters of the API
+//! server. [`deliver`] judges all of these, purely. The agent calls them.
 
 pub mod canary;
 mod certificate;
@@ -13,17 +14,17 @@ pub mod target;
 
 use crate::api::{Finding, Reason, Truth};
 
-/// A fact that holds.
+/// A true fact.
 fn yes(reason: Reason, message: impl Into<String>) -> Finding {
     Finding { status: Truth::True, reason, message: message.into() }
 }
 
-/// A fact that does not hold.
+/// A false fact.
 fn no(reason: Reason, message: impl Into<String>) -> Finding {
     Finding { status: Truth::False, reason, message: message.into() }
 }
 
-/// Not enough is known.
+/// An unknown fact.
 pub fn unknown(reason: Reason, message: impl Into<String>) -> Finding {
     Finding { status: Truth::Unknown, reason, message: message.into() }
 }

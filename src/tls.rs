@@ -1,4 +1,5 @@
-//! A verifier that takes any certificate: for the health check of the node's own API server, and where a user asked for it.
+//! A verifier that accepts any certificate: for the health check of the node's own API server, and if a user sets
+//! insecureSkipVerify.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};

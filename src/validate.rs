@@ -1,8 +1,8 @@
-//! A Setup and what it refers to, in; a [`ValidSetup`] that can be rendered without failing, or every problem at once, out.
+//! A Setup and its references in; a [`ValidSetup`], whose rendering cannot fail, or all problems at once out.
 //!
-//! The controller and the command line call it before anything is rendered. It repeats the CEL rules and bounds of the CRD
-//! for those who work without an API server, and judges what they cannot: references, URLs, certificates, paths. It fetches
-//! nothing; [`needs`] tells what to fetch. No message holds the content of a Secret.
+//! The controller and the command line validate before they render. This module repeats the CEL rules and bounds of the
+//! CRD for users without an API server, and checks what CEL cannot: references, URLs, certificates, paths. It fetches
+//! nothing; [`needs`] lists what to fetch. No message contains the content of a Secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -28,12 +28,12 @@ mod webhook;
 pub use judge::{judge, judge_credentials};
 pub use secret::SecretFacts;
 
-pub use schema::{Fit, fit};
+pub use schema::{SchemaCheck, check_schema};
 
 #[cfg(test)]
 mod tests;
 
-/// What a Setup may refer to, as far as it exists.
+/// The objects that a Setup may refer to, as far as they exist.
 #[derive(Clone, Default)]
 pub struct References {
     /// Secrets of the operator's namespace, by name.
@@ -57,7 +57,7 @@ impl fmt::Debug for References {
     }
 }
 
-/// The names that a Setup refers to: what a caller has to fetch before it validates. Sorted, each once.
+/// The names that a Setup refers to, for the caller to fetch before it validates. Sorted, without duplicates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     pub secrets: Vec<String>,
@@ -65,10 +65,10 @@ pub struct Needs {
     pub services: Vec<(String, String)>,
 }
 
-/// What is wrong, and where.
+/// A reason to reject a Setup, and its place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
-    /// Path of the field, as `spec.sinks[0].webhook.url`.
+    /// Path of the field, such as `spec.sinks[0].webhook.url`.
     pub field: String,
     pub reason: Reason,
     pub message: String,
@@ -80,32 +80,32 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What the nodes' API servers can do.
+/// The versions of the nodes' API servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// Minor version of the oldest kube-apiserver that the Setup covers; 36 means 1.36.
     pub minor: u32,
-    /// And of the newest.
+    /// Minor version of the newest one.
     pub newest: u32,
 }
 
 impl Capabilities {
-    /// All of one version.
+    /// All API servers have one version.
     pub fn of(minor: u32) -> Self {
         Self { minor, newest: minor }
     }
 }
 
-/// A Setup that was judged: rendering it cannot fail.
+/// A valid Setup: rendering it cannot fail.
 #[derive(Clone, Debug)]
 pub struct ValidSetup {
     pub(crate) policy: ValidPolicy,
     pub(crate) log: Option<ValidLog>,
     pub(crate) webhook: Option<ValidWebhook>,
-    /// What does not stand in the way, and is worth knowing.
+    /// Warnings, and acknowledged risks.
     pub(crate) findings: Vec<SetupFinding>,
     pub(crate) shutdown_delay_seconds: i64,
-    /// 0 where the API servers do not know the flag.
+    /// 0 if the API servers do not know the flag.
     pub(crate) drain_watches_seconds: i64,
     pub(crate) capabilities: Capabilities,
 }
@@ -117,7 +117,7 @@ pub(crate) struct ValidPolicy {
     pub omit_managed_fields: bool,
     /// Name with version.
     pub preset: Option<String>,
-    /// What does not stand in the way.
+    /// Warnings, and acknowledged risks.
     pub findings: Vec<SetupFinding>,
 }
 
@@ -134,7 +134,7 @@ pub(crate) struct ValidWebhook {
     /// `namespace/name` of the Service whose address the URL has.
     pub service: Option<String>,
     pub is_url_secret: bool,
-    /// None over http.
+    /// `None` over http.
     pub tls: Option<Tls>,
     pub auth: Option<Auth>,
     pub delivery: WebhookDelivery,
@@ -152,7 +152,7 @@ impl fmt::Debug for ValidWebhook {
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tls {
-    /// None: the host of the URL.
+    /// `None`: the host of the URL.
     pub server_name: Option<String>,
     /// PEM.
     pub ca: Option<String>,
@@ -166,7 +166,7 @@ pub(crate) enum Auth {
     Certificate { certificate: Vec<u8>, key: Vec<u8> },
 }
 
-/// Everything that a Setup refers to.
+/// The names of everything that a Setup refers to.
 pub fn needs(setup: &AuditSetup) -> Needs {
     let mut secrets = BTreeSet::new();
     let mut services = BTreeSet::new();
@@ -189,10 +189,11 @@ pub fn needs(setup: &AuditSetup) -> Needs {
     }
 }
 
-/// What a kube-apiserver may take of the 30 s that the kubelet gives it to stop: the rest is for what it does after both delays.
+/// The share of both delays in the 30 s that the kubelet gives kube-apiserver to stop. The rest is for its work after
+/// them.
 const MAX_STOP_SECONDS: i64 = 25;
 
-/// Judges a Setup. All problems are told at once, sorted by field.
+/// Validates a Setup. Reports all problems at once, sorted by field.
 pub fn validate(
     setup: &AuditSetup,
     references: &References,
@@ -205,9 +206,9 @@ pub fn validate(
     if name.is_empty() {
         problems.add("metadata.name", Reason::InvalidSetup, "must not be empty");
     } else if name.chars().count() > 63 {
-        problems.add("metadata.name", Reason::InvalidSetup, "at most 63 characters");
+        problems.add("metadata.name", Reason::InvalidSetup, "must have at most 63 characters");
     }
-    schema::check(spec, &mut problems);
+    schema::check_bounds(spec, &mut problems);
     check_rollout(&spec.rollout, &mut problems);
     let policy = policy::check(&spec.policy, references, capabilities, mode(spec), floor, &mut problems);
     let (log, webhook) = check_sinks(spec, &policy.omit_stages, references, floor, &mut problems);
@@ -217,12 +218,12 @@ pub fn validate(
         return Err(problems);
     }
     let shutdown_delay_seconds = spec.rollout.shutdown_delay_seconds;
-    // The flag came with 1.27. Left out below, since without it a restart only takes longer.
+    // The flag is new in 1.27. Before, it is left out: a restart without it only takes longer.
     let drain_watches_seconds = if capabilities.minor >= 27 { spec.rollout.drain_watches_seconds } else { 0 };
     Ok(ValidSetup { policy, log, webhook, findings, shutdown_delay_seconds, drain_watches_seconds, capabilities })
 }
 
-/// Judges the policy of a Setup alone: what it needs no Secrets and no Services for.
+/// Validates only the policy of a Setup, which needs no Secrets and no Services.
 pub(crate) fn validate_policy(
     setup: &AuditSetup,
     references: &References,
@@ -230,25 +231,25 @@ pub(crate) fn validate_policy(
     floor: &Floor,
 ) -> Result<ValidPolicy, Vec<Problem>> {
     let mut problems = Problems::default();
-    schema::check(&setup.spec, &mut problems);
+    schema::check_bounds(&setup.spec, &mut problems);
     problems.problems.retain(|problem| problem.field.starts_with("spec.policy"));
     let policy = policy::check(&setup.spec.policy, references, capabilities, mode(&setup.spec), floor, &mut problems);
     if problems.problems.is_empty() { Ok(policy) } else { Err(problems.problems) }
 }
 
-/// How the events reach the webhook. The log cannot keep kube-apiserver waiting for long.
+/// How events are handed to the webhook. The log cannot make kube-apiserver wait for long.
 fn mode(spec: &AuditSetupSpec) -> Mode {
     spec.sinks.iter().find_map(|sink| sink.webhook.as_ref()).map_or(Mode::Batch, |webhook| webhook.delivery.mode)
 }
 
-/// Twins of the CEL rules.
+/// Repeats the CEL rules.
 fn check_rollout(rollout: &Rollout, problems: &mut Problems) {
     let Rollout { min_ready_seconds, confirm_timeout_seconds, shutdown_delay_seconds, drain_watches_seconds, .. } =
         rollout;
     if min_ready_seconds >= confirm_timeout_seconds {
         let message = format!(
-            "minReadySeconds must be below confirmTimeoutSeconds: no change could ever be confirmed; they are {min_ready_seconds} and \
-             {confirm_timeout_seconds}"
+            "minReadySeconds ({min_ready_seconds}) must be below confirmTimeoutSeconds ({confirm_timeout_seconds}): otherwise no change could \
+             be confirmed"
         );
         problems.add("spec.rollout.minReadySeconds", Reason::InvalidSetup, message);
     }
@@ -260,14 +261,14 @@ fn check_stop(shutdown_delay_seconds: i64, drain_watches_seconds: i64, field: &s
     let stop = shutdown_delay_seconds.saturating_add(drain_watches_seconds);
     if stop > MAX_STOP_SECONDS {
         let message = format!(
-            "shutdownDelaySeconds and drainWatchesSeconds together must be at most {MAX_STOP_SECONDS}: the kubelet kills a kube-apiserver \
-             that takes longer than 30 s to stop; they are {shutdown_delay_seconds} and {drain_watches_seconds}"
+            "shutdownDelaySeconds ({shutdown_delay_seconds}) and drainWatchesSeconds ({drain_watches_seconds}) together must be at most \
+             {MAX_STOP_SECONDS}: the kubelet kills a kube-apiserver that takes longer than 30 s to stop"
         );
         problems.add(field, Reason::InvalidSetup, message);
     }
 }
 
-/// What everything in a Setup or a Revision is judged with.
+/// What every check of a Setup or a Revision needs to know.
 pub(crate) struct Context<'a> {
     pub floor: &'a Floor,
     /// Risks that the Setup acknowledges.
@@ -290,7 +291,7 @@ fn check_sinks(
     for (i, sink) in spec.sinks.iter().enumerate() {
         let field = format!("spec.sinks[{i}]");
         if let Some(first) = names.insert(&sink.name, i) {
-            let message = format!("{:?} is the name of sinks[{first}] too: each sink needs its own", sink.name);
+            let message = format!("{:?} is also the name of sinks[{first}]: each sink needs its own name", sink.name);
             problems.add(format!("{field}.name"), Reason::InvalidSetup, message);
         }
         if sink.log.is_some() == sink.webhook.is_some() {
@@ -309,7 +310,7 @@ fn check_sinks(
     let mut only_one = |kind: &str, which: &[usize]| {
         if let [first, second, ..] = which {
             let message = format!(
-                "at most one {kind} sink: kube-apiserver has one {kind} backend, and sinks[{first}] and sinks[{second}] are both of that kind"
+                "kube-apiserver has one {kind} backend, but sinks[{first}] and sinks[{second}] are both {kind} sinks: remove one"
             );
             problems.add("spec.sinks", Reason::InvalidSetup, message);
         }
@@ -319,11 +320,11 @@ fn check_sinks(
     (log, webhook)
 }
 
-/// Collects what is found.
+/// Collects problems and findings.
 #[derive(Default)]
 pub(crate) struct Problems {
     pub problems: Vec<Problem>,
-    /// What does not stand in the way.
+    /// Warnings, and acknowledged risks.
     pub findings: Vec<SetupFinding>,
 }
 
@@ -332,27 +333,28 @@ impl Problems {
         self.problems.push(Problem { field: field.into(), reason, message: message.into() });
     }
 
-    /// Something worth knowing that does not stand in the way.
-    fn tell(&mut self, id: &str, field: impl Into<String>, message: impl Into<String>) {
+    /// Adds a warning.
+    fn warn(&mut self, id: &str, field: impl Into<String>, message: impl Into<String>) {
         let severity = Severity::Warning.as_str().into();
         self.findings.push(SetupFinding { id: id.into(), severity, field: field.into(), message: message.into() });
     }
 
-    /// A risk that is run, or not. That the floor does not grant one that is acknowledged is told where it is acknowledged.
-    fn risk(&mut self, risk: Risk, is_run: bool, context: &Context<'_>, field: &str, why: impl FnOnce() -> String) {
-        if !is_run {
+    /// A risk that the Setup takes, or not. An acknowledged risk that the floor does not grant is reported at
+    /// `policy.acknowledge`.
+    fn risk(&mut self, risk: Risk, is_taken: bool, context: &Context<'_>, field: &str, why: impl FnOnce() -> String) {
+        if !is_taken {
             return;
         }
         if context.acknowledged.contains(&risk) {
-            self.tell("acknowledged-risk", field, format!("{} ({} is acknowledged)", why(), risk.as_str()));
+            self.warn("acknowledged-risk", field, format!("{} ({} is acknowledged)", why(), risk.as_str()));
             return;
         }
         let grant = if context.floor.granted_risks.contains(&risk) {
             ""
         } else {
-            "; the administrator must grant it too, in floor.grantedRisks"
+            " and have an administrator add it to floor.grantedRisks"
         };
-        let message = format!("{}, or put {} into policy.acknowledge{grant}", why(), risk.as_str());
+        let message = format!("{}, or add {} to policy.acknowledge{grant}", why(), risk.as_str());
         self.add(field, Reason::RiskNotAcknowledged, message);
     }
 
@@ -364,15 +366,15 @@ impl Problems {
         self.add(field, Reason::InvalidSetup, format!("key {key:?} of Secret {name:?} {message}"));
     }
 
-    /// A key of a Secret, or the problem that there is none. One message for a Secret that is missing, lacks the key, or must not be
-    /// used: who may write a Setup may not know which Secrets there are, and what keys they have.
+    /// The value of a key of a Secret. One message for a Secret that is missing, lacks the key or must not be used:
+    /// authors of Setups must not learn which Secrets exist and which keys they have.
     fn secret<'a>(&mut self, references: &'a References, name: &str, key: &str, field: &str) -> Option<&'a Vec<u8>> {
         let usable = references.secrets.get(name).filter(|secret| secret.is_usable(name));
         let found = usable.and_then(|secret| secret.data.get(key));
         if found.is_none() {
             let message = format!(
-                "there is no Secret {name:?} with the key {key:?} in the operator's namespace that a sink may use: create it, \
-                 with the type Opaque, kubernetes.io/basic-auth or kubernetes.io/tls"
+                "the operator's namespace has no Secret {name:?} with the key {key:?} that a sink may use: create one of the type Opaque, \
+                 kubernetes.io/basic-auth or kubernetes.io/tls"
             );
             self.add(field, Reason::ReferenceNotFound, message);
         }
@@ -381,7 +383,7 @@ impl Problems {
 
     fn config_map<'a>(&mut self, references: &'a References, name: &str, key: &str, field: &str) -> Option<&'a String> {
         let Some(keys) = references.config_maps.get(name) else {
-            let message = format!("there is no ConfigMap {name:?} in the operator's namespace");
+            let message = format!("the operator's namespace has no ConfigMap {name:?}: create it");
             self.add(field, Reason::ReferenceNotFound, message);
             return None;
         };

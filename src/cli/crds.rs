@@ -9,7 +9,7 @@ use crate::api;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Write one file for each CRD below this directory instead of printing them.
+    /// Write one file per CRD to this directory instead of printing them.
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
 }

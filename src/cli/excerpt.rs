@@ -1,6 +1,7 @@
-//! What is shown of a user's file beside a message.
+//! The part of a user's file that is shown beside a message.
 
-/// At most so many characters around a column, and where the column is in them. Tabs and control characters take one column.
+/// The characters around a column, at most `WIDTH`, and the position of the column in them. Tabs and control characters
+/// take one column.
 pub(super) fn excerpt(line: &str, column: usize) -> (String, usize) {
     const WIDTH: usize = 100;
     let start = if column < WIDTH { 0 } else { column - WIDTH / 2 };
@@ -8,7 +9,7 @@ pub(super) fn excerpt(line: &str, column: usize) -> (String, usize) {
     (visible(&shown), column - start)
 }
 
-/// Nothing that a terminal would take for a command.
+/// Replaces everything that a terminal could take for a command.
 pub(super) fn visible(text: &str) -> String {
     text.chars()
         .map(|c| {

@@ -1,7 +1,7 @@
-//! What a user gives with `-f`: YAML documents with one AuditSetup and the Secrets, ConfigMaps and Services it refers to.
+//! The input of `-f`: YAML documents with one AuditSetup and the Secrets, ConfigMaps and Services that it refers to.
 //!
-//! Every complaint names file, line, column and field, as far as there are such. Objects of other kinds are passed over, so
-//! that a bundle can be given as it is; the content of a Secret is never printed.
+//! Every message names file, line, column and field, as far as they exist. Objects of other kinds are skipped, so that
+//! a whole bundle can be given. The content of a Secret is never printed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -20,53 +20,54 @@ use super::excerpt::excerpt;
 use crate::api::{AuditSetup, HOSTS_ANNOTATION, Reason};
 use crate::floor::Floor;
 use crate::validate::{
-    Capabilities, Fit, Problem, References, SecretFacts, ValidPolicy, ValidSetup, fit, needs, validate, validate_policy,
+    Capabilities, Problem, References, SchemaCheck, SecretFacts, ValidPolicy, ValidSetup, check_schema, needs,
+    validate, validate_policy,
 };
 use kube_yaml::Place;
 use kube_yaml::fields::{self, Fields, Places};
 
-/// Of one file: everything that a Setup can refer to is far smaller.
+/// Limit for one file. Everything that a Setup can refer to is far smaller.
 const MAX_BYTES: u64 = 32 << 20;
 
 /// The objects of all files.
 pub(super) struct Input {
-    /// Only what is fit to be judged; [`Input::validate`] tells the rest.
+    /// The Setup without the fields that break the schema; [`Input::validate`] reports those.
     pub setup: AuditSetup,
     pub references: References,
-    unread: Unread,
+    document: SetupDocument,
 }
 
-/// What could not be read of a Setup, and where it stands.
-struct Unread {
+/// The document of a Setup: the violations of its schema, and its places.
+struct SetupDocument {
     name: String,
-    fit: Fit,
-    /// Fields that are there twice, with the place of the second.
+    check: SchemaCheck,
+    /// Fields that are given twice, with the place of the second.
     twice: Vec<(String, Place)>,
     file: String,
     places: Places,
 }
 
-impl Unread {
-    fn is_empty(&self) -> bool {
-        self.fit.problems.is_empty() && self.twice.is_empty()
+impl SetupDocument {
+    fn is_clean(&self) -> bool {
+        self.check.problems.is_empty() && self.twice.is_empty()
     }
 
-    /// Each with its place, as far as it has one of its own.
+    /// The problems, with their places as far as they have their own.
     fn problems(&self) -> impl Iterator<Item = (Option<Place>, Problem)> {
         let twice = self.twice.iter().map(|(field, place)| {
-            let message = "is there a second time".to_string();
+            let message = "is given twice".to_string();
             (Some(*place), Problem { field: field.clone(), reason: Reason::InvalidSetup, message })
         });
-        twice.chain(self.fit.problems.iter().map(|problem| (None, problem.clone())))
+        twice.chain(self.check.problems.iter().map(|problem| (None, problem.clone())))
     }
 
-    /// All problems of the Setup, in the order in which they stand in the file.
+    /// All problems of the Setup, in the order of the file.
     fn explain(&self, problems: impl Iterator<Item = (Option<Place>, Problem)>) -> String {
         let Self { name, file, places, .. } = self;
         let mut found: Vec<_> =
             problems.map(|(place, problem)| (place.or_else(|| places.of_field(&problem.field)), problem)).collect();
         found.sort_by(|(a, one), (b, other)| (a, &one.field).cmp(&(b, &other.field)));
-        let mut out = format!("AuditSetup/{name} cannot be rendered");
+        let mut out = format!("AuditSetup/{name} is rejected");
         for (place, problem) in found {
             let place = place.map(|Place { line, column }| format!(":{line}:{column}")).unwrap_or_default();
             write!(out, "\n{file}{place}: {problem} ({})", problem.reason).expect("a String takes everything");
@@ -75,12 +76,13 @@ impl Unread {
     }
 }
 
-/// Text of some length; what never ends (a device) is more. It may come from a pipe, as what a shell makes of `<(kubectl get …)`.
+/// Reads a text up to [`MAX_BYTES`], because a device never ends. It may be a pipe, such as the shell's `<(kubectl get
+/// …)`.
 fn read(file: impl Read) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_BYTES {
-        bail!("it is larger than {} MiB", MAX_BYTES >> 20);
+        bail!("the file is larger than {} MiB", MAX_BYTES >> 20);
     }
     String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -103,46 +105,45 @@ impl Input {
                 objects.add(document)?;
             }
         }
-        let Objects { setup, references, passed_over } = objects;
-        let mut unread = setup.ok_or_else(|| {
-            let found =
-                if passed_over.is_empty() { String::new() } else { format!("; found: {}", passed_over.join(", ")) };
-            anyhow!("there is no AuditSetup in what was given with -f{found}")
+        let Objects { setup, references, skipped } = objects;
+        let mut document = setup.ok_or_else(|| {
+            let found = if skipped.is_empty() { String::new() } else { format!("; found: {}", skipped.join(", ")) };
+            anyhow!("the files given with -f have no AuditSetup{found}")
         })?;
-        match unread.fit.setup.take() {
-            Some(setup) => Ok(Self { setup, references, unread }),
-            None => Err(anyhow!(unread.explain(unread.problems()))),
+        match document.check.setup.take() {
+            Some(setup) => Ok(Self { setup, references, document }),
+            None => Err(anyhow!(document.explain(document.problems()))),
         }
     }
 
-    /// Judges the Setup; the error holds every problem with its place, those of the reading too.
+    /// Validates the Setup. The error has every problem with its place, including violations of the schema.
     pub(super) fn validate(&self, capabilities: Capabilities, floor: &Floor) -> anyhow::Result<ValidSetup> {
-        self.told(validate(&self.setup, &self.references, capabilities, floor))
+        self.with_places(validate(&self.setup, &self.references, capabilities, floor))
     }
 
-    /// Judges its policy alone, for which no Secret is needed.
+    /// Validates only its policy, which needs no Secret.
     pub(super) fn validate_policy(&self, capabilities: Capabilities, floor: &Floor) -> anyhow::Result<ValidPolicy> {
-        self.told(validate_policy(&self.setup, &self.references, capabilities, floor))
+        self.with_places(validate_policy(&self.setup, &self.references, capabilities, floor))
     }
 
-    fn told<T>(&self, judged: Result<T, Vec<Problem>>) -> anyhow::Result<T> {
+    fn with_places<T>(&self, judged: Result<T, Vec<Problem>>) -> anyhow::Result<T> {
         let judged = match judged {
-            Ok(valid) if self.unread.is_empty() => return Ok(valid),
+            Ok(valid) if self.document.is_clean() => return Ok(valid),
             Ok(_) => Vec::new(),
             Err(problems) => problems,
         };
         let is_missing = judged.iter().any(|problem| problem.reason == Reason::ReferenceNotFound);
-        let judged = judged.into_iter().filter(|problem| !self.unread.fit.may_have_caused(problem));
-        let problems = self.unread.problems().chain(judged.map(|problem| (None, problem)));
-        let mut out = self.unread.explain(problems);
+        let judged = judged.into_iter().filter(|problem| !self.document.check.may_have_caused(problem));
+        let problems = self.document.problems().chain(judged.map(|problem| (None, problem)));
+        let mut out = self.document.explain(problems);
         if is_missing {
-            out.push_str(&self.how_to_add());
+            out.push_str(&self.how_to_give_references());
         }
         Err(anyhow!(out))
     }
 
-    /// The command that brings what the Setup refers to and was not given.
-    fn how_to_add(&self) -> String {
+    /// The command that gives the missing references.
+    fn how_to_give_references(&self) -> String {
         let needs = needs(&self.setup);
         let have = &self.references;
         let secrets = needs.secrets.iter().filter(|name| !have.secrets.contains_key(*name));
@@ -151,7 +152,7 @@ impl Input {
             .map(|name| format!("secret/{name}"))
             .chain(config_maps.map(|name| format!("configmap/{name}")))
             .collect();
-        let get = |namespace: &str, what: &str| format!("kubectl -n {namespace} get {what} -o yaml");
+        let get = |namespace: &str, names: &str| format!("kubectl -n {namespace} get {names} -o yaml");
         let mut commands = Vec::new();
         if !own.is_empty() {
             commands.push(get("OPERATOR-NAMESPACE", &own.join(" ")));
@@ -159,18 +160,18 @@ impl Input {
         let services = needs.services.iter().filter(|name| !have.services.contains_key(*name));
         commands.extend(services.map(|(namespace, name)| get(namespace, &format!("service/{name}"))));
         match commands.as_slice() {
-            // A key is missing in an object that was given.
+            // A given object lacks a key.
             [] => String::new(),
             _ => format!(
-                "\nGive what it refers to with -f too, for instance:\n  ({}) | audit-operator render -f {} -f -",
+                "\nGive the objects that it refers to with -f too, for example:\n  ({}) | audit-operator render -f {} -f -",
                 commands.join("; echo ---; "),
-                self.unread.file
+                self.document.file
             ),
         }
     }
 }
 
-/// One YAML document. Its text is padded with empty lines in front, so that the parser counts lines as the file does.
+/// One YAML document. Empty lines before its text keep the line numbers of the file.
 struct Document {
     file: String,
     text: String,
@@ -190,13 +191,13 @@ impl Document {
         anyhow!("{}: {message}\n{margin} |\n{line} | {shown}\n{margin} | {caret}^", self.at(place))
     }
 
-    /// Of what is no YAML, and so has no kind that could be asked.
+    /// Whether text that is not YAML, and so has no known kind, may contain a secret.
     fn may_be_secret(&self) -> bool {
         self.text.lines().any(|line| line.contains("kind") && (line.contains("Secret") || line.contains("List")))
     }
 }
 
-/// Cuts a file at its `---` lines, which are nothing else in YAML, not even in a block scalar.
+/// Splits a file at its `---` lines, which always separate documents in YAML, even in a block scalar.
 fn documents(file: &str, text: &str) -> Vec<Document> {
     let mut found = vec![String::new()];
     for (n, line) in text.split_inclusive('\n').enumerate() {
@@ -212,12 +213,13 @@ fn documents(file: &str, text: &str) -> Vec<Document> {
 
 #[derive(Default)]
 struct Objects {
-    setup: Option<Unread>,
+    setup: Option<SetupDocument>,
     references: References,
-    passed_over: Vec<String>,
+    /// Kinds of the objects that were skipped.
+    skipped: Vec<String>,
 }
 
-/// Both kinds have the same shape. Binary data of a ConfigMap is no policy.
+/// A Secret or a ConfigMap. Binary data of a ConfigMap is not a policy, so it is ignored.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct KeysDocument {
@@ -238,25 +240,22 @@ impl Objects {
         match (text_at(value, "/apiVersion"), text_at(value, "/kind")) {
             ("audit-operator.io/v1alpha1", "AuditSetup") => {
                 if let Some(first) = &self.setup {
-                    bail!(
-                        "{}: a second AuditSetup (the first is in {}): give one at a time",
-                        document.file,
-                        first.file
-                    );
+                    bail!("{}: a second AuditSetup; the first is in {}. Give one at a time", document.file, first.file);
                 }
                 let name = text_at(value, "/metadata/name").to_string();
                 let Fields { value, twice, places } = fields;
-                self.setup = Some(Unread { name, fit: fit(value), twice, file: document.file, places });
+                self.setup =
+                    Some(SetupDocument { name, check: check_schema(value), twice, file: document.file, places });
             }
             (version, "AuditSetup") => {
-                bail!("{}: apiVersion is {version:?}, and must be audit-operator.io/v1alpha1", document.file)
+                bail!("{}: apiVersion must be audit-operator.io/v1alpha1, not {version:?}", document.file)
             }
             ("v1", "Secret") => {
                 let object: KeysDocument = parse(&document, &fields, Snippet::Hidden)?;
                 let name = name_of(&document, &object.metadata)?;
                 let mut keys = BTreeMap::new();
                 for (key, value) in object.data.unwrap_or_default() {
-                    // A block scalar may be folded into lines.
+                    // A block scalar may have line ends.
                     let compact: String = value.split_whitespace().collect();
                     let bytes = base64::engine::general_purpose::STANDARD.decode(compact);
                     let bytes =
@@ -272,14 +271,14 @@ impl Objects {
                     data: keys,
                 };
                 if self.references.secrets.insert(name.clone(), facts).is_some() {
-                    bail!("{}: a second Secret {name:?}", document.file);
+                    bail!("{}: the Secret {name:?} is given twice", document.file);
                 }
             }
             ("v1", "ConfigMap") => {
                 let object: KeysDocument = parse(&document, &fields, Snippet::Shown)?;
                 let name = name_of(&document, &object.metadata)?;
                 if self.references.config_maps.insert(name.clone(), object.data.unwrap_or_default()).is_some() {
-                    bail!("{}: a second ConfigMap {name:?}", document.file);
+                    bail!("{}: the ConfigMap {name:?} is given twice", document.file);
                 }
             }
             ("v1", "Service") => {
@@ -288,32 +287,32 @@ impl Objects {
                 let namespace = object.metadata.namespace.clone().unwrap_or_else(|| "default".into());
                 self.references.services.insert((namespace, name), object);
             }
-            // `kubectl get` of several objects.
+            // The output of `kubectl get` with several objects.
             ("v1", "List") => {
                 let items = value["items"].as_array();
-                let items = items.with_context(|| format!("{}: a List without items", document.file))?;
+                let items = items.with_context(|| format!("{}: the List has no items", document.file))?;
                 for (i, item) in items.iter().enumerate() {
                     self.add(Document { file: format!("{} items[{i}]", document.file), text: item.to_string() })?;
                 }
             }
-            ("", "") => bail!("{}: a document without apiVersion and kind", document.file),
-            (_, kind) => self.passed_over.push(kind.to_string()),
+            ("", "") => bail!("{}: a document has no apiVersion and no kind", document.file),
+            (_, kind) => self.skipped.push(kind.to_string()),
         }
         Ok(())
     }
 }
 
-/// A text in a document, or an empty one.
+/// A string in a document; empty if missing.
 fn text_at<'a>(document: &'a Value, pointer: &str) -> &'a str {
     document.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn name_of(document: &Document, metadata: &ObjectMeta) -> anyhow::Result<String> {
-    metadata.name.clone().with_context(|| format!("{}: metadata.name is missing", document.file))
+    metadata.name.clone().with_context(|| format!("{}: metadata.name is required", document.file))
 }
 
-/// In place of what is wrong with it.
-const NOT_SHOWN: &str = "cannot be read (not shown, since it may be secret)";
+/// Replaces a message that may contain a secret.
+const NOT_SHOWN: &str = "cannot be read (details are not shown, because they may be secret)";
 
 #[derive(Clone, Copy, PartialEq)]
 enum Snippet {
@@ -343,7 +342,7 @@ pub(super) fn kubernetes_minor(text: &str) -> Result<u32, String> {
     let mut parts = text.strip_prefix('v').unwrap_or(text).split('.');
     match (parts.next(), parts.next().map(str::parse)) {
         (Some("1"), Some(Ok(minor))) => Ok(minor),
-        _ => Err("a version such as 1.36".into()),
+        _ => Err("give a version such as 1.36".into()),
     }
 }
 
@@ -357,7 +356,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_cut_into_documents_that_keep_their_line_numbers() {
+    fn a_file_is_split_into_documents_that_keep_their_line_numbers() {
         let text = "# head\n---\na: 1\n---\n# nothing\n--- {b: 2}\n---\nc: |\n  --- no marker\n";
         let found: Vec<_> = documents("x", text).into_iter().map(|d| d.text).collect();
         assert_eq!(

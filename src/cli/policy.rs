@@ -1,4 +1,4 @@
-//! `audit-operator policy …`: what kube-apiserver makes of a policy file and of requests. Needs no cluster.
+//! `audit-operator policy …`: policy files and requests as kube-apiserver reads them. Needs no cluster.
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;
@@ -29,25 +29,29 @@ pub(super) struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Tell whether kube-apiserver would start with a policy file, and what it would do with it that is hardly meant.
+    /// Check whether kube-apiserver starts with a policy file, and point out rules that probably do not do what you
+    /// intended.
+    ///
+    /// Exits with 1 if there is an error or a warning.
     Lint(lint::Args),
-    /// Decide about requests as kube-apiserver would: level, omitted stages, and the rule that decides.
+    /// Decide about requests as kube-apiserver does: level, omitted stages and the deciding rule.
     Eval(eval::Args),
-    /// Tell which rule decides about a request, and why those before it do not.
+    /// Explain which rule decides about a request, and why the rules before it do not match.
     Explain(explain::Args),
-    /// Tell what kube-apiserver makes of requests: the attributes that rules are compared with.
+    /// Show the attributes that kube-apiserver derives from requests and compares with rules.
     ///
-    /// Reads requests from standard input, one JSON object a line: {"method": "GET", "url": "/api/v1/pods?watch=true"}.
+    /// Reads requests from standard input, one JSON object per line: {"method": "GET", "url":
+    /// "/api/v1/pods?watch=true"}.
     Request(request::Args),
-    /// Tell what a policy would have kept of the events of a log, and what that costs.
+    /// Show which events of a log a policy would have kept, and what they cost.
     ///
-    /// Give the logs of one API server at a time: the rotation of a log and the queue of a webhook are for each. Exit status 1
-    /// where lines of a log are damaged.
+    /// Give the logs of one API server at a time: each has its own log rotation and its own webhook queue. Exits with 1
+    /// if lines of a log are damaged.
     Replay(replay::Args),
-    /// Tell which requests are recorded differently under another policy, and how.
+    /// Show which requests another policy records differently, and how.
     ///
-    /// Without a log, requests made of the words of both policies are compared. Exit status 1 where there is a difference, or
-    /// where lines of a log are damaged.
+    /// Without a log, compares generated requests, made of the names in both policies. Exits with 1 if there is a
+    /// difference or lines of a log are damaged.
     Diff(diff::Args),
     /// List the policies that come with the operator, or print one.
     Presets(presets::Args),
@@ -57,7 +61,7 @@ enum Command {
 enum Output {
     /// For people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -73,46 +77,46 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// A version whose rules are known here.
+/// A version whose rules this program knows.
 fn policy_minor(text: &str) -> Result<u32, String> {
     match super::input::kubernetes_minor(text)? {
         minor @ 26..=37 => Ok(minor),
-        _ => Err("a version from 1.26 to 1.37".into()),
+        _ => Err("give a version from 1.26 to 1.37".into()),
     }
 }
 
-/// Whether a path stands for standard input.
+/// Whether a path means standard input.
 fn is_stdin(path: &Path) -> bool {
     path == Path::new("-") || path == Path::new("/dev/stdin")
 }
 
-/// The policy of a file, as kube-apiserver of a version holds it.
-fn held(path: &Path, minor: u32) -> anyhow::Result<Policy> {
-    let (policy, _) = loaded(&path.display().to_string(), &read_policy(path)?, minor)?;
+/// The policy of a file, as kube-apiserver of a version loads it.
+fn load_file(path: &Path, minor: u32) -> anyhow::Result<Policy> {
+    let (policy, _) = load_text(&path.display().to_string(), &read_policy(path)?, minor)?;
     Ok(policy)
 }
 
-/// A policy that kube-apiserver starts with. What it would complain about goes to standard error.
-fn loaded(name: &str, text: &[u8], minor: u32) -> anyhow::Result<(Policy, Places)> {
-    let held = load(text, minor);
-    for finding in &held.findings {
+/// A policy that kube-apiserver starts with, and its places. Prints kube-apiserver's complaints on standard error.
+fn load_text(name: &str, text: &[u8], minor: u32) -> anyhow::Result<(Policy, Places)> {
+    let loaded = load(text, minor);
+    for finding in &loaded.findings {
         let Finding { severity, place, message, .. } = finding;
         eprintln!("{name}:{}:{}: {}: {message}", place.line, place.column, severity.as_str());
     }
-    match held.policy {
-        Some(policy) => Ok((policy, held.places)),
+    match loaded.policy {
+        Some(policy) => Ok((policy, loaded.places)),
         None => bail!("kube-apiserver 1.{minor} would not start with {name}"),
     }
 }
 
-/// The lines of a policy, ended as YAML 1.1 has it.
+/// The lines of a policy, with the line ends of YAML 1.1.
 fn lines_of(text: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(text).replace("\r\n", "\n");
     let is_break = |c: char| matches!(c, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
     text.trim_start_matches('\u{feff}').split(is_break).map(str::to_string).collect()
 }
 
-/// A regular file or standard input, up to the size of any policy.
+/// Reads a regular file or standard input, at most [`MAX_BYTES`].
 fn read_policy(path: &Path) -> anyhow::Result<Vec<u8>> {
     let shown = path.display();
     let mut text = Vec::new();
@@ -123,12 +127,12 @@ fn read_policy(path: &Path) -> anyhow::Result<Vec<u8>> {
         open_regular(path)?.take(limit).read_to_end(&mut text).with_context(|| format!("cannot read {shown}"))?;
     }
     if text.len() > MAX_BYTES {
-        bail!("{shown} is larger than {} MiB: no policy is that long", MAX_BYTES >> 20);
+        bail!("{shown} is larger than {} MiB, so it is not a policy", MAX_BYTES >> 20);
     }
     Ok(text)
 }
 
-/// Opens a regular file; a FIFO would keep us waiting for its writer, a device never end.
+/// Opens a regular file: a FIFO would block until somebody writes to it, and a device may never end.
 fn open_regular(path: &Path) -> anyhow::Result<File> {
     let shown = path.display();
     let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).context("a flag of open(2) fits")?;
@@ -139,7 +143,7 @@ fn open_regular(path: &Path) -> anyhow::Result<File> {
         bail!("cannot read {shown}: it is a directory");
     }
     if !kind.is_file() {
-        bail!("cannot read {shown}: it is no regular file");
+        bail!("cannot read {shown}: it is not a regular file");
     }
     Ok(file)
 }

@@ -1,4 +1,5 @@
-//! `audit-operator render`: what a Setup comes to, without a cluster and without touching a host.
+//! `audit-operator render`: shows the Revision of a Setup and the edit of a manifest, without a cluster and without
+//! touching a host.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -25,27 +26,28 @@ const MANIFEST: &str = "etc/kubernetes/manifests/kube-apiserver.yaml";
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// YAML with one AuditSetup and, as far as it refers to them, Secrets, ConfigMaps and Services; - is standard input. May
-    /// be given several times.
+    /// YAML with one AuditSetup and the Secrets, ConfigMaps and Services that it refers to; - is standard input. Can be
+    /// given several times.
     #[arg(short, long = "file", value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// A static-pod manifest of kube-apiserver: show what becomes of it too.
+    /// A static-pod manifest of kube-apiserver: also show it with the Setup applied.
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
-    /// Show only the difference in the manifest; exit with 1 if there is one.
+    /// Show only the difference in the manifest. Exits with 1 if there is one.
     #[arg(long, requires = "manifest", conflicts_with = "output_dir")]
     diff: bool,
-    /// Write the files below this directory, with the paths they have on a node, instead of showing them. Credentials are
-    /// written too.
+    /// Write the files to this directory, with the paths that they have on a node, instead of showing them. Includes
+    /// the credentials.
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
-    /// The floor of the cluster, as in the ConfigMap audit-operator-floor: what no Setup can weaken. Without it the defaults hold.
+    /// File with the floor of the cluster, from the ConfigMap audit-operator-floor. Default: no granted
+    /// risks, logs below /var/log/kubernetes.
     #[arg(long, value_name = "FILE")]
     floor: Option<PathBuf>,
     /// Version of kube-apiserver to render for.
     #[arg(long, value_name = "VERSION", default_value = "1.36", value_parser = kubernetes_minor)]
     kubernetes_version: u32,
-    /// Form of what is shown.
+    /// Form of the output.
     #[arg(long, value_name = "FORM", default_value = "text")]
     output: Output,
 }
@@ -62,12 +64,12 @@ enum Output {
 struct Report<'a> {
     revision: &'a str,
     flags: BTreeMap<String, String>,
-    /// By path on the node. One that holds a secret is left out.
+    /// By path on the node, without files that hold a secret.
     files: BTreeMap<String, String>,
-    /// Paths on the node of files that are not shown, with their size in bytes.
+    /// Paths on the node of the files that hold a secret, with their size in bytes.
     secret_files: BTreeMap<String, usize>,
     mounts: Vec<MountReport>,
-    /// What does not stand in the way, and is worth knowing.
+    /// Warnings, and acknowledged risks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     findings: Vec<SetupFinding>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,7 +96,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let input = Input::read(&args.files)?;
     let floor = Floor::load(args.floor.as_deref())?;
     let rendered = render(&input.validate(Capabilities::of(args.kubernetes_version), &floor)?);
-    tell_findings(&rendered);
+    print_findings(&rendered);
     let edited = args.manifest.as_deref().map(|path| edit(path, &rendered)).transpose()?;
     match (&args.output_dir, args.output) {
         (Some(directory), _) => write_files(directory, &rendered, edited.as_ref())?,
@@ -122,14 +124,14 @@ fn edit(path: &Path, rendered: &Rendered) -> anyhow::Result<Edited> {
     Ok(Edited { new, diff })
 }
 
-/// Says on standard error what does not stand in the way, and is worth knowing.
-pub(super) fn tell_findings(rendered: &Rendered) {
+/// Prints warnings and acknowledged risks on standard error.
+pub(super) fn print_findings(rendered: &Rendered) {
     for SetupFinding { id, severity, field, message } in findings(rendered) {
         eprintln!("{severity}: {field}: {message} ({id})");
     }
 }
 
-/// Those of the policy say their id in the message.
+/// Findings of the policy end with their id, which is shown beside the message.
 fn findings(rendered: &Rendered) -> impl Iterator<Item = SetupFinding> {
     let of_policy = rendered.policy.findings.iter().map(|finding| {
         let message = finding.message.trim_end_matches(&format!(" ({})", finding.id)).to_string();
@@ -138,7 +140,7 @@ fn findings(rendered: &Rendered) -> impl Iterator<Item = SetupFinding> {
     of_policy.chain(rendered.findings.iter().cloned())
 }
 
-/// Path on the node and content of every file; true where it holds a secret.
+/// Path on the node and content of every file, and whether it holds a secret.
 fn files(rendered: &Rendered) -> impl Iterator<Item = (String, Vec<u8>, bool)> {
     let directory = rendered.revision.directory();
     let is_kubeconfig_secret = rendered.revision.content.is_kubeconfig_secret();
@@ -187,7 +189,7 @@ fn text(rendered: &Rendered, edited: Option<&Edited>) -> String {
         write!(out, "\n==> {path}\n{content}").expect("a String takes everything");
     }
     for (path, bytes) in &report.secret_files {
-        write!(out, "\n==> {path}\n({bytes} bytes, secret: written by --output-dir, not shown)\n")
+        write!(out, "\n==> {path}\n({bytes} bytes, secret: not shown; --output-dir writes it)\n")
             .expect("a String takes everything");
     }
     if let Some(manifest) = report.manifest {
@@ -208,8 +210,8 @@ fn write_files(directory: &Path, rendered: &Rendered, edited: Option<&Edited>) -
 
 /// Readable by its owner alone, as on a node.
 fn write_file(path: &Path, content: &[u8]) -> anyhow::Result<()> {
-    let parent = path.parent().expect("every file lies below the directory");
-    fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    let parent = path.parent().expect("every file is below the directory");
+    fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
     OpenOptions::new()
         .write(true)
         .create(true)

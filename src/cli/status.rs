@@ -1,4 +1,4 @@
-//! `audit-operator status`: what a node runs, read from its disk.
+//! `audit-operator status`: the Revision that a node runs and its last change, read from its disk.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,10 +10,10 @@ use crate::plan;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Root of the node's file system.
+    /// Root directory of the node's file system: / on the node itself.
     #[arg(long, value_name = "DIR")]
     host_root: PathBuf,
-    /// Print the journal as JSON.
+    /// Form of the output. JSON is the node's journal as it is stored.
     #[arg(long, value_enum, default_value = "text")]
     output: Output,
 }
@@ -33,7 +33,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let observed = crate::node::observe(&state.host, None)?;
     let carried = static_pod::read(&observed.manifest)?.revision;
-    println!("Manifest:   {}", carried.map_or("not ours".to_string(), |revision| format!("revision {revision}")));
+    println!("Manifest:   {}", carried.map_or("no revision".to_string(), |revision| format!("revision {revision}")));
     match &journal.confirmed {
         Some(confirmed) => println!("Confirmed:  revision {} at {}", confirmed.revision, confirmed.at),
         None => println!("Confirmed:  nothing"),

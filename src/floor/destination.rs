@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// A host, a pattern of hosts, a network or a Service, perhaps with a port.
+/// A host, a pattern of hosts, a network or a Service, with or without a port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Destination {
     /// As the administrator wrote it.
     text: String,
     hosts: Hosts,
-    /// None: any.
+    /// `None`: any port.
     port: Option<u16>,
 }
 
@@ -20,7 +20,7 @@ pub struct Destination {
 enum Hosts {
     /// In lower case.
     Name(String),
-    /// Of `*.example.com`: `.example.com`.
+    /// `.example.com` for `*.example.com`.
     Below(String),
     Network(IpNet),
     /// `namespace/name`, or `namespace/` for all of a namespace.
@@ -29,11 +29,11 @@ enum Hosts {
 
 /// Why events may not go somewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// Whatever the floor says.
-    Never(&'static str),
-    /// The floor names others.
-    NotPermitted,
+pub enum Forbidden {
+    /// No floor can permit it.
+    Always(&'static str),
+    /// The floor permits other destinations only.
+    ByFloor,
 }
 
 /// Ports of the control plane on a node: etcd, kube-apiserver, kubelet, kube-proxy, controller-managers, scheduler
@@ -41,7 +41,7 @@ pub enum Refused {
 const CONTROL_PLANE: [std::ops::RangeInclusive<u16>; 3] = [2379..=2382, 6443..=6443, 10248..=10260];
 
 impl Destination {
-    /// Why nobody's events may go there: they would reach the control plane or a cloud's credentials, and not a receiver.
+    /// Why no events may ever be sent there: it is the control plane or a cloud's credentials, and not a receiver.
     pub fn never(host: &str, port: u16, service: Option<&str>) -> Option<&'static str> {
         let name = host.trim_end_matches('.').to_ascii_lowercase();
         if service == Some("default/kubernetes")
@@ -50,7 +50,7 @@ impl Destination {
             || name.starts_with("kubernetes.default.")
         {
             return Some(
-                "the Service default/kubernetes is kube-apiserver itself, which would record its own deliveries without end",
+                "the Service default/kubernetes is kube-apiserver itself, which would record its own deliveries endlessly",
             );
         }
         let address = address(&name);
@@ -73,13 +73,13 @@ impl Destination {
         }
         match address {
             Some(IpAddr::V4(address)) if address.is_link_local() => {
-                Some("link-local addresses belong to the node's cloud: its metadata service is there")
+                Some("link-local addresses belong to the cloud of the node, for example its metadata service")
             }
             Some(IpAddr::V6(address)) if address.is_unicast_link_local() => {
-                Some("link-local addresses belong to the node's cloud: its metadata service is there")
+                Some("link-local addresses belong to the cloud of the node, for example its metadata service")
             }
             Some(address) if address.is_multicast() || address == IpAddr::from([255; 4]) => {
-                Some("it is no address of a single receiver")
+                Some("it is not the address of a single receiver")
             }
             _ => None,
         }
@@ -119,7 +119,7 @@ impl TryFrom<String> for Destination {
 
     fn try_from(text: String) -> Result<Self, String> {
         const FORMS: &str = "a host (siem.example.com), a pattern (*.example.com), a network (10.0.0.0/8) or a Service \
-                             (service:namespace/name), each with :port behind it or without";
+                             (service:namespace/name), each with or without :port";
         let no = || format!("{text:?} is not a destination: {FORMS}");
         let split = |text: &str| -> Result<(String, Option<u16>), String> {
             match text.rsplit_once(':') {
@@ -140,7 +140,7 @@ impl TryFrom<String> for Destination {
                 false => Err(no()),
             };
         }
-        // An IPv6 network or address with a port stands in brackets, as in a URL.
+        // An IPv6 network or address with a port is in brackets, as in a URL.
         let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((host, "")) => (host.to_string(), None),
             Some((host, rest)) => {

@@ -4,29 +4,29 @@ use serde::{Deserialize, Serialize};
 
 use super::DEFAULT_LOG_DIRECTORY;
 
-/// Places that no administrator means by a directory of logs: there a file of kube-apiserver would be run, read as configuration, or
-/// stand in the way of the node's own programs. A directory of logs may neither lie in one of these nor hold one.
+/// Directories that cannot be for logs: a program of the node would run a file there, read it as configuration, or be
+/// disturbed by it. A log directory must neither be inside one of these nor contain one.
 const NEVER: [(&str, &str); 20] = [
-    ("/bin", "programs are there"),
+    ("/bin", "it contains programs"),
     ("/boot", "the node boots from it"),
-    ("/dev", "it holds devices"),
-    ("/etc", "configuration is there"),
-    ("/lib", "programs are there"),
-    ("/lib64", "programs are there"),
-    ("/proc", "it holds no files of its own"),
+    ("/dev", "it contains devices"),
+    ("/etc", "it contains configuration"),
+    ("/lib", "it contains programs"),
+    ("/lib64", "it contains programs"),
+    ("/proc", "it is a virtual file system"),
     ("/root", "it is the home of root"),
-    ("/run", "sockets are there, and it is empty after a reboot"),
-    ("/sbin", "programs are there"),
-    ("/sys", "it holds no files of its own"),
-    ("/usr", "programs are there"),
-    ("/var/lib/audit-operator", "the operator's journal is there"),
-    ("/var/lib/containerd", "the container runtime's files are there"),
-    ("/var/lib/etcd", "the data of etcd is there"),
-    ("/var/lib/kubelet", "the kubelet's files are there"),
+    ("/run", "it contains sockets and is empty after a reboot"),
+    ("/sbin", "it contains programs"),
+    ("/sys", "it is a virtual file system"),
+    ("/usr", "it contains programs"),
+    ("/var/lib/audit-operator", "it contains the operator's journal"),
+    ("/var/lib/containerd", "it contains the files of the container runtime"),
+    ("/var/lib/etcd", "it contains the data of etcd"),
+    ("/var/lib/kubelet", "it contains the kubelet's files"),
     ("/var/log/containers", "the kubelet keeps the logs of containers there"),
     ("/var/log/pods", "the kubelet keeps the logs of containers there"),
-    ("/var/run", "sockets are there, and it is empty after a reboot"),
-    ("/var/spool", "cron and mail read what is there"),
+    ("/var/run", "it contains sockets and is empty after a reboot"),
+    ("/var/spool", "cron and mail read the files there"),
 ];
 
 /// An absolute, clean path of a directory of the node.
@@ -45,7 +45,7 @@ impl LogDirectory {
         &self.0
     }
 
-    /// Whether a file lies in the directory or below it.
+    /// Whether a file is in the directory or below it.
     pub fn holds(&self, path: &str) -> bool {
         path.strip_prefix(&self.0).is_some_and(|rest| rest.len() > 1 && rest.starts_with('/'))
     }
@@ -63,24 +63,24 @@ impl TryFrom<String> for LogDirectory {
     fn try_from(text: String) -> Result<Self, String> {
         let path = text.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(&text);
         clean_path(path)?;
-        let lies_in = |path: &str, other: &str| {
+        let is_in = |path: &str, other: &str| {
             path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         for (place, why) in NEVER {
-            if lies_in(path, place) || lies_in(place, path) {
-                return Err(format!("{text:?} cannot be a directory of logs: {place} is not one, since {why}"));
+            if is_in(path, place) || is_in(place, path) {
+                return Err(format!("{text:?} cannot be a log directory, because of {place}: {why}"));
             }
         }
-        // A directory of everybody's logs: auditd's, the journal's and others' are among them.
+        // Directories that other programs share.
         if ["/", "/var", "/var/lib", "/var/log", "/home", "/mnt", "/media", "/opt", "/srv", "/tmp", "/var/tmp"]
             .contains(&path)
         {
-            return Err(format!("{text:?} holds more than audit logs: name a directory in it"));
+            return Err(format!("{text:?} contains more than audit logs: name a directory below it"));
         }
         for place in ["/var/log/audit", "/var/log/journal"] {
-            if lies_in(path, place) {
+            if is_in(path, place) {
                 return Err(format!(
-                    "{text:?} cannot be a directory of logs: a program of the node writes and rotates its own files there"
+                    "{text:?} cannot be a log directory: a program of the node writes and rotates its own files there"
                 ));
             }
         }
@@ -88,7 +88,7 @@ impl TryFrom<String> for LogDirectory {
     }
 }
 
-/// Refuses a path that the kubelet, a mount or this program could read differently than it looks.
+/// Rejects a path that the kubelet, a mount or this program could read differently.
 pub fn clean_path(path: &str) -> Result<(), String> {
     if !path.starts_with('/') {
         return Err(format!("{path:?} is not an absolute path"));
@@ -97,14 +97,14 @@ pub fn clean_path(path: &str) -> Result<(), String> {
         // The kubelet expands $(NAME) and $$ in arguments, and not in mounts
         // (kubernetes@v1.36.3 third_party/forked/golang/expansion/expand.go).
         return Err(format!(
-            "{path:?} has a $ in it: the kubelet expands that in flags and not in mounts, so both would name different places"
+            "{path:?} has a $: the kubelet expands it in flags but not in mounts, so they would name different places"
         ));
     }
     if path.chars().any(|c| c.is_control() || c == ':') {
-        return Err("holds a colon or a control character, which cannot stand in the path of a mount".into());
+        return Err("has a colon or a control character, which the path of a mount must not have".into());
     }
     if path.len() > 1 && path[1..].split('/').any(|part| matches!(part, "" | "." | "..")) {
-        return Err(format!("{path:?} has //, /./ or /../ in it: write the path plainly"));
+        return Err(format!("{path:?} has //, /./ or /../: remove them"));
     }
     Ok(())
 }
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_of_logs_holds_what_lies_below_it_and_nothing_beside() {
+    fn a_log_directory_contains_the_files_below_it_and_no_others() {
         let directory = LogDirectory::try_from("/var/log/kubernetes/".to_string()).unwrap();
         assert_eq!(directory, LogDirectory::default());
         for (path, want) in [

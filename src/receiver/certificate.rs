@@ -1,4 +1,4 @@
-//! The receiver's certificate, taken up anew when its files change.
+//! The receiver's certificate, loaded again when its files change.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,20 +20,20 @@ pub(super) struct Certificate {
 
 struct State {
     config: Arc<ServerConfig>,
-    /// What was tried last, whether it was good or not: a pair that does not fit is told of once.
+    /// The files that were last tried, valid or not: an invalid pair is logged once.
     tried: Files,
 }
 
 impl Certificate {
-    /// A mistake in the files is told here, not at the first connection.
+    /// Fails for invalid files, before the first connection.
     pub(super) fn read(chain: &Path, key: &Path) -> Result<Self, Error> {
         let tried = files(chain, key)?;
         let config = Arc::new(config(chain, key, &tried)?);
         Ok(Self { chain: chain.into(), key: key.into(), state: Mutex::new(State { config, tried }) })
     }
 
-    /// The configuration for one connection. While the files do not fit together, as in the middle of their replacement, the last good
-    /// pair serves.
+    /// The configuration for one connection. While the files do not belong together, for example during their
+    /// replacement, the last valid pair stays in use.
     pub(super) fn current(&self) -> Arc<ServerConfig> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match files(&self.chain, &self.key) {
@@ -42,15 +42,21 @@ impl Certificate {
                 match config(&self.chain, &self.key, &files) {
                     Ok(config) => {
                         state.config = Arc::new(config);
-                        tracing::info!("the certificate was replaced");
+                        tracing::info!("loaded the new certificate");
                     }
                     Err(error) => {
-                        tracing::error!(error = crate::telemetry::chain(&error), "the last good certificate stays");
+                        tracing::error!(
+                            error = crate::telemetry::chain(&error),
+                            "cannot load the new certificate; the last valid one stays in use"
+                        );
                     }
                 }
                 state.tried = files;
             }
-            Err(error) => tracing::warn!(error = crate::telemetry::chain(&error), "the last good certificate stays"),
+            Err(error) => tracing::warn!(
+                error = crate::telemetry::chain(&error),
+                "cannot load the new certificate; the last valid one stays in use"
+            ),
         }
         state.config.clone()
     }

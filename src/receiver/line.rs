@@ -8,10 +8,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Format;
-use super::metrics::Sort;
+use super::metrics::EventLabels;
 
-/// Longest text of one field in a summary. A client chooses some of them, a URI above all, and control characters grow when they are
-/// written out.
+/// Longest text of one field in a summary. A client chooses some of them, a URI above all, and control characters grow
+/// when they are written out.
 const FIELD_MAX_BYTES: usize = 4096;
 
 /// The fields of an event that a summary shows.
@@ -48,32 +48,32 @@ struct Status {
     code: Option<u16>,
 }
 
-/// What events are counted by.
+/// The fields that events are counted by.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Sorted<'a> {
+struct LabelFields<'a> {
     #[serde(borrow)]
     level: Cow<'a, str>,
     #[serde(borrow)]
     stage: Cow<'a, str>,
 }
 
-/// Adds the line of an event, with its line end. Returns what it is counted by.
-pub(super) fn push_line(lines: &mut String, event: &RawValue, format: Format) -> Sort {
+/// Appends the line of an event, with its line end. Returns the labels that it is counted by.
+pub(super) fn push_line(lines: &mut String, event: &RawValue, format: Format) -> EventLabels {
     if format == Format::Summary
         && let Ok(event) = serde_json::from_str::<Event<'_>>(event.get())
     {
         writeln!(lines, "{}", Summary(&event)).expect("a String takes what is written");
-        return Sort::new(&event.level, &event.stage);
+        return EventLabels::new(&event.level, &event.stage);
     }
-    // As it came; an event of a strange form, too.
+    // As it arrived, even if its form is unusual.
     push_whole(lines, event.get());
-    let sorted: Sorted<'_> = serde_json::from_str(event.get()).unwrap_or_default();
-    Sort::new(&sorted.level, &sorted.stage)
+    let sorted: LabelFields<'_> = serde_json::from_str(event.get()).unwrap_or_default();
+    EventLabels::new(&sorted.level, &sorted.stage)
 }
 
 fn push_whole(lines: &mut String, event: &str) {
-    // Line ends in JSON can only stand between tokens: without them it is the same event.
+    // Line ends in JSON are only between tokens: without them it is the same event.
     let mut rest = event;
     while let Some(at) = memchr2(b'\n', b'\r', rest.as_bytes()) {
         lines.push_str(&rest[..at]);
@@ -107,7 +107,7 @@ impl fmt::Display for Summary<'_> {
     }
 }
 
-/// A text that somebody else chose: it must not end the line or pretend to be another field.
+/// A text from the client: it must not end the line or look like another field.
 struct Safe<'a>(&'a str);
 
 impl fmt::Display for Safe<'_> {

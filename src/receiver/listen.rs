@@ -1,4 +1,4 @@
-//! Where the receiver listens: at every address of the machine, unless it is told one.
+//! The address that the receiver listens on: all addresses of the machine by default.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,10 +13,11 @@ use super::Error;
 const PORT: u16 = 8443;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
-/// What the kernel keeps of the bytes of one connection, so that it, too, is bounded. The kernel doubles it.
+/// Size of the kernel's buffer for one connection, so that it is bounded too. The kernel doubles it.
 const RECEIVE_BUFFER_BYTES: usize = 64 << 10;
 
-/// Listens at `address`. Without one: at every IPv6 and IPv4 address, or at every IPv4 address where the kernel has no IPv6.
+/// Listens on `address`. Without one: on all IPv6 and IPv4 addresses, or on all IPv4 addresses if the kernel has no
+/// IPv6.
 pub(super) fn listen(address: Option<SocketAddr>) -> Result<TcpListener, Error> {
     match address {
         Some(address) => first(&[address], bind),
@@ -43,11 +44,11 @@ fn is_unsupported(error: &io::Error) -> bool {
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
-        // Whatever net.ipv6.bindv6only says.
+        // Overrides net.ipv6.bindv6only.
         socket.set_only_v6(false)?;
     }
     socket.set_reuse_address(true)?;
-    // Connections inherit it.
+    // Accepted connections inherit it.
     socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

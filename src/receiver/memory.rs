@@ -1,8 +1,8 @@
 //! The memory of all batches that are being read, bounded in bytes.
 //!
-//! A batch takes what it needs when it needs it, and waits for bytes without holding anybody else up. When there is not enough, the
-//! batch that has stood still the longest gives up what it has: a client that stalls, or one that waits for memory itself. So two
-//! that wait for each other end, too.
+//! A batch takes what it needs when it needs it, and waits for bytes without holding anybody else up. When there is not
+//! enough, the batch that has stood still the longest gives up what it has: a client that stalls, or one that waits for
+//! memory itself. So two that wait for each other end, too.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

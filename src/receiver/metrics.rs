@@ -1,4 +1,4 @@
-//! What arrived, what was refused, and what was lost on the way to the output.
+//! Accepted batches, rejected requests, and events that were lost on the way to the output.
 
 use std::sync::atomic::AtomicI64;
 
@@ -12,7 +12,7 @@ use super::places::Counts;
 use crate::telemetry;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BySort {
+struct ByEventLabels {
     level: &'static str,
     stage: &'static str,
 }
@@ -33,12 +33,12 @@ const KNOWN: ByGroup = ByGroup { group: "known" };
 
 /// Level and stage of an event, in a fixed set of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Sort {
+pub(super) struct EventLabels {
     level: &'static str,
     stage: &'static str,
 }
 
-impl Sort {
+impl EventLabels {
     pub(super) fn new(level: &str, stage: &str) -> Self {
         Self {
             level: known(level, &["Metadata", "Request", "RequestResponse"]),
@@ -47,9 +47,9 @@ impl Sort {
     }
 }
 
-/// What is known of the moment.
+/// The present values of the gauges.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Now {
+pub(super) struct Gauges {
     pub(super) queue_bytes: usize,
     pub(super) reading_bytes: usize,
     pub(super) connections: Counts,
@@ -58,7 +58,7 @@ pub(super) struct Now {
 pub(super) struct Metrics {
     registry: Registry,
     batches: Counter,
-    events: Family<BySort, Counter>,
+    events: Family<ByEventLabels, Counter>,
     refused: Family<ByReason, Counter>,
     dropped: Family<ByReason, Counter>,
     queue: Gauge<i64, AtomicI64>,
@@ -81,12 +81,12 @@ impl Metrics {
             evicted: Family::default(),
         };
         let registry = &mut metrics.registry;
-        registry.register("batches", "Requests that were taken", metrics.batches.clone());
-        registry.register("events", "Events that were taken, by level and stage", metrics.events.clone());
-        registry.register("refused", "Requests that were refused, by reason", metrics.refused.clone());
+        registry.register("batches", "Accepted batches", metrics.batches.clone());
+        registry.register("events", "Accepted events, by level and stage", metrics.events.clone());
+        registry.register("refused", "Rejected requests, by reason", metrics.refused.clone());
         registry.register(
             "dropped_events",
-            "Events that were taken and not written, by reason",
+            "Events that were received but not written, by reason",
             metrics.dropped.clone(),
         );
         registry.register("queue_bytes", "Bytes that wait for the output", metrics.queue.clone());
@@ -104,8 +104,8 @@ impl Metrics {
         self.batches.inc();
     }
 
-    pub(super) fn events(&self, sort: Sort, events: u64) {
-        self.events.get_or_create(&BySort { level: sort.level, stage: sort.stage }).inc_by(events);
+    pub(super) fn events(&self, labels: EventLabels, events: u64) {
+        self.events.get_or_create(&ByEventLabels { level: labels.level, stage: labels.stage }).inc_by(events);
     }
 
     pub(super) fn stranger_evicted(&self) {
@@ -125,7 +125,7 @@ impl Metrics {
     }
 
     /// In the text format.
-    pub(super) fn text(&self, now: Now) -> String {
+    pub(super) fn text(&self, now: Gauges) -> String {
         let set = |gauge: &Gauge<i64, AtomicI64>, value| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         set(&self.queue, now.queue_bytes);
         set(&self.reading, now.reading_bytes);
@@ -135,7 +135,7 @@ impl Metrics {
     }
 }
 
-/// A client chooses what it sends: labels stay few.
+/// A client chooses these texts, so labels are limited to known words.
 fn known(text: &str, words: &[&'static str]) -> &'static str {
     words.iter().find(|word| **word == text).copied().unwrap_or("other")
 }

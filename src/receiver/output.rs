@@ -1,4 +1,4 @@
-//! Where lines go: standard output, or a file that may be renamed under us.
+//! The output: standard output, or a file that may be renamed at any time.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -18,7 +18,7 @@ impl Output {
         Ok(Self::Appended { path: path.into(), file: append(path)? })
     }
 
-    /// Writes whole lines. After an error a file is as it was before.
+    /// Writes whole lines. After an error, a file has its old content.
     pub(super) fn write(&mut self, lines: &str) -> io::Result<()> {
         match self {
             Self::Standard(out) => {
@@ -27,12 +27,12 @@ impl Output {
             }
             Self::Appended { path, file } => {
                 if !is_at(path, file)? {
-                    // Whoever rotates the file renames it: the next line goes to a new one.
+                    // A rotation renames the file: the next line goes to a new one.
                     *file = append(path)?;
                 }
                 let length = file.metadata()?.len();
                 file.write_all(lines.as_bytes()).inspect_err(|_| {
-                    // The error of the write is the one that counts.
+                    // Only the error of the write matters.
                     drop(file.set_len(length));
                 })
             }
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_was_rotated_is_opened_anew() {
+    fn a_rotated_file_is_opened_again() {
         let directory = tempfile::tempdir().unwrap();
         let (path, old) = (directory.path().join("log"), directory.path().join("log.1"));
         let mut output = Output::open(&path).unwrap();

@@ -1,8 +1,8 @@
-//! Who may be connected. Two groups, so that nobody without the token takes a place from somebody who has it.
+//! The limits of connections. Two groups, so that a client without the token cannot take a place from a client with it.
 //!
-//! A stranger has not shown the token yet. Strangers are few, and a new one always gets a place: the oldest one of the address that has
-//! the most leaves for it. So an address that has more than its share can crowd out nobody but itself. The known have shown the
-//! token; of them the one that has rested longest leaves.
+//! A stranger has not shown the token yet. Strangers are few, and a new one always gets a place: it replaces the oldest
+//! one of the address with the most connections. So an address with more than its share crowds out only itself. A known
+//! connection has shown the token; a new one replaces the one that has been idle longest.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Connections that have not shown the token. A client needs this place for its handshake and one header: milliseconds.
 pub(super) const STRANGERS: usize = 128;
-/// Strangers that any address may have. Those of an address that has no more are as good as all others, and the oldest one leaves: with a
-/// smaller share, a client that opens two connections at once would lose one to as many addresses as there are places.
+/// Strangers that an address may have before it is the first to lose one. With a smaller share, many addresses could
+/// take a place from a client that opens two connections at once.
 const SHARE: usize = 8;
-/// Connections that have shown it. Each kube-apiserver keeps one or two, and opens more when it has much to send.
+/// Connections that have shown the token. Each kube-apiserver keeps one or two, and opens more if it has much to send.
 pub(super) const KNOWN: usize = 256;
 
 #[derive(Default)]
@@ -45,14 +45,14 @@ struct Known {
     leave: CancellationToken,
 }
 
-/// How many there are.
+/// Numbers of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) strangers: usize,
     pub(super) known: usize,
 }
 
-/// The place of one connection. It is free again when this is dropped.
+/// The place of one connection. Dropping it frees the place.
 pub(super) struct Place {
     places: Arc<Places>,
     id: u64,
@@ -66,7 +66,7 @@ pub(super) struct Place {
 pub(super) struct Full;
 
 impl Places {
-    /// A place for a stranger from `address`, and whether another one has to leave for it.
+    /// A place for a stranger from `address`, and whether it evicts another one.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> (Place, bool) {
         let mut state = self.lock();
         let leaving = (state.strangers.len() >= STRANGERS)
@@ -100,7 +100,7 @@ impl Places {
 }
 
 impl Place {
-    /// A first request came.
+    /// The first request has arrived.
     pub(super) fn ask(&self) {
         self.has_asked.store(true, Ordering::Relaxed);
     }
@@ -109,7 +109,7 @@ impl Place {
         self.has_asked.load(Ordering::Relaxed)
     }
 
-    /// The connection has shown what makes it known, and is in the middle of a request. Returns whether another one has to leave.
+    /// The connection is known now, and has an open request. Returns whether it evicts another one.
     pub(super) fn admit(&self) -> Result<bool, Full> {
         let mut state = self.places.lock();
         if let Some(known) = state.known.get_mut(&self.id) {
@@ -130,7 +130,7 @@ impl Place {
         Ok(is_full)
     }
 
-    /// The request was answered.
+    /// The request is answered.
     pub(super) fn rest(&self, now: Instant) {
         if let Some(known) = self.places.lock().known.get_mut(&self.id) {
             known.rests_since = Some(now);

@@ -63,8 +63,8 @@ impl Queue {
         Self { max_bytes, state: Mutex::default(), changed: Condvar::new(), popped: Notify::new() }
     }
 
-    /// Waits for an output that is slow, as long as `patience` lasts, and not for one that stands still. A piece that is larger than
-    /// the whole queue is taken where nothing else waits.
+    /// Waits for an output that is slow, as long as `patience` lasts, and not for one that stands still. A piece that
+    /// is larger than the whole queue is taken where nothing else waits.
     pub(super) async fn push(&self, piece: Piece, patience: &mut Duration) -> Pushed {
         loop {
             // Before the look: what is popped after it wakes this.

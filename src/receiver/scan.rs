@@ -1,8 +1,9 @@
 //! The bytes of an EventList in, however they are cut into pieces; its events out, one at a time.
 //!
-//! Never holds more than one event: the place within the list is a state, and what a piece of bytes ends in is kept until the next one
-//! completes it. Finds where values end; whether a value is JSON is for serde_json to say. Together they accept what serde_json alone
-//! accepts, but for events that are not objects, and for keys and other fields above [`OTHER_MAX_BYTES`]. Pure.
+//! Never holds more than one event: the place within the list is a state, and what a piece of bytes ends in is kept
+//! until the next one completes it. Finds where values end; whether a value is JSON is for serde_json to say. Together
+//! they accept what serde_json alone accepts, but for events that are not objects, and for keys and other fields above
+//! [`OTHER_MAX_BYTES`]. Pure.
 
 use memchr::memchr2;
 use serde::de::IgnoredAny;
@@ -269,7 +270,8 @@ impl Scanner {
     }
 }
 
-/// The capacity that replaces one which is too small: twice as much, so that copies stay few, and not more than the limit.
+/// The capacity that replaces one which is too small: twice as much, so that copies stay few, and not more than the
+/// limit.
 fn grown(capacity: usize, needed: usize, max_event_bytes: usize) -> usize {
     let limit = max_event_bytes.max(OTHER_MAX_BYTES);
     if needed <= capacity { capacity } else { (2 * needed).min(limit) }

@@ -1,11 +1,12 @@
-//! One request in; taken, or refused with a reason.
+//! One request in; accepted, or rejected with a reason.
 //!
-//! *Flow*: who asks, then what, then the body as it arrives: each event is found, checked, made a line, and goes to the queue in pieces.
+//! *Flow*: check the client, then the request, then the body as it arrives. Each event is found, checked and turned
+//! into a line; lines go to the queue in pieces.
 //!
-//! *Guarantees*: a body that is refused before its lines come to [`PIECE_BYTES`] leaves nothing in the output.
+//! *Guarantees*: a body that is rejected before its lines reach [`PIECE_BYTES`] leaves nothing in the output.
 //!
-//! *Caveats*: a longer one that turns out to be cut off or malformed has been written in part. kube-apiserver sends such a batch again, so
-//! its events may be there twice: `auditID` and `stage` tell.
+//! *Caveats*: a longer body that turns out to be cut off or malformed is written in part. kube-apiserver sends such a
+//! batch again, so its events may be written twice: `auditID` and `stage` identify them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,10 +21,10 @@ use hyper::body::{Body, Bytes, Incoming};
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::metrics::{Now, Sort};
+use super::metrics::{EventLabels, Gauges};
 use super::places::Place;
 use super::queue::{Piece, Pushed};
-use super::refused::Refused;
+use super::rejection::Rejection;
 use super::scan::{Found, Scanner};
 use super::{
     BODY_TIMEOUT, DRAIN_BYTES, DRAIN_IDLE_TIMEOUT, DRAIN_TIMEOUT, IDLE_TIMEOUT, PIECE_BYTES, QUEUE_PATIENCE, Shared,
@@ -46,8 +47,8 @@ pub(super) async fn answer(request: Request<Incoming>, shared: &Arc<Shared>, pla
             Err(refused) => {
                 shared.metrics.refused(refused.reason());
                 if refused.is_worth_draining() && !body.is_end_stream() {
-                    // Beside the answer. Without it the bytes that still come would be answered with a reset, and many a client
-                    // would see that instead of the answer.
+                    // Concurrently with the answer. Otherwise the kernel would answer further bytes with a reset, and
+                    // many clients would see that instead of the answer.
                     tokio::spawn(timeout(DRAIN_TIMEOUT, drain(body)));
                 }
                 let mut answer = text(refused.status(), format!("{refused}\n"));
@@ -66,8 +67,12 @@ pub(super) async fn answer(request: Request<Incoming>, shared: &Arc<Shared>, pla
     answer
 }
 
-fn now(shared: &Shared) -> Now {
-    Now { queue_bytes: shared.queue.bytes(), reading_bytes: shared.memory.used(), connections: shared.places.counts() }
+fn now(shared: &Shared) -> Gauges {
+    Gauges {
+        queue_bytes: shared.queue.bytes(),
+        reading_bytes: shared.memory.used(),
+        connections: shared.places.counts(),
+    }
 }
 
 fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
@@ -86,64 +91,65 @@ fn explain(status: StatusCode) -> Option<(HeaderName, &'static str)> {
     }
 }
 
-/// Takes what still comes and throws it away, so far as that is bounded.
+/// Reads the rest of a body and discards it, up to a limit.
 async fn drain(mut body: Incoming) {
     let mut left = DRAIN_BYTES;
     while let Ok(Some(Ok(frame))) = timeout(DRAIN_IDLE_TIMEOUT, body.frame()).await {
         let length = frame.data_ref().map_or(0, Bytes::len);
         let Some(rest) = left.checked_sub(length) else { return };
         left = rest;
-        // Others first.
+        // Lets other connections run.
         tokio::task::yield_now().await;
     }
 }
 
-async fn take(head: &request::Parts, body: &mut Incoming, shared: &Shared, place: &Place) -> Result<(), Refused> {
+async fn take(head: &request::Parts, body: &mut Incoming, shared: &Shared, place: &Place) -> Result<(), Rejection> {
     if head.method != Method::POST {
-        return Err(Refused::Method);
+        return Err(Rejection::Method);
     }
     let header = |name| head.headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    // Before the body: a stranger costs no memory.
+    // Before the body: a client without the token costs no memory.
     if let Some(token) = &shared.token {
         match token.is_shown(header(AUTHORIZATION).unwrap_or_default()) {
             Ok(true) => admit(shared, place)?,
-            Ok(false) => return Err(Refused::Token),
-            Err(_) => return Err(Refused::TokenUnreadable),
+            Ok(false) => return Err(Rejection::Token),
+            Err(_) => return Err(Rejection::TokenUnreadable),
         }
     }
     if let Some(path) = shared.args.path.as_ref().filter(|path| *path != head.uri.path()) {
-        return Err(Refused::Path { path: path.clone() });
+        return Err(Rejection::Path { path: path.clone() });
     }
     if header(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-        return Err(Refused::ContentEncoding);
+        return Err(Rejection::ContentEncoding);
     }
     let is_json = |value: &str| value.split(';').next().is_some_and(|kind| kind.trim() == "application/json");
     if !header(CONTENT_TYPE).is_none_or(is_json) {
-        return Err(Refused::ContentType);
+        return Err(Rejection::ContentType);
     }
     let max_bytes = shared.args.max_body_bytes;
     if header(CONTENT_LENGTH).and_then(|length| length.parse().ok()).is_some_and(|length: u64| length > max_bytes) {
-        return Err(Refused::TooLarge { max_bytes });
+        return Err(Rejection::TooLarge { max_bytes });
     }
     read(body, shared).await?;
     shared.metrics.batch();
     if shared.token.is_none() {
-        // Whoever sends a batch is known, where there is no other sign. Where there is no place, the connection ends with the answer.
+        // Without a token, a client is known once it has sent a batch. If there is no place, the connection ends with
+        // the answer.
         drop(admit(shared, place));
     }
     Ok(())
 }
 
-fn admit(shared: &Shared, place: &Place) -> Result<(), Refused> {
-    let evicts = place.admit().map_err(|_| Refused::Busy)?;
+fn admit(shared: &Shared, place: &Place) -> Result<(), Rejection> {
+    let evicts = place.admit().map_err(|_| Rejection::Busy)?;
     if evicts {
         shared.metrics.known_evicted();
     }
     Ok(())
 }
 
-/// Reads a body to its end, and hands its lines on as they come.
-async fn read(body: &mut Incoming, shared: &Shared) -> Result<(), Refused> {
+/// Reads a body to its end, and passes its lines on as they are made.
+async fn read(body: &mut Incoming, shared: &Shared) -> Result<(), Rejection> {
     let deadline = Instant::now() + BODY_TIMEOUT;
     let share = shared.memory.share(Instant::now());
     let mut scanner = Scanner::new(shared.args.max_event_bytes);
@@ -153,39 +159,39 @@ async fn read(body: &mut Incoming, shared: &Shared) -> Result<(), Refused> {
         let limit = deadline.min(Instant::now() + IDLE_TIMEOUT);
         let frame = tokio::select! {
             biased;
-            () = share.given_up() => return Err(Refused::Busy),
+            () = share.given_up() => return Err(Rejection::Busy),
             frame = timeout_at(limit, body.frame()) => frame,
         };
         let data = match frame {
-            Err(_) if limit == deadline => return Err(Refused::Slow),
-            Err(_) => return Err(Refused::Stalled),
-            Ok(Some(Err(_))) => return Err(Refused::Cut { bytes: read_bytes }),
+            Err(_) if limit == deadline => return Err(Rejection::Slow),
+            Err(_) => return Err(Rejection::Stalled),
+            Ok(Some(Err(_))) => return Err(Rejection::Cut { bytes: read_bytes }),
             Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
             Ok(None) => break,
         };
         share.moved(Instant::now());
         read_bytes += data.len() as u64;
         if read_bytes > shared.args.max_body_bytes {
-            return Err(Refused::TooLarge { max_bytes: shared.args.max_body_bytes });
+            return Err(Rejection::TooLarge { max_bytes: shared.args.max_body_bytes });
         }
         // Twice: an event, and its line.
         let needed = 2 * scanner.held_bytes_after(data.len()) + batch.held_bytes();
-        share.resize(needed).await.map_err(|_| Refused::Busy)?;
+        share.resize(needed).await.map_err(|_| Rejection::Busy)?;
         let mut rest = &data[..];
-        while let Some(found) = scanner.next(&mut rest).map_err(Refused::Malformed)? {
+        while let Some(found) = scanner.next(&mut rest).map_err(Rejection::Malformed)? {
             match found {
                 Found::Event(event) => batch.push(event).await,
                 Found::TooLarge => batch.skip(),
             }
         }
-        share.resize(2 * scanner.held_bytes() + batch.held_bytes()).await.map_err(|_| Refused::Busy)?;
-        // Others first: a body that comes as fast as it is read would keep everybody waiting.
+        share.resize(2 * scanner.held_bytes() + batch.held_bytes()).await.map_err(|_| Rejection::Busy)?;
+        // Lets other connections run: a body that arrives as fast as it is read would block them.
         tokio::task::yield_now().await;
     }
     if !body.is_end_stream() {
-        return Err(Refused::Cut { bytes: read_bytes });
+        return Err(Rejection::Cut { bytes: read_bytes });
     }
-    scanner.end().map_err(Refused::Malformed)?;
+    scanner.end().map_err(Rejection::Malformed)?;
     batch.flush().await;
     Ok(())
 }
@@ -194,7 +200,7 @@ async fn read(body: &mut Incoming, shared: &Shared) -> Result<(), Refused> {
 struct Batch<'a> {
     shared: &'a Shared,
     piece: Piece,
-    sorts: BTreeMap<Sort, u64>,
+    counts: BTreeMap<EventLabels, u64>,
     /// How long the answer may still wait for the output.
     patience: Duration,
     skipped: u64,
@@ -202,7 +208,7 @@ struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     fn new(shared: &'a Shared) -> Self {
-        Self { shared, piece: Piece::default(), sorts: BTreeMap::new(), patience: QUEUE_PATIENCE, skipped: 0 }
+        Self { shared, piece: Piece::default(), counts: BTreeMap::new(), patience: QUEUE_PATIENCE, skipped: 0 }
     }
 
     fn held_bytes(&self) -> usize {
@@ -213,8 +219,8 @@ impl<'a> Batch<'a> {
         if !self.piece.lines.is_empty() && self.piece.lines.len() + event.get().len() > PIECE_BYTES {
             self.flush().await;
         }
-        let sort = line::push_line(&mut self.piece.lines, event, self.shared.args.format);
-        *self.sorts.entry(sort).or_default() += 1;
+        let labels = line::push_line(&mut self.piece.lines, event, self.shared.args.format);
+        *self.counts.entry(labels).or_default() += 1;
         self.piece.events += 1;
     }
 
@@ -224,13 +230,13 @@ impl<'a> Batch<'a> {
         self.skipped += 1;
         if self.skipped == 1 {
             let max_bytes = self.shared.args.max_event_bytes;
-            tracing::warn!(max_bytes, "an event is larger than --max-event-bytes and is dropped");
+            tracing::warn!(max_bytes, "dropping an event that is larger than --max-event-bytes");
         }
     }
 
     async fn flush(&mut self) {
-        for (sort, events) in std::mem::take(&mut self.sorts) {
-            self.shared.metrics.events(sort, events);
+        for (labels, events) in std::mem::take(&mut self.counts) {
+            self.shared.metrics.events(labels, events);
         }
         let mut piece = std::mem::take(&mut self.piece);
         let events = piece.events;
@@ -240,11 +246,13 @@ impl<'a> Batch<'a> {
         piece.lines.shrink_to_fit();
         match self.shared.queue.push(piece, &mut self.patience).await {
             Pushed::Queued => {}
-            Pushed::QueuedAgain { events } => tracing::warn!(events, "the output keeps up again; events were dropped"),
+            Pushed::QueuedAgain { events } => {
+                tracing::warn!(events, "the output keeps up again; events were dropped meanwhile")
+            }
             Pushed::Dropped { is_first } => {
                 self.shared.metrics.dropped("QueueFull", events);
                 if is_first {
-                    tracing::warn!("the output does not keep up: events are dropped until it does");
+                    tracing::warn!("the output does not keep up; dropping events until it does");
                 }
             }
         }

@@ -11,7 +11,7 @@ pub(super) struct Token {
 }
 
 impl Token {
-    /// A file that cannot serve is an error at the start, not at the first request.
+    /// An unusable file is an error at the start, not at the first request.
     pub(super) fn open(file: &Path) -> Result<Self, Error> {
         let token = Self { file: file.into() };
         match token.read() {
@@ -21,7 +21,8 @@ impl Token {
         }
     }
 
-    /// Whether the value of an Authorization header shows the token. Read again for each request: it may be rotated.
+    /// Whether the value of an Authorization header has the token. The file is read for each request, because it may be
+    /// rotated.
     pub(super) fn is_shown(&self, authorization: &str) -> std::io::Result<bool> {
         let token = self.read()?;
         let sent = authorization.strip_prefix("Bearer ").unwrap_or_default();
@@ -33,7 +34,7 @@ impl Token {
     }
 }
 
-/// In a time that does not depend on where they differ. An empty token opens nothing.
+/// Compares in constant time. An empty token never matches.
 fn is_equal(sent: &str, token: &str) -> bool {
     !token.is_empty() && bool::from(sent.as_bytes().ct_eq(token.as_bytes()))
 }
@@ -53,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_serve_is_an_error_at_the_start() {
+    fn an_unusable_file_is_an_error_at_the_start() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
         assert!(matches!(Token::open(&path), Err(Error::Read(..))));

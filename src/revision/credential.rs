@@ -1,5 +1,5 @@
-//! Credentials of a webhook: files that kube-apiserver re-reads, in a directory of their own below
-//! [`CREDENTIALS_DIR`](super::CREDENTIALS_DIR).
+//! Credentials of a webhook: files that kube-apiserver re-reads, in their own directory below
+//! [`CREDENTIALS_DIR`].
 
 use std::fmt;
 
@@ -10,32 +10,32 @@ use super::{CA_FILE, CREDENTIALS_DIR, Url, hex};
 
 /// The token that kube-apiserver sends.
 pub const TOKEN_FILE: &str = "token";
-/// The certificate that it shows, and its key.
+/// The client certificate of kube-apiserver, and its key.
 pub const CERTIFICATE_FILE: &str = "tls.crt";
 pub const KEY_FILE: &str = "tls.key";
 
-/// Every name that a file of credentials can have.
+/// All possible names of credential files.
 const FILES: [&str; 4] = [CA_FILE, TOKEN_FILE, CERTIFICATE_FILE, KEY_FILE];
 
-/// `<sink>-<eight hexadecimal digits>`. A path segment on a host, so nothing else passes.
+/// `<sink>-<eight hexadecimal digits>`. It becomes a path segment on a host, so nothing else is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Directory(String);
 
-/// A text that is no name of a directory of credentials.
+/// The text is not the name of a credential directory.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not a directory of credentials: the name of a sink, a dash and eight hexadecimal digits")]
+#[error("{0:?} is not a credential directory: it must be the name of a sink, a dash and eight hexadecimal digits")]
 pub struct NotADirectory(String);
 
 impl Directory {
-    /// It carries where the credentials are sent: a new host and a new token of the same sink, changed together, must not send the
-    /// new token to the old host, which a node uses until its turn comes.
+    /// The name contains a hash of the destination. If the host and the token of a sink change together, a node that
+    /// still uses the old host must not send it the new token.
     pub(crate) fn of(sink: &str, url: &Url) -> Self {
         let hash = hex(&Sha256::digest(format!("{}:{}", url.host, url.port)));
         Self(format!("{sink}-{}", &hash[..8]))
     }
 
-    /// Whether the name carries this destination.
+    /// Whether the name is for this destination.
     pub(crate) fn is_for(&self, url: &Url) -> bool {
         self.0.rsplit_once('-').is_some_and(|(sink, _)| *self == Self::of(sink, url))
     }
@@ -78,7 +78,7 @@ impl From<Directory> for String {
     }
 }
 
-/// One file of credentials.
+/// One credential file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Path {
     pub directory: Directory,
@@ -87,7 +87,7 @@ pub struct Path {
 }
 
 impl Path {
-    /// None for a name that no credential has.
+    /// `None` if no credential file has this name.
     pub fn new(directory: Directory, file: &str) -> Option<Self> {
         FILES.into_iter().find(|known| *known == file).map(|file| Self { directory, file })
     }
@@ -101,7 +101,7 @@ impl Path {
         self.directory.file(self.file)
     }
 
-    /// Whether everybody may see it: certificates are public.
+    /// Whether anyone may see it: certificates are public.
     pub fn is_public(&self) -> bool {
         matches!(self.file, CA_FILE | CERTIFICATE_FILE)
     }

@@ -1,7 +1,7 @@
-//! The `--audit-*` flags. `docs/flags.md` tells for each of kube-apiserver's where it comes from; a test holds both together.
+//! The `--audit-*` flags. `docs/flags.md` says which field sets each flag of kube-apiserver; a test compares both.
 //!
-//! Set always: modes, rotation and format, since their defaults differ between the backends or changed with 1.36. Set only
-//! when given: the rest, so that kube-apiserver's own defaults hold.
+//! Modes, rotation and format are always set, because their defaults differ between the backends or changed in 1.36.
+//! The rest is set only if given, so that kube-apiserver's own defaults apply.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use static_pod::{DELAY_FLAG, DRAIN_FLAG};
 use super::Content;
 use crate::api::{Batch, LogFormat, Mode, Truncate};
 
-/// Those that are set only where the manifest has none of their name.
+/// Flags that are set only if the manifest does not have them.
 pub(super) fn defaults(content: &Content) -> BTreeMap<String, String> {
     let seconds = [(DELAY_FLAG, content.shutdown_delay_seconds), (DRAIN_FLAG, content.drain_watches_seconds)];
     let given = seconds.into_iter().filter(|(_, seconds)| *seconds > 0);
     given.map(|(name, seconds)| (name.to_string(), format!("{seconds}s"))).collect()
 }
 
-/// Without the leading dashes, and without the two that name files of the Revision.
+/// All flags except the two that name files of the Revision, without the leading dashes.
 pub(super) fn flags(content: &Content) -> BTreeMap<String, String> {
     let mut flags = BTreeMap::new();
     let mut set = |name: &str, value: String| {

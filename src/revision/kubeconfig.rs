@@ -1,7 +1,7 @@
 //! The kubeconfig of the webhook.
 //!
-//! Credentials are files, which kube-apiserver re-reads; what it reads once stands in the kubeconfig itself or, a CA before
-//! 1.36, beside it in the Revision (kubernetes@v1.36.3 staging/src/k8s.io/client-go/transport).
+//! Credentials that kube-apiserver re-reads are files. Those that it reads once are in the kubeconfig itself or, a CA
+//! before 1.36, beside it in the Revision (kubernetes@v1.36.3 staging/src/k8s.io/client-go/transport).
 
 use std::fmt::Write;
 
@@ -9,7 +9,8 @@ use super::credential::{CERTIFICATE_FILE, KEY_FILE, TOKEN_FILE};
 use super::{Auth, Authorities, CA_FILE, Webhook};
 use audit_policy::quoted;
 
-/// The kubeconfig: no command that kube-apiserver would run (`exec`), and no path but those of its own credentials.
+/// The kubeconfig. It has no command that kube-apiserver would run (`exec`) and no path except those of its own
+/// credentials.
 pub(super) fn kubeconfig(webhook: &Webhook) -> String {
     let credential = |file: &str| quoted(&webhook.credentials.file(file));
     let mut cluster = vec![("server", quoted(&webhook.url.server()))];

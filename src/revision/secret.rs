@@ -1,4 +1,5 @@
-//! The Secrets between controller and agent: their types, names, keys and content, written and read here alone.
+//! The Secrets between the controller and the agents: their types, names, keys and content. Only this module writes and
+//! reads them.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ pub const REVISION_TYPE: &str = "audit-operator.io/revision";
 pub const CREDENTIALS_TYPE: &str = "audit-operator.io/credentials";
 /// Key of a Revision in its Secret.
 const REVISION_KEY: &str = "revision.json";
-/// Kubernetes takes no larger Secret (kubernetes@v1.36.3 pkg/apis/core/types.go, MaxSecretSize).
+/// Kubernetes accepts no larger Secret (kubernetes@v1.36.3 pkg/apis/core/types.go, MaxSecretSize).
 pub const MAX_BYTES: usize = 1024 * 1024;
 
 /// Name of the Secret with a Revision.
@@ -26,12 +27,12 @@ pub fn credentials_name(setup: &str) -> String {
     format!("credentials-{setup}")
 }
 
-/// Why the data of a Secret is no Revision, or not the one that was asked for.
+/// Why the data of a Secret is not the wanted Revision.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("it has no key {REVISION_KEY}")]
     Missing,
-    /// Without the parser's words, which repeat what stands there: it may be a secret.
+    /// Without the parser's message, which repeats the content: it may be a secret.
     #[error("its content is not the settings of a Revision (line {line}, column {column})")]
     Malformed { line: usize, column: usize },
     #[error("its content has the digest {found}, not {wanted}")]
@@ -54,8 +55,8 @@ pub fn to_data(revision: &Revision) -> BTreeMap<String, Vec<u8>> {
     BTreeMap::from([(REVISION_KEY.to_string(), json)])
 }
 
-/// Reads a Revision. Digest and id are computed from the content, by this program's own rendering: what the Secret says of itself
-/// counts for nothing. Whether a node may run it, [`crate::validate::judge`] says.
+/// Reads a Revision. Digest and id are computed from the content by this program's own rendering; those in the Secret
+/// are only compared. [`crate::validate::judge`] decides whether a node may run it.
 pub fn from_data<B: AsRef<[u8]>>(data: &BTreeMap<String, B>) -> Result<Revision, Error> {
     let json = data.get(REVISION_KEY).ok_or(Error::Missing)?;
     let Stored { digest, content } = serde_json::from_slice(json.as_ref())
@@ -84,7 +85,7 @@ pub fn credential_key(path: &credential::Path) -> String {
     format!("{}.{}", path.directory, path.file())
 }
 
-/// The file that a key stands for; none for a key that no controller writes. The name of a directory has no dot.
+/// The file of a key; `None` for a key that no controller writes. The name of a directory has no dot.
 pub fn credential_path(key: &str) -> Option<credential::Path> {
     let (directory, file) = key.split_once('.')?;
     credential::Path::new(directory.to_string().try_into().ok()?, file)

@@ -1,4 +1,5 @@
-//! The URL of a webhook, judged as client-go will take it.
+//! The URL of a webhook, as client-go reads it. `policy::request` reads request URIs, another grammar: a path and a
+//! query without scheme and host, as net/http parses them.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -18,36 +19,36 @@ pub struct Url {
     pub path: String,
 }
 
-/// Why a text is no such URL. The messages never repeat the text: it may be a secret.
+/// Why a text is not such a URL. No message repeats the text: it may be a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAUrl {
-    #[error("has no scheme: begin with https://, or kube-apiserver takes it for http and leaves credentials out")]
+    #[error("has no scheme: begin with https://, because kube-apiserver would use http and send no credentials")]
     NoScheme,
     #[error("has a scheme other than https and http")]
     UnknownScheme,
-    #[error("has a query: kube-apiserver drops it, so a token there never arrives; use auth")]
+    #[error("has a query, which kube-apiserver drops, so a token in it never arrives: use auth")]
     Query,
-    #[error("has a fragment: kube-apiserver drops it")]
+    #[error("has a fragment, which kube-apiserver drops: remove it")]
     Fragment,
     #[error("has a user or password before @: use auth.basicAuthSecretRef")]
     UserInfo,
     #[error("has no host")]
     NoHost,
-    #[error("has a host that is neither a DNS name nor an IP address (IPv6 stands in brackets)")]
+    #[error("has a host that is neither a DNS name nor an IP address (IPv6 needs brackets)")]
     BadHost,
     #[error("has a port that is not a number from 1 to 65535")]
     BadPort,
     #[error("has a character that must be percent-encoded, or a % without two hexadecimal digits")]
     BadEncoding,
     #[error(
-        "names a Service of the cluster: kube-apiserver uses the node's DNS, which does not know it; use service instead"
+        "names a Service of the cluster, but kube-apiserver uses the node's DNS, which does not know it: use service instead"
     )]
     ClusterName,
 }
 
 impl Url {
     pub fn parse(text: &str) -> Result<Self, NotAUrl> {
-        // Before all else: these would make the rest mean something different.
+        // First, because these characters would change the meaning of the rest.
         if !text.bytes().all(|b| {
             b.is_ascii_graphic() && !matches!(b, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
         }) {
@@ -94,8 +95,8 @@ impl Url {
         Ok(Self { scheme, host, port, path: path.to_string() })
     }
 
-    /// The `server` of a kubeconfig. A default port is left out: it would stand in the Host header, where not every receiver
-    /// expects it.
+    /// The `server` of a kubeconfig. A default port is left out: it would be in the Host header, where some receivers
+    /// do not expect it.
     pub fn server(&self) -> String {
         let scheme = match self.scheme {
             Scheme::Https => "https",
@@ -123,7 +124,7 @@ impl From<Url> for String {
     }
 }
 
-/// Host without brackets, and what stands behind the colon.
+/// The host without brackets, and the text after the colon.
 fn split_port(authority: &str) -> Result<(String, Option<&str>), NotAUrl> {
     if let Some(rest) = authority.strip_prefix('[') {
         let (address, after) = rest.split_once(']').ok_or(NotAUrl::BadHost)?;
@@ -159,7 +160,7 @@ pub fn is_host(host: &str) -> bool {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    // A last label that is a number makes the whole an address to some resolvers (0x7f000001, 127.1), and it was none
+    // Some resolvers take a name whose last label is a number for an address (0x7f000001, 127.1)
     // (https://url.spec.whatwg.org/#ends-in-a-number-checker).
     let last = name.rsplit('.').next().unwrap_or(name);
     let is_number = last.bytes().all(|b| b.is_ascii_digit())
@@ -180,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_taken_apart() {
+    fn a_url_is_parsed() {
         for (text, host, port, path, server) in [
             ("https://sink.example.com", "sink.example.com", 443, "/", "https://sink.example.com/"),
             ("http://10.0.0.1:8080/a/b", "10.0.0.1", 8080, "/a/b", "http://10.0.0.1:8080/a/b"),
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_client_go_would_misread_is_refused() {
+    fn a_url_that_client_go_would_misread_is_rejected() {
         for (text, want) in [
             ("", NotAUrl::NoScheme),
             ("sink:8443", NotAUrl::NoScheme),

@@ -1,10 +1,10 @@
-//! Looks for a canary's event in a log file, without reading more of it than is new.
+//! Looks for the event of a canary in the new part of a log file.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 
-/// The most that is read at a look: events of half a minute on a busy server.
+/// The most that one look reads: the events of half a minute on a busy server.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Where the last look ended.
@@ -20,8 +20,8 @@ pub fn end_of(open: impl Fn() -> io::Result<File>) -> Position {
     metadata.map_or_else(|_| Position::default(), |file| Position { inode: file.ino(), offset: file.len() })
 }
 
-/// Whether `id` stands in what was written after `position`. A rotated file begins anew, and a canary that went into the file before
-/// is not found there: the next one is. Fails as `open` does: with NotFound where there is no file.
+/// Whether the file has `id` after `position`. After a rotation, a canary in the old file is not found, but the next
+/// one is. Fails as `open` does: with NotFound if there is no file.
 pub fn find(open: impl Fn() -> io::Result<File>, position: &Position, id: &str) -> io::Result<bool> {
     let mut file = open()?;
     let metadata = file.metadata()?;

@@ -1,4 +1,4 @@
-//! What the certificate of a receiver comes to: its dates, and why it was refused. Pure.
+//! Judges the certificate of a receiver: its dates, and why it was rejected. Pure.
 
 use k8s_openapi::jiff::Timestamp;
 use rustls::CertificateError;
@@ -10,62 +10,62 @@ use crate::api::{Finding, Reason};
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
-/// A certificate that ends sooner is told of while it still holds.
+/// A certificate that expires sooner is reported while it is still valid.
 const ENDS_SOON: i64 = 14 * DAY;
 
 /// Without a CA in the Setup, kube-apiserver verifies with the authorities of its own image and mounts.
-pub(super) const UNKNOWN_AUTHORITY: &str = "the server answers over TLS. Whether kube-apiserver trusts its certificate cannot be checked from here: the Setup names no CA, so kube-apiserver uses the authorities of its own image. With tls.caSecretRef the agent can check it";
+pub(super) const UNKNOWN_AUTHORITY: &str = "the server answers over TLS, but the agent cannot check whether kube-apiserver trusts its certificate: the Setup names no CA, so kube-apiserver uses the authorities of its own image. Set tls.caSecretRef to have it checked";
 
 /// A certificate that was accepted and ends at `not_after`.
 pub(super) fn accepted(not_after: Timestamp, now: Timestamp) -> Finding {
     let left = not_after.as_second() - now.as_second();
     match left {
         ENDS_SOON.. => yes(Reason::Reachable, ""),
-        // It ended between the handshake and this look.
+        // It expired between the handshake and this check.
         ..0 => no(Reason::CertificateInvalid, ended(not_after, now)),
-        _ => yes(Reason::Reachable, format!("the certificate ends at {not_after}, in {}", span(left))),
+        _ => yes(Reason::Reachable, format!("the certificate expires at {not_after}, in {}", span(left))),
     }
 }
 
-/// Why a certificate does not hold for `tls` at `now`.
+/// Why a certificate is not valid for `tls` at `now`.
 pub(super) fn refused(why: &CertificateError, tls: &TlsTarget, now: Timestamp) -> String {
     match why {
         CertificateError::ExpiredContext { not_after, .. } => ended(timestamp(*not_after), now),
         CertificateError::NotValidYetContext { not_before, .. } => {
             let begin = timestamp(*not_before);
             let wait = span(begin.as_second() - now.as_second());
-            format!("the certificate begins to hold at {begin}, in {wait}, unless the clock of this node is slow")
+            format!("the certificate is not valid before {begin}, in {wait}, unless the clock of this node is slow")
         }
         CertificateError::NotValidForNameContext { presented, .. } => {
-            // As `DnsName("a.example")` and `IpAddress(10.0.0.1)`.
+            // Such as `DnsName("a.example")` and `IpAddress(10.0.0.1)`.
             let bare = |name: &String| match name.split_once('(') {
                 Some((_, rest)) => rest.trim_end_matches(')').trim_matches('"').to_string(),
                 None => name.clone(),
             };
             let names: Vec<_> = presented.iter().map(bare).collect();
-            let names = if names.is_empty() { "no name at all".to_string() } else { names.join(", ") };
-            format!("the certificate is for {names}, and not for {}; see tls.serverName", tls.server_name)
+            let names = if names.is_empty() { "no name".to_string() } else { names.join(", ") };
+            format!("the certificate is for {names}, not for {}. Correct tls.serverName or the certificate", tls.server_name)
         }
         CertificateError::UnknownIssuer => {
-            "the certificate does not come from one of the authorities of the Setup (tls.caSecretRef)".into()
+            "none of the authorities in tls.caSecretRef has issued the certificate".into()
         }
-        // An authority of that name is there, and its key is another.
+        // There is an authority of that name, but with another key.
         CertificateError::BadSignature => {
-            "the certificate is not signed by the authority of that name among those of the Setup (tls.caSecretRef): was it made anew?".into()
+            "the authority in tls.caSecretRef with the issuer's name did not sign the certificate: was the authority replaced?".into()
         }
-        other => format!("the certificate does not hold for {}: {other}", tls.server_name),
+        other => format!("the certificate is not valid for {}: {other}", tls.server_name),
     }
 }
 
 fn ended(not_after: Timestamp, now: Timestamp) -> String {
-    format!("the certificate ended at {not_after}, {} ago", span(now.as_second() - not_after.as_second()))
+    format!("the certificate expired at {not_after}, {} ago", span(now.as_second() - not_after.as_second()))
 }
 
 fn timestamp(time: UnixTime) -> Timestamp {
     Timestamp::from_second(i64::try_from(time.as_secs()).unwrap_or(i64::MAX)).unwrap_or(Timestamp::MAX)
 }
 
-/// Days where there are two at least, or else hours.
+/// Days if there are at least two, else hours.
 fn span(seconds: i64) -> String {
     match seconds {
         ..HOUR => "less than an hour".into(),
@@ -93,18 +93,18 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_certificate_is_told_in_days_or_hours() {
+    fn the_end_of_a_certificate_is_shown_in_days_or_hours() {
         for (left, status, want) in [
             (365 * DAY, Truth::True, ""),
             (14 * DAY, Truth::True, ""),
-            (14 * DAY - 1, Truth::True, "the certificate ends at 2027-01-29T07:59:59Z, in 13 days"),
-            (2 * DAY, Truth::True, "the certificate ends at 2027-01-17T08:00:00Z, in 2 days"),
-            (2 * DAY - 1, Truth::True, "the certificate ends at 2027-01-17T07:59:59Z, in 47 hours"),
-            (5 * HOUR, Truth::True, "the certificate ends at 2027-01-15T13:00:00Z, in 5 hours"),
-            (2 * HOUR - 1, Truth::True, "the certificate ends at 2027-01-15T09:59:59Z, in 1 hour"),
-            (0, Truth::True, "the certificate ends at 2027-01-15T08:00:00Z, in less than an hour"),
-            (-1, Truth::False, "the certificate ended at 2027-01-15T07:59:59Z, less than an hour ago"),
-            (-3 * DAY, Truth::False, "the certificate ended at 2027-01-12T08:00:00Z, 3 days ago"),
+            (14 * DAY - 1, Truth::True, "the certificate expires at 2027-01-29T07:59:59Z, in 13 days"),
+            (2 * DAY, Truth::True, "the certificate expires at 2027-01-17T08:00:00Z, in 2 days"),
+            (2 * DAY - 1, Truth::True, "the certificate expires at 2027-01-17T07:59:59Z, in 47 hours"),
+            (5 * HOUR, Truth::True, "the certificate expires at 2027-01-15T13:00:00Z, in 5 hours"),
+            (2 * HOUR - 1, Truth::True, "the certificate expires at 2027-01-15T09:59:59Z, in 1 hour"),
+            (0, Truth::True, "the certificate expires at 2027-01-15T08:00:00Z, in less than an hour"),
+            (-1, Truth::False, "the certificate expired at 2027-01-15T07:59:59Z, less than an hour ago"),
+            (-3 * DAY, Truth::False, "the certificate expired at 2027-01-12T08:00:00Z, 3 days ago"),
         ] {
             let found = accepted(at(left), at(0));
             assert_eq!((found.status, found.message.as_str()), (status, want), "{left}");
@@ -124,30 +124,34 @@ mod tests {
             (
                 CertificateError::ExpiredContext { time: unix(0), not_after: unix(-30 * HOUR) },
                 &own,
-                "the certificate ended at 2027-01-14T02:00:00Z, 30 hours ago",
+                "the certificate expired at 2027-01-14T02:00:00Z, 30 hours ago",
             ),
             (
                 CertificateError::NotValidYetContext { time: unix(0), not_before: unix(90) },
                 &own,
-                "the certificate begins to hold at 2027-01-15T08:01:30Z, in less than an hour, unless the clock of this node is slow",
+                "the certificate is not valid before 2027-01-15T08:01:30Z, in less than an hour, unless the clock of this node is slow",
             ),
             (
                 names(&["DnsName(\"a.test\")", "IpAddress(10.0.0.1)"]),
                 &own,
-                "the certificate is for a.test, 10.0.0.1, and not for sink.test; see tls.serverName",
+                "the certificate is for a.test, 10.0.0.1, not for sink.test. Correct tls.serverName or the certificate",
             ),
-            (names(&[]), &own, "the certificate is for no name at all, and not for sink.test; see tls.serverName"),
+            (
+                names(&[]),
+                &own,
+                "the certificate is for no name, not for sink.test. Correct tls.serverName or the certificate",
+            ),
             (
                 CertificateError::UnknownIssuer,
                 &own,
-                "the certificate does not come from one of the authorities of the Setup (tls.caSecretRef)",
+                "none of the authorities in tls.caSecretRef has issued the certificate",
             ),
             (
                 CertificateError::BadSignature,
                 &own,
-                "the certificate is not signed by the authority of that name among those of the Setup (tls.caSecretRef): was it made anew?",
+                "the authority in tls.caSecretRef with the issuer's name did not sign the certificate: was the authority replaced?",
             ),
-            (CertificateError::Revoked, &own, "the certificate does not hold for sink.test: Revoked"),
+            (CertificateError::Revoked, &own, "the certificate is not valid for sink.test: Revoked"),
         ] {
             assert_eq!(refused(&why, tls, at(0)), want);
         }

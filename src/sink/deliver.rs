@@ -8,26 +8,26 @@ use super::metrics::Sample;
 use super::{no, unknown, yes};
 use crate::api::{Finding, Reason};
 
-/// Beside the time that an event may wait for its batch: a round trip, and the interval of the looks.
+/// Added to the time that an event may wait for its batch: a round trip and the interval of the probes.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// What is remembered of a webhook between looks.
+/// The state of a webhook between probes.
 #[derive(Clone, Debug, Default)]
 pub struct Webhook {
     last: Option<Sample>,
-    /// When the counter of deliveries was last seen to rise.
+    /// When the counter of deliveries last rose.
     pub delivered_at: Option<Timestamp>,
-    /// When an attempt was last seen to fail.
+    /// When the counter of failures last rose.
     failed_at: Option<Timestamp>,
-    /// Since when canaries are sent to this process of the API server.
+    /// Since when canaries have been sent to this process of the API server.
     watched_since: Option<Timestamp>,
 }
 
 impl Webhook {
-    /// Takes a look in and judges. A canary was sent before it; `host` is the sink's `host:port`.
+    /// Judges a new sample. A canary was sent before it; `host` is the sink's `host:port`.
     pub fn judge(&mut self, sample: &Sample, host: &str, max_wait: Duration, now: Timestamp) -> Finding {
         let count = |counters: &std::collections::BTreeMap<String, f64>| counters.get(host).copied().unwrap_or(0.0);
-        // A new process counts from zero, and has not been given a canary yet.
+        // A new process counts from zero, and has had no canary yet.
         let last = self
             .last
             .replace(sample.clone())
@@ -51,25 +51,25 @@ impl Webhook {
         let watched_since = self.watched_since.unwrap_or(now);
         let this_process = |at: Option<Timestamp>| at.filter(|at| *at > watched_since);
         if self.failed_at.is_some() && self.failed_at > this_process(self.delivered_at) {
-            return no(Reason::DeliveryFailing, format!("requests of kube-apiserver to {host} fail"));
+            return no(Reason::DeliveryFailing, format!("kube-apiserver's requests to {host} fail"));
         }
         if is_recent(this_process(self.delivered_at)) {
             return yes(Reason::Delivering, "");
         }
         if is_recent(Some(watched_since)) {
-            return unknown(Reason::Pending, "no delivery was due yet");
+            return unknown(Reason::Pending, "no delivery is due yet");
         }
         no(
             Reason::DeliveryFailing,
             format!(
-                "kube-apiserver delivered nothing to {host} for {} s",
+                "kube-apiserver has delivered nothing to {host} for {} s",
                 now.duration_since(self.delivered_at.unwrap_or(watched_since)).as_secs()
             ),
         )
     }
 }
 
-/// What is remembered of a log file between looks.
+/// The state of a log file between probes.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
     pub delivered_at: Option<Timestamp>,
@@ -85,7 +85,7 @@ pub enum Seen {
 }
 
 impl Log {
-    /// Takes a look in and judges. `sent` is when the canary that is looked for was sent.
+    /// Judges a look into the file. `sent` is the time of the canary that is looked for.
     pub fn judge(&mut self, seen: Seen, path: &str, sent: Timestamp, max_wait: Duration, now: Timestamp) -> Finding {
         if seen == Seen::Canary {
             self.delivered_at = Some(now);
@@ -95,16 +95,16 @@ impl Log {
         let since = *self.waiting_since.get_or_insert(sent);
         let patience = SignedDuration::try_from(max_wait + GRACE).unwrap_or(SignedDuration::MAX);
         if now.duration_since(since) <= patience {
-            return unknown(Reason::Pending, "the canary was not found yet");
+            return unknown(Reason::Pending, "the canary is not in the log yet");
         }
         match seen {
             Seen::NoFile => no(
                 Reason::LogFileMissing,
                 format!(
-                    "{path} is not there; kube-apiserver may write to a file that was deleted, until it is restarted"
+                    "{path} does not exist. If it was deleted, kube-apiserver writes to the deleted file until it is restarted"
                 ),
             ),
-            _ => no(Reason::CanaryNotFound, format!("a request made on purpose is not in {path}")),
+            _ => no(Reason::CanaryNotFound, format!("the agent's canary request is not in {path}")),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Connects to one of the addresses of a name as the dialer of kube-apiserver does, and tells how each of the others failed.
+//! Connects to one of the addresses of a name as the dialer of kube-apiserver does, and reports how the others failed.
 //!
-//! Go tries one address after the other, and gives each an equal share of the time that is left, so that one which swallows
-//! everything does not hide the next (golang@go1.26.8 src/net/dial.go#L268-L290 and L729-L769). The family that the name does
-//! not begin with is tried beside it after a moment (L655-L725).
+//! Go tries one address after the other and gives each an equal share of the remaining time, so that an address that
+//! never answers does not hide the next (golang@go1.26.8 src/net/dial.go#L268-L290 and L729-L769). After a moment it
+//! also tries the other address family (L655-L725).
 
 use std::fmt;
 use std::io;
@@ -13,19 +13,19 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Less is not enough for an honest try: the last addresses go short instead (golang@go1.26.8 src/net/dial.go#L281).
+/// A shorter try is pointless: the last addresses get less instead (golang@go1.26.8 src/net/dial.go#L281).
 const LEAST_SHARE: Duration = Duration::from_secs(2);
 /// How far the family of the first address is ahead of the other (golang@go1.26.8 src/net/dial.go#L292-L298).
 const HEAD_START: Duration = Duration::from_millis(300);
 
 /// A connection, and the addresses that failed before it.
 #[derive(Debug)]
-pub(super) struct Dialed {
+pub(super) struct Connection {
     pub(super) stream: TcpStream,
     pub(super) failed: Vec<Failure>,
 }
 
-/// An address that took no connection.
+/// An address that accepted no connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     pub(super) address: SocketAddr,
@@ -46,14 +46,14 @@ impl fmt::Display for Why {
         match self {
             Why::NothingListens => f.write_str("nothing listens there (connection refused)"),
             Why::NoAnswer => f.write_str("no answer"),
-            Why::NotTried => f.write_str("not tried, the time was up"),
+            Why::NotTried => f.write_str("not tried: the time was up"),
             Why::Other(error) => f.write_str(error),
         }
     }
 }
 
-/// Connects to the first address that takes it before `deadline`.
-pub(super) async fn dial(addresses: &[SocketAddr], deadline: Instant) -> Result<Dialed, Vec<Failure>> {
+/// Connects to the first address that accepts before `deadline`.
+pub(super) async fn dial(addresses: &[SocketAddr], deadline: Instant) -> Result<Connection, Vec<Failure>> {
     let Some(first) = addresses.first() else { return Err(Vec::new()) };
     let (ahead, behind): (Vec<_>, Vec<_>) =
         addresses.iter().copied().partition(|address| address.is_ipv4() == first.is_ipv4());
@@ -75,9 +75,9 @@ pub(super) async fn dial(addresses: &[SocketAddr], deadline: Instant) -> Result<
     };
     let Err(mut failed) = one else { return one };
     match other.await {
-        Ok(mut dialed) => {
-            failed.append(&mut dialed.failed);
-            Ok(Dialed { failed, ..dialed })
+        Ok(mut connection) => {
+            failed.append(&mut connection.failed);
+            Ok(Connection { failed, ..connection })
         }
         Err(mut more) => {
             failed.append(&mut more);
@@ -86,7 +86,7 @@ pub(super) async fn dial(addresses: &[SocketAddr], deadline: Instant) -> Result<
     }
 }
 
-async fn one_by_one(addresses: &[SocketAddr], deadline: Instant) -> Result<Dialed, Vec<Failure>> {
+async fn one_by_one(addresses: &[SocketAddr], deadline: Instant) -> Result<Connection, Vec<Failure>> {
     let mut failed = Vec::new();
     for (at, &address) in addresses.iter().enumerate() {
         let share = share(deadline.saturating_duration_since(Instant::now()), addresses.len() - at);
@@ -94,7 +94,7 @@ async fn one_by_one(addresses: &[SocketAddr], deadline: Instant) -> Result<Diale
             Why::NotTried
         } else {
             match timeout(share, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => return Ok(Dialed { stream, failed }),
+                Ok(Ok(stream)) => return Ok(Connection { stream, failed }),
                 Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Why::NothingListens,
                 Ok(Err(error)) => Why::Other(error.to_string()),
                 Err(_) => Why::NoAnswer,

@@ -1,8 +1,8 @@
-//! What kube-apiserver counts of its audit backends, out of the text of its `/metrics`.
+//! The counters of kube-apiserver's audit backends, from the text of its `/metrics`.
 
 use std::collections::BTreeMap;
 
-/// One look at an API server's counters. All start at zero with its process.
+/// The counters of an API server at one moment. All start at zero with its process.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
     pub process_start_time_seconds: f64,
@@ -10,12 +10,12 @@ pub struct Sample {
     pub delivered: BTreeMap<String, f64>,
     /// POSTs that failed, by `host:port`.
     pub failed: BTreeMap<String, f64>,
-    /// Events that a backend gave up, by plugin (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/metrics.go).
+    /// Events that a backend dropped, by plugin (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/metrics.go).
     pub errors: BTreeMap<String, f64>,
 }
 
 impl Sample {
-    /// Takes one line of the text in.
+    /// Reads one line of the text.
     pub fn read_line(&mut self, line: &str) {
         let Some((name, labels, value)) = parse(line) else { return };
         match name {
@@ -33,7 +33,7 @@ impl Sample {
         }
     }
 
-    /// Events that were given up in all.
+    /// All dropped events.
     pub fn lost(&self) -> f64 {
         self.errors.values().sum()
     }

@@ -1,8 +1,8 @@
-//! Can a webhook be reached from this node? Resolves, connects and verifies as kube-apiserver would; never sends a request, since for some
-//! receivers any request is an event.
+//! Can a webhook be reached from this node? Resolves, connects and verifies as kube-apiserver does. Never sends a
+//! request, because some receivers take any request for an event.
 //!
-//! *Caveats.* No client certificate is shown. A server that asks for one has shown its own by then, and that is all that is
-//! asked here; whether it takes the one of kube-apiserver is told by what is delivered.
+//! *Caveats.* It sends no client certificate. A server that requests one has sent its own by then, which is enough
+//! here. Deliveries show whether it accepts the certificate of kube-apiserver.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::dial::{Dialed, Failure, dial};
+use super::dial::{Connection, Failure, dial};
 use super::target::{TlsTarget, WebhookTarget};
 use super::{certificate, no, unknown, yes};
 use crate::api::{Finding, Reason};
@@ -31,29 +31,31 @@ use crate::tls::AnyCertificate;
 /// Reads a file of the node.
 type ReadFile<'a> = &'a (dyn Fn(&str) -> io::Result<Vec<u8>> + Sync);
 
-/// Connects to a webhook. `timeout` is for the connection, the resolving of its name included, and once more for the TLS handshake: Go
-/// counts them apart too.
+/// Connects to a webhook. `timeout` is for resolving and connecting, and again for the TLS handshake, as in Go.
 pub async fn reach(target: &WebhookTarget, read_file: ReadFile<'_>, timeout: Duration, now: Timestamp) -> Finding {
     let deadline = Instant::now() + timeout;
     let bare = target.host.trim_start_matches('[').trim_end_matches(']');
     let why = match timeout_at(deadline, tokio::net::lookup_host((bare, target.port))).await {
         Ok(Ok(addresses)) => {
-            // A name may be that of any address, and change at any time.
+            // A name may resolve to any address, and change at any time.
             let may_be_asked =
                 |address: &SocketAddr| Destination::never(&address.ip().to_string(), address.port(), None).is_none();
             let addresses: Vec<_> = addresses.filter(may_be_asked).collect();
             if addresses.is_empty() {
-                return no(Reason::ConnectFailed, format!("{} has no address that events may go to", target.host));
+                return no(
+                    Reason::ConnectFailed,
+                    format!("{} resolves only to addresses that events must not be sent to", target.host),
+                );
             }
             return reach_one_of(&addresses, target, read_file, deadline, timeout, now).await;
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no answer within {} s", timeout.as_secs()),
     };
-    no(Reason::ResolveFailed, format!("{} has no address for this node: {why}", target.host))
+    no(Reason::ResolveFailed, format!("this node cannot resolve {}: {why}", target.host))
 }
 
-/// As [`reach`], with the addresses that the name was resolved to.
+/// As [`reach`], with the resolved addresses.
 async fn reach_one_of(
     addresses: &[SocketAddr],
     target: &WebhookTarget,
@@ -63,8 +65,8 @@ async fn reach_one_of(
     now: Timestamp,
 ) -> Finding {
     let name = format!("{}:{}", target.host, target.port);
-    let Dialed { stream, failed } = match dial(addresses, deadline).await {
-        Ok(dialed) => dialed,
+    let Connection { stream, failed } = match dial(addresses, deadline).await {
+        Ok(connection) => connection,
         Err(failed) => return no(Reason::ConnectFailed, format!("{name}: {}", list(&failed, target))),
     };
     let mut finding = match &target.tls {
@@ -74,11 +76,11 @@ async fn reach_one_of(
             Ok(Err(finding)) => Finding { message: format!("{name}: {}", finding.message), ..finding },
             Err(_) => no(
                 Reason::TlsFailed,
-                format!("{name} takes the connection, and then says nothing within {} s", timeout.as_secs()),
+                format!("{name} accepts the connection but sends nothing within {} s", timeout.as_secs()),
             ),
         },
     };
-    // kube-apiserver loses time at such an address whenever it connects.
+    // kube-apiserver loses time with such an address whenever it connects.
     if !failed.is_empty() {
         let gap = if finding.message.is_empty() { "" } else { "; " };
         finding.message =
@@ -100,7 +102,7 @@ fn list(failed: &[Failure], target: &WebhookTarget) -> String {
     failed.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
-/// Verifies the server as kube-apiserver does, and says goodbye.
+/// Verifies the server as kube-apiserver does, and closes the connection.
 async fn shake_hands(
     stream: TcpStream,
     tls: &TlsTarget,
@@ -108,15 +110,18 @@ async fn shake_hands(
     now: Timestamp,
 ) -> Result<Finding, Finding> {
     let server_name = ServerName::try_from(tls.server_name.clone()).map_err(|_| {
-        no(Reason::CertificateInvalid, format!("{:?} is not a name that a certificate can carry", tls.server_name))
+        no(
+            Reason::CertificateInvalid,
+            format!("{:?} cannot be the name in a certificate: correct tls.serverName", tls.server_name),
+        )
     })?;
-    let asked = Arc::new(Asked::default());
-    let config = config(tls, read_file, asked.clone(), now)?;
+    let requested = Arc::new(ClientCertRequested::default());
+    let config = config(tls, read_file, requested.clone(), now)?;
     let stream = match TlsConnector::from(Arc::new(config)).connect(server_name, stream).await {
         Ok(stream) => stream,
-        Err(error) => return judge_failure(&error, tls, &asked, now),
+        Err(error) => return judge_failure(&error, tls, &requested, now),
     };
-    // With insecureSkipVerify nobody looks at the dates.
+    // insecureSkipVerify ignores the dates.
     let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).filter(|_| !tls.insecure_skip_verify);
     let not_after = leaf.and_then(|leaf| {
         let (_, certificate) = x509_parser::parse_x509_certificate(leaf).ok()?;
@@ -128,39 +133,46 @@ async fn shake_hands(
 fn config(
     tls: &TlsTarget,
     read_file: ReadFile<'_>,
-    asked: Arc<Asked>,
+    requested: Arc<ClientCertRequested>,
     now: Timestamp,
 ) -> Result<ClientConfig, Finding> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_details(provider, Arc::new(At(now)))
+    let builder = ClientConfig::builder_with_details(provider, Arc::new(FixedClock(now)))
         .with_safe_default_protocol_versions()
         .expect("ring knows the versions of TLS");
     if tls.insecure_skip_verify {
         return Ok(builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyCertificate))
-            .with_client_cert_resolver(asked));
+            .with_client_cert_resolver(requested));
     }
     let mut roots = RootCertStore::empty();
     match &tls.ca_file {
         Some(file) => {
-            let unusable = |why: String| no(Reason::CertificateInvalid, format!("the authorities in {file}: {why}"));
+            let unusable =
+                |why: String| no(Reason::CertificateInvalid, format!("cannot use the authorities in {file}: {why}"));
             let pem = read_file(file).map_err(|error| unusable(error.to_string()))?;
             for certificate in CertificateDer::pem_slice_iter(&pem) {
                 let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
                 roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
             }
             if roots.is_empty() {
-                return Err(unusable("there is no certificate".into()));
+                return Err(unusable("it has no certificate".into()));
             }
         }
-        // Those of this program's own image, if it has any: those of kube-apiserver's image and mounts cannot be seen from here.
+        // The authorities in this program's own image, if it has any. Those of kube-apiserver's image and mounts are
+        // not visible here.
         None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
     }
-    Ok(builder.with_root_certificates(roots).with_client_cert_resolver(asked))
+    Ok(builder.with_root_certificates(roots).with_client_cert_resolver(requested))
 }
 
-fn judge_failure(error: &io::Error, tls: &TlsTarget, asked: &Asked, now: Timestamp) -> Result<Finding, Finding> {
+fn judge_failure(
+    error: &io::Error,
+    tls: &TlsTarget,
+    requested: &ClientCertRequested,
+    now: Timestamp,
+) -> Result<Finding, Finding> {
     let message = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(
             rustls::CertificateError::UnknownIssuer | rustls::CertificateError::BadSignature,
@@ -170,25 +182,26 @@ fn judge_failure(error: &io::Error, tls: &TlsTarget, asked: &Asked, now: Timesta
         Some(rustls::Error::InvalidCertificate(why)) => {
             return Err(no(Reason::CertificateInvalid, certificate::refused(why, tls, now)));
         }
-        // Before TLS 1.3 a server that wants a client certificate ends the handshake where there is none; its own was verified by then.
-        Some(rustls::Error::AlertReceived(_)) if asked.0.load(Ordering::Relaxed) => {
+        // Before TLS 1.3, a server that requires a client certificate ends the handshake without one. Its own
+        // certificate was verified by then.
+        Some(rustls::Error::AlertReceived(_)) if requested.0.load(Ordering::Relaxed) => {
             return Ok(yes(Reason::Reachable, ""));
         }
-        Some(rustls::Error::AlertReceived(alert)) => format!("the server refuses the TLS handshake: {alert:?}"),
-        Some(rustls::Error::InvalidMessage(_)) => "what answers there does not speak TLS".into(),
+        Some(rustls::Error::AlertReceived(alert)) => format!("the server rejects the TLS handshake: {alert:?}"),
+        Some(rustls::Error::InvalidMessage(_)) => "the server does not speak TLS".into(),
         _ if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "the server ends the connection instead of a TLS handshake".into()
+            "the server closes the connection instead of a TLS handshake".into()
         }
-        _ => format!("no TLS connection: {error}"),
+        _ => format!("the TLS handshake fails: {error}"),
     };
     Err(no(Reason::TlsFailed, message))
 }
 
-/// Shows no client certificate, and remembers that one was asked for.
+/// Sends no client certificate, and remembers whether the server requested one.
 #[derive(Debug, Default)]
-struct Asked(AtomicBool);
+struct ClientCertRequested(AtomicBool);
 
-impl ResolvesClientCert for Asked {
+impl ResolvesClientCert for ClientCertRequested {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.0.store(true, Ordering::Relaxed);
         None
@@ -199,11 +212,11 @@ impl ResolvesClientCert for Asked {
     }
 }
 
-/// A clock that stands: certificates are judged at the `now` that was passed in.
+/// A fixed clock: certificates are judged at the given `now`.
 #[derive(Debug)]
-struct At(Timestamp);
+struct FixedClock(Timestamp);
 
-impl TimeProvider for At {
+impl TimeProvider for FixedClock {
     fn current_time(&self) -> Option<UnixTime> {
         let seconds = u64::try_from(self.0.as_second()).ok()?;
         Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))

@@ -1,4 +1,4 @@
-//! What a node probes: read from the Revision that it runs, and from nothing else. Pure.
+//! The sinks that a node probes. They come only from the Revision that it runs. Pure.
 
 use crate::api::{Batch, Mode, SinkKind, SinkRef};
 use crate::revision::Revision;
@@ -44,7 +44,7 @@ pub struct TlsTarget {
     pub insecure_skip_verify: bool,
 }
 
-/// The sinks of a Revision, by the names that they were given. One that the Revision does not have is left out.
+/// The sinks of a Revision, by their names. A sink that the Revision does not have is left out.
 pub fn targets(revision: &Revision, sinks: &[SinkRef]) -> Vec<SinkTarget> {
     let targets = sinks.iter().filter_map(|SinkRef { name, kind }| {
         let (log, webhook) = match kind {

@@ -1,5 +1,5 @@
-//! What stands in Secrets: certificates, keys, tokens, passwords. Judged so that kube-apiserver starts with them; the messages
-//! never repeat the content.
+//! The contents of Secrets: certificates, keys, tokens, passwords. Checked so that kube-apiserver starts with them. No
+//! message repeats the content.
 
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::sign::CertifiedKey;
@@ -14,11 +14,11 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, S
     for next in CertificateDer::pem_slice_iter(pem) {
         let certificate = next.map_err(|_| "is not PEM".to_string())?;
         let n = found.len() + 1;
-        X509Certificate::from_der(&certificate).map_err(|_| format!("certificate {n} in it cannot be read"))?;
+        X509Certificate::from_der(&certificate).map_err(|_| format!("has an unreadable certificate (number {n})"))?;
         found.push(certificate);
     }
     if found.is_empty() {
-        return Err("holds no certificate: PEM with -----BEGIN CERTIFICATE----- is needed".into());
+        return Err("has no certificate: it must be PEM with -----BEGIN CERTIFICATE-----".into());
     }
     Ok(found)
 }
@@ -26,7 +26,7 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, S
 /// A private key that belongs to the first of the certificates.
 pub(super) fn key_of(pem: &[u8], certificates: Vec<CertificateDer<'static>>) -> Result<(), String> {
     let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| {
-        "holds no private key: PEM with -----BEGIN PRIVATE KEY-----, not encrypted, is needed".to_string()
+        "has no private key: it must be PEM with -----BEGIN PRIVATE KEY-----, not encrypted".to_string()
     })?;
     match any_supported_type(&key) {
         Ok(key) => match CertifiedKey::new(certificates, key).keys_match() {
@@ -35,9 +35,10 @@ pub(super) fn key_of(pem: &[u8], certificates: Vec<CertificateDer<'static>>) -> 
             }
             _ => Ok(()),
         },
-        // kube-apiserver knows kinds of keys that our TLS library does not: what cannot be compared is let through.
+        // kube-apiserver accepts kinds of keys that our TLS library cannot load. They are accepted without a
+        // comparison.
         Err(_) if is_foreign(&certificates[0]) => Ok(()),
-        Err(_) => Err("holds a private key that cannot be read".into()),
+        Err(_) => Err("has a private key that cannot be read".into()),
     }
 }
 
@@ -47,30 +48,30 @@ fn is_foreign(certificate: &CertificateDer<'_>) -> bool {
     match certificate.public_key().parsed() {
         Ok(PublicKey::RSA(key)) => key.key_size() < 2048,
         Ok(PublicKey::EC(point)) => point.key_size() > 384,
-        // Ed25519 is among what x509-parser does not know, and ring does.
+        // x509-parser does not know Ed25519, but ring does.
         Ok(PublicKey::Unknown(_)) => false,
         _ => true,
     }
 }
 
-/// One line of visible ASCII, as it goes into a header; line ends behind it are taken off.
+/// One line of visible ASCII, as in a header, without trailing line ends.
 pub(super) fn token(bytes: &[u8]) -> Result<String, String> {
     let text = one_line(bytes)?;
     if text.bytes().any(|b| !b.is_ascii_graphic()) {
-        return Err("holds a space, a line end or a character that cannot stand in a header: a token is one line of visible ASCII".into());
+        return Err("must be one line of visible ASCII without spaces, because it goes into a header".into());
     }
     Ok(text)
 }
 
-/// One line of text; line ends behind it are taken off.
+/// One line of text, without trailing line ends.
 pub(super) fn one_line(bytes: &[u8]) -> Result<String, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "is not text in UTF-8".to_string())?;
+    let text = std::str::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_string())?;
     let text = text.trim_end_matches(['\n', '\r']);
     if text.is_empty() {
         return Err("is empty".into());
     }
     if text.chars().any(char::is_control) {
-        return Err("holds a line end or another control character: one line is needed".into());
+        return Err("must be one line without control characters".into());
     }
     Ok(text.to_string())
 }
@@ -93,9 +94,9 @@ mod tests {
             key_of(other.as_bytes(), parsed.clone()).unwrap_err(),
             "does not belong to the certificate in tls.crt"
         );
-        assert!(key_of(cert.as_bytes(), parsed.clone()).unwrap_err().starts_with("holds no private key"));
+        assert!(key_of(cert.as_bytes(), parsed.clone()).unwrap_err().starts_with("has no private key"));
         let broken = "-----BEGIN PRIVATE KEY-----\nMAAA\n-----END PRIVATE KEY-----\n";
-        assert_eq!(key_of(broken.as_bytes(), parsed).unwrap_err(), "holds a private key that cannot be read");
+        assert_eq!(key_of(broken.as_bytes(), parsed).unwrap_err(), "has a private key that cannot be read");
     }
 
     #[test]
@@ -103,11 +104,14 @@ mod tests {
         let (cert, key) = pair();
         assert_eq!(certificates(format!("# one\n{cert}\n{cert}").as_bytes()).unwrap().len(), 2);
         for (pem, want) in [
-            ("", "holds no certificate"),
-            ("hello", "holds no certificate"),
-            (key.as_str(), "holds no certificate"),
+            ("", "has no certificate"),
+            ("hello", "has no certificate"),
+            (key.as_str(), "has no certificate"),
             ("-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n", "is not PEM"),
-            ("-----BEGIN CERTIFICATE-----\nMAAA\n-----END CERTIFICATE-----\n", "certificate 1 in it cannot be read"),
+            (
+                "-----BEGIN CERTIFICATE-----\nMAAA\n-----END CERTIFICATE-----\n",
+                "has an unreadable certificate (number 1)",
+            ),
         ] {
             assert!(certificates(pem.as_bytes()).unwrap_err().starts_with(want), "{pem}");
         }

@@ -1,8 +1,9 @@
-//! May a node run this Revision? Asked by agent and guard of everything that they are given, whoever wrote it. Pure.
+//! May a node run this Revision? The agent and the guard ask this of every Revision, no matter who wrote it. Pure.
 //!
-//! A Revision consists of typed values ([`Content`]), so it cannot name a file, a flag or a mount. What is left is judged here, with
-//! the same code that judges a Setup: values within the bounds of the CRD, a log below a permitted directory, a permitted
-//! destination, granted risks, and a policy that kube-apiserver loads and that begins with the rules of the floor.
+//! A Revision consists of typed values ([`Content`]), so it cannot name a file, a flag or a mount. The rest is checked
+//! here, with the same code that checks a Setup: values within the bounds of the CRD, a log below a permitted
+//! directory, a permitted destination, granted risks, and a policy that kube-apiserver loads and that begins with the
+//! rules of the floor.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,14 +16,14 @@ use crate::revision::credential::{self, CERTIFICATE_FILE, TOKEN_FILE};
 use crate::revision::{Auth, Authorities, CA_FILE, Content, Webhook, is_host};
 use audit_policy::{Severity, Terms, lint, read};
 
-/// The newest kube-apiserver whose rules are known: it takes what any older one does, but for a few names that only its own version
-/// judges.
+/// The newest kube-apiserver whose rules are known. It accepts everything that an older one does, except for a few
+/// names that depend on the version.
 const MINOR: u32 = 37;
 
 /// Every reason why no node may run this. Fields are those of the Revision.
 pub fn judge(content: &Content, floor: &Floor) -> Result<(), Vec<Problem>> {
     let mut problems = Problems::default();
-    // An older floor may have granted what this one does not: what counts is the floor of now.
+    // An older floor may have granted more. Only the present floor counts.
     let acknowledged = &floor.granted_risks;
     let omit_stages = check_policy(content, floor, &mut problems);
     let context = Context { floor, acknowledged, omit_stages: &omit_stages };
@@ -42,16 +43,16 @@ pub fn judge(content: &Content, floor: &Floor) -> Result<(), Vec<Problem>> {
     if problems.problems.is_empty() { Ok(()) } else { Err(problems.problems) }
 }
 
-/// Gives the stages that the policy leaves out.
+/// Returns the stages that the policy omits.
 fn check_policy(content: &Content, floor: &Floor, problems: &mut Problems) -> Vec<crate::api::Stage> {
-    // Before anything reads it: a text of this size is of no controller, and takes a reader's memory many times over.
+    // Before anything parses it: no controller writes a text of this size, and parsing takes many times its memory.
     if content.policy.len() > MAX_POLICY_BYTES {
-        problems.add("policy", Reason::InvalidPolicy, format!("it is larger than {MAX_POLICY_BYTES} bytes"));
+        problems.add("policy", Reason::InvalidPolicy, format!("has more than {MAX_POLICY_BYTES} bytes"));
         return Vec::new();
     }
-    // Strictly: what only some readers read so is in no policy that a controller writes.
+    // Strictly: no controller writes a policy that readers could understand differently.
     if let Err(error) = read(&content.policy) {
-        let message = format!("kube-apiserver would not start with it, or read it otherwise: {error}");
+        let message = format!("kube-apiserver would not start with it, or would read it differently: {error}");
         problems.add("policy", Reason::InvalidPolicy, message);
         return Vec::new();
     }
@@ -68,13 +69,13 @@ fn check_policy(content: &Content, floor: &Floor, problems: &mut Problems) -> Ve
         return Vec::new();
     };
     if !policy.rules.starts_with(&floor.rules) {
-        let message = "it does not begin with the rules of the floor (floor.rules)";
+        let message = "does not begin with the rules of the floor (floor.rules)";
         problems.add("policy", Reason::BelowFloor, message);
     }
     let rules_of_floor = floor.rules.len();
     for finding in linted.findings.iter().filter(|finding| finding.severity == Severity::Error) {
         let is_of_floor = (0..rules_of_floor).any(|n| finding.path.starts_with(&format!("rules[{n}]")));
-        // A rule of a preset gives way to the floor, and which rules are of one cannot be told here: that they stand first is enough.
+        // The floor's rules come first, so they win over a preset's. Which rules are a preset's is not known here.
         let is_shadowed = finding.id == audit_policy::BELOW_FLOOR && finding.path != "omitStages";
         if !is_of_floor && !is_shadowed {
             problems.add(
@@ -88,29 +89,29 @@ fn check_policy(content: &Content, floor: &Floor, problems: &mut Problems) -> Ve
 }
 
 fn check_webhook(one: &Webhook, context: &Context<'_>, problems: &mut Problems) {
-    // A Service has an address and no other host. That the address is that Service's, no node can tell.
+    // A Service is named by its address. A node cannot verify that the address belongs to that Service.
     let is_address = one.url.host.parse::<IpAddr>().is_ok();
     if one.service.is_some() && !is_address {
-        problems.add("webhook.service", Reason::InvalidSetup, "a Service is sent to by its address");
+        problems.add("webhook.service", Reason::InvalidSetup, "must have an IP address as the host of the URL");
     }
     let service = one.service.as_deref().filter(|_| is_address);
-    // Never the URL itself: it may be a secret.
+    // The message never shows the URL: it may be a secret.
     if let Err((reason, message)) = webhook::check_destination(&one.url, service, "its host", context.floor) {
         problems.add("webhook.url", reason, message);
     }
     let is_https = one.url.scheme == Scheme::Https;
     if !is_https && (one.tls.is_some() || one.auth.is_some()) {
-        problems.add("webhook", Reason::InvalidSetup, "TLS and credentials need https");
+        problems.add("webhook", Reason::InvalidSetup, "tls and auth need https");
     }
     if !one.credentials.is_for(&one.url) {
-        problems.add("webhook.credentials", Reason::InvalidSetup, "the credentials are for another host");
+        problems.add("webhook.credentials", Reason::InvalidSetup, "are for another host");
     }
     if let Some(tls) = &one.tls {
         if tls.server_name.as_deref().is_some_and(|name| !is_host(name)) {
             problems.add("webhook.tls.serverName", Reason::InvalidSetup, "is neither a DNS name nor an IP address");
         }
         if tls.insecure_skip_verify && tls.authorities.is_some() {
-            problems.add("webhook.tls", Reason::InvalidSetup, "insecureSkipVerify excludes authorities");
+            problems.add("webhook.tls", Reason::InvalidSetup, "insecureSkipVerify and authorities exclude each other");
         }
         if let Some(Authorities::Revision(pem)) = &tls.authorities
             && let Err(message) = credentials::certificates(pem.as_bytes())
@@ -128,8 +129,8 @@ fn check_webhook(one: &Webhook, context: &Context<'_>, problems: &mut Problems) 
     webhook::modes(&one.delivery, context, "webhook.delivery", problems);
 }
 
-/// Why a credential must not lie where kube-apiserver reads it: with one that it cannot read, it does not start again, and credentials
-/// are replaced in place, without a guard. A key is judged with its certificate.
+/// Whether kube-apiserver can read all of these credentials: it does not start with one that it cannot read, and
+/// credentials are replaced in place, without a guard. A key is checked with its certificate.
 pub fn judge_credentials(files: &BTreeMap<credential::Path, Vec<u8>>) -> Result<(), String> {
     for (path, bytes) in files {
         let certificate =

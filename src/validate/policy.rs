@@ -1,7 +1,7 @@
-//! The policy of a Setup: put together from its parts, and judged as the file that the nodes would get.
+//! The policy of a Setup: assembled from its parts, and checked as the file that the nodes would get.
 //!
-//! [`lint`](audit_policy::lint) judges it once for the oldest and once for the newest API server. That is as good as once for each
-//! node: what depends on the version is refused up to one version, or from one on.
+//! [`lint`] judges it once for the oldest and once for the newest API server. That is as good as
+//! once for each node: what depends on the version is refused up to one version, or from one on.
 
 use super::{Capabilities, Problems, References, ValidPolicy};
 use crate::api::{GROUP, GroupResources, Level, Mode, PolicyRule, PolicySpec, Reason, Risk, SetupFinding, Stage};
@@ -10,17 +10,18 @@ use audit_policy::{Finding, Part, Severity, Terms, lint, preset, read, stanza, w
 
 /// The field of the floor's rules, as the administrator knows it.
 const FLOOR: &str = "floor.rules";
-/// A Secret holds 1 MiB. In its JSON a character of the policy may take two bytes, and the rest of the Revision takes some.
+/// A Secret holds 1 MiB. In its JSON a character of the policy may take two bytes, and the rest of the Revision needs
+/// room too.
 pub(super) const MAX_POLICY_BYTES: usize = 480 * 1024;
 const CANARY: &str = "the operator's canary request";
-/// More findings are not told in status.
+/// The status shows no more findings.
 const MAX_FINDINGS: usize = 32;
 
-/// Some rules of the policy, and the field that they come from.
+/// Rules of the policy and the field that they come from.
 struct Source {
     part: Part,
     field: &'static str,
-    /// What the field names, where the rules do not stand in the field itself.
+    /// The name of the rules' place, if the rules are not in the field itself.
     named: Option<String>,
 }
 
@@ -34,7 +35,7 @@ pub(super) fn check(
 ) -> ValidPolicy {
     for (i, risk) in spec.acknowledge.iter().enumerate().filter(|(_, risk)| !floor.granted_risks.contains(risk)) {
         let message = format!(
-            "{} is not granted: have an administrator add it to floor.grantedRisks, or do without the risk",
+            "{} is not granted. Have an administrator add it to floor.grantedRisks, or change the Setup so that it does not need it",
             risk.as_str()
         );
         problems.add(format!("spec.policy.acknowledge[{i}]"), Reason::BelowFloor, message);
@@ -67,7 +68,7 @@ pub(super) fn check(
                 problems.add(
                     "spec.policy",
                     Reason::InvalidSetup,
-                    "omitStages and omitManagedFields are set inside the policy of the ConfigMap: remove them here",
+                    "omitStages and omitManagedFields belong into the policy in the ConfigMap: remove them here",
                 );
             }
             if let Some(text) = problems.config_map(references, &reference.name, &reference.key, field) {
@@ -84,15 +85,15 @@ pub(super) fn check(
                 }
             }
         }
-        _ => problems.add(field, Reason::InvalidSetup, "exactly one of preset, rules and configMapRef is needed"),
+        _ => problems.add(field, Reason::InvalidSetup, "exactly one of preset, rules and configMapRef is required"),
     }
-    // Known from 1.23; before, kube-apiserver drops the field.
+    // New in 1.23; older API servers drop the field.
     if minor < 23 {
         if omit_managed_fields && spec.omit_managed_fields.is_some() {
             problems.add(
                 format!("{field}.omitManagedFields"),
                 Reason::InvalidSetup,
-                format!("is known from Kubernetes 1.23, and an API server here has 1.{minor}: leave it out"),
+                format!("needs Kubernetes 1.23, but an API server here is 1.{minor}: remove it"),
             );
         }
         omit_managed_fields = false;
@@ -118,20 +119,20 @@ pub(super) fn check(
     let text = write(&policy.parts, &policy.omit_stages, policy.omit_managed_fields);
     if text.len() > MAX_POLICY_BYTES {
         let message = format!(
-            "the whole policy has {} bytes, and at most {MAX_POLICY_BYTES} fit into the Secret that carries it to the nodes: shorten it",
+            "the complete policy has {} bytes, but at most {MAX_POLICY_BYTES} fit into the Secret that carries it to the nodes: shorten it",
             text.len()
         );
         problems.add(field, Reason::InvalidSetup, message);
     }
     let mut findings = findings(&text, spec, capabilities, mode, floor);
-    // Without its middle the rest is not what it will be, and that the middle is missing was told.
+    // Without its middle the policy is incomplete, and the missing middle is reported already.
     findings.retain(|finding| is_whole || (finding.stops_start && finding.path.starts_with("rules[")));
     judge(&mut policy, findings, &sources, problems);
-    tell_blind_spots(&sources, problems);
+    warn_of_blind_spots(&sources, problems);
     policy
 }
 
-/// What lint finds in the file, for the oldest and for the newest API server.
+/// The findings of lint in the file, for the oldest and for the newest API server.
 fn findings(text: &str, spec: &PolicySpec, capabilities: Capabilities, mode: Mode, floor: &Floor) -> Vec<Finding> {
     let Capabilities { minor, newest } = capabilities;
     let mut findings: Vec<Finding> = Vec::new();
@@ -152,25 +153,25 @@ fn findings(text: &str, spec: &PolicySpec, capabilities: Capabilities, mode: Mod
     findings
 }
 
-/// Errors become problems, so that no node is touched; warnings, and risks that are acknowledged, are told in status.
+/// Errors become problems, so that no node is touched. The status shows warnings and acknowledged risks.
 fn judge(policy: &mut ValidPolicy, mut findings: Vec<Finding>, sources: &[Source], problems: &mut Problems) {
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     for finding in findings {
         let (field, place) = origin(&finding.path, sources);
         let is_below_floor = finding.id == audit_policy::BELOW_FLOOR;
-        // The administrator's own rules are his to judge, and a preset gives way to them.
+        // The administrator answers for the rules of the floor, and they win over a preset's.
         if (field.starts_with(FLOOR) && !finding.stops_start) || (is_below_floor && field == "spec.policy.preset") {
             continue;
         }
-        // Upstream's own words begin with the path in the file, and may end with examples.
+        // Upstream's messages begin with the path in the file, and may end with examples.
         let message = match finding.message.split_once(": ") {
             Some((_, rest)) if finding.stops_start => rest.split(" (e.g. ").next().unwrap_or(rest),
             _ => &finding.message,
         };
         let help = finding.help.iter().map(|help| format!(": {help}")).collect::<String>();
         let message = format!("{place}{message}{help} ({})", finding.id);
-        // What is an error without an acknowledgement is told with it, too.
-        let is_told = stanza(finding.id).is_some_and(|stanza| stanza.severity > Severity::Info);
+        // An error that is acknowledged is still shown.
+        let is_shown = stanza(finding.id).is_some_and(|stanza| stanza.severity > Severity::Info);
         if finding.severity == Severity::Error {
             let reason = match (finding.stops_start, is_below_floor) {
                 (true, _) => Reason::InvalidPolicy,
@@ -178,16 +179,16 @@ fn judge(policy: &mut ValidPolicy, mut findings: Vec<Finding>, sources: &[Source
                 (false, false) => Reason::RiskNotAcknowledged,
             };
             problems.add(field, reason, message);
-        } else if is_told && policy.findings.len() < MAX_FINDINGS {
+        } else if is_shown && policy.findings.len() < MAX_FINDINGS {
             let severity = finding.severity.as_str().into();
             policy.findings.push(SetupFinding { id: finding.id.into(), severity, field, message });
         }
     }
 }
 
-/// Rules of the author that switch the recording of somebody off altogether. Users and groups of the system make the noise of a
-/// cluster; a person does not.
-fn tell_blind_spots(sources: &[Source], problems: &mut Problems) {
+/// Rules of the author that switch off all recording of a person. Users and groups of the system are excepted: they
+/// make the noise of a cluster.
+fn warn_of_blind_spots(sources: &[Source], problems: &mut Problems) {
     let is_authors = |source: &&Source| source.field != FLOOR && source.field != "spec.policy.preset";
     for Source { part, field, named } in sources.iter().filter(is_authors) {
         for (i, rule) in part.rules.iter().enumerate() {
@@ -202,17 +203,16 @@ fn tell_blind_spots(sources: &[Source], problems: &mut Problems) {
                 .collect();
             if *level == Level::None && is_whole && !people.is_empty() {
                 let field = if named.is_some() { field.to_string() } else { format!("{field}[{i}]") };
-                let message = format!(
-                    "nothing that {} does is recorded, except for what the rules of the floor record",
-                    people.join(", ")
-                );
-                problems.tell("unrecorded-user", field, message);
+                let message =
+                    format!("no request of {} is recorded, except by the rules of the floor", people.join(", "));
+                problems.warn("unrecorded-user", field, message);
             }
         }
     }
 }
 
-/// The field of the Setup that a path of the file comes from, and what to say of a place inside of what it names.
+/// The field of the Setup that a path in the file comes from, and a prefix that names the place in a preset or
+/// ConfigMap.
 fn origin(path: &str, sources: &[Source]) -> (String, String) {
     let split = path.strip_prefix("rules[").and_then(|rest| rest.split_once(']'));
     let Some((mut index, rest)) = split.and_then(|(index, rest)| Some((index.parse::<usize>().ok()?, rest))) else {
@@ -225,10 +225,10 @@ fn origin(path: &str, sources: &[Source]) -> (String, String) {
             (None, Some(named)) => return (field.to_string(), format!("{named}: rules[{index}]{rest}: ")),
         }
     }
-    unreachable!("every rule of the file is of a part")
+    unreachable!("every rule of the file comes from a part")
 }
 
-/// The agent's `get` of its NodeAudit, once, when it is answered.
+/// Records the agent's `get` of its NodeAudit, once, when it is answered.
 fn canary_rule() -> PolicyRule {
     PolicyRule {
         level: Level::Metadata,

@@ -1,8 +1,7 @@
-//! The CRD's schema, applied to a Setup that no API server has seen: [`fit`] for its fields and types, `check` for lengths,
-//! ranges and name patterns.
+//! The CRD's schema, applied to a Setup that no API server has seen: [`check_schema`] for fields and types,
+//! `check_bounds` for lengths, ranges and name patterns.
 //!
-//! Both read the generated schema itself, so there is one place for each rule. CEL rules are their twins' in the modules
-//! beside this one.
+//! Both read the generated schema, so each rule is stated once. The modules beside this one repeat the CEL rules.
 
 use std::sync::LazyLock;
 
@@ -17,22 +16,22 @@ use audit_policy::is_dns_label;
 /// The only pattern in the schema: a DNS label.
 const DNS_LABEL: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
-/// What [`fit`] made of a document.
+/// A document, checked against the schema.
 #[derive(Clone, Debug)]
-pub struct Fit {
-    /// What was left once all that does not fit was taken out; none where that is not a Setup any more.
+pub struct SchemaCheck {
+    /// The Setup without the fields that break the schema; `None` if the rest is not a Setup.
     pub setup: Option<AuditSetup>,
-    /// What does not fit.
+    /// Violations of the schema.
     pub problems: Vec<Problem>,
-    /// The fields that were taken out.
-    taken_out: Vec<String>,
+    /// The fields that were removed.
+    removed: Vec<String>,
 }
 
-impl Fit {
-    /// Whether a problem of the Setup that was left may come from what was taken out of it.
+impl SchemaCheck {
+    /// Whether the removed fields may be the cause of a problem of the remaining Setup.
     pub fn may_have_caused(&self, problem: &Problem) -> bool {
         let field = problem.field.as_str();
-        self.taken_out.iter().any(|gone| {
+        self.removed.iter().any(|gone| {
             let is_parent = gone.rsplit_once(['.', '[']).is_some_and(|(parent, _)| parent == field);
             let is_inside =
                 field.strip_prefix(gone).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
@@ -41,35 +40,35 @@ impl Fit {
     }
 }
 
-/// Fits a document to the schema as the API server does: unknown fields, wrong types, unknown words and missing fields are
-/// problems, all told at once.
-pub fn fit(mut document: Value) -> Fit {
+/// Checks a document against the schema as the API server does. Unknown fields, wrong types, unknown enum values and
+/// missing fields are problems, all reported at once.
+pub fn check_schema(mut document: Value) -> SchemaCheck {
     let mut schema = SCHEMA.clone();
-    // The API server knows these without being told.
+    // The API server adds these to every schema.
     schema["properties"]["apiVersion"] = json!({"type": "string"});
     schema["properties"]["kind"] = json!({"type": "string"});
     schema["properties"]["metadata"] = metadata_schema();
     schema["required"] = json!(["apiVersion", "kind", "metadata", "spec"]);
     if let Some(fields) = document.as_object_mut() {
-        // Not the user's.
+        // The user does not write it.
         fields.remove("status");
     }
-    let mut found = Found::default();
-    let fits = found.fit(&schema, &mut document, "");
-    let Found { mut problems, taken_out } = found;
+    let mut checker = Checker::default();
+    let fits = checker.check(&schema, &mut document, "");
+    let Checker { mut problems, removed } = checker;
     let setup = match serde_json::from_value(document) {
         Ok(setup) if fits => Some(setup),
-        // Something that the schema allows and the types do not.
+        // The schema allows it, the types do not.
         Err(error) if problems.is_empty() => {
             problems.push(problem("spec", error.to_string()));
             None
         }
         _ => None,
     };
-    Fit { setup, problems, taken_out }
+    SchemaCheck { setup, problems, removed }
 }
 
-/// ObjectMeta. What a user does not write is not looked into.
+/// ObjectMeta. Fields that a user does not write are not checked.
 fn metadata_schema() -> Value {
     let text = json!({"type": "string"});
     let words = json!({"type": "object", "additionalProperties": text, "nullable": true});
@@ -94,31 +93,31 @@ fn metadata_schema() -> Value {
 }
 
 #[derive(Default)]
-struct Found {
+struct Checker {
     problems: Vec<Problem>,
-    taken_out: Vec<String>,
+    removed: Vec<String>,
 }
 
-impl Found {
-    /// Takes out of `value` what does not fit. Returns whether the rest does.
-    fn fit(&mut self, schema: &Value, value: &mut Value, path: &str) -> bool {
+impl Checker {
+    /// Removes fields from `value` that break the schema. Returns whether the rest is valid.
+    fn check(&mut self, schema: &Value, value: &mut Value, path: &str) -> bool {
         let wanted = schema["type"].as_str().unwrap_or_default();
         match (wanted, &mut *value) {
             (_, Value::Null) if schema["nullable"] == true => true,
             ("", _) => true,
-            ("object", Value::Object(_)) => self.fit_object(schema, value, path),
+            ("object", Value::Object(_)) => self.check_object(schema, value, path),
             ("array", Value::Array(items)) => {
                 let mut fits = true;
                 for (i, item) in items.iter_mut().enumerate() {
-                    fits &= self.fit(&schema["items"], item, &format!("{path}[{i}]"));
+                    fits &= self.check(&schema["items"], item, &format!("{path}[{i}]"));
                 }
-                // Without one of its entries a list means something else.
+                // A list without one of its entries means something else.
                 fits
             }
             ("string", Value::String(text)) => match schema["enum"].as_array() {
                 Some(words) if !words.contains(&json!(text)) => {
                     let words: Vec<_> = words.iter().filter_map(Value::as_str).collect();
-                    self.bad(path, format!("is {text:?}, and must be one of {}", words.join(", ")))
+                    self.bad(path, format!("must be one of {}, not {text:?}", words.join(", ")))
                 }
                 _ => true,
             },
@@ -128,7 +127,7 @@ impl Found {
         }
     }
 
-    fn fit_object(&mut self, schema: &Value, value: &mut Value, path: &str) -> bool {
+    fn check_object(&mut self, schema: &Value, value: &mut Value, path: &str) -> bool {
         let fields = value.as_object_mut().expect("the caller looked");
         let known = schema["properties"].as_object();
         let below = |name: &str| if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
@@ -137,17 +136,17 @@ impl Found {
             let fits = match known.and_then(|known| known.get(name)) {
                 // The API server puts the default there.
                 Some(schema) if value.is_null() && !schema["default"].is_null() => return false,
-                Some(schema) => self.fit(schema, value, &below),
+                Some(schema) => self.check(schema, value, &below),
                 None if schema["additionalProperties"].is_object() => {
-                    self.fit(&schema["additionalProperties"], value, &below)
+                    self.check(&schema["additionalProperties"], value, &below)
                 }
                 None => {
                     let known: Vec<_> = known.iter().flat_map(|known| known.keys()).map(String::as_str).collect();
-                    self.bad(&below, format!("there is no such field; there are: {}", known.join(", ")))
+                    self.bad(&below, format!("unknown field; known fields: {}", known.join(", ")))
                 }
             };
             if !fits {
-                self.taken_out.push(below);
+                self.removed.push(below);
             }
             fits
         });
@@ -157,9 +156,9 @@ impl Found {
                 continue;
             }
             fits = false;
-            // One that was taken out has been told.
-            if !self.taken_out.contains(&below(name)) {
-                self.problems.push(problem(&below(name), "is missing".into()));
+            // A removed field is reported already.
+            if !self.removed.contains(&below(name)) {
+                self.problems.push(problem(&below(name), "is required".into()));
             }
         }
         fits
@@ -175,17 +174,17 @@ fn problem(field: &str, message: String) -> Problem {
     Problem { field: field.to_string(), reason: Reason::InvalidSetup, message }
 }
 
-/// What stands there, what is wanted, and what to do where that is plain.
+/// The wanted type, the given one, and the correction if it is obvious.
 fn mismatch(wanted: &str, value: &Value) -> String {
     let must_be = match wanted {
         "object" => "a mapping",
         "array" => "a list",
-        "string" => "a text",
+        "string" => "a string",
         "boolean" => "true or false",
         "integer" => "a whole number",
         _ => "a number",
     };
-    // A text is shown only where nobody can have put a secret.
+    // A string is shown only if it cannot be a secret.
     let is_quoted = match (wanted, value) {
         ("integer", Value::String(text)) => text.parse::<i64>().is_ok(),
         ("number", Value::String(text)) => text.parse::<f64>().is_ok_and(f64::is_finite),
@@ -194,31 +193,31 @@ fn mismatch(wanted: &str, value: &Value) -> String {
     };
     let (is, what_to_do) = match value {
         Value::Null => ("null".to_string(), ""),
-        Value::Bool(value) if wanted == "string" => (format!("the boolean {value} to YAML"), ": put it in quotes"),
+        Value::Bool(value) if wanted == "string" => (format!("the boolean {value}"), ": put it in quotes"),
         Value::Bool(value) => (format!("the boolean {value}"), ""),
         Value::Number(number) if wanted == "string" => (format!("the number {number}"), ": put it in quotes"),
         Value::Number(number) => (format!("the number {number}"), ""),
-        Value::String(text) if is_quoted => (format!("the text {text:?}"), ": remove the quotes"),
-        Value::String(_) => ("a text".to_string(), ""),
+        Value::String(text) if is_quoted => (format!("the string {text:?}"), ": remove the quotes"),
+        Value::String(_) => ("a string".to_string(), ""),
         Value::Array(_) => ("a list".to_string(), ""),
         Value::Object(_) => ("a mapping".to_string(), ""),
     };
-    format!("is {is}, and must be {must_be}{what_to_do}")
+    format!("must be {must_be}, not {is}{what_to_do}")
 }
 
-/// The schema of the CRD, as the API server has it. To make it takes 20 ms.
+/// The schema of the CRD, as the API server has it. Generating it takes 20 ms.
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     let crd = AuditSetup::crd();
     let schema = crd.spec.versions[0].schema.as_ref().and_then(|s| s.open_api_v3_schema.as_ref());
     serde_json::to_value(schema).expect("a schema is plain data")
 });
 
-pub(super) fn check(spec: &AuditSetupSpec, problems: &mut Problems) {
+pub(super) fn check_bounds(spec: &AuditSetupSpec, problems: &mut Problems) {
     let spec = serde_json::to_value(spec).expect("a Setup is plain data");
     walk(&SCHEMA["properties"]["spec"], &spec, "spec", problems);
 }
 
-/// The same bounds for the values of a Revision, which are those of a Setup.
+/// The same bounds for the values of a Revision, which come from a Setup.
 pub(super) fn check_content(content: &Content, problems: &mut Problems) {
     let spec = &SCHEMA["properties"]["spec"]["properties"];
     let sink = &spec["sinks"]["items"]["properties"];
@@ -247,7 +246,7 @@ fn walk(schema: &Value, value: &Value, path: &str, problems: &mut Problems) {
                 bad("needs at least one entry".into());
             }
             if let Some(max) = bound("maxItems").filter(|max| items.len() as f64 > *max) {
-                bad(format!("has {} entries, and may have {max} at most", items.len()));
+                bad(format!("has {} entries; at most {max} are allowed", items.len()));
             }
             for (i, item) in items.iter().enumerate() {
                 walk(&schema["items"], item, &format!("{path}[{i}]"), problems);
@@ -258,7 +257,7 @@ fn walk(schema: &Value, value: &Value, path: &str, problems: &mut Problems) {
             if bound("minLength").is_some_and(|min| (length as f64) < min) {
                 bad("must not be empty".into());
             } else if let Some(max) = bound("maxLength").filter(|max| length as f64 > *max) {
-                bad(format!("has {length} characters, and may have {max} at most"));
+                bad(format!("has {length} characters; at most {max} are allowed"));
             } else if schema["pattern"] == DNS_LABEL && !is_dns_label(text) {
                 bad(format!(
                     "{text:?} must consist of lower-case letters, digits and -, and begin and end with a letter or digit"
@@ -270,9 +269,9 @@ fn walk(schema: &Value, value: &Value, path: &str, problems: &mut Problems) {
             let number = number.as_f64().unwrap_or(f64::NAN);
             let outside = min.is_some_and(|min| number < min) || max.is_some_and(|max| number > max) || number.is_nan();
             match (min, max) {
-                (Some(min), Some(max)) if outside => bad(format!("is {number}, and must be from {min} to {max}")),
-                (Some(min), None) if outside => bad(format!("is {number}, and must be at least {min}")),
-                (_, Some(max)) if outside => bad(format!("is {number}, and must be at most {max}")),
+                (Some(min), Some(max)) if outside => bad(format!("must be from {min} to {max}, not {number}")),
+                (Some(min), None) if outside => bad(format!("must be at least {min}, not {number}")),
+                (_, Some(max)) if outside => bad(format!("must be at most {max}, not {number}")),
                 _ => {}
             }
         }
@@ -298,7 +297,7 @@ mod tests {
     const GOOD: &str = r#""policy":{"preset":"gce"},"sinks":[{"name":"l","log":{}}]"#;
 
     #[test]
-    fn what_does_not_fit_the_schema_is_told_with_its_field() {
+    fn a_violation_of_the_schema_is_reported_with_its_field() {
         let log = |log: &str| format!(r#"{{"policy":{{"preset":"gce"}},"sinks":[{{"name":"l","log":{log}}}]}}"#);
         let policy = |policy: &str| format!(r#"{{"policy":{policy},"sinks":[{{"name":"l","log":{{}}}}]}}"#);
         let throttle =
@@ -312,76 +311,73 @@ mod tests {
             (format!(r#"{{{GOOD},"nodeSelector":{{"a":"b"}}}}"#), ""),
             (
                 log(r#"{"maxAgeDays":"3"}"#),
-                "spec.sinks[0].log.maxAgeDays: is the text \"3\", and must be a whole number: remove the quotes",
+                "spec.sinks[0].log.maxAgeDays: must be a whole number, not the string \"3\": remove the quotes",
             ),
-            (log(r#"{"maxAgeDays":"three"}"#), "spec.sinks[0].log.maxAgeDays: is a text, and must be a whole number"),
-            (
-                log(r#"{"maxAgeDays":3.5}"#),
-                "spec.sinks[0].log.maxAgeDays: is the number 3.5, and must be a whole number",
-            ),
+            (log(r#"{"maxAgeDays":"three"}"#), "spec.sinks[0].log.maxAgeDays: must be a whole number, not a string"),
+            (log(r#"{"maxAgeDays":3.5}"#), "spec.sinks[0].log.maxAgeDays: must be a whole number, not the number 3.5"),
             (
                 log(r#"{"maxAgeDays":1e30}"#),
-                "spec.sinks[0].log.maxAgeDays: is the number 1e+30, and must be a whole number",
+                "spec.sinks[0].log.maxAgeDays: must be a whole number, not the number 1e+30",
             ),
             (
                 throttle(r#""0.5""#),
-                "spec.sinks[0].log.delivery.batch.throttleQPS: is the text \"0.5\", and must be a number: remove the quotes",
+                "spec.sinks[0].log.delivery.batch.throttleQPS: must be a number, not the string \"0.5\": remove the quotes",
             ),
             (
                 log(r#"{"compress":"true"}"#),
-                "spec.sinks[0].log.compress: is the text \"true\", and must be true or false: remove the quotes",
+                "spec.sinks[0].log.compress: must be true or false, not the string \"true\": remove the quotes",
             ),
-            (log(r#"{"compress":1}"#), "spec.sinks[0].log.compress: is the number 1, and must be true or false"),
-            (log(r#"{"path":3}"#), "spec.sinks[0].log.path: is the number 3, and must be a text: put it in quotes"),
+            (log(r#"{"compress":1}"#), "spec.sinks[0].log.compress: must be true or false, not the number 1"),
+            (log(r#"{"path":3}"#), "spec.sinks[0].log.path: must be a string, not the number 3: put it in quotes"),
             (
                 format!(r#"{{{GOOD},"nodeSelector":{{"a":true}}}}"#),
-                "spec.nodeSelector.a: is the boolean true to YAML, and must be a text: put it in quotes",
+                "spec.nodeSelector.a: must be a string, not the boolean true: put it in quotes",
             ),
-            (log(r#"{"format":"JSON"}"#), "spec.sinks[0].log.format: is \"JSON\", and must be one of json, legacy"),
-            (log("[]"), "spec.sinks[0].log: is a list, and must be a mapping"),
+            (log(r#"{"format":"JSON"}"#), "spec.sinks[0].log.format: must be one of json, legacy, not \"JSON\""),
+            (log("[]"), "spec.sinks[0].log: must be a mapping, not a list"),
             (
                 log(r#"{"maxAge":3}"#),
-                "spec.sinks[0].log.maxAge: there is no such field; there are: compress, delivery, format, maxAgeDays, maxBackups, maxSizeMegabytes, path",
+                "spec.sinks[0].log.maxAge: unknown field; known fields: compress, delivery, format, maxAgeDays, maxBackups, maxSizeMegabytes, path",
             ),
-            (policy(r#"{"prepend":null,"preset":"gce"}"#), "spec.policy.prepend: is null, and must be a list"),
-            (policy(r#"{"rules":[{"level":"None"},{"verbs":["get"]}]}"#), "spec.policy.rules[1].level: is missing"),
+            (policy(r#"{"prepend":null,"preset":"gce"}"#), "spec.policy.prepend: must be a list, not null"),
+            (policy(r#"{"rules":[{"level":"None"},{"verbs":["get"]}]}"#), "spec.policy.rules[1].level: is required"),
             (
                 policy(r#"{"rules":[{"level":"None","users":"me"}]}"#),
-                "spec.policy.rules[0].users: is a text, and must be a list",
+                "spec.policy.rules[0].users: must be a list, not a string",
             ),
-            (r#"{"policy":{"preset":"gce"}}"#.into(), "spec.sinks: is missing"),
-            (r#""none""#.into(), "spec: is a text, and must be a mapping"),
+            (r#"{"policy":{"preset":"gce"}}"#.into(), "spec.sinks: is required"),
+            (r#""none""#.into(), "spec: must be a mapping, not a string"),
         ] {
-            let fit = fit(document(&spec));
-            let told: Vec<_> = fit.problems.iter().map(ToString::to_string).collect();
+            let check = check_schema(document(&spec));
+            let told: Vec<_> = check.problems.iter().map(ToString::to_string).collect();
             assert_eq!(told.join("\n"), want, "{spec}");
-            assert!(fit.setup.is_some() || !want.is_empty(), "{spec}");
+            assert!(check.setup.is_some() || !want.is_empty(), "{spec}");
         }
     }
 
     #[test]
-    fn the_head_of_a_document_fits_too() {
+    fn the_head_of_a_document_is_checked_too() {
         for (document, want) in [
-            (json!([]), ": is a list, and must be a mapping"),
+            (json!([]), ": must be a mapping, not a list"),
             (
                 json!({"apiVersion": "v", "kind": "k", "metadata": {"nam": "a", "name": 1}, "spec": null}),
-                "metadata.nam: there is no such field; there are: annotations, creationTimestamp, deletionGracePeriodSeconds, deletionTimestamp, finalizers, generateName, generation, labels, managedFields, name, namespace, ownerReferences, resourceVersion, selfLink, uid\nmetadata.name: is the number 1, and must be a text: put it in quotes\nspec: is null, and must be a mapping",
+                "metadata.nam: unknown field; known fields: annotations, creationTimestamp, deletionGracePeriodSeconds, deletionTimestamp, finalizers, generateName, generation, labels, managedFields, name, namespace, ownerReferences, resourceVersion, selfLink, uid\nmetadata.name: must be a string, not the number 1: put it in quotes\nspec: must be a mapping, not null",
             ),
             (
                 json!({"metadata": {"labels": {"a": 1}}}),
-                "metadata.labels.a: is the number 1, and must be a text: put it in quotes\napiVersion: is missing\nkind: is missing\nspec: is missing",
+                "metadata.labels.a: must be a string, not the number 1: put it in quotes\napiVersion: is required\nkind: is required\nspec: is required",
             ),
         ] {
-            let told: Vec<_> = fit(document).problems.iter().map(ToString::to_string).collect();
+            let told: Vec<_> = check_schema(document).problems.iter().map(ToString::to_string).collect();
             assert_eq!(told.join("\n"), want);
         }
     }
 
     #[test]
-    fn the_rest_is_judged_but_for_what_may_come_from_what_is_gone() {
+    fn the_rest_is_judged_except_for_consequences_of_removed_fields() {
         let spec = r#"{"policy":{"rules":[{"level":"Meta"}]},"sinks":[{"name":"l","log":{"maxAge":3}}]}"#;
-        let fit = fit(document(spec));
-        let setup = fit.setup.as_ref().unwrap();
+        let check = check_schema(document(spec));
+        let setup = check.setup.as_ref().unwrap();
         assert_eq!((setup.spec.policy.rules.as_ref(), setup.spec.sinks[0].name.as_str()), (None, "l"));
         for (field, want) in [
             ("spec.policy", true),
@@ -392,7 +388,7 @@ mod tests {
             ("spec.sinks[0].log.maxAgeDays", false),
             ("spec.sinks", false),
         ] {
-            assert_eq!(fit.may_have_caused(&problem(field, String::new())), want, "{field}");
+            assert_eq!(check.may_have_caused(&problem(field, String::new())), want, "{field}");
         }
     }
 
@@ -402,9 +398,9 @@ mod tests {
         for example in std::fs::read_dir(examples).unwrap() {
             let text = std::fs::read_to_string(example.unwrap().path()).unwrap();
             for document in text.split("\n---\n").filter(|document| document.contains("kind: AuditSetup")) {
-                let fit = fit(serde_saphyr::from_str(document).unwrap());
-                assert_eq!(fit.problems, [], "{document}");
-                assert!(fit.setup.is_some());
+                let check = check_schema(serde_saphyr::from_str(document).unwrap());
+                assert_eq!(check.problems, [], "{document}");
+                assert!(check.setup.is_some());
             }
         }
     }

@@ -1,20 +1,20 @@
-//! Secrets that a Setup refers to, and what they may be used for.
+//! Which Secrets a sink may use, and for which hosts.
 
 use std::collections::BTreeMap;
 
 use crate::floor::{Destination, Floor};
 
-/// Types of Secrets that people make credentials of. Every other type has a purpose of its own: tokens of service accounts and for
-/// joining, image pull secrets, Helm releases, the operator's own Secrets.
+/// Types of Secrets that users create for credentials. Every other type has its own purpose: tokens of service accounts
+/// and bootstrap tokens, image pull secrets, Helm releases, the operator's own Secrets.
 const CREDENTIALS: [&str; 4] = ["", "Opaque", "kubernetes.io/basic-auth", "kubernetes.io/tls"];
 
-/// Beginnings of the names of others, which `render` is given without their type.
+/// Prefixes of names of the others, because `render` may get them without their type.
 const NEVER_NAMED: [&str; 3] = ["sh.helm.release.", "revision-r-", "audit-receiver-ca"];
 
-/// What matters of a Secret.
+/// The parts of a Secret that validation needs.
 #[derive(Clone, Default)]
 pub struct SecretFacts {
-    /// Empty where it is not known.
+    /// Empty if unknown.
     pub type_: String,
     /// The annotation [`HOSTS_ANNOTATION`](crate::api::HOSTS_ANNOTATION).
     pub hosts: Option<String>,
@@ -27,14 +27,15 @@ impl SecretFacts {
         CREDENTIALS.contains(&self.type_.as_str()) && !NEVER_NAMED.iter().any(|beginning| name.starts_with(beginning))
     }
 
-    /// Whether its credentials may be sent there. Without the annotation: anywhere that the floor permits, unless it wants the annotation.
-    /// `service` is the name (`namespace/name`) of the Service whose address `host` is.
+    /// Whether its credentials may be sent to this host. Without the annotation: to every permitted destination, unless
+    /// the floor requires the annotation. `service` is the name (`namespace/name`) of the Service whose address `host`
+    /// is.
     pub(crate) fn is_for(&self, host: &str, port: u16, service: Option<&str>, floor: &Floor) -> bool {
         let Some(hosts) = &self.hosts else { return !floor.require_secret_hosts };
         let name = service.and_then(|service| service.split_once('/'));
         let name = name.map(|(namespace, name)| format!("{name}.{namespace}.svc"));
         hosts.split([',', ' ', '\n']).filter(|host| !host.is_empty()).any(|wanted| {
-            // A word that is no destination permits none.
+            // A word that is not a destination permits nothing.
             let Ok(wanted) = Destination::try_from(wanted.to_string()) else { return false };
             wanted.matches(host, port, service) || name.as_ref().is_some_and(|name| wanted.matches(name, port, None))
         })

@@ -214,7 +214,7 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             sinks(&format!("{{name: {long}, log: {{}}}}")),
             "spec.sinks[0].name",
             InvalidSetup,
-            "has 64 characters, and may have 63 at most",
+            "has 64 characters; at most 63 are allowed",
         ),
         // The log.
         (
@@ -245,7 +245,7 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             sinks("{name: a, log: {maxAgeDays: -1}}"),
             "spec.sinks[0].log.maxAgeDays",
             InvalidSetup,
-            "is -1, and must be from 0 to 36500",
+            "must be from 0 to 36500, not -1",
         ),
         (
             sinks("{name: a, log: {maxBackups: -1}}"),
@@ -299,7 +299,7 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             sinks("{name: a, log: {delivery: {mode: Batch, batch: {throttleQPS: -1}}}}"),
             "spec.sinks[0].log.delivery.batch.throttleQPS",
             InvalidSetup,
-            "is -1, and must be from 0 to 100000",
+            "must be from 0 to 100000, not -1",
         ),
         (
             setup(
@@ -559,7 +559,7 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             webhook("{url: 'https://a/', delivery: {batch: {bufferSize: 10000000}}}"),
             "spec.sinks[0].webhook.delivery.batch.bufferSize",
             InvalidSetup,
-            "is 10000000, and must be from 1 to 100000",
+            "must be from 1 to 100000, not 10000000",
         ),
         (
             webhook("{url: 'https://a/', delivery: {batch: {maxSize: 1, throttleQPS: 0.000001, throttleBurst: 1}}}"),
@@ -617,7 +617,7 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             setup(&format!("{POLICY}\nsinks: [{LOG}]\nrollout: {{minReadySeconds: 9, confirmTimeoutSeconds: 10}}")),
             "spec.rollout.confirmTimeoutSeconds",
             InvalidSetup,
-            "is 10, and must be from 60 to 3600",
+            "must be from 60 to 3600, not 10",
         ),
     ]
 }

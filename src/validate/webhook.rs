@@ -6,11 +6,12 @@ use k8s_openapi::api::core::v1::Service;
 
 use super::{Auth, Context, Problems, References, Tls, ValidWebhook, credentials, delivery};
 use crate::api::{HOSTS_ANNOTATION, Mode, Reason, Risk, Scheme, ServiceRef, WebhookAuth, WebhookDelivery, WebhookSink};
-use crate::floor::{Floor, Refused};
+use crate::floor::{Floor, Forbidden};
 use crate::revision::{Url, is_host};
 
-const ONE_DESTINATION: &str = "exactly one of url, urlSecretRef and service is needed";
-const ONE_CREDENTIAL: &str = "only one of bearerTokenSecretRef, basicAuthSecretRef and clientCertificateSecretRef";
+const ONE_DESTINATION: &str = "exactly one of url, urlSecretRef and service is required";
+const ONE_CREDENTIAL: &str =
+    "at most one of bearerTokenSecretRef, basicAuthSecretRef and clientCertificateSecretRef is allowed";
 
 /// `field` is the path of the `webhook`. None if a problem was found.
 pub(super) fn check(
@@ -26,10 +27,10 @@ pub(super) fn check(
     let scheme = destination.as_ref().map(|(url, _)| url.scheme);
     if let Some((url, service)) = &destination {
         let field = format!("{field}.{}", destination_field(webhook));
-        // A URL from a Secret is shown to nobody.
+        // No message shows a URL from a Secret.
         let shown =
             if webhook.url_secret_ref.is_some() { "its host".into() } else { format!("{}:{}", url.host, url.port) };
-        // The API server by its address is the Service by its name.
+        // The address of the API server is the Service default/kubernetes.
         let is_api_server = references.api_server.is_some_and(|address| url.host.parse() == Ok(address));
         let service = if is_api_server { Some("default/kubernetes") } else { service.as_deref() };
         if let Err((reason, message)) = check_destination(url, service, &shown, context.floor) {
@@ -40,7 +41,7 @@ pub(super) fn check(
             let message = format!(
                 "events go to {shown} unencrypted and unauthenticated: anyone on the network path can read and forge them. Use https"
             );
-            problems.tell("plain-http", field, message);
+            problems.warn("plain-http", field, message);
         }
     }
     let tls = tls(webhook, scheme, references, field, problems);
@@ -50,7 +51,7 @@ pub(super) fn check(
             problems.add(
                 &field,
                 Reason::InvalidSetup,
-                "credentials need https: kube-apiserver leaves them out over http. Use https, or leave auth out",
+                "credentials need https: kube-apiserver does not send them over http. Use https, or remove auth",
             );
         }
         check_auth(auth, references, &field, problems)
@@ -74,7 +75,7 @@ pub(super) fn check(
     })
 }
 
-/// The URL, and the name (`namespace/name`) of the Service where it is the address of one.
+/// The URL and, if its host is the address of a Service, the name (`namespace/name`) of that Service.
 fn destination(
     webhook: &WebhookSink,
     references: &References,
@@ -122,12 +123,12 @@ fn service_url(want: &ServiceRef, references: &References, field: &str, problems
         problems.add(
             format!("{field}.path"),
             Reason::InvalidSetup,
-            "starts with / and has no query and no fragment: kube-apiserver drops them",
+            "must start with / and have no query and no fragment: kube-apiserver drops them",
         );
     }
     let name = format!("{}/{}", want.namespace, want.name);
     let Some(service) = references.services.get(&(want.namespace.clone(), want.name.clone())) else {
-        problems.add(field, Reason::ReferenceNotFound, format!("there is no Service {name}"));
+        problems.add(field, Reason::ReferenceNotFound, format!("the Service {name} does not exist"));
         return None;
     };
     let address = match address(service) {
@@ -152,7 +153,7 @@ fn service_url(want: &ServiceRef, references: &References, field: &str, problems
     if problems.len() > before {
         return None;
     }
-    // The path may hold what needs encoding, so the whole is judged as a URL too.
+    // The path may need encoding, so the whole is parsed as a URL too.
     let url = Url { scheme: want.scheme, host: address.to_string(), port: want.port as u16, path: want.path.clone() };
     match Url::parse(&url.server()) {
         Ok(url) => Some(url),
@@ -166,14 +167,14 @@ fn service_url(want: &ServiceRef, references: &References, field: &str, problems
 fn address(service: &Service) -> Result<IpAddr, &'static str> {
     let spec = service.spec.as_ref().ok_or("has no spec")?;
     if spec.type_.as_deref() == Some("ExternalName") {
-        return Err("is of type ExternalName and has no address: use url with that name");
+        return Err("has the type ExternalName, so it has no address: use url with its external name");
     }
     match spec.cluster_ip.as_deref() {
         Some("None") => Err(
-            "is headless (clusterIP: None), and kube-apiserver cannot resolve its name: make a Service with a ClusterIP",
+            "is headless (clusterIP: None), and kube-apiserver cannot resolve its name: use a Service with a ClusterIP",
         ),
         None | Some("") => Err("has no ClusterIP"),
-        Some(address) => address.parse().map_err(|_| "has a ClusterIP that is no IP address"),
+        Some(address) => address.parse().map_err(|_| "has a ClusterIP that is not an IP address"),
     }
 }
 
@@ -189,7 +190,7 @@ fn tls(
     if scheme == Some(Scheme::Http)
         && (tls.ca_secret_ref.is_some() || tls.server_name.is_some() || tls.insecure_skip_verify)
     {
-        problems.add(&field, Reason::InvalidSetup, "has no effect over http: use https, or leave tls out");
+        problems.add(&field, Reason::InvalidSetup, "has no effect over http: use https, or remove tls");
     }
     if tls.insecure_skip_verify && tls.ca_secret_ref.is_some() {
         problems.add(
@@ -207,13 +208,13 @@ fn tls(
     }
     if tls.insecure_skip_verify {
         let message = "any certificate is accepted: anyone on the network path can read events and impersonate the receiver. Use caSecretRef";
-        problems.tell("unverified-tls", format!("{field}.insecureSkipVerify"), message);
+        problems.warn("unverified-tls", format!("{field}.insecureSkipVerify"), message);
     }
     let ca = tls.ca_secret_ref.as_ref().and_then(|secret| {
         let field = format!("{field}.caSecretRef");
         let bytes = problems.secret(references, &secret.name, &secret.key, &field)?;
         match credentials::certificates(bytes) {
-            // A certificate in DER is no UTF-8, and was refused.
+            // PEM is ASCII; DER was rejected.
             Ok(_) => Some(String::from_utf8_lossy(bytes).into_owned()),
             Err(message) => {
                 problems.in_secret(&secret.name, &secret.key, &field, &message);
@@ -255,13 +256,13 @@ fn check_auth(auth: &WebhookAuth, references: &References, field: &str, problems
             let bytes = problems.secret(references, &secret.name, key, &field)?;
             let line = credentials::one_line(bytes).and_then(|line| match key {
                 "username" if line.contains(':') => {
-                    Err("holds a colon, which ends the name in basic authentication".into())
+                    Err("contains a colon, which ends the name in basic authentication".into())
                 }
                 _ => Ok(line),
             });
             line.map_err(|message| problems.in_secret(&secret.name, key, &field, &message)).ok()
         };
-        // Both are looked at before either ends it, so that both problems are told.
+        // Both are checked before either returns, so that both problems are reported.
         let (username, password) = (line("username"), line("password"));
         return Some(Auth::Basic { username: username?, password: password? });
     }
@@ -285,8 +286,8 @@ pub(super) fn modes(delivery: &WebhookDelivery, context: &Context<'_>, field: &s
     let is_blocking = delivery.mode != Mode::Batch;
     problems.risk(Risk::BlockingWebhook, is_blocking, context, &format!("{field}.mode"), || {
         format!(
-            "{:?}: while the receiver is down every audited request waits for it, health checks fail, and the kubelet restarts \
-             kube-apiserver over and over. Use Batch",
+            "{:?}: while the receiver is down, every audited request waits for it, health checks fail, and the kubelet restarts \
+             kube-apiserver again and again. Use Batch",
             delivery.mode
         )
     });
@@ -304,25 +305,26 @@ fn destination_field(webhook: &WebhookSink) -> &'static str {
     }
 }
 
-/// Whether events may go there. `service` is the name (`namespace/name`) of the Service whose address the host is, `shown` how a message calls the destination.
+/// Whether events may be sent there. `service` is the name (`namespace/name`) of the Service whose address the host is;
+/// `shown` is the destination as a message shows it.
 pub(super) fn check_destination(
     url: &Url,
     service: Option<&str>,
     shown: &str,
     floor: &Floor,
 ) -> Result<(), (Reason, String)> {
-    floor.permits_destination(&url.host, url.port, service).map_err(|refused| match refused {
-        Refused::Never(why) => (Reason::InvalidSetup, format!("{shown} cannot be a sink: {why}. Name a receiver of audit events")),
-        Refused::NotPermitted => {
+    floor.permits_destination(&url.host, url.port, service).map_err(|forbidden| match forbidden {
+        Forbidden::Always(why) => (Reason::InvalidSetup, format!("{shown} cannot be a sink: {why}. Give a receiver of audit events")),
+        Forbidden::ByFloor => {
             let message = format!(
-                "{shown} is not a permitted destination. Have an administrator add it to floor.destinations, or name one that is in it"
+                "{shown} is not a permitted destination. Choose one from floor.destinations, or have an administrator add it"
             );
             (Reason::BelowFloor, message)
         }
     })
 }
 
-/// A Secret that says which hosts it is for is sent to no other.
+/// A Secret with the annotation for its hosts is sent to no other host.
 fn check_hosts(
     webhook: &WebhookSink,
     url: &Url,
@@ -346,7 +348,7 @@ fn check_hosts(
                 field,
                 Reason::SecretNotForHost,
                 format!(
-                    "the Secret {name:?} is for other hosts: its annotation {HOSTS_ANNOTATION} does not name this one"
+                    "the annotation {HOSTS_ANNOTATION} of the Secret {name:?} does not name this host. Correct one of them"
                 ),
             );
         }

@@ -274,7 +274,7 @@ fn an_agent_writes_the_status_of_its_own_node(cluster: &Cluster) {
         (&unbound, "cp9", "without a node claim"),
     ] {
         let said = status(token, node).expect_err(what);
-        assert!(said.contains("an agent writes the status of its own node only"), "{what}: {said}");
+        assert!(said.contains("an agent can write the status of its own node only"), "{what}: {said}");
     }
     let spec = ["patch", "nodeaudit", "cp1", "--type=merge", "-p", r#"{"spec":{"mayChange":true}}"#];
     for (what, arguments) in [

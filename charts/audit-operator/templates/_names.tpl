@@ -15,7 +15,7 @@ app.kubernetes.io/name: audit-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
-{{- /* No capability, no writable root, nobody's user: what needs more says so itself. */ -}}
+{{- /* No capability, no writable root, no user of the node. A program that needs more states it itself. */ -}}
 {{- define "unprivileged" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
@@ -28,7 +28,7 @@ seccompProfile:
   type: RuntimeDefault
 {{- end }}
 
-{{- /* The Secrets that the controller makes for the receiver: those that are not given. */ -}}
+{{- /* The Secrets that the controller makes for the receiver: those that the user has not named. */ -}}
 {{- define "receiver-secrets" -}}
 {{- if .Values.receiver.enabled }}
 {{- $secrets := list }}

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::finding::{Edit, Finding, MAX_FINDINGS, Severity};
-use super::lint::stanza::{DUPLICATE_FIELD, NULL_VALUE, UNKNOWN_FIELD, WRONG_TYPE};
+use super::stanza::{DUPLICATE_FIELD, NULL_VALUE, UNKNOWN_FIELD, WRONG_TYPE};
 use super::write::quoted;
 use kube_yaml::scalar::is_rfc3339;
 use kube_yaml::{Key, Place, Tree, Value, ValueId};
@@ -49,6 +49,17 @@ pub(super) struct RawResources {
 pub(super) struct Word {
     pub place: Place,
     pub text: String,
+}
+
+/// encoding/json finds the long s and the Kelvin sign equal to their ASCII letters.
+pub(super) fn fold(key: &str) -> String {
+    key.chars()
+        .map(|c| match c {
+            'ſ' => 's',
+            '\u{212a}' => 'k',
+            c => c.to_ascii_lowercase(),
+        })
+        .collect()
 }
 
 /// A Go slice: what a longer list left behind the end is still there when it grows again.
@@ -505,7 +516,7 @@ impl Decoder<'_> {
         let path = self.path_of(text);
         let message = format!("unknown field {}", quoted(&path));
         let finding = Finding::new(UNKNOWN_FIELD, *place, path, message);
-        let folded = super::load::fold(text);
+        let folded = fold(text);
         if self.path.is_empty()
             && let Some(name) = ["apiVersion", "kind"].into_iter().find(|name| folded == name.to_lowercase())
         {

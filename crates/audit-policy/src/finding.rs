@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::lint::Stanza;
+use super::stanza::Stanza;
 use kube_yaml::Place;
 
 /// Of each severity at most so many are kept: enough for anybody, whatever the file.

@@ -1,16 +1,10 @@
-//! Policies of `audit.k8s.io/v1`: loaded, judged, applied and written as kube-apiserver has it.
+#![doc = include_str!("../README.md")]
 //!
-//! - [`load`] gives what kube-apiserver would hold of a file, or why it would not start, with the place of everything it would
-//!   complain about: YAML or JSON ([`kube_yaml`]) to fields (`decode`), and `validation`.
-//! - [`Evaluator`] decides about a request; [`attributes`] derives what it needs from a method and a URL. [`explain`] tells why,
-//!   [`coverage`] what of the benchmarks is met.
-//! - [`lint`](lint()) says what is wrong with a file beyond that: rules that decide nothing, names that match nothing, Secrets in the
-//!   log. Every finding is of a [`Stanza`], and [`fix`] corrects what is certain.
-//! - [`read`] is for policies of a Setup and stricter: it refuses what kube-apiserver would drop or take in silence.
-//!   [`validate`](crate::validate) asks it, and lint about the whole; [`render`](crate::render) writes the result.
+//! # How a policy flows
 //!
-//! Upstream's Go code is the reference, and `tests/upstream` compares with it. Everything here is bounded in time and memory by
-//! the length of its input, and nothing recurses on it.
+//! [`load()`] reads YAML or JSON by [`kube_yaml`], decodes the fields and validates them. [`read()`] is stricter, for the rules of an
+//! `AuditSetup`: it refuses whatever kube-apiserver would drop silently. [`lint()`] judges a loaded policy; each of its findings belongs to a
+//! [`Stanza`]. [`write()`] gives the text of a policy.
 
 mod attributes;
 mod coverage;
@@ -27,6 +21,7 @@ mod read;
 pub mod replay;
 mod request;
 mod rule;
+mod stanza;
 mod validation;
 mod write;
 
@@ -36,19 +31,20 @@ pub use decode::Places;
 pub use evaluate::{Decision, Evaluator};
 pub use explain::{Explanation, Mismatch, explain, stages};
 pub use finding::{Edit, Finding, Note, Severity};
-pub use lint::{Declined, FixError, Fixed, Linted, STANZAS, Stanza, Terms, documentation, fix, lint, manual, stanza};
+pub use lint::{Declined, FixError, Fixed, Linted, Terms, fix, lint};
 pub use load::{Loaded, MAX_BYTES, load};
 pub use preset::{Preset, PresetPolicy, preset, presets};
 pub use read::{ReadError, read};
 pub use request::{Unaudited, attributes};
 pub use rule::{GroupResources, Level, Mode, PolicyRule, Stage};
+pub use stanza::{STANZAS, Stanza, documentation, manual, stanza};
 pub use validation::is_dns_label;
 pub use write::{Part, quoted, write};
 
 pub use kube_yaml::Place;
 
 /// The finding about a rule that goes below the floor.
-pub const BELOW_FLOOR: &str = lint::stanza::BELOW_FLOOR.id;
+pub const BELOW_FLOOR: &str = stanza::BELOW_FLOOR.id;
 
 /// A policy as kube-apiserver holds it.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -2,8 +2,8 @@
 //!
 //! [`lint`] takes a file and gives what [`load`](super::load()) found and, where kube-apiserver starts with it, what it would do
 //! that hardly anybody means: [`names`] rule by rule, [`reach`] for rules that decide nothing, [`coverage`] for what is recorded
-//! and what is not. [`fix`] applies the edits that findings carry. Each finding belongs to a [`Stanza`].
-//! [`validate`](crate::validate) asks lint about the file that the nodes would get, before any of them is touched.
+//! and what is not. [`fix()`] applies the edits that findings carry. Each finding belongs to a [`Stanza`].
+//! audit-operator lints the file that the nodes would get, before it touches any of them.
 
 mod coverage;
 mod fix;
@@ -11,15 +11,14 @@ mod floor;
 mod names;
 mod reach;
 mod resources;
-pub(super) mod stanza;
 
 use std::collections::HashMap;
 
 pub use fix::{Declined, FixError, Fixed, fix};
-pub use stanza::{STANZAS, Stanza, documentation, manual, stanza};
 
 use super::finding::{Edit, Finding, MAX_FINDINGS, Note, Severity};
 use super::load::{Loaded, load};
+use super::stanza::{self, Stanza};
 use super::{Evaluator, Places, Policy};
 use crate::{Level, Mode, PolicyRule, Stage};
 

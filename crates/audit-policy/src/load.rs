@@ -9,9 +9,9 @@ use std::cmp::Reverse;
 use std::collections::HashSet;
 
 use super::Policy;
-use super::decode::{Decoded, Places, RawPolicy, RawRule, decode};
+use super::decode::{Decoded, Places, RawPolicy, RawRule, decode, fold};
 use super::finding::{Edit, Finding, Severity};
-use super::lint::stanza::{self, KIND, NO_RULES, SECOND_DOCUMENT, SYNTAX, Stanza, WRONG_TYPE, YAML_ALIAS, YAML_TAG};
+use super::stanza::{self, KIND, NO_RULES, SECOND_DOCUMENT, SYNTAX, Stanza, WRONG_TYPE, YAML_ALIAS, YAML_TAG};
 use super::validation::{level_of, stage_of, validate};
 use super::write::quoted;
 use crate::{GroupResources, PolicyRule};
@@ -199,17 +199,6 @@ fn type_of(tree: &Tree) -> Result<(), Wrong> {
         findings.push(wrong(kind, KIND, "kind", message, "write kind: Policy".into()));
     }
     if findings.is_empty() { Ok(()) } else { Err(Wrong { findings, is_policy: is_nearly || kind.1.is_empty() }) }
-}
-
-/// encoding/json finds the long s and the Kelvin sign equal to their ASCII letters.
-pub(super) fn fold(key: &str) -> String {
-    key.chars()
-        .map(|c| match c {
-            'ſ' => 's',
-            '\u{212a}' => 'k',
-            c => c.to_ascii_lowercase(),
-        })
-        .collect()
 }
 
 /// The policy, unless a level or a stage is none.

@@ -7,8 +7,8 @@ use std::fmt;
 
 use super::Policy;
 use super::finding::{Finding, Severity};
-use super::lint::stanza::{GROUP, MIXED_RULE, NON_RESOURCE_URL, RESOURCE_NAMES};
 use super::load::examine;
+use super::stanza::{GROUP, MIXED_RULE, NON_RESOURCE_URL, RESOURCE_NAMES};
 
 /// What is wrong with the text, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

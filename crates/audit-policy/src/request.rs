@@ -7,7 +7,7 @@
 mod selector;
 mod url;
 
-use super::load::fold;
+use super::decode::fold;
 use super::{Attributes, Text};
 use kube_yaml::scalar::text_of;
 use url::{Target, query};

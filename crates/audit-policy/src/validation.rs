@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::decode::{List, RawPolicy, RawResources, RawRule, Word};
 use super::finding::{Edit, Finding, MAX_FINDINGS};
-use super::lint::stanza::{GROUP, LEVEL, MIXED_RULE, NON_RESOURCE_URL, RESOURCE_NAMES, STAGE, Stanza};
+use super::stanza::{GROUP, LEVEL, MIXED_RULE, NON_RESOURCE_URL, RESOURCE_NAMES, STAGE, Stanza};
 use crate::{Level, Stage};
 use kube_yaml::Place;
 

@@ -1,10 +1,10 @@
-//! YAML and JSON as kube-apiserver and kubectl read them: the values of a document, before they have a type, each with its place.
+#![doc = include_str!("../README.md")]
 //!
-//! A file is JSON if its first visible character is `{`, and YAML otherwise; YAML is turned into JSON, which is where the last of two
-//! equal keys wins and the keys get sorted (kubernetes@v1.36.3 staging/src/k8s.io/apimachinery/pkg/util/yaml/decoder.go,
-//! sigs.k8s.io/yaml@v1.6.0/yaml.go). Nothing here recurses, and aliases are not copied.
+//! # How a text is read
 //!
-//! [`compose`] is the parser, [`scalar`] what it takes an unquoted text for, [`json`] the other syntax.
+//! A text is JSON if its first visible character is `{`, and YAML otherwise. YAML is turned into JSON, which is where the last of two equal keys
+//! wins and the keys are sorted (kubernetes@v1.36.3 staging/src/k8s.io/apimachinery/pkg/util/yaml/decoder.go,
+//! sigs.k8s.io/yaml@v1.6.0/yaml.go). `compose` is the parser, [`scalar`] resolves unquoted text, `json` reads the other syntax.
 
 mod compose;
 pub mod fields;

@@ -1,11 +1,9 @@
-//! Text edits of the static-pod manifest of kube-apiserver, each proved before it is given out.
+#![doc = include_str!("../README.md")]
 //!
-//! A manifest is somebody else's file: comments, order, quoting and line ends of everything that is not ours stay byte for byte. So it is
-//! edited as text, by splices at the places that a parser found ([`tree`]). What makes that safe is the proof ([`meaning`]): the old text, parsed,
-//! with the same intent applied to its value, must equal the new text, parsed; and the same edit again must change nothing. Where
-//! that does not hold, nothing is given out.
+//! # How an edit is made
 //!
-//! [`crate::plan`] calls this; it never reads or writes a file.
+//! `tree` finds the places of the parts that an edit may change, `splice` changes the text there, and `meaning` holds what the text says
+//! and should say. All of them read by `kube_yaml`, as the kubelet does.
 
 mod meaning;
 mod splice;

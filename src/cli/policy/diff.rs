@@ -1,4 +1,4 @@
-//! `audit-operator policy diff`: what changes from one policy to another.
+//! `audit-operator policy diff`: the differences between two policies.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use anyhow::bail;
 use serde::Serialize;
 
 use super::replay::{amount, damage};
-use super::{Output, held, is_stdin, log, policy_minor};
+use super::{Output, is_stdin, load_file, log, policy_minor};
 use crate::cli::excerpt::visible;
 use crate::cli::print;
 use audit_policy::Evaluator;
@@ -17,13 +17,13 @@ use audit_policy::replay::{Damages, Placed};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The policy as it is; - is standard input.
+    /// The present policy; - is standard input.
     old: PathBuf,
-    /// The policy as it would be.
+    /// The new policy.
     new: PathBuf,
     #[command(flatten)]
     log: log::Logs,
-    /// Version of kube-apiserver that holds the policies: 1.26 to 1.37.
+    /// Version of kube-apiserver that loads the policies: 1.26 to 1.37.
     #[arg(long, value_name = "VERSION", default_value = "1.36", value_parser = policy_minor)]
     kubernetes_version: u32,
     /// Form of the result: text, or one JSON document.
@@ -35,9 +35,9 @@ pub(super) struct Args {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Record<'a> {
-    /// Whether the requests were made up, because there is no log.
+    /// Whether the requests were generated, because there is no log.
     generated: bool,
-    /// False where not all combinations were tried.
+    /// False if not all combinations were tried.
     complete: bool,
     events: u64,
     requests: u64,
@@ -57,10 +57,10 @@ struct ChangeRecord<'a> {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let inputs = [&args.old, &args.new].into_iter().chain(&args.log.logs);
     if inputs.filter(|path| is_stdin(path)).count() > 1 {
-        bail!("standard input can be read once only");
+        bail!("standard input (-) can be given only once");
     }
-    let old = held(&args.old, args.kubernetes_version)?;
-    let new = held(&args.new, args.kubernetes_version)?;
+    let old = load_file(&args.old, args.kubernetes_version)?;
+    let new = load_file(&args.new, args.kubernetes_version)?;
     let is_generated = args.log.logs.is_empty();
     let (differences, damages) = if is_generated {
         (generated(&old, &new), Damages::default())
@@ -92,7 +92,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!differences.changes.is_empty() || damages.count > 0)))
 }
 
-/// For people: the changes that concern most first.
+/// For people, the changes with the most events first.
 fn text(args: &Args, differences: &Differences, damages: &Damages) -> anyhow::Result<String> {
     let mut out = String::new();
     let is_generated = args.log.logs.is_empty();
@@ -113,17 +113,20 @@ fn text(args: &Args, differences: &Differences, damages: &Damages) -> anyhow::Re
     }
     let all = concerned(differences.events, differences.requests);
     if !differences.changes.is_empty() {
-        writeln!(out, "\nOf {all} in all.")?;
+        writeln!(out, "\nTotal compared: {all}.")?;
     } else if !is_generated && differences.events == 0 {
-        writeln!(out, "There is no event in the log: nothing was compared.")?;
+        writeln!(out, "The log has no events: nothing was compared.")?;
     } else {
         writeln!(out, "No difference in {all}.")?;
     }
     if is_generated {
-        writeln!(out, "The requests were made of the words of both policies; give a log to see what is really asked.")?;
+        writeln!(
+            out,
+            "The requests were generated from the names in both policies. Give a log to compare real requests."
+        )?;
     }
     if !differences.is_complete {
-        writeln!(out, "NOT ALL were tried: the policies have too many words. There may be more differences.")?;
+        writeln!(out, "NOT ALL requests were tried: the policies have too many names. There may be more differences.")?;
     }
     damage(&mut out, damages);
     Ok(out)
@@ -144,7 +147,7 @@ fn outcome(outcome: &Outcome) -> String {
     text
 }
 
-/// How to see why.
+/// The command that explains an example.
 fn command(policy: &str, example: &Example) -> String {
     let mut command = format!("audit-operator policy explain --policy {}", quoted(policy));
     if let Some(user) = &example.user {

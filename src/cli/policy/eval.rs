@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use serde::Serialize;
 
-use super::{Output, held, is_stdin, lines, policy_minor};
+use super::{Output, is_stdin, lines, load_file, policy_minor};
 use crate::api::{Level, Stage};
 use audit_policy::{Attributes, Evaluator};
 
@@ -17,15 +17,15 @@ pub(super) struct Args {
     /// The policy file; - is standard input.
     #[arg(long, value_name = "FILE")]
     policy: PathBuf,
-    /// Requests, one JSON object a line; - is standard input. A record is {"user": {"name", "groups": []}, "verb", "namespace",
-    /// "apiGroup", "apiVersion", "resource", "subresource", "name", "resourceRequest": bool, "path"}. Without a user it is a
-    /// request that failed to authenticate; other absent fields are empty.
+    /// Requests, one JSON object per line; - is standard input. A record is {"user": {"name", "groups": []}, "verb",
+    /// "namespace", "apiGroup", "apiVersion", "resource", "subresource", "name", "resourceRequest": bool, "path"}. A
+    /// record without a user is a request whose authentication failed. Other absent fields are empty.
     #[arg(long, value_name = "FILE")]
     attributes: PathBuf,
-    /// Version of kube-apiserver that holds the policy: 1.26 to 1.37.
+    /// Version of kube-apiserver that loads the policy: 1.26 to 1.37.
     #[arg(long, value_name = "VERSION", default_value = "1.36", value_parser = policy_minor)]
     kubernetes_version: u32,
-    /// Form of the decisions, which come one a line in the order of the requests.
+    /// Form of the decisions, one per line in the order of the requests.
     #[arg(long, value_enum, value_name = "FORM", default_value = "text")]
     output: Output,
 }
@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if is_stdin(&args.policy) && is_stdin(&args.attributes) {
         bail!("--policy and --attributes cannot both be standard input");
     }
-    let policy = held(&args.policy, args.kubernetes_version)?;
+    let policy = load_file(&args.policy, args.kubernetes_version)?;
     let evaluator = Evaluator::new(&policy);
     let answer = |line: &str, out: &mut dyn Write| {
         let request: Attributes = lines::record(line)?;

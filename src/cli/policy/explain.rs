@@ -1,4 +1,4 @@
-//! `audit-operator policy explain`: how a policy comes to its decision about one request.
+//! `audit-operator policy explain`: how a policy decides about one request.
 
 use std::fmt::Write;
 use std::ops::RangeInclusive;
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::ArgGroup;
 use serde::Serialize;
 
-use super::{Output, lines_of, loaded, policy_minor, presets, read_policy, request};
+use super::{Output, lines_of, load_text, policy_minor, presets, read_policy, request};
 use crate::api::{Level, Stage};
 use crate::cli::excerpt::visible;
 use crate::cli::input::Input;
@@ -29,21 +29,22 @@ pub(super) struct Args {
     /// A policy that comes with the operator.
     #[arg(long, value_name = "NAME", group = "source")]
     preset: Option<String>,
-    /// YAML with an AuditSetup and the ConfigMap that it may refer to: the policy that the operator would give to kube-apiserver,
-    /// and from which part of it each rule comes. May be given several times.
+    /// YAML with an AuditSetup and the ConfigMap that it may refer to. Explains the policy that the operator gives to
+    /// kube-apiserver, and from which part each rule comes. Can be given several times.
     #[arg(short, long = "file", value_name = "FILE", group = "source")]
     files: Vec<PathBuf>,
-    /// The floor of the cluster, whose rules stand before those of an AuditSetup. Without it the defaults hold.
+    /// File with the floor of the cluster, whose rules come before those of the AuditSetup. Default: changes of
+    /// AuditSetups are recorded.
     #[arg(long, value_name = "FILE", requires = "files")]
     floor: Option<PathBuf>,
-    /// Who asks, as authenticated, before any impersonation. The groups that kube-apiserver adds by itself are added here too.
-    /// A request without credentials comes from system:anonymous. Without this it is a request whose authentication failed.
+    /// The user, as authenticated, before any impersonation. Groups that kube-apiserver adds are added here too. A
+    /// request without credentials is from system:anonymous. Without this option, authentication has failed.
     #[arg(long = "as", value_name = "USER")]
     user: Option<String>,
-    /// A group of the user, from its certificate or identity provider. May be given several times.
+    /// A group of the user, from its certificate or identity provider. Can be given several times.
     #[arg(long = "as-group", value_name = "GROUP", requires = "user")]
     groups: Vec<String>,
-    /// Version of kube-apiserver that holds the policy: 1.26 to 1.37.
+    /// Version of kube-apiserver that loads the policy: 1.26 to 1.37.
     #[arg(long, value_name = "VERSION", default_value = "1.36", value_parser = policy_minor)]
     kubernetes_version: u32,
     /// Form of the explanation.
@@ -51,18 +52,18 @@ pub(super) struct Args {
     output: Output,
     /// HTTP method, in upper case: GET, POST, PUT, PATCH, DELETE.
     method: String,
-    /// Path and query, as /api/v1/namespaces/default/secrets?watch=true.
+    /// Path and query, such as /api/v1/namespaces/default/secrets?watch=true.
     url: String,
 }
 
-/// A policy, its text, and what its rules are called.
+/// A policy, its text and the names of its rules.
 struct Source {
-    /// File, or what stands for it.
+    /// Name of the file, or a name in its place.
     name: String,
     lines: Vec<String>,
     places: Places,
     policy: Policy,
-    /// Of a Setup.
+    /// The parts of a Setup's policy.
     parts: Vec<Part>,
 }
 
@@ -71,25 +72,25 @@ struct Source {
 #[serde(rename_all = "camelCase")]
 struct Report<'a> {
     audited: bool,
-    /// Null where authentication failed.
-    user: Option<Who<'a>>,
+    /// Null if authentication failed.
+    user: Option<UserReport<'a>>,
     attributes: request::Record<'a>,
     level: Level,
     omit_stages: &'a [Stage],
-    /// Those of this request that have an event.
+    /// Stages of this request that have an event.
     recorded_stages: Vec<Stage>,
     omit_managed_fields: bool,
-    /// Null where no rule matches.
+    /// Null if no rule matches.
     rule: Option<RuleReport<'a>>,
     passed_over: Vec<PassedOver<'a>>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Who<'a> {
+struct UserReport<'a> {
     name: &'a str,
     groups: Vec<&'a str>,
-    /// Those of the groups that kube-apiserver adds.
+    /// Groups that kube-apiserver has added.
     added_groups: Vec<&'a str>,
 }
 
@@ -123,9 +124,9 @@ struct PassedOver<'a> {
     column: u32,
 }
 
-/// Of a request that is answered before it would be audited.
+/// A request that kube-apiserver answers before auditing.
 #[derive(Serialize)]
-struct Refusal {
+struct NotAudited {
     audited: bool,
     error: String,
 }
@@ -135,10 +136,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let found = match attributes(&args.method, &args.url) {
         Ok(found) => found,
         Err(why) => {
-            let refusal = Refusal { audited: false, error: why.to_string() };
+            let refusal = NotAudited { audited: false, error: why.to_string() };
             print(&match args.output {
                 Output::Json => format!("{}\n", serde_json::to_string(&refusal)?),
-                Output::Text => format!("Never audited, whatever the policy: {}.\n", refusal.error),
+                Output::Text => format!("Never audited, under any policy: {}.\n", refusal.error),
             })?;
             return Ok(ExitCode::SUCCESS);
         }
@@ -169,7 +170,7 @@ fn read(args: &Args) -> anyhow::Result<Source> {
         let text = write(&valid.parts, &valid.omit_stages, valid.omit_managed_fields);
         ("policy.yaml".into(), text.into_bytes(), valid.parts)
     };
-    let (policy, places) = loaded(&name, &text, minor)?;
+    let (policy, places) = load_text(&name, &text, minor)?;
     let lines = lines_of(&text);
     Ok(Source { name, lines, places, policy, parts })
 }
@@ -186,7 +187,7 @@ impl Source {
         let has_content = |line: &&String| !line.trim().is_empty() && !line.trim_start().starts_with('#');
         let own = self.lines.get(first as usize - 1).map_or(0, |line| indent(line));
         let rest = self.lines.iter().skip(first as usize);
-        // A rule ends before what is not deeper than its dash.
+        // A rule ends before the next content that is not indented deeper than its dash.
         let is_of_rule = |(_, line): &(usize, &String)| !has_content(line) || indent(line) > own;
         let last = rest.enumerate().take_while(is_of_rule).filter(|(_, line)| has_content(line)).last();
         first..=first + last.map_or(0, |(i, _)| i as u32 + 1)
@@ -203,7 +204,7 @@ fn report<'a>(
     let user = asked.user.as_ref().map(|user| {
         let groups: Vec<_> = user.groups.iter().map(|group| &**group).collect();
         let is_added = |group: &&&str| !args.groups.iter().any(|given| given == **group);
-        Who { name: &user.name, added_groups: groups.iter().filter(is_added).copied().collect(), groups }
+        UserReport { name: &user.name, added_groups: groups.iter().filter(is_added).copied().collect(), groups }
     });
     let passed_over = explanation.passed_over.iter().enumerate().map(|(index, mismatch)| {
         let Mismatch { field, wanted, found } = mismatch;
@@ -274,14 +275,14 @@ fn text(source: &Source, report: &Report) -> anyhow::Result<String> {
     let recorded = &report.recorded_stages;
     let why = match (recorded.is_empty(), report.level, &report.user) {
         (true, Level::None, _) => "",
-        (true, _, None) => ": failed authentication has an event at ResponseStarted alone, and that is omitted",
+        (true, _, None) => ": failed authentication has an event at ResponseStarted only, and that stage is omitted",
         (true, _, Some(_)) => ": every stage of this request is omitted",
-        (false, _, None) => ": failed authentication has an event at this stage alone",
+        (false, _, None) => ": failed authentication has an event at this stage only",
         (false, ..) => "",
     };
     writeln!(out, "recorded    {}{why}", stages(recorded))?;
     if report.level >= Level::Request {
-        let fields = if report.omit_managed_fields { "left out of bodies" } else { "in the bodies" };
+        let fields = if report.omit_managed_fields { "left out of the bodies" } else { "in the bodies" };
         writeln!(out, "managed     fields are {fields}")?;
     }
     Ok(out)
@@ -291,15 +292,15 @@ fn text(source: &Source, report: &Report) -> anyhow::Result<String> {
 const MAX_COLUMNS: usize = 200;
 
 fn who(report: &Report) -> String {
-    let Some(Who { name, groups, added_groups }) = &report.user else {
-        return "none: authentication failed. Without credentials it is --as system:anonymous".into();
+    let Some(UserReport { name, groups, added_groups }) = &report.user else {
+        return "none: authentication failed. For a request without credentials, give --as system:anonymous".into();
     };
     let mut out = format!("{}, groups {}", quoted(name), few(groups));
     if !added_groups.is_empty() {
-        out += &format!(" (added, as kube-apiserver does: {})", added_groups.join(", "));
+        out += &format!(" (added by kube-apiserver: {})", added_groups.join(", "));
     }
     if name.starts_with("system:node:") && !groups.contains(&"system:nodes") {
-        out += "\n            A kubelet's certificate has the group system:nodes as well: --as-group system:nodes";
+        out += "\n            The certificate of a kubelet also has the group system:nodes: --as-group system:nodes";
     }
     out
 }
@@ -308,8 +309,8 @@ fn meaning(level: Level) -> &'static str {
     match level {
         Level::None => "nothing is recorded",
         Level::Metadata => "who, what, when and the outcome, without bodies",
-        Level::Request => "the request's body too, where it has one",
-        Level::RequestResponse => "both bodies too, where there are any",
+        Level::Request => "also the body of the request, if it has one",
+        Level::RequestResponse => "also the bodies of the request and the response, if there are any",
     }
 }
 

@@ -1,14 +1,14 @@
-//! Records in, records out, a line each, however many there are.
+//! Reads records and writes answers, one per line, in constant memory.
 
 use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
 
 use anyhow::{Context, anyhow, bail};
 use serde::Deserialize;
 
-/// Longer lines are no records of ours.
+/// A longer line is not a record.
 const MAX_LINE: usize = 1 << 20;
 
-/// Answers every line of the input that is not blank. A reader of the answers who has gone away has what he wanted.
+/// Answers every line of the input that is not blank. A reader that has closed the pipe wants no more: no error.
 pub(super) fn answer(
     source: &str,
     input: impl Read,
@@ -18,7 +18,7 @@ pub(super) fn answer(
     let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
     let mut line = Vec::new();
     for number in 1_u64.. {
-        // Whoever asks one at a time waits for the answer.
+        // A client that asks one request at a time waits for its answer.
         if input.buffer().is_empty() && is_gone(out.flush())? {
             return Ok(());
         }
@@ -29,7 +29,7 @@ pub(super) fn answer(
         }
         let place = || format!("{source}, line {number}");
         if line.len() > MAX_LINE {
-            bail!("{}: longer than {} KiB", place(), MAX_LINE >> 10);
+            bail!("{}: the line is longer than {} KiB", place(), MAX_LINE >> 10);
         }
         let text = std::str::from_utf8(&line).with_context(place)?;
         if text.trim().is_empty() {
@@ -44,7 +44,8 @@ pub(super) fn answer(
     is_gone(out.flush()).map(drop)
 }
 
-/// The record of a line. [`answer`] tells which line it is; serde_json takes each for the first, and a list for a record.
+/// The record of a line. [`answer`] adds the number of the line; serde_json would say line 1, and take a list for a
+/// record.
 pub(super) fn record<'a, T: Deserialize<'a>>(line: &'a str) -> anyhow::Result<T> {
     if !line.trim_start().starts_with('{') {
         bail!("not a JSON object");

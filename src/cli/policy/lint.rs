@@ -1,4 +1,4 @@
-//! `audit-operator policy lint`: what is wrong with policy files, and `--fix` for what is certain.
+//! `audit-operator policy lint`: findings in policy files, and `--fix` for the safe corrections.
 
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -27,28 +27,29 @@ pub(super) struct Args {
     /// Policy files; - is standard input.
     #[arg(value_name = "FILE", required_unless_present = "explain")]
     files: Vec<PathBuf>,
-    /// Version of kube-apiserver that would load them: 1.26 to 1.37.
+    /// Version of kube-apiserver that loads the files: 1.26 to 1.37.
     #[arg(long, value_name = "VERSION", default_value = "1.36", value_parser = policy_minor)]
     kubernetes_version: u32,
-    /// A risk that is taken knowingly, as in `policy.acknowledge` of an AuditSetup.
+    /// A risk that you accept, as in `policy.acknowledge` of an AuditSetup. Can be given several times.
     #[arg(long, value_enum, value_name = "RISK")]
     acknowledge: Vec<Risk>,
-    /// The floor of the cluster that the policy is for, as in the ConfigMap audit-operator-floor: report what it would refuse. It also
-    /// decides which risks can be acknowledged.
+    /// File with the floor of the cluster, from the ConfigMap audit-operator-floor: also report rules that go below it.
+    /// It decides which risks can be acknowledged.
     #[arg(long, value_name = "FILE")]
     floor: Option<PathBuf>,
-    /// How the events are delivered. The blocking modes have more that can go wrong.
+    /// How kube-apiserver delivers the events. More can go wrong in the blocking modes.
     #[arg(long, value_name = "MODE", default_value = "batch", value_parser = mode())]
     mode: Mode,
-    /// Form of the findings. As JSON there is one object a file: {"valid": bool, "findings": [...]}, where valid means that
-    /// kube-apiserver would start with it. As SARIF there is one log of all files.
+    /// Form of the findings. JSON: one object per file, {"valid": bool, "findings": [...]}; valid means that
+    /// kube-apiserver starts with the file. SARIF: one log for all files.
     #[arg(long, value_enum, value_name = "FORM", default_value = "text")]
     output: Output,
-    /// Correct in the files what is certain, and show it. A file is written whole or not at all, and only if kube-apiserver
-    /// starts with it then; what would leave other rules without requests, or record credentials, is told and not corrected.
+    /// Apply the safe corrections to the files and show them. A file is written as a whole or not at all, and only if
+    /// kube-apiserver then starts with it. Corrections that would leave another rule without requests, or record
+    /// credentials, are shown but not applied.
     #[arg(long)]
     fix: bool,
-    /// Print what a finding means, why it matters and what to do, by its id.
+    /// Explain a finding by its id: its meaning, why it matters and what to do.
     #[arg(long, value_name = "ID", conflicts_with_all = ["files", "fix", "output"])]
     explain: Option<String>,
 }
@@ -57,7 +58,7 @@ pub(super) struct Args {
 enum Output {
     /// For people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
     /// SARIF 2.1.0, for code scanning.
     Sarif,
@@ -71,7 +72,7 @@ impl ValueEnum for Risk {
     fn to_possible_value(&self) -> Option<PossibleValue> {
         match self {
             Risk::SecretsAboveMetadata => Some(PossibleValue::new("SecretsAboveMetadata")),
-            // Told from the sinks, not from the policy.
+            // Findings of the sinks, not of the policy.
             Risk::BlockingWebhook | Risk::BlockingStrictLog | Risk::UnboundedLog => None,
         }
     }
@@ -88,7 +89,7 @@ fn mode() -> impl TypedValueParser<Value = Mode> {
 struct Report<'a> {
     valid: bool,
     findings: &'a [Finding],
-    /// What `--fix` has corrected, and what not for what it would have brought.
+    /// Corrections that `--fix` has applied, and those that it has not, because each would cause another finding.
     #[serde(skip_serializing_if = "Option::is_none")]
     fixed: Option<&'a [Finding]>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,18 +97,19 @@ struct Report<'a> {
     file: String,
 }
 
-/// Exit status 1 where there is an error or a warning; 2 where a file cannot be read or written, after the others were looked at.
+/// Exit status 1 if there is an error or a warning; 2 if a file cannot be read or written, after all others were
+/// checked.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(id) = &args.explain {
         let Some(stanza) = audit_policy::stanza(id) else {
             let ids: Vec<&str> = audit_policy::STANZAS.iter().map(|stanza| stanza.id).collect();
-            bail!("there is no finding {id:?}; there are: {}", ids.join(", "));
+            bail!("unknown finding {id:?}; known: {}", ids.join(", "));
         };
         print(&audit_policy::manual(stanza))?;
         return Ok(ExitCode::SUCCESS);
     }
     if args.files.iter().filter(|path| is_stdin(path)).count() > 1 {
-        bail!("standard input can be read once only");
+        bail!("standard input (-) can be given only once");
     }
     let mut is_clean = true;
     let mut failed = None;
@@ -175,36 +177,32 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn fix(path: &Path, bytes: &[u8], terms: &Terms) -> anyhow::Result<Fixed> {
     let shown = path.display();
     if is_stdin(path) {
-        bail!("--fix corrects files, and not standard input");
+        bail!("--fix needs a file: it cannot correct standard input");
     }
-    let fixed = audit_policy::fix(bytes, terms).with_context(|| format!("{shown} was left as it is"))?;
+    let fixed = audit_policy::fix(bytes, terms).with_context(|| format!("{shown} was not changed"))?;
     if let Some(text) = &fixed.text {
         // By its real name, so that a link to a file stays one.
         let real = path.canonicalize().with_context(|| format!("cannot find {shown}"))?;
         let name =
             real.file_name().and_then(|name| name.to_str()).with_context(|| format!("{shown} has no name in UTF-8"))?;
-        let directory = real.parent().context("a file lies in a directory")?;
+        let directory = real.parent().context("a file is in a directory")?;
         Host::open(directory)?.replace(name, text, 0o600)?;
     }
     Ok(fixed)
 }
 
-/// What was corrected, and why; and what was not.
+/// Applied corrections with their reason, and those that were left out.
 fn changes(out: &mut String, path: &Path, old: &[u8], fixed: &Fixed) {
-    let mut told = |what: &str, finding: &Finding, more: String| {
+    let mut report = |what: &str, finding: &Finding, more: String| {
         let Finding { id, message, place, .. } = finding;
         writeln!(out, "{what}[{id}]: {}:{}:{}: {}{more}", path.display(), place.line, place.column, visible(message))
             .expect("a String takes everything");
     };
     for finding in &fixed.applied {
-        told("fixed", finding, String::new());
+        report("fixed", finding, String::new());
     }
     for Declined { finding, would_bring: Finding { id, path, message, .. } } in &fixed.declined {
-        told(
-            "not fixed",
-            finding,
-            format!("; with the correction there would be {id} at {path}: {}", visible(message)),
-        );
+        report("not fixed", finding, format!("; the correction would cause {id} at {path}: {}", visible(message)));
     }
     if let Some(new) = &fixed.text {
         let (old, new) = (String::from_utf8_lossy(old), String::from_utf8_lossy(new));
@@ -228,6 +226,6 @@ fn show(out: &mut String, file: &str, bytes: &[u8], linted: &Linted, version: u3
     let counts = [(Severity::Error, "error"), (Severity::Warning, "warning"), (Severity::Info, "info")];
     let counts: Vec<String> = counts.into_iter().filter_map(|(severity, one)| count(severity, one)).collect();
     let counts = if counts.is_empty() { String::new() } else { format!(" ({})", counts.join(", ")) };
-    let outcome = if linted.policy.is_some() { "starts" } else { "would not start" };
+    let outcome = if linted.policy.is_some() { "starts" } else { "does not start" };
     writeln!(out, "{file}: kube-apiserver 1.{version} {outcome} with it{counts}").expect("a String takes everything");
 }

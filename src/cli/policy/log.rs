@@ -1,8 +1,8 @@
 //! Reads audit logs with as many threads as there are cores: files to blocks of whole lines, blocks to counters.
 //!
-//! *Flow.* One thread at a time reads the next block; each counts the lines of its own block into counters of its own, which the
-//! caller merges. *Guarantees.* Memory does not grow with the logs: a block a thread, and no line longer than 64 MiB. What is
-//! damaged is counted and placed, and ends nothing; what cannot be read ends everything.
+//! *Flow.* One thread at a time reads the next block; each counts the lines of its own block into counters of its own,
+//! which the caller merges. *Guarantees.* Memory does not grow with the logs: a block a thread, and no line longer than
+//! 64 MiB. What is damaged is counted and placed, and ends nothing; what cannot be read ends everything.
 
 mod blocks;
 mod document;
@@ -22,11 +22,12 @@ use blocks::{Blocks, Buffer, Start};
 /// Where events are read from.
 #[derive(clap::Args)]
 pub(super) struct Logs {
-    /// Audit logs, as they are or compressed with gzip; a base path (audit.log) stands for its rotated files too, a directory for
-    /// all logs in it (*.log and what was rotated of them); - is standard input. A log holds an Event or an EventList a line, or an EventList as one document.
+    /// Audit logs, plain or compressed with gzip; - is standard input. A base path (audit.log) includes its rotated
+    /// files, and a directory includes all logs in it (*.log and their rotated files). A log has one Event or EventList
+    /// per line, or is one EventList.
     #[arg(value_name = "LOG")]
     pub logs: Vec<PathBuf>,
-    /// Threads that read; as many as there are cores without it.
+    /// Number of threads that read. Default: the number of cores.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
 }
@@ -35,7 +36,7 @@ pub(super) struct Logs {
 const LISTED: usize = 10;
 
 /// A damaged line, by its block.
-struct Found {
+struct DamagedLine {
     block: usize,
     line: u64,
     offset: u64,
@@ -66,7 +67,7 @@ pub(super) fn read<C: Send>(
                     // Blocks come in their order, so the first ones of a thread are enough.
                     if damages.1.len() < LISTED {
                         let offset = offset + start as u64;
-                        damages.1.push(Found { block, line: lines, offset, message: damage.to_string() });
+                        damages.1.push(DamagedLine { block, line: lines, offset, message: damage.to_string() });
                     }
                 });
                 lines += 1;
@@ -106,7 +107,7 @@ pub(super) fn read<C: Send>(
     let placed = found.into_iter().take(LISTED).map(|found| {
         let (file, is_document, lines_before) = blocks.place(found.block);
         let number = lines_before + found.line + 1;
-        let Found { offset, message, .. } = found;
+        let DamagedLine { offset, message, .. } = found;
         if is_document {
             Placed { file, line: None, offset: None, message: format!("event {number}: {message}") }
         } else {

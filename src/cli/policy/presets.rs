@@ -14,13 +14,13 @@ use audit_policy::{Finding, Item, Outcome, PresetPolicy, Severity, Shortfall, Te
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Print this one, with the reason for each rule; without it all are listed.
+    /// Preset to print, with the reason for each rule. Without a name, all presets are listed.
     name: Option<String>,
-    /// Show instead what of the CIS benchmark, the NSA guide, the STIG and PCI DSS it meets, with the rules that do so: the items
-    /// are sets of requests, and each is decided here.
+    /// Show instead which items of the CIS benchmark, the NSA guide, the STIG and PCI DSS it meets, and with which
+    /// rules. Each item is a set of requests that the policy decides about.
     #[arg(long, requires = "name")]
     coverage: bool,
-    /// Form of what is shown.
+    /// Form of the output.
     #[arg(long, value_enum, value_name = "FORM", default_value = "text")]
     output: Output,
 }
@@ -32,7 +32,7 @@ struct Record<'a> {
     version: &'a str,
     rules: usize,
     about: String,
-    /// What a Setup has to name in `policy.acknowledge`.
+    /// Risks that a Setup must name in `policy.acknowledge`.
     acknowledge: Vec<Risk>,
     /// The highest level of a rule.
     level: Level,
@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let mut out = String::new();
     if (args.output, &args.name) == (Output::Text, &None) {
-        writeln!(out, "{:30} {:7} {:>5}  WHAT FOR", "NAME", "VERSION", "RULES")?;
+        writeln!(out, "{:30} {:7} {:>5}  PURPOSE", "NAME", "VERSION", "RULES")?;
     }
     for preset in &chosen {
         match (args.output, &args.name) {
@@ -82,12 +82,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// By its name, with the version or without.
+/// Finds a preset by its name, with or without the version.
 pub(super) fn named(name: &str) -> anyhow::Result<PresetPolicy> {
     let all = presets();
     let names: Vec<_> = all.iter().map(PresetPolicy::unversioned).collect();
     let found = all.into_iter().find(|preset| [preset.name, preset.unversioned()].contains(&name));
-    found.with_context(|| format!("there is no preset {name:?}; there are: {}", names.join(", ")))
+    found.with_context(|| format!("unknown preset {name:?}; known: {}", names.join(", ")))
 }
 
 fn acknowledge(preset: &PresetPolicy) -> Vec<Risk> {
@@ -97,10 +97,10 @@ fn acknowledge(preset: &PresetPolicy) -> Vec<Risk> {
     if has_risk { vec![Risk::SecretsAboveMetadata] } else { Vec::new() }
 }
 
-/// Requests that stand for all that fall short for one reason.
+/// Examples of requests that are recorded at a wrong level.
 const FEW: usize = 3;
 
-/// Each item with the rules that meet it, and what falls short.
+/// Each item with the rules that meet it, and the requests that are recorded at a wrong level.
 fn covered(preset: &PresetPolicy) -> anyhow::Result<String> {
     let places = load(preset.text.as_bytes(), u32::MAX).places;
     let rule = |index: &usize| format!("rules[{index}] (line {})", places.of(&format!("rules[{index}]")).line);
@@ -123,13 +123,17 @@ fn covered(preset: &PresetPolicy) -> anyhow::Result<String> {
         let mut short: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for Shortfall { user, method, url, least, most, level, rule: by } in &item.shortfalls {
             let asked = if level < least { format!("at least {least:?}") } else { format!("at most {most:?}") };
-            let user = user.as_deref().unwrap_or("somebody who fails to authenticate");
+            let user = user.as_deref().unwrap_or("a user whose authentication failed");
             short.entry((by, *level, asked)).or_default().push(format!("{method} {url} by {user}"));
         }
         for ((by, level, asked), requests) in short {
             let by = by.as_ref().map(rule).unwrap_or_else(|| "no rule".into());
             let count = requests.len();
-            writeln!(out, "           {asked} is asked, and {by} has {level:?} for {count} of {}:", item.requests)?;
+            writeln!(
+                out,
+                "           should be {asked}, but {by} has {level:?}, for {count} of {} requests:",
+                item.requests
+            )?;
             for request in requests.iter().take(FEW) {
                 writeln!(out, "             {request}")?;
             }

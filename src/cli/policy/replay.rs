@@ -1,4 +1,4 @@
-//! `audit-operator policy replay`: what a policy would have kept of a log.
+//! `audit-operator policy replay`: the events of a log that a policy would have kept.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
-use super::{Output, held, is_stdin, log, policy_minor, presets};
+use super::{Output, is_stdin, load_file, log, policy_minor, presets};
 use crate::cli::excerpt::visible;
 use crate::cli::print;
 use audit_policy::Evaluator;
@@ -17,21 +17,21 @@ pub(super) struct Args {
     /// The policy file; - is standard input.
     #[arg(long, value_name = "FILE", required_unless_present = "preset")]
     policy: Option<PathBuf>,
-    /// A policy that comes with the operator, in place of a file: see `policy presets`.
+    /// A policy that comes with the operator, instead of a file; see `policy presets`.
     #[arg(long, value_name = "NAME", conflicts_with = "policy")]
     preset: Option<String>,
     #[command(flatten)]
     log: log::Logs,
-    /// Size in MiB at which the log file would be rotated.
+    /// Size in MiB at which the log file is rotated.
     #[arg(long, value_name = "MIB", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     max_size: u64,
-    /// Rotated files that would be kept; 0 keeps all.
+    /// Number of rotated files that are kept; 0 keeps all.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=100_000))]
     max_backups: u64,
-    /// How many of the noisiest users, resources and verbs are shown.
+    /// Number of users, resources and verbs to show: those with the most bytes.
     #[arg(long, value_name = "N", default_value_t = 10)]
     top: usize,
-    /// Version of kube-apiserver that would hold the policy: 1.26 to 1.37.
+    /// Version of kube-apiserver that loads the policy: 1.26 to 1.37.
     #[arg(long, value_name = "VERSION", default_value = "1.36", value_parser = policy_minor)]
     kubernetes_version: u32,
     /// Form of the result: tables, or one JSON document.
@@ -41,13 +41,13 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.log.logs.is_empty() {
-        bail!("no log is named; - is standard input");
+        bail!("name a log; - is standard input");
     }
     if args.policy.as_deref().is_some_and(is_stdin) && args.log.logs.iter().any(|log| is_stdin(log)) {
         bail!("--policy and a log cannot both be standard input");
     }
     let (name, policy) = match (&args.policy, &args.preset) {
-        (Some(path), _) => (path.display().to_string(), held(path, args.kubernetes_version)?),
+        (Some(path), _) => (path.display().to_string(), load_file(path, args.kubernetes_version)?),
         (None, name) => {
             let preset = presets::named(name.as_deref().unwrap_or_default())?;
             (preset.name.to_string(), preset.policy)
@@ -73,7 +73,7 @@ fn text(name: &str, report: &Report) -> anyhow::Result<String> {
     let Report { log, kept, rotation, sink, .. } = report;
     let mut out = String::new();
     if log.events == 0 {
-        out.push_str("There is no event in the log.\n");
+        out.push_str("The log has no events.\n");
         damage(&mut out, &Damages { count: report.damaged, first: report.damage.clone() });
         return Ok(out);
     }
@@ -82,7 +82,7 @@ fn text(name: &str, report: &Report) -> anyhow::Result<String> {
         (Some(from), Some(to), Some(seconds)) => {
             writeln!(out, ", {from} to {to} ({})", hours(seconds as f64 / 3_600.0))?;
         }
-        _ => writeln!(out, ", of no time that could be told")?,
+        _ => writeln!(out, ", over an unknown period")?,
     }
     let at_least = if kept.at_least { "at least " } else { "" };
     write!(
@@ -109,7 +109,7 @@ fn text(name: &str, report: &Report) -> anyhow::Result<String> {
         if rotation.max_backups == 0 { "all".to_string() } else { count(rotation.max_backups) },
         match (rotation.bytes, rotation.hours) {
             (None, _) => "everything".to_string(),
-            (Some(_), None) => "more than this log tells".to_string(),
+            (Some(_), None) => "an unknown time".to_string(),
             (Some(_), Some(fit)) => format!("{}{}", if kept.at_least { "at most " } else { "" }, hours(fit)),
         }
     )?;
@@ -187,7 +187,7 @@ fn top(out: &mut String, what: &str, noise: &[Noise]) {
     table(out, &rows, |column| column > 0);
 }
 
-/// Damaged lines, with an empty line before.
+/// Damaged lines, after an empty line.
 pub(super) fn damage(out: &mut String, damages: &Damages) {
     if damages.count == 0 {
         return;
@@ -203,7 +203,7 @@ pub(super) fn damage(out: &mut String, damages: &Damages) {
     }
 }
 
-/// Columns as wide as they have to be, and an empty line.
+/// Columns as wide as their longest cell, then an empty line.
 fn table<const N: usize>(out: &mut String, rows: &[[String; N]], is_number: impl Fn(usize) -> bool) {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
@@ -222,7 +222,7 @@ pub(super) fn amount(number: u64, one: &str) -> String {
     format!("{} {one}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
-/// With a comma after each three digits.
+/// With a comma between groups of three digits.
 fn count(count: u64) -> String {
     let digits = count.to_string();
     let groups: Vec<&str> =

@@ -11,7 +11,7 @@ use audit_policy::{Attributes, attributes};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Form of the attributes, which come one a line in the order of the requests.
+    /// Form of the attributes, one line per request, in their order.
     #[arg(long, value_enum, value_name = "FORM", default_value = "text")]
     output: Output,
 }
@@ -19,7 +19,7 @@ pub(super) struct Args {
 #[derive(Deserialize)]
 #[serde(default)]
 #[derive(Default)]
-struct Question<'a> {
+struct Request<'a> {
     #[serde(borrow)]
     method: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -41,20 +41,20 @@ pub(super) struct Record<'a> {
     name: &'a str,
 }
 
-/// Of a request that is answered before it would be audited.
+/// A request that kube-apiserver answers before auditing.
 #[derive(Serialize)]
-struct Refusal {
+struct NotAudited {
     error: String,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     lines::answer("standard input", std::io::stdin().lock(), |line, out| {
-        let Question { method, url } = lines::record(line)?;
+        let Request { method, url } = lines::record(line)?;
         let found = attributes(&method.unwrap_or_default(), &url.unwrap_or_default());
         match (&found, args.output) {
             (Ok(found), Output::Json) => serde_json::to_writer(&mut *out, &record(found))?,
             (Ok(found), Output::Text) => text(&record(found), out)?,
-            (Err(why), Output::Json) => serde_json::to_writer(&mut *out, &Refusal { error: why.to_string() })?,
+            (Err(why), Output::Json) => serde_json::to_writer(&mut *out, &NotAudited { error: why.to_string() })?,
             (Err(why), Output::Text) => write!(out, "not audited: {why}")?,
         }
         writeln!(out)?;
@@ -81,7 +81,7 @@ pub(super) fn text(found: &Record, out: &mut dyn Write) -> std::io::Result<()> {
     if !found.is_resource_request {
         return write!(out, "{} {} (no resource)", found.verb, found.path);
     }
-    // That of an unknown method is empty.
+    // The verb of an unknown method is empty.
     let verb = if found.verb.is_empty() { "\"\"" } else { found.verb };
     write!(out, "{verb} {}", found.resource)?;
     for (before, value) in [

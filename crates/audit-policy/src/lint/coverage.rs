@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::reach::{MAX_OF_POLICY, Witnesses};
-use super::stanza::*;
 use super::{Finding, Linter};
 use crate::explain::matches_resource;
+use crate::stanza::*;
 use crate::{Attributes, User, attributes};
 use crate::{GroupResources, Level, Mode, PolicyRule, Stage};
 

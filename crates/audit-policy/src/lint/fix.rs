@@ -6,11 +6,11 @@
 
 use serde::Serialize;
 
-use super::stanza::{
+use super::{Edit, Finding, Linted, Severity, Terms, lint};
+use crate::stanza::{
     CONFIGMAP_BODIES, DUPLICATE_FIELD, OMITS_RESPONSE_STARTED, PARTLY_SHADOWED, SECRET_BODIES, Stanza, TOKEN_BODIES,
     UNREACHABLE_RULE,
 };
-use super::{Edit, Finding, Linted, Severity, Terms, lint};
 use kube_yaml::Place;
 use kube_yaml::scalar::{self, Scalar};
 

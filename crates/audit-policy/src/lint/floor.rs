@@ -4,8 +4,9 @@
 //! record less of it, is refused all the same: whoever wrote it would believe that it works. One that is about something else and
 //! happens to take in what the floor protects (`level: None` for a user, or for everything) is not: there the floor just wins.
 
-use super::{Linter, stanza};
+use super::Linter;
 use crate::finding::Finding;
+use crate::stanza;
 use crate::{GroupResources, Level, PolicyRule, Stage};
 
 impl Linter<'_> {

@@ -1,8 +1,8 @@
 //! Names in rules that match nothing, or not what they seem to: each rule for itself.
 
 use super::resources::RESOURCES;
-use super::stanza::*;
 use super::{Edit, Finding, Linter, Severity};
+use crate::stanza::*;
 use crate::{GroupResources, Level, PolicyRule, Stage};
 use crate::{attributes, is_dns_label, quoted};
 

@@ -2,9 +2,9 @@ use proptest::prelude::*;
 
 use super::reach::{Fresh, Name, Reach, reach};
 use super::*;
-use crate::PolicyRule;
 use crate::evaluate::tests::{any_request, any_rule};
 use crate::{Attributes, Part, presets, write};
+use crate::{PolicyRule, STANZAS};
 
 const TERMS: Terms = Terms { minor: 36, secrets_accepted: false, mode: Mode::Batch, floor: &[] };
 

@@ -65,7 +65,7 @@ impl<V: Clone> Memo<V> {
 
 /// A URI without the values that are different each time: a quote stands in place of them, which is nowhere else in it.
 ///
-/// [`attributes`](crate::attributes) never asks for a resourceVersion or a timeout, and whether timeoutSeconds is a number.
+/// [`attributes`](crate::attributes()) never asks for a resourceVersion or a timeout, and whether timeoutSeconds is a number.
 /// Values of another form stay.
 fn push_asked(key: &mut Vec<u8>, uri: &[u8]) {
     let Some(query) = memchr::memchr(b'?', uri) else { return key.extend_from_slice(uri) };

@@ -2,7 +2,7 @@
 //!
 //! The `objectRef` of an event is no witness: `LogRequestObject` fills it from the body later on, so that a create has a name there
 //! which the policy did not see (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/request.go#L124-L152). What the policy saw
-//! comes from the verb and the URI, as in [`attributes`]; the user is the authenticated one, whoever he impersonates: the
+//! comes from the verb and the URI, as in [`attributes()`]; the user is the authenticated one, whoever he impersonates: the
 //! filter for impersonation comes after the one for auditing (server/config.go#L1036-L1116).
 
 use std::borrow::Cow;

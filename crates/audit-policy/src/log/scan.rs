@@ -116,7 +116,7 @@ struct Bodies {
 }
 
 impl Scanned<'_> {
-    /// As of [`managed_bytes`](Self::managed_bytes), of the body of the request.
+    /// As `managed_bytes`, of the body of the request.
     pub fn managed_request_bytes(&self) -> Option<u64> {
         self.managed_bytes(self.bodies.request)
     }

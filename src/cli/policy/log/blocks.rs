@@ -8,7 +8,7 @@ use anyhow::Context;
 use flate2::bufread::MultiGzDecoder;
 use memchr::{memchr, memrchr};
 
-use super::Found;
+use super::DamagedLine;
 use super::document::{Lines, is_document};
 use super::files::Opened;
 use super::progress::Progress;
@@ -27,7 +27,7 @@ pub(super) struct Blocks {
     files: Vec<(String, bool)>,
     /// For each block, its file and how many lines it has.
     blocks: Vec<(usize, u64)>,
-    damages: Vec<Found>,
+    damages: Vec<DamagedLine>,
     progress: Progress,
     read: Arc<AtomicU64>,
 }
@@ -92,18 +92,18 @@ impl Blocks {
             let offset = current.offset;
             let filled = current.fill(buffer).with_context(|| format!("cannot read {}", current.name))?;
             let block = self.blocks.len();
-            let mut damaged = |message| self.damages.push(Found { block, line: 0, offset, message });
+            let mut damaged = |message| self.damages.push(DamagedLine { block, line: 0, offset, message });
             match filled {
                 Filled::Lines => {
                     self.blocks.push((self.files.len() - 1, 0));
                     return Ok(Some(Start { block, offset }));
                 }
                 Filled::TooLong(bytes) => {
-                    damaged(format!("a line of {bytes} bytes; none longer than {} MiB is read", MAX_LINE >> 20));
+                    damaged(format!("the line has {bytes} bytes; lines over {} MiB are skipped", MAX_LINE >> 20));
                     self.blocks.push((self.files.len() - 1, 1));
                 }
                 Filled::Broken(error) => {
-                    damaged(format!("the compressed file is damaged ({error}): there may be more behind"));
+                    damaged(format!("the compressed file is damaged ({error}): the rest of it was not read"));
                     self.blocks.push((self.files.len() - 1, 0));
                     self.current = None;
                 }
@@ -126,8 +126,8 @@ impl Blocks {
     }
 
     /// Those that no thread has seen.
-    pub fn damages(&self) -> (u64, Vec<Found>) {
-        let found = self.damages.iter().map(|found| Found { message: found.message.clone(), ..*found });
+    pub fn damages(&self) -> (u64, Vec<DamagedLine>) {
+        let found = self.damages.iter().map(|found| DamagedLine { message: found.message.clone(), ..*found });
         (self.damages.len() as u64, found.collect())
     }
 

@@ -11,8 +11,9 @@ pub(super) fn is_document(start: &[u8]) -> bool {
     })
 }
 
-/// The elements of a list at the top, or of the `items` of an object at the top, a line each; then the object without them. Other
-/// objects are a line each. Blanks between tokens go, all else stays as it is, so that what is no JSON is found by whoever reads it.
+/// The elements of a list at the top, or of the `items` of an object at the top, a line each; then the object without
+/// them. Other objects are a line each. Blanks between tokens go, all else stays as it is, so that what is no JSON is
+/// found by whoever reads it.
 pub(super) struct Lines<R> {
     input: BufReader<R>,
     out: Vec<u8>,

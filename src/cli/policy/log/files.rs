@@ -1,5 +1,5 @@
-//! Which files a log is made of. All are opened at once, the one that is written first: whatever is rotated or removed meanwhile
-//! is read once and only once.
+//! Which files a log is made of. All are opened at once, the one that is written first: whatever is rotated or removed
+//! meanwhile is read once and only once.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -24,7 +24,7 @@ pub(super) fn open(logs: &[PathBuf]) -> anyhow::Result<Vec<Opened>> {
     for log in logs {
         if is_stdin(log) {
             if all.iter().any(|opened: &Opened| opened.file.is_none()) {
-                bail!("standard input can be read once only");
+                bail!("standard input (-) can be given only once");
             }
             all.push(Opened { name: "standard input".into(), file: None, bytes: 0 });
             continue;
@@ -34,7 +34,7 @@ pub(super) fn open(logs: &[PathBuf]) -> anyhow::Result<Vec<Opened>> {
         let own = if is_directory || !log.exists() { None } else { Some(open_regular(log)?) };
         let siblings = if is_directory { logs_of(log)? } else { rotated(log)? };
         if is_directory && siblings.is_empty() {
-            bail!("there is no log in {}: nothing named *.log or *.log.gz", log.display());
+            bail!("{} has no log: no file named *.log or *.log.gz", log.display());
         }
         if own.is_none() && siblings.is_empty() {
             open_regular(log)?;
@@ -52,7 +52,8 @@ pub(super) fn open(logs: &[PathBuf]) -> anyhow::Result<Vec<Opened>> {
 }
 
 /// Rotated files of a log, the oldest first: `audit-2006-01-02T15-04-05.000.log` of `audit.log`
-/// (gopkg.in/natefinch/lumberjack.v2@v2.2.1 lumberjack.go#L206-L242), or `audit.log.1` as logrotate has it; perhaps with `.gz`.
+/// (gopkg.in/natefinch/lumberjack.v2@v2.2.1 lumberjack.go#L206-L242), or `audit.log.1` as logrotate has it; perhaps
+/// with `.gz`.
 fn rotated(log: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let Some(name) = log.file_name().and_then(|name| name.to_str()) else { return Ok(Vec::new()) };
     let directory = log.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));

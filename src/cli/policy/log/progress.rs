@@ -1,11 +1,11 @@
-//! How far a run has come, on a terminal only.
+//! The progress of a run, on a terminal only.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
-/// A line on standard error that is written over and over, and gone at the end.
+/// A line on standard error that is overwritten again and again, and erased at the end.
 pub(super) struct Progress {
-    /// Of all files; none where it is not known.
+    /// Size of all files; `None` if unknown.
     bytes: Option<u64>,
     start: Instant,
     shown: Instant,
@@ -34,7 +34,7 @@ impl Progress {
             let left = bytes.saturating_sub(read) as f64 / 1e6 / rate;
             format!("{:3.0} % of {:.0} MB, {left:.0} s left, ", read as f64 * 100.0 / bytes as f64, bytes as f64 / 1e6)
         });
-        // A terminal that has gone away ends nothing.
+        // A closed terminal is no error.
         drop(write!(stderr(), "\r\x1b[K{}{megabytes:.0} MB at {rate:.0} MB/s", far.unwrap_or_default()));
     }
 }

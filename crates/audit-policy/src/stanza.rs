@@ -610,7 +610,7 @@ pub fn documentation() -> String {
         "# What `audit-operator policy lint` finds\n\n\
          What no policy file shows is not here: a receiver that itself writes to the API for every event, and whose requests are \
          recorded, feeds itself. Put a rule of level None for its user first.\n\n\
-         Written by `UPDATE_CASES=1 cargo test`: change crates/audit-policy/src/lint/stanza.rs. An error with \"does not start\" stops \
+         Written by `UPDATE_CASES=1 cargo test`: change crates/audit-policy/src/stanza.rs. An error with \"does not start\" stops \
          kube-apiserver; every other finding leaves `valid` true. Errors and warnings make the exit status 1, infos do not.\n",
     );
     for (title, is_in) in [
