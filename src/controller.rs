@@ -17,8 +17,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::api;
+use crate::client::{self, Clients, Outage, clients};
+use crate::error;
 use crate::floor::{self, FloorFile};
-use crate::outage::{self, Clients, Outage, clients};
 use crate::telemetry::{self, Health};
 use heard::Heard;
 use lease::{Election, Lost};
@@ -100,7 +101,7 @@ impl Error {
         let object = object.into();
         move |error| match error {
             // kube's own text of a refusal holds all of it twice.
-            kube::Error::Api(source) if !outage::is_outage_status(&source) => Self::Refused { step, object, source },
+            kube::Error::Api(source) if !client::is_outage_status(&source) => Self::Refused { step, object, source },
             error => Self::Request { step, object, source: Box::new(error) },
         }
     }
@@ -108,7 +109,7 @@ impl Error {
     /// Whether it is the API that does not answer, and not the request that is wrong.
     fn outage(&self) -> Option<&kube::Error> {
         match self {
-            Error::Client(source) | Error::Request { source, .. } if outage::is_outage(source) => Some(source),
+            Error::Client(source) | Error::Request { source, .. } if client::is_outage(source) => Some(source),
             _ => None,
         }
     }
@@ -190,7 +191,7 @@ async fn lead(context: &Context) {
     let mut last_error = None;
     loop {
         let made = reconcile::pass(context, &mut heard).await;
-        context.health.turned();
+        context.health.passed();
         match made {
             Ok(pass) => {
                 context.outage.answered();
@@ -211,7 +212,7 @@ async fn lead(context: &Context) {
                 } else {
                     context.metrics.reconciled("error");
                     // Once for each error, not once for each try.
-                    let error = telemetry::chain(&error);
+                    let error = error::chain(&error);
                     if last_error.as_ref() != Some(&error) {
                         tracing::warn!(error, "a pass failed and is made again");
                     }

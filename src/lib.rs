@@ -34,8 +34,9 @@ pub mod status;
 // The programs: these touch the world.
 pub mod node;
 
+mod client;
 pub mod controller;
-mod outage;
+pub mod error;
 pub mod receiver;
 pub mod sink;
 mod tls;

@@ -15,7 +15,7 @@ use super::{Context, Error};
 use crate::api::{
     AuditSetup, CredentialsRef, FIELD_MANAGER, FINALIZER, NodeAudit, NodeAuditSpec, Rollout, SETUP_LABEL, SinkRef,
 };
-use crate::outage::is_not_found;
+use crate::client::is_not_found;
 use crate::revision::secret::{self, CREDENTIALS_TYPE, REVISION_TYPE, credentials_name, revision_name};
 use crate::revision::{Revision, credential};
 use crate::rollout::{Goal, Step};

@@ -15,7 +15,7 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::outage::{Outage, is_conflict, is_not_found};
+use crate::client::{Outage, is_conflict, is_not_found};
 use crate::telemetry::Health;
 
 /// Name of the Lease.
@@ -104,7 +104,7 @@ impl Election {
     pub(super) async fn win(&mut self, outage: &Outage, health: &Health) {
         loop {
             let tried = timeout(REQUEST_TIMEOUT, self.run_once()).await;
-            health.turned();
+            health.passed();
             let wait = match tried {
                 Ok(Ok(Claim::Wait(left))) => {
                     outage.answered();

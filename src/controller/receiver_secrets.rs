@@ -28,7 +28,7 @@ use x509_parser::extensions::GeneralName;
 use super::watch::{Watch, Watches};
 use super::{Context, DEBOUNCE, RETRY_MAX, now};
 use crate::api::HOSTS_ANNOTATION;
-use crate::telemetry::LastError;
+use crate::error::LastError;
 
 /// The Service of the receiver.
 const SERVICE: &str = "audit-receiver";

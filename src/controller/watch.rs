@@ -71,7 +71,7 @@ impl Watches {
     }
 
     fn begin(&self, watch: &Watch) -> JoinHandle<()> {
-        let all = watcher::Config::default();
+        let all = crate::client::watch_config();
         match watch {
             Watch::Setups => self.cluster::<AuditSetup>(all),
             Watch::NodeAudits => self.cluster::<NodeAudit>(all),

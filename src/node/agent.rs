@@ -27,13 +27,14 @@ use super::sinks::{Found, Sinks};
 use super::state::{self, State};
 use super::{STATE_DIR, guard, keep_files, observe, probe, process, remove_unused, stage};
 use crate::api::{CredentialsRef, NodeAudit, NodeAuditSpec, NodeAuditStatus, Reason};
+use crate::client::{self, Clients, Outage, clients, is_outage};
+use crate::error::LastError;
 use crate::floor::{self, Floor, FloorFile};
 use crate::journal::{Cause, Journal, Stage};
-use crate::outage::{Clients, Outage, clients, is_outage};
 use crate::plan::{self, Desired, GUARD_MANIFEST, Idle, Plan, Refusal};
 use crate::revision::{Digest, Revision, credential, secret};
 use crate::sink::target::targets;
-use crate::telemetry::{self, Health, LastError};
+use crate::telemetry::{self, Health};
 use crate::validate;
 
 /// Between turns while a change is under way.
@@ -162,7 +163,7 @@ struct Wanted {
 /// The newest state of this node's NodeAudit.
 fn watch_node_audit(client: Client, node: &str, stop: CancellationToken) -> watch::Receiver<Wanted> {
     let (sender, receiver) = watch::channel(Wanted::default());
-    let config = watcher::Config::default().fields(&format!("metadata.name={node}"));
+    let config = client::watch_config().fields(&format!("metadata.name={node}"));
     tokio::spawn(async move {
         let mut events = watcher(Api::<NodeAudit>::all(client), config).backoff(super::retry()).boxed();
         // A NodeAudit that went while the watch was broken is told by its absence in the list.
@@ -233,7 +234,7 @@ impl Agent {
                 return Err(Error::LogDirectoryRemoved(removed.into()));
             }
             let turn = self.turn(node_audit.as_ref()).await;
-            self.health.turned();
+            self.health.passed();
             self.metrics.turned(turn.as_ref().err());
             let pause = match turn {
                 Ok(is_busy) => {
@@ -353,10 +354,7 @@ impl Agent {
         let host = self.state.host.clone();
         let content = revision.as_ref().map(|revision| &revision.content);
         let observed = observe(&host, content).map_err(|refusal| {
-            Failed::Refused(Refusal {
-                reason: refusal.reason(),
-                message: crate::telemetry::chain(&refusal).to_string(),
-            })
+            Failed::Refused(Refusal { reason: refusal.reason(), message: crate::error::chain(&refusal).to_string() })
         })?;
         let desired = Desired {
             revision: revision.clone(),
@@ -436,7 +434,7 @@ impl Agent {
                     let message = format!(
                         "{what} does not hold the Revision that the NodeAudit names: {}; nothing on the node was changed. If somebody wrote it by \
                          hand, delete it, and the controller writes it again",
-                        crate::telemetry::chain(&error)
+                        crate::error::chain(&error)
                     );
                     refused(Reason::RevisionUnreadable, message)
                 })?
@@ -634,7 +632,7 @@ fn unusable(error: &state::Error) -> Refusal {
         state::Error::File(error) => error.reason(),
         _ => Reason::FileError,
     };
-    Refusal { reason, message: crate::telemetry::chain(error).to_string() }
+    Refusal { reason, message: crate::error::chain(error).to_string() }
 }
 
 /// For a status that everybody reads.

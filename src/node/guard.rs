@@ -16,12 +16,12 @@ use super::files::{self, Host};
 use super::state::{self, LockedState, State};
 use super::{MANIFEST, POD_LOGS_DIR, observe, probe, process};
 use crate::api::Reason;
+use crate::error::LastError;
 use crate::journal::{Cause, Change, Clock, EndedKubelet, Journal, Rollback, Sha, Stage, Way};
 use crate::plan::{
     self, AFTER, BEFORE, CHANGE_DIR, CONTENT, FLOOR, GUARD_MANIFEST, ORIGINAL, REPAIR_DIR, RESERVE, Refusal, Staged,
 };
 use crate::revision;
-use crate::telemetry::LastError;
 use crate::verdict::{self, Evidence, InPlace, Kubelet, Process, Runs, Step};
 
 /// How often the node is looked at: a container that dies at once lives for about 150 ms.

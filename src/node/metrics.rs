@@ -13,8 +13,9 @@ use super::agent::Error;
 use super::report::Known;
 use super::state;
 use crate::api::{NodeAuditStatus, NodeSinkStatus, Reason, Truth};
-use crate::outage::is_outage;
+use crate::client::is_outage;
 use crate::plan::Plan;
+use crate::telemetry::family;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Runs {
@@ -39,7 +40,7 @@ struct ByFact {
     reason: &'static str,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Metrics {
     runs: Family<Runs, Gauge>,
     reachable: Family<BySink, Gauge>,
@@ -56,52 +57,48 @@ pub(super) struct Metrics {
 
 impl Metrics {
     pub(super) fn new(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
         let registry = registry.sub_registry_with_prefix("audit_operator");
-        registry.register(
-            "revision_info",
-            "1 for the Revision that this node runs and its phase",
-            metrics.runs.clone(),
-        );
-        registry.register(
-            "sink_reachable",
-            "1 if this node can connect to the sink, 0 if not; absent while that is not known",
-            metrics.reachable.clone(),
-        );
-        registry.register(
-            "sink_delivering",
-            "1 if the events of this node arrive at the sink, 0 if not; absent while that is not known",
-            metrics.delivering.clone(),
-        );
-        registry.register(
-            "sink_last_delivery_timestamp_seconds",
-            "When the canary, or a delivery after it, was last seen; its age is time() less this",
-            metrics.delivered_at.clone(),
-        );
-        registry.register(
-            "sink_lost_events",
-            "Events that the kube-apiserver of this node gave up since it started",
-            metrics.lost.clone(),
-        );
-        registry.register("probes", "Probes of sinks by what was asked and what was found", metrics.probes.clone());
-        registry.register("turns", "Turns of the agent", metrics.turns.clone());
-        registry.register("turn_failures", "Turns of the agent that failed, by reason", metrics.failed_turns.clone());
-        registry.register(
-            "rollbacks",
-            "Changes that were taken back, as far as the journal of this node remembers them, by reason",
-            metrics.rollbacks.clone(),
-        );
-        registry.register(
-            "last_rollback_timestamp_seconds",
-            "When a change was last taken back for that reason",
-            metrics.rolled_back_at.clone(),
-        );
-        registry.register(
-            "drift_corrections",
-            "Changes that were staged because something else had changed the manifest",
-            metrics.drift_corrections.clone(),
-        );
-        metrics
+        Self {
+            runs: family(registry, "revision_info", "1 for the Revision that this node runs and its phase"),
+            reachable: family(
+                registry,
+                "sink_reachable",
+                "1 if this node can connect to the sink, 0 if not; absent while that is not known",
+            ),
+            delivering: family(
+                registry,
+                "sink_delivering",
+                "1 if the events of this node arrive at the sink, 0 if not; absent while that is not known",
+            ),
+            delivered_at: family(
+                registry,
+                "sink_last_delivery_timestamp_seconds",
+                "When the canary, or a delivery after it, was last seen; its age is time() less this",
+            ),
+            lost: family(
+                registry,
+                "sink_lost_events",
+                "Events that the kube-apiserver of this node gave up since it started",
+            ),
+            probes: family(registry, "probes", "Probes of sinks by what was asked and what was found"),
+            turns: family(registry, "turns", "Turns of the agent"),
+            failed_turns: family(registry, "turn_failures", "Turns of the agent that failed, by reason"),
+            rollbacks: family(
+                registry,
+                "rollbacks",
+                "Changes that were rolled back, as far as the journal of this node remembers them, by reason",
+            ),
+            rolled_back_at: family(
+                registry,
+                "last_rollback_timestamp_seconds",
+                "When a change was last rolled back for that reason",
+            ),
+            drift_corrections: family(
+                registry,
+                "drift_corrections",
+                "Changes that were staged because something else had changed the manifest",
+            ),
+        }
     }
 
     /// A turn ended.

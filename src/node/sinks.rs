@@ -81,7 +81,7 @@ impl Sinks {
                 Some(sample)
             }
             Err(error) => {
-                tracing::debug!(error = crate::telemetry::chain(error), "probe of the sinks");
+                tracing::debug!(error = crate::error::chain(error), "probe of the sinks");
                 None
             }
         };
@@ -90,7 +90,7 @@ impl Sinks {
                 Ok((id, sample, _)) if canary => self.look(host, sink, &positions, id, sample, sent).await,
                 Ok(_) => (unknown(Reason::CanaryOff, "policy.canaryRule is false"), self.delivered_at(&sink.name)),
                 Err(error) => {
-                    (unknown(Reason::MetricsUnavailable, crate::telemetry::chain(error)), self.delivered_at(&sink.name))
+                    (unknown(Reason::MetricsUnavailable, crate::error::chain(error)), self.delivered_at(&sink.name))
                 }
             };
             let reachable = match (&sink.webhook, &sink.log) {

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use audit_operator::api::Reason;
-use audit_operator::telemetry::chain;
+use audit_operator::error::chain;
 use testing::golden::{Differences, cases};
 use testing::intent::intent;
 

@@ -1,19 +1,27 @@
-//! The Kubernetes API away for minutes is normal life: the only API server of a cluster restarts at every change that we
-//! make. One line in the log when it begins, one when it ends.
+//! The clients of the Kubernetes API: how long they wait, which of their errors mean that the API is away, and one line in the log
+//! when that begins and one when it ends.
+//!
+//! An API that is away for minutes is normal: the only API server of a cluster restarts with every change that we make.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use kube::Client;
 use kube::core::Status;
+use kube::runtime::watcher;
 use tokio::time::Instant;
 
-use crate::telemetry;
+use crate::error;
 
-/// A request that is not answered for so long never will be: the machine of an API server may go without a word.
+/// A request without an answer for so long never gets one: the machine of an API server may vanish without closing its connections.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Likewise for a watch, which the API server ends itself after 290 s.
-const WATCH_TIMEOUT: Duration = Duration::from_secs(320);
+/// The same for a watch. The API server sends a bookmark every minute (kubernetes@v1.36.3
+/// staging/src/k8s.io/apiserver/pkg/storage/cacher/cacher.go, defaultBookmarkFrequency), so silence for longer than two means that the
+/// connection is dead.
+const WATCH_SILENCE: Duration = Duration::from_secs(150);
+/// After this the API server ends a watch, and it is resumed. Each begin and end is an audit event, so this is long: a watch that is
+/// broken is noticed by [`WATCH_SILENCE`].
+const WATCH_SECONDS: u32 = 3_600;
 
 /// Clients of the Kubernetes API. None waits for ever.
 pub(crate) struct Clients {
@@ -21,15 +29,20 @@ pub(crate) struct Clients {
     pub(crate) watches: Client,
 }
 
+/// How to watch with [`Clients::watches`].
+pub(crate) fn watch_config() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS)
+}
+
 pub(crate) async fn clients() -> Result<Clients, kube::Error> {
     let mut config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
-    config.read_timeout = Some(WATCH_TIMEOUT);
+    config.read_timeout = Some(WATCH_SILENCE);
     let watches = Client::try_from(config.clone())?;
     config.read_timeout = Some(REQUEST_TIMEOUT);
     Ok(Clients { requests: Client::try_from(config)?, watches })
 }
 
-/// Whether the API answers, over all who ask.
+/// Whether the API responds, over all requests of a program.
 #[derive(Debug)]
 pub(crate) struct Outage {
     state: Mutex<State>,
@@ -38,7 +51,7 @@ pub(crate) struct Outage {
 #[derive(Debug)]
 struct State {
     began: Option<Instant>,
-    /// When the API last began to answer.
+    /// When the API last began to respond.
     answers_since: Instant,
 }
 
@@ -49,19 +62,19 @@ impl Outage {
 
     /// A request failed for a reason that is not in its content.
     pub(crate) fn failed(&self, error: &kube::Error) {
-        self.begin(|| tracing::info!(error = telemetry::chain(error), "the Kubernetes API does not answer; trying on"));
+        self.begin(|| tracing::info!(error = error::chain(error), "the Kubernetes API is not responding; retrying"));
     }
 
-    /// A request was given up.
+    /// A request timed out.
     pub(crate) fn timed_out(&self) {
-        self.begin(|| tracing::info!("the Kubernetes API does not answer in time; trying on"));
+        self.begin(|| tracing::info!("the Kubernetes API is not responding in time; retrying"));
     }
 
     pub(crate) fn answered(&self) {
         let mut state = self.state.lock().expect("nobody panics with this lock");
         if let Some(began) = state.began.take() {
             state.answers_since = Instant::now();
-            tracing::info!(seconds = began.elapsed().as_secs(), "the Kubernetes API answers again");
+            tracing::info!(seconds = began.elapsed().as_secs(), "the Kubernetes API responds again");
         }
     }
 
@@ -78,7 +91,7 @@ impl Outage {
     }
 }
 
-/// The API did not answer, or not as the API: nothing can be concluded about the request.
+/// The API did not answer, or something else answered in its place: nothing can be concluded about the request.
 pub(crate) fn is_outage(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) => is_outage_status(status),
@@ -87,7 +100,7 @@ pub(crate) fn is_outage(error: &kube::Error) -> bool {
     }
 }
 
-/// Refused by something that stands before the API server, or by an API server that is busy or just starting.
+/// A refusal by a load balancer before the API server, or by an API server that is busy or just starting.
 pub(crate) fn is_outage_status(status: &Status) -> bool {
     matches!(status.code, 429 | 502..=504)
 }
