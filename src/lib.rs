@@ -36,13 +36,13 @@ pub mod node;
 
 mod client;
 pub mod controller;
+pub mod error;
 mod heartbeat;
 pub mod receiver;
 pub mod sink;
 mod tls;
 
 pub mod cli;
-pub mod error;
 pub mod telemetry;
 
 #[cfg(test)]

@@ -115,7 +115,7 @@ fn a_file_that_cannot_be_corrected_is_left_as_it_is() {
     let output = policy(here.path(), &["lint", "--fix", "bad.yaml"], b"");
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(error.contains("bad.yaml was left as it is") && error.contains("rules[2].level"), "{error}");
+    assert!(error.contains("bad.yaml was not changed") && error.contains("rules[2].level"), "{error}");
     assert_eq!(fs::read_to_string(here.path().join("bad.yaml")).unwrap(), bad);
     assert_eq!(policy(here.path(), &["lint", "--fix", "-"], POLICY.as_bytes()).status.code(), Some(2));
     // What a link points to is corrected, with the mode that it has.
@@ -199,8 +199,8 @@ fn what_is_no_policy_file_is_refused_at_once() {
     assert!(Command::new("mkfifo").arg(here.path().join("fifo")).status().unwrap().success());
     for (file, why) in [
         (".", "it is a directory"),
-        ("fifo", "no regular file"),
-        ("/dev/zero", "no regular file"),
+        ("fifo", "not a regular file"),
+        ("/dev/zero", "not a regular file"),
         ("big.yaml", "larger than 1 MiB"),
     ] {
         let (code, reports, error) = answers(policy(here.path(), &["lint", "--output", "json", file], b""));
@@ -270,7 +270,7 @@ fn explain_names_the_rule_and_why_those_before_it_do_not_match() {
     write(here.path(), "policy.yaml", rules.as_bytes());
     let explain = |args: &[&str]| policy(here.path(), &[&["explain"], args].concat(), b"");
     let log = "/api/v1/namespaces/shop/pods/web/log";
-    let want = r#"user        "alice", groups "devs", "system:authenticated" (added, as kube-apiserver does: system:authenticated)
+    let want = r#"user        "alice", groups "devs", "system:authenticated" (added by kube-apiserver: system:authenticated)
 request     get pods/log name=web namespace=shop
 
 policy.yaml:8 no: rules[0] (None): users: "bob"; the request has user "alice"
@@ -283,10 +283,10 @@ policy.yaml:16 yes: rules[2]
 19 |   # In the middle.
 20 |   verbs: [get]
 
-level       Request: the request's body too, where it has one
+level       Request: also the body of the request, if it has one
 omitted     RequestReceived
 recorded    ResponseStarted, ResponseComplete
-managed     fields are left out of bodies
+managed     fields are left out of the bodies
 "#;
     let args = ["--policy", "policy.yaml", "--as", "alice", "--as-group", "devs", "GET", log];
     assert_eq!(text(explain(&args)), want);
@@ -312,7 +312,7 @@ managed     fields are left out of bodies
     assert_eq!((&failed["level"], &failed["recordedStages"]), (&json!("Metadata"), &json!(["ResponseStarted"])));
     // Never audited.
     let never = explain(&["--preset", "metadata", "--as", "alice", "GET", "/api/v1/watch"]);
-    assert_eq!(text(never), "Never audited, whatever the policy: unable to determine kind and namespace from url.\n");
+    assert_eq!(text(never), "Never audited, under any policy: unable to determine kind and namespace from url.\n");
     assert_eq!(json(&["--preset", "metadata", "OPTIONS", "*"])["audited"], false);
     // A kubelet is told which group is missing.
     let kubelet = text(explain(&["--preset", "quiet", "--as", "system:node:n", "GET", "/api/v1/nodes"]));
@@ -377,7 +377,7 @@ fn coverage_is_told_with_rules_and_what_falls_short() {
     for line in [
         "CIS Kubernetes Benchmark 1.10 and 2.0\n",
         "  met      3.2.2 Secrets: access to Secrets is recorded, and at Metadata only\n           by rules[3] (line 31)\n",
-        "  not met  policy, reads: reads are recorded with both bodies\n           at least RequestResponse is asked, and rules[3] (line 31) has Metadata for 30 of 30:\n",
+        "  not met  policy, reads: reads are recorded with both bodies\n           should be at least RequestResponse, but rules[3] (line 31) has Metadata, for 30 of 30 requests:\n",
         "  partly   policy, the rest: other paths, anonymous and unauthenticated requests are recorded\n",
         "             … (--output json has all)\n",
     ] {
