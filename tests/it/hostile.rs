@@ -1,7 +1,7 @@
-//! `audit-operator render` on AuditSetups that somebody wrote to get more than he was given.
+//! `audit-operator render` on AuditSetups that try to get more than their author was given.
 //!
-//! Each file below `tests/cases/hostile` says in its first line what must become of it: `# want: refused`, `accepted`, or `told`,
-//! which is refused, or accepted with a word about it. A line `# floor: …` is the floor that it is judged with, in place of the default.
+//! The first line of each file below `tests/cases/hostile` names the outcome: `# want: refused`, `accepted`, or `noted`,
+//! which is refused, or accepted with a note on standard error. A line `# floor: …` replaces the default floor.
 
 use std::fs;
 use std::io::Write;
@@ -34,7 +34,7 @@ fn every_hostile_setup_is_refused_or_does_no_harm() {
         let is_right = match header("want").unwrap_or_else(|| panic!("{} says no want", file.display())) {
             "refused" => is_refused,
             "accepted" => is_accepted,
-            "told" => is_refused || is_accepted && !said.is_empty(),
+            "noted" => is_refused || is_accepted && !said.is_empty(),
             other => panic!("{}: {other}", file.display()),
         };
         if !is_right {

@@ -1,7 +1,8 @@
 //! `audit-operator render` on every directory below `tests/cases/render` and on every file in `examples`.
 //!
 //! A case holds `in.yaml`, perhaps `args` (further arguments), and either `want.out` (standard output; exit 0, or 1 with
-//! `--diff`; `want.told` then has standard error, where there is some) or `want.err` (standard error; exit 2). `UPDATE_CASES=1 cargo test` writes what came out.
+//! `--diff`) with `want.stderr` if there are notes, or `want.err` (standard error; exit 2). `UPDATE_CASES=1 cargo test`
+//! writes the wanted files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,7 @@ fn every_case_comes_out_as_it_should() {
         let failed = code == Some(2);
         differences.compare(&case.join("want.out"), (!failed).then_some(out.as_bytes()));
         differences.compare(&case.join("want.err"), failed.then_some(err.as_bytes()));
-        differences.compare(&case.join("want.told"), (!failed && !err.is_empty()).then_some(err.as_bytes()));
+        differences.compare(&case.join("want.stderr"), (!failed && !err.is_empty()).then_some(err.as_bytes()));
         let differs = args.contains(&"--diff") && !out.is_empty();
         if failed && !out.is_empty() || !failed && code != Some(i32::from(differs)) {
             differences.add(format!("{}: exit {code:?}, and printed {out}", case.display()));

@@ -1,8 +1,9 @@
 //! The real kube-apiserver as the judge of the policy engine: its audit log, event by event, and which files it starts with.
 //!
-//! Every policy gets a kube-apiserver with a cluster of its own (one etcd, a prefix each), every request of [`script`] is sent to it, and
-//! its events are compared with what the engine says. One run records everything: it tells the others what there is to record.
-//! `make test-judge`; `JUDGE_SEED=2` for other policies and requests, `JUDGE_POLICY=seed-1` for one of the policies alone.
+//! Every policy gets a kube-apiserver with a cluster of its own (one etcd, a prefix each). Every request of [`script`] is
+//! sent to it, and its events are compared with the engine's decisions. One run records everything, so that the others
+//! know which events there could be. `make test-judge`; `JUDGE_SEED=2` for other policies and requests,
+//! `JUDGE_POLICY=seed-1` for one of the policies alone.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
@@ -10,10 +11,10 @@ mod exchange;
 mod expect;
 mod files;
 mod policies;
+mod program;
 mod run;
 mod script;
 mod server;
-mod told;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -117,10 +118,10 @@ fn every_event_is_as_the_policy_engine_says() {
         for _ in 0..SERVERS {
             scope.spawn(|| {
                 while let Some(policy) = { left.lock().unwrap().pop() } {
-                    // Of one policy the command line is asked, of the others the library.
+                    // The command line judges one policy, the library the others.
                     let is_by_program = policy.name == "names";
                     let verdicts = if is_by_program {
-                        told::told(&bench.requests, &bench.policy_file(&policy))
+                        program::verdicts(&bench.requests, &bench.policy_file(&policy))
                     } else {
                         decided(&bench, &policy)
                     };
