@@ -294,7 +294,7 @@ fn what_cannot_be_read_is_said_and_ends_it() {
     assert!(refusal(&[&policy[..], &["empty"]].concat()).contains("empty has no log"));
     assert!(refusal(&[&policy[..], &["fifo"]].concat()).contains("not a regular file"));
     assert!(refusal(&[&policy[..], &["audit.log", "absent.log"]].concat()).contains("absent.log"));
-    assert!(refusal(&policy).contains("no log is named"));
+    assert!(refusal(&policy).contains("name a log"));
     assert!(refusal(&["audit.log"]).contains("--policy"));
     assert!(refusal(&["--policy", "-", "-"]).contains("standard input"));
     assert!(refusal(&["--preset", "nothing", "audit.log"]).contains("unknown preset"));
