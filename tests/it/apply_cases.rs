@@ -66,7 +66,7 @@ fn a_host_that_cannot_be_changed_keeps_every_byte_and_says_why() {
             host.make_directory("/var/log", 0o755).unwrap();
             replace(host, "/var/log/kubernetes", "");
         }),
-        ("/var/log/kubernetes/audit/audit.log is already on this node, and it is not an audit log", 1, |host| {
+        ("/var/log/kubernetes/audit/audit.log already exists on this node, and it is not an audit log", 1, |host| {
             host.make_directory("/var/log/kubernetes/audit", 0o700).unwrap();
             replace(host, "/var/log/kubernetes/audit/audit.log", "root:*:20000:0:99999:7:::\n");
         }),
