@@ -1,7 +1,7 @@
-//! What the events of a request must be, and what is different about those that there are.
+//! The expected events of a request, and the differences from the recorded ones.
 //!
-//! The policy engine says whether there are any, at which level, without which stages and with which object. What else there is to
-//! an event follows from how kube-apiserver answers; the run in which everything is recorded tells what it has to record.
+//! The policy engine decides whether there are events, at which level, without which stages and with which object. The rest
+//! of an event follows from the answer of kube-apiserver; the run that records everything shows what it can record.
 
 use audit_operator::api::{Level, Stage};
 use audit_policy::{Attributes, Evaluator, User, attributes};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::exchange::Answer;
 use crate::script::Request;
 
-/// The policy engine's word on a request; or why it is answered before auditing.
+/// The policy engine's decision on a request, or the reason why it is answered before auditing.
 pub type Verdict = Result<Audited, String>;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -81,7 +81,7 @@ fn is_duration(text: &str) -> bool {
     is_any
 }
 
-/// Whether the answer to a request goes on: for whoever is authenticated, its beginning is an event.
+/// Whether the answer is a stream: for an authenticated client its beginning is an event.
 fn is_long_running(attributes: &Attributes) -> bool {
     let asked = Attributes { user: Some(User::default()), ..attributes.clone() };
     audit_policy::stages(&asked).contains(&Stage::ResponseStarted)
@@ -202,8 +202,8 @@ pub fn undocumented(seen: &Exchange, verdict: &Verdict) -> Vec<String> {
     found
 }
 
-/// An event that the server made of a request of its own, to itself: which the policy engine has to record in the same way.
-/// None where the event does not tell the method.
+/// Compares an event of a request that the server made to itself: the policy engine must record it in the same way. `None`:
+/// the event does not show the method.
 pub fn own_difference(event: &Value, evaluator: &Evaluator) -> Option<Result<(), String>> {
     let text = |field: &str| event[field].as_str().unwrap_or_default();
     let is_resource = !event["objectRef"].is_null();

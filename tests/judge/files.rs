@@ -1,5 +1,5 @@
-//! Policy files, most of them bad: kube-apiserver starts with exactly those that `policy lint` calls valid, and says of the others
-//! what it was predicted to say.
+//! Policy files, most of them invalid: kube-apiserver starts with exactly those that `policy lint` calls valid, and rejects
+//! the others with the predicted message.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -146,9 +146,9 @@ fn valid(paths: &[PathBuf]) -> Vec<bool> {
 }
 
 struct Said {
-    /// Why it does not start; none where it has taken the policy.
+    /// Why it does not start; `None`: it accepts the policy.
     refusal: Option<String>,
-    /// It took the policy by lenient decoding.
+    /// It accepted the policy only by lenient decoding.
     has_warned: bool,
 }
 
