@@ -9,11 +9,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::agent::Error;
 use super::report::Known;
-use super::state;
-use crate::api::{NodeAuditStatus, NodeSinkStatus, Reason, Truth};
-use crate::client::is_outage;
+use crate::api::{NodeAuditStatus, NodeSinkStatus, Truth};
 use crate::plan::Plan;
 use crate::telemetry::family;
 
@@ -101,11 +98,11 @@ impl Metrics {
         }
     }
 
-    /// A turn ended.
-    pub(super) fn turned(&self, error: Option<&Error>) {
+    /// A turn ended. `failure`: the reason of its error.
+    pub(super) fn turned(&self, failure: Option<&'static str>) {
         self.turns.inc();
-        if let Some(error) = error {
-            self.failed_turns.get_or_create(&ByReason { reason: reason(error) }).inc();
+        if let Some(reason) = failure {
+            self.failed_turns.get_or_create(&ByReason { reason }).inc();
         }
     }
 
@@ -167,24 +164,6 @@ fn is_drift_correction(known: &Known<'_>) -> bool {
     known.journal.unconfirmed().is_some_and(|change| change.number == steps.change.number)
         && confirmed.is_some()
         && steps.change.target.as_ref() == confirmed
-}
-
-/// One word for why a turn failed.
-fn reason(error: &Error) -> &'static str {
-    match error {
-        Error::State(state::Error::File(error)) | Error::File(error) => error.reason().as_str(),
-        Error::State(_) => Reason::FileError.as_str(),
-        Error::Fetch { source, .. } | Error::Report { source, .. } if is_outage(source) => "Outage",
-        Error::Fetch { .. } => "FetchFailed",
-        Error::Report { .. } => "ReportFailed",
-        // They end the program before its first turn.
-        Error::Client(_)
-        | Error::Floor(_)
-        | Error::Root(_)
-        | Error::Serve(_)
-        | Error::StateRemoved
-        | Error::LogDirectoryRemoved(_) => "NotStarted",
-    }
 }
 
 #[cfg(test)]

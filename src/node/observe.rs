@@ -39,8 +39,8 @@ impl Refusal {
             Refusal::ManifestMissing => Reason::ManifestMissing,
             Refusal::ManifestNotText | Refusal::ManifestLink | Refusal::FileNotSeen { .. } => Reason::ManifestUnusable,
             Refusal::DuplicatePod { .. } => Reason::DuplicatePod,
-            Refusal::State(state::Error::File(error)) | Refusal::File(error) => error.reason(),
-            Refusal::State(_) => Reason::FileError,
+            Refusal::State(error) => error.reason(),
+            Refusal::File(error) => error.reason(),
             Refusal::Manifest(error) => error.into(),
         }
     }

@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 
 use super::files::{self, Host};
 use super::{MANIFEST, STATE_DIR};
+use crate::api::Reason;
 use crate::journal::Journal;
 
 pub(super) const JOURNAL: &str = "journal.json";
@@ -26,6 +27,15 @@ pub enum Error {
     JournalTooNew(u32),
     #[error("cannot lock {STATE_DIR}/lock")]
     Lock(#[source] io::Error),
+}
+
+impl Error {
+    pub fn reason(&self) -> Reason {
+        match self {
+            Error::File(error) => error.reason(),
+            _ => Reason::FileError,
+        }
+    }
 }
 
 /// Our state, to be read.

@@ -2,8 +2,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::*;
-use crate::api::{Finding, NodeAuditSpec, Phase, Rollout};
+use crate::api::{Finding, NodeAuditSpec, Phase, Reason, Rollout};
 use crate::journal::{Cause, Change, Clock, Confirmed, Endpoint, Failure, Journal, Sha, Stage};
+use crate::node::state;
 use crate::plan::{Idle, Steps};
 use crate::revision::RevisionId;
 
@@ -104,7 +105,7 @@ fn a_turn_is_told_in_samples_and_what_is_not_known_has_none() {
     metrics.probed(&sinks);
     observe(&metrics, &journal, &nothing, &sinks, Phase::Confirmed);
     metrics.turned(None);
-    metrics.turned(Some(&Error::State(state::Error::JournalTooNew(2))));
+    metrics.turned(Some(state::Error::JournalTooNew(2).reason().as_str()));
     assert_eq!(
         samples(&registry),
         [
