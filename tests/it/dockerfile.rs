@@ -1,4 +1,4 @@
-//! The Dockerfile copies every input of the build: no Docker is needed to see that.
+//! The Dockerfile copies every input of the build. Checked without Docker.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -41,7 +41,7 @@ fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Files that a source includes, relative to the checkout. Unit tests may include what is not built.
+/// Files that a source includes, relative to the checkout. Those that unit tests include are not part of the build.
 fn included(source: &Path) -> Vec<PathBuf> {
     if source.extension().is_none_or(|extension| extension != "rs") || source.ends_with("tests.rs") {
         return Vec::new();
