@@ -1,5 +1,5 @@
-//! Decisions a second on one core, alternating between ours and upstream's own evaluator in Go, for the GCE preset and the
-//! requests of a log.
+//! Decisions a second on one core, alternating between ours and upstream's own evaluator in Go, for the GCE preset and
+//! the requests of a log.
 //!
 //! `cargo bench --bench decisions -- LOG`; `make bench-replay` runs it.
 

@@ -1,7 +1,7 @@
 //! The most that one stolen credential gives: nothing on the node that auditing does not have.
 //!
-//! The attacker has the controller's real token, writes Revisions and NodeAudits with it, and knows this repository. The
-//! controller itself is scaled to zero meanwhile, as if the attacker held its Lease.
+//! The attacker has the controller's real token, writes Revisions and NodeAudits with it, and knows this repository.
+//! The controller itself is scaled to zero meanwhile, as if the attacker held its Lease.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -294,7 +294,8 @@ fn an_agent_writes_the_status_of_its_own_node(cluster: &Cluster) {
     );
 }
 
-/// Not even an administrator does so by mistake: the way is to change the Setup, or to remove the admission policy first.
+/// Not even an administrator does so by mistake: the way is to change the Setup, or to remove the admission policy
+/// first.
 fn nobody_else_assigns_a_revision(cluster: &Cluster) {
     let revision = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "revision-r-0123456789", "namespace": "audit-system"}});
     let credentials = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "any", "namespace": "audit-system"}, "type": "audit-operator.io/credentials"});

@@ -1,8 +1,8 @@
-//! The whole chain on a real control plane: kubeadm, etcd, kube-apiserver, the kubelet and containerd of the testbed, the
-//! chart installed by Helm.
+//! The whole chain on a real control plane: kubeadm, etcd, kube-apiserver, the kubelet and containerd of the testbed,
+//! the chart installed by Helm.
 //!
-//! `make test-e2e` builds the image, brings the testbed up and runs this. The steps build on each other, so there is one
-//! test. Each step prints its result. Nothing sleeps: every wait is for a condition, with a limit.
+//! `make test-e2e` builds the image, brings the testbed up and runs this. The steps build on each other, so there is
+//! one test. Each step prints its result. Nothing sleeps: every wait is for a condition, with a limit.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 

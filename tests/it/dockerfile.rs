@@ -23,7 +23,8 @@ fn copied() -> Vec<PathBuf> {
         .collect()
 }
 
-/// The directories of the workspace's packages, relative to the checkout. Cargo reads all their manifests for any build.
+/// The directories of the workspace's packages, relative to the checkout. Cargo reads all their manifests for any
+/// build.
 fn packages() -> Vec<PathBuf> {
     let arguments = ["metadata", "--no-deps", "--offline", "--format-version=1"];
     let output = Command::new(env!("CARGO")).args(arguments).current_dir(root()).output().unwrap();

@@ -1,7 +1,8 @@
 //! `audit-operator render` on AuditSetups that try to get more than their author was given.
 //!
-//! The first line of each file below `tests/cases/hostile` names the outcome: `# want: refused`, `accepted`, or `noted`,
-//! which is refused, or accepted with a note on standard error. A line `# floor: …` replaces the default floor.
+//! The first line of each file below `tests/cases/hostile` names the outcome: `# want: refused`, `accepted`, or
+//! `noted`, which is refused, or accepted with a note on standard error. A line `# floor: …` replaces the default
+//! floor.
 
 use std::fs;
 use std::io::Write;

@@ -1,7 +1,7 @@
 //! Edits of every manifest below `tests/cases/manifest`: `in.yaml` and either `want.yaml` or `want.err`.
 //!
-//! `UPDATE_CASES=1 cargo test` writes the wanted files. Each edit must also mount every file that an audit flag names, be
-//! undone completely by `remove`, and change nothing the second time.
+//! `UPDATE_CASES=1 cargo test` writes the wanted files. Each edit must also mount every file that an audit flag names,
+//! be undone completely by `remove`, and change nothing the second time.
 
 use std::fs;
 use std::path::Path;
@@ -13,8 +13,8 @@ use audit_operator::error::chain;
 use testing::golden::{Differences, cases};
 use testing::intent::intent;
 
-/// The whole pod, without differences that mean nothing: the position of the audit flags among the others, and whether an
-/// emptied key is empty, null or absent.
+/// The whole pod, without differences that mean nothing: the position of the audit flags among the others, and whether
+/// an emptied key is empty, null or absent.
 fn pod(text: &str) -> Value {
     meaning(serde_saphyr::from_str(text).unwrap())
 }

@@ -1,7 +1,7 @@
 //! Mutated inputs ([`testing::mutate`]) for everything that reads foreign text.
 //!
-//! No input may cause a panic or take a second, and an accepted input must keep the promises of its reader. A few inputs
-//! at every `cargo test`; `make fuzz TARGET=manifest SECONDS=600` for more, in bounded memory. This is not a
+//! No input may cause a panic or take a second, and an accepted input must keep the promises of its reader. A few
+//! inputs at every `cargo test`; `make fuzz TARGET=manifest SECONDS=600` for more, in bounded memory. This is not a
 //! coverage-guided fuzzer: those need a nightly compiler. A case depends on its seed, its number and the files in
 //! `tests/cases`.
 

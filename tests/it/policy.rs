@@ -1,8 +1,8 @@
 //! `audit-operator policy lint`, `eval` and `request` as other programs use them.
 //!
-//! A case below `tests/cases/lint` holds `in.yaml` or `in.json`, perhaps `args`, and the text output in `want.out`; if `--fix`
-//! corrects the file, `want.file` is the result. Every stanza is found in at least one case. `UPDATE_CASES=1 cargo test`
-//! writes the wanted files.
+//! A case below `tests/cases/lint` holds `in.yaml` or `in.json`, perhaps `args`, and the text output in `want.out`; if
+//! `--fix` corrects the file, `want.file` is the result. Every stanza is found in at least one case.
+//! `UPDATE_CASES=1 cargo test` writes the wanted files.
 
 use std::fs;
 use std::io::Write;

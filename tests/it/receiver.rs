@@ -154,8 +154,8 @@ fn batch(events: usize, bytes: usize) -> String {
     list(&vec![event; events].join(","))
 }
 
-/// Sends batches on one connection that stays and on a new one each time, while `condition` holds and 20 times at least. Returns the
-/// times that they took, the longest last.
+/// Sends batches on one connection that stays and on a new one each time, while `condition` holds and 20 times at
+/// least. Returns the times that they took, the longest last.
 fn serve_others<S: Read + Write>(connect: impl Fn() -> S, condition: impl Fn() -> bool) -> Vec<Duration> {
     let body = batch(10, 1000);
     let mut kept = connect();

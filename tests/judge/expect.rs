@@ -1,7 +1,8 @@
 //! The expected events of a request, and the differences from the recorded ones.
 //!
-//! The policy engine decides whether there are events, at which level, without which stages and with which object. The rest
-//! of an event follows from the answer of kube-apiserver; the run that records everything shows what it can record.
+//! The policy engine decides whether there are events, at which level, without which stages and with which object. The
+//! rest of an event follows from the answer of kube-apiserver; the run that records everything shows what it can
+//! record.
 
 use audit_operator::api::{Level, Stage};
 use audit_policy::{Attributes, Evaluator, User, attributes};
@@ -87,10 +88,11 @@ fn is_long_running(attributes: &Attributes) -> bool {
     audit_policy::stages(&asked).contains(&Stage::ResponseStarted)
 }
 
-/// Whether the events of a request's answer are lost: from the level Request on, kube-apiserver holds a patch as it was sent for the
-/// JSON of its event, and then cannot write the event when the patch is none: a YAML apply that succeeds, or a broken patch
-/// (endpoints/handlers/patch.go#L133, pkg/audit/context.go#L178-L185, plugin/pkg/audit/log/backend.go#L68-L78). 1.37 refuses or
-/// converts such a patch first (kubernetes/kubernetes#139419).
+/// Whether the events of a request's answer are lost: from the level Request on, kube-apiserver holds a patch as it was
+/// sent for the JSON of its event, and then cannot write the event when the patch is none: a YAML apply that succeeds,
+/// or a broken patch (endpoints/handlers/patch.go#L133, pkg/audit/context.go#L178-L185,
+/// plugin/pkg/audit/log/backend.go#L68-L78). 1.37 refuses or converts such a patch first
+/// (kubernetes/kubernetes#139419).
 fn is_lost(seen: &Exchange, attributes: &Attributes, level: Level) -> bool {
     let is_patch = seen.request.headers.iter().any(|(name, value)| *name == "Content-Type" && value.contains("patch"));
     let is_read = !matches!(seen.answer.status, Some(401 | 403 | 415));
@@ -202,8 +204,8 @@ pub fn undocumented(seen: &Exchange, verdict: &Verdict) -> Vec<String> {
     found
 }
 
-/// Compares an event of a request that the server made to itself: the policy engine must record it in the same way. `None`:
-/// the event does not show the method.
+/// Compares an event of a request that the server made to itself: the policy engine must record it in the same way.
+/// `None`: the event does not show the method.
 pub fn own_difference(event: &Value, evaluator: &Evaluator) -> Option<Result<(), String>> {
     let text = |field: &str| event[field].as_str().unwrap_or_default();
     let is_resource = !event["objectRef"].is_null();
@@ -239,7 +241,8 @@ fn shown_user(attributes: &Attributes) -> Value {
 }
 
 /// Empty fields are left out. `sent` is the decoded body, from which kube-apiserver takes what the path does not tell
-/// (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/request.go#L124-L152); but for a patch, and for options that have no metadata.
+/// (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/request.go#L124-L152); but for a patch, and for options
+/// that have no metadata.
 fn object_ref(attributes: &Attributes, sent: Option<&Value>) -> Value {
     if !attributes.is_resource_request {
         return Value::Null;

@@ -1,4 +1,5 @@
-//! Policies that match some of the requests: presets, a few written by hand, and many composed of the parts of the requests.
+//! Policies that match some of the requests: presets, a few written by hand, and many composed of the parts of the
+//! requests.
 
 use std::fs;
 use std::path::Path;

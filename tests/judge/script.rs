@@ -166,13 +166,15 @@ pub fn requests(seed: u64) -> Vec<Request> {
     .concat()
 }
 
-/// A busy server rejects, for a while, requests that it will accept: so this repeats until the object exists, and once more.
+/// A busy server rejects, for a while, requests that it will accept: so this repeats until the object exists, and once
+/// more.
 fn repeated(request: Request) -> Request {
     let is_object = request.method == "POST" && !request.target.ends_with("/token");
     if is_object { request.until(409) } else { request }
 }
 
-/// The objects for the others: two namespaces with objects, a custom resource, and an aggregated API that has no server.
+/// The objects for the others: two namespaces with objects, a custom resource, and an aggregated API that has no
+/// server.
 fn setup() -> Vec<Request> {
     let rule = json!([
         {"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"]},

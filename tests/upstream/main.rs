@@ -1,9 +1,9 @@
 //! The policy engine against kube-apiserver's own code: loading, deciding, and deriving attributes from a URL. And the
 //! editor of manifests against the kubelet's reader ([`manifests`]).
 //!
-//! The input is generated from a seed; upstream's code answers in a Go program beside this file. Any difference fails, and
-//! is shown with its input. By default there are 20,000 policy texts, 100,000 decisions, 50,000 URLs and 1,000 edits;
-//! `UPSTREAM_SCALE=10` makes ten times as many, `UPSTREAM_SEED=2` others.
+//! The input is generated from a seed; upstream's code answers in a Go program beside this file. Any difference fails,
+//! and is shown with its input. By default there are 20,000 policy texts, 100,000 decisions, 50,000 URLs and 1,000
+//! edits; `UPSTREAM_SCALE=10` makes ten times as many, `UPSTREAM_SEED=2` others.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
@@ -76,7 +76,8 @@ fn shown(policy: &Policy) -> Value {
     json!({"rules": rules, "omitStages": policy.omit_stages, "omitManagedFields": policy.omit_managed_fields})
 }
 
-/// The policy or null, whether there was a warning, and the messages in upstream's words if the decoded policy is rejected.
+/// The policy or null, whether there was a warning, and the messages in upstream's words if the decoded policy is
+/// rejected.
 fn loaded(text: &[u8]) -> (Value, bool, Vec<String>) {
     let loaded = audit_policy::load(text, MINOR);
     let errors = loaded.findings.iter().filter(|f| f.severity == Severity::Error);

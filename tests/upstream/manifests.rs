@@ -1,5 +1,5 @@
-//! The editor of manifests against the kubelet's own code: for the kubelet an edited manifest must be the same pod, except
-//! for the intent. The manifests are those of the properties, and mutations of the golden cases.
+//! The editor of manifests against the kubelet's own code: for the kubelet an edited manifest must be the same pod,
+//! except for the intent. The manifests are those of the properties, and mutations of the golden cases.
 
 use serde_json::{Value, json};
 use testing::intent::intent;

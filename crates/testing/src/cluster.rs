@@ -1,7 +1,8 @@
 //! The testbed as a test uses it: through its own command, kubectl, Helm, and the disks of its nodes.
 //!
-//! Tests call kubectl and no client library: the API server can be reached only in the network of the nodes, and a person
-//! would use kubectl too. When a test panics, its [`Cluster`] prints the state of Setups, nodes and the operator.
+//! Tests call kubectl and no client library: the API server can be reached only in the network of the nodes, and a
+//! person would use kubectl too. When a test panics, its [`Cluster`] prints the state of Setups, nodes and the
+//! operator.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -39,7 +40,8 @@ impl Cluster {
         println!("{:6.1} s  {what}", self.begin.elapsed().as_secs_f64());
     }
 
-    /// Prints Setups, NodeAudits, the end of the operator's logs and the journal of every node, as far as they can be read.
+    /// Prints Setups, NodeAudits, the end of the operator's logs and the journal of every node, as far as they can be
+    /// read.
     pub fn print_state(&self) {
         for question in [
             &["get", "auditsetup,nodeaudit", "-o", "yaml"][..],
@@ -227,7 +229,8 @@ impl Cluster {
         serde_json::from_str(&self.try_kubectl(&["get", "nodeaudit", node, "-o", "json"])?).ok()
     }
 
-    /// Replaces a file of the node by rename: readers see the old content or the new. The kubelet ignores the temporary name.
+    /// Replaces a file of the node by rename: readers see the old content or the new. The kubelet ignores the temporary
+    /// name.
     pub fn write_node_file(&self, path: &str, content: &str) {
         let path = self.on_disk(path);
         let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap()).unwrap();

@@ -1,7 +1,7 @@
 //! Shared code of the test programs.
 //!
-//! Unit tests of the crates use it too. It must not depend on the root package: its unit tests would see two copies of its
-//! own types.
+//! Unit tests of the crates use it too. It must not depend on the root package: its unit tests would see two copies of
+//! its own types.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 

@@ -1,5 +1,5 @@
-//! Manifests of many shapes, drawn from a tape of bytes. After its end a tape gives zeros, and zero is the plainest choice:
-//! to zero bytes of a tape is to simplify its manifest.
+//! Manifests of many shapes, drawn from a tape of bytes. After its end a tape gives zeros, and zero is the plainest
+//! choice: to zero bytes of a tape is to simplify its manifest.
 
 use serde_json::{Map, Value, json};
 

@@ -1,5 +1,5 @@
-//! Mutations of the files in `tests/cases` by a seeded generator: bits, ranges, lines and tokens are dropped, doubled, moved
-//! and exchanged.
+//! Mutations of the files in `tests/cases` by a seeded generator: bits, ranges, lines and tokens are dropped, doubled,
+//! moved and exchanged.
 
 use std::fs;
 
