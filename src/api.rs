@@ -1,8 +1,8 @@
-//! The Kubernetes API of audit-operator: what a user writes and what the operator answers.
+//! The Kubernetes API of audit-operator: the objects that users write, and the state that the operator reports.
 //!
-//! The doc comments of the types become the descriptions in the CRDs: they are the administrator's manual. Every rule that
-//! CEL can state is stated here, so that `kubectl apply` refuses bad input at once; [`crate::validate`] judges the rest and
-//! repeats these rules for those who work without a cluster.
+//! The doc comments of the types become the descriptions in the CRDs, the administrator's manual. The docs of enum
+//! variants do not, so the field explains its values. Every rule that CEL can state is here, so that `kubectl apply`
+//! rejects bad input at once. [`crate::validate`] checks the rest, and repeats these rules for users without a cluster.
 
 mod condition;
 mod crd;
@@ -16,15 +16,16 @@ pub use crd::{crds, crds_yaml};
 pub use node_audit::*;
 pub use setup::*;
 
-/// API group of all our kinds.
+/// API group of AuditSetup and NodeAudit.
 pub const GROUP: &str = "audit-operator.io";
 /// Field manager of the controller's server-side applies.
 pub const FIELD_MANAGER: &str = "audit-operator";
-/// Finalizer on a Setup: the nodes are restored before it goes.
+/// Finalizer on a Setup: its nodes are restored before it is deleted.
 pub const FINALIZER: &str = "audit-operator.io/restore-nodes";
-/// Annotation on a Secret: the hosts that its credentials are for, separated by commas or spaces, each as in `floor.destinations`.
+/// Annotation on a Secret: the hosts that it may be sent to, separated by commas or spaces, each as in
+/// `floor.destinations`.
 pub const HOSTS_ANNOTATION: &str = "audit-operator.io/hosts";
-/// Label on the Secrets that the controller writes: the Setup they belong to.
+/// Label on the Secrets that the controller writes: the name of their Setup.
 pub const SETUP_LABEL: &str = "audit-operator.io/setup";
-/// Label that selects control-plane nodes where a Setup has no `nodeSelector` of its own.
+/// Label of control-plane nodes. Selects the nodes of a Setup without a `nodeSelector`.
 pub const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";

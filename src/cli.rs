@@ -73,7 +73,7 @@ enum Command {
 pub fn main() -> ExitCode {
     // clap ends with 2 for bad usage and 0 for help by itself.
     let cli = Cli::parse();
-    let outcome = telemetry::init(cli.log_format, &cli.log).context("--log").and_then(|()| match cli.command {
+    let outcome = telemetry::log::init(cli.log_format, &cli.log).context("--log").and_then(|()| match cli.command {
         Command::Controller(args) => program(async |stop| controller::run(args, stop).await),
         Command::Guard(args) => program(async |stop| guard::run(args, stop).await),
         Command::Agent(args) => program(async |stop| agent::run(args, stop).await),

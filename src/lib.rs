@@ -34,11 +34,16 @@ pub mod status;
 // The programs: these touch the world.
 pub mod node;
 
+mod client;
 pub mod controller;
-mod outage;
+pub mod error;
+mod heartbeat;
 pub mod receiver;
 pub mod sink;
 mod tls;
 
 pub mod cli;
 pub mod telemetry;
+
+#[cfg(test)]
+mod fixture;

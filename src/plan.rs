@@ -552,6 +552,7 @@ impl fmt::Display for Action {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture;
 
     const MANIFEST: &str = "\
 apiVersion: v1
@@ -567,20 +568,10 @@ spec:
 
     fn desired(drain: Option<&str>) -> Desired {
         let log = serde_json::json!({"path": "/var/log/audit/audit.log", "maxBackups": 0});
-        let content = revision::Content {
-            policy: String::new(),
-            log: Some(serde_json::from_value(log).unwrap()),
-            webhook: None,
-            shutdown_delay_seconds: 0,
+        fixture::desired(revision::Content {
             drain_watches_seconds: drain.map_or(0, |drain| drain.trim_end_matches('s').parse().unwrap()),
-        };
-        Desired {
-            revision: Some(Revision::new(content)),
-            requester: Requester::Setup { generation: 1, has_slot: true },
-            rollout: Rollout::default(),
-            floor: Floor::default(),
-            guard: GuardKind::ThisProcess,
-        }
+            ..fixture::content("", log)
+        })
     }
 
     fn observed(manifest: &str) -> Observed {

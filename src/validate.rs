@@ -248,8 +248,8 @@ fn check_rollout(rollout: &Rollout, problems: &mut Problems) {
         rollout;
     if min_ready_seconds >= confirm_timeout_seconds {
         let message = format!(
-            "minReadySeconds ({min_ready_seconds}) must be below confirmTimeoutSeconds ({confirm_timeout_seconds}): otherwise no change could \
-             be confirmed"
+            "minReadySeconds must be below confirmTimeoutSeconds: otherwise no change could be confirmed; they are {min_ready_seconds} and \
+             {confirm_timeout_seconds}"
         );
         problems.add("spec.rollout.minReadySeconds", Reason::InvalidSetup, message);
     }
@@ -261,8 +261,8 @@ fn check_stop(shutdown_delay_seconds: i64, drain_watches_seconds: i64, field: &s
     let stop = shutdown_delay_seconds.saturating_add(drain_watches_seconds);
     if stop > MAX_STOP_SECONDS {
         let message = format!(
-            "shutdownDelaySeconds ({shutdown_delay_seconds}) and drainWatchesSeconds ({drain_watches_seconds}) together must be at most \
-             {MAX_STOP_SECONDS}: the kubelet kills a kube-apiserver that takes longer than 30 s to stop"
+            "shutdownDelaySeconds and drainWatchesSeconds together must be at most {MAX_STOP_SECONDS}: the kubelet kills a kube-apiserver \
+             that takes longer than 30 s to stop; they are {shutdown_delay_seconds} and {drain_watches_seconds}"
         );
         problems.add(field, Reason::InvalidSetup, message);
     }
@@ -295,7 +295,7 @@ fn check_sinks(
             problems.add(format!("{field}.name"), Reason::InvalidSetup, message);
         }
         if sink.log.is_some() == sink.webhook.is_some() {
-            problems.add(&field, Reason::InvalidSetup, "exactly one of log and webhook is needed");
+            problems.add(&field, Reason::InvalidSetup, "exactly one of log and webhook is required");
         }
         if let Some(one) = &sink.log {
             log::check(one, &context, &format!("{field}.log"), problems);
@@ -310,7 +310,7 @@ fn check_sinks(
     let mut only_one = |kind: &str, which: &[usize]| {
         if let [first, second, ..] = which {
             let message = format!(
-                "kube-apiserver has one {kind} backend, but sinks[{first}] and sinks[{second}] are both {kind} sinks: remove one"
+                "at most one {kind} sink: kube-apiserver has one {kind} backend, but sinks[{first}] and sinks[{second}] are both {kind} sinks"
             );
             problems.add("spec.sinks", Reason::InvalidSetup, message);
         }

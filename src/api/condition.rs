@@ -1,4 +1,4 @@
-//! The words that conditions, Events, logs and metrics share.
+//! The fixed words in conditions, Events, logs and metrics.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,8 @@ impl Truth {
     }
 }
 
-/// The conditions of a Setup. Ready, Reconciling and Stalled are kstatus's, as Flux, Argo CD and `kubectl wait` read them.
+/// The conditions of a Setup. Ready, Reconciling and Stalled follow kstatus, which Flux, Argo CD and `kubectl wait`
+/// read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConditionType {
     Ready,
@@ -46,7 +47,7 @@ impl ConditionType {
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Why something is as it is: one closed set for conditions, Events, metrics and logs.
+        /// Reason, in one word. Conditions, Events, metrics and logs use the same fixed set.
         #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Reason {
             $($(#[$doc])* $name,)*
@@ -68,43 +69,43 @@ reasons! {
     // A Setup.
     /// Every node runs the target Revision.
     Confirmed,
-    /// A change is under way on a node, or waits for its turn.
+    /// A change is in progress on a node, or waits for the slot.
     RollingOut,
     /// `rollout.paused` is set.
     Paused,
-    /// Something is to be done on a node when its turn comes.
+    /// The node has a change to make, and waits for the slot.
     Held,
-    /// The Setup is being deleted and the nodes get their original manifests back.
+    /// The Setup is being deleted, and its nodes are restored.
     Restoring,
     /// The Setup contradicts itself or kube-apiserver.
     InvalidSetup,
-    /// The policy is one that kube-apiserver would not start with.
+    /// kube-apiserver would not start with the policy.
     InvalidPolicy,
-    /// The policy is one that kube-apiserver starts with.
+    /// kube-apiserver starts with the policy.
     Accepted,
-    /// A Secret, ConfigMap or Service that the Setup names is missing or lacks what is needed.
+    /// A Secret, ConfigMap or Service that the Setup refers to is missing or incomplete.
     ReferenceNotFound,
-    /// A Secret whose credentials are for other hosts than the sink's.
+    /// The annotation of a Secret does not name the host of the sink.
     SecretNotForHost,
     /// A Service that cannot be a sink: headless, ExternalName or without the port.
     UnusableService,
-    /// A risk that the Setup does not acknowledge.
+    /// The Setup takes a risk that it does not acknowledge.
     RiskNotAcknowledged,
-    /// The Setup goes below the floor that the administrator has fixed.
+    /// The Setup goes below the floor of the administrator.
     BelowFloor,
     /// An older Setup covers the same node.
     Conflict,
     /// No node matches `nodeSelector`.
     NoNodes,
-    /// A node took the Revision back.
+    /// A node rolled the Revision back.
     RolledBack,
-    /// Nothing stands in the way.
+    /// There is no problem.
     Healthy,
-    /// Not enough is known yet.
+    /// It is not known yet.
     Pending,
 
     // A node.
-    /// The files of a change lie ready.
+    /// The files of a change are in place.
     Staged,
     /// The guard watches kube-apiserver.
     Verifying,
@@ -112,17 +113,17 @@ reasons! {
     Unmanaged,
     /// The agent of the node does not report.
     AgentSilent,
-    /// There is no manifest of kube-apiserver where it should be.
+    /// The node has no manifest of kube-apiserver.
     ManifestMissing,
     /// The manifest is not YAML, or not one that can be edited safely.
     ManifestUnusable,
-    /// An edit could not be proved to mean what it should.
+    /// The edit of the manifest could not be proved correct.
     EditNotProved,
     /// Another file in the manifest directory defines the same pod.
     DuplicatePod,
     /// Something else changed the manifest.
     Drifted,
-    /// kube-apiserver already mounts something else at a path that is needed.
+    /// kube-apiserver already mounts something else at a path that the operator needs.
     MountConflict,
     /// The path of the log cannot be used on this node.
     LogPathUnusable,
@@ -132,7 +133,7 @@ reasons! {
     ReadOnlyFileSystem,
     /// A file operation failed.
     FileError,
-    /// The Revision's Secret cannot be read.
+    /// The agent does not accept the Revision that it was assigned.
     RevisionUnreadable,
     /// The guard's container did not start.
     GuardDidNotStart,
@@ -148,19 +149,19 @@ reasons! {
     Quarantined,
     /// The machine was rebooted in the middle of a change.
     Interrupted,
-    /// The API server of this node was not serving before the change.
+    /// kube-apiserver of this node does not serve, and no change of ours is the cause.
     ApiServerDown,
-    /// The kubelet was ended so that it takes up the manifest.
+    /// The guard ended the kubelet so that it reads the manifest again.
     KubeletRestarted,
-    /// The kubelet ignores the manifest and may not be ended.
+    /// The kubelet ignores the manifest, and `rollout.restartKubelet` forbids to end it.
     KubeletStuck,
 
     // A sink.
     /// The destination answers and can be verified.
     Reachable,
-    /// The canary was found.
+    /// Events arrive.
     Delivering,
-    /// Nothing is checked: the Setup switched the canary off.
+    /// Not checked, because `policy.canaryRule` is false.
     CanaryOff,
     /// The host name has no address.
     ResolveFailed,
@@ -170,15 +171,15 @@ reasons! {
     TlsFailed,
     /// The certificate is not valid, not trusted or for another name.
     CertificateInvalid,
-    /// The file is not where it should be.
+    /// The log file does not exist.
     LogFileMissing,
     /// The canary was not found in the file.
     CanaryNotFound,
-    /// The API server's requests to the sink fail.
+    /// kube-apiserver's requests to the sink fail.
     DeliveryFailing,
-    /// The API server gave events up.
+    /// kube-apiserver has dropped events.
     EventsLost,
-    /// The metrics of the API server cannot be read.
+    /// The metrics of kube-apiserver cannot be read.
     MetricsUnavailable,
 }
 

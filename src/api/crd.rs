@@ -5,7 +5,7 @@ use kube::CustomResourceExt;
 
 use super::{AuditSetup, NodeAudit};
 
-/// Our CRDs, in the order in which users should read them.
+/// The CRDs, in the order in which users should read them.
 pub fn crds() -> Vec<CustomResourceDefinition> {
     vec![AuditSetup::crd(), NodeAudit::crd()]
 }
@@ -15,7 +15,7 @@ pub fn crds_yaml() -> Vec<(String, String)> {
     crds()
         .into_iter()
         .map(|mut crd| {
-            // NodeAudit and AuditSetup are cluster-scoped; the derive macro says so by the absence of `namespaced`.
+            // Both are cluster-scoped, because their derives do not say `namespaced`.
             crd.metadata.labels =
                 Some([("app.kubernetes.io/part-of".to_string(), "audit-operator".to_string())].into());
             let name = crd.spec.names.plural.clone();

@@ -1,5 +1,5 @@
-//! `NodeAudit`: what one node shall have, and what it has. Written by the controller (spec) and the agent of that node
-//! (status); users read it.
+//! `NodeAudit`: the target of one node, and its state. The controller writes the spec, the agent of that node the
+//! status; users read it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Rollout, Truth};
 
-/// The auditing of one control-plane node, named as the node. The controller writes `spec`, the agent of that node writes
-/// `status`. It is there to be read: change the AuditSetup instead.
+/// The Revision that this node should run. Only the controller writes it; change the AuditSetup instead.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "audit-operator.io",
@@ -19,6 +18,7 @@ use super::{Rollout, Truth};
     shortname = "naudit",
     status = "NodeAuditStatus",
     derive = "PartialEq",
+    doc = "NodeAudit shows the auditing of one control-plane node, and has the name of the node. The operator writes it.",
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.revision"),
     printcolumn(name = "Desired", type_ = "string", json_path = ".spec.revision"),
@@ -28,111 +28,119 @@ use super::{Rollout, Truth};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct NodeAuditSpec {
-    /// The Setup that covers this node.
+    /// Name of the AuditSetup that covers this node.
     pub setup: String,
-    /// Uid of the Setup that the Revision was told under.
+    /// UID of the AuditSetup that assigned this Revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup_uid: Option<String>,
-    /// Generation of that Setup. A Revision that failed on the node is tried again only under a newer one, or under another
-    /// Setup.
+    /// Generation of that AuditSetup. The node tries a Revision that was rolled back again only under a newer
+    /// generation or another AuditSetup.
     pub setup_generation: i64,
-    /// The Revision that the node shall run. Absent: the node shall get its original manifest back.
+    /// The Revision that the node should run. Absent: the node should restore its original manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// The SHA-256 of what kube-apiserver reads of that Revision. The agent runs no other content, whatever its name.
+    /// SHA-256 of everything that kube-apiserver reads of the Revision. The agent accepts no other content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision_digest: Option<String>,
-    /// The Secret with the credentials of the sinks, and its version. They are replaced in place, without a restart.
+    /// The Secret with the credentials of the sinks. The agent replaces them in place, without a restart. Absent: no
+    /// sink needs credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsRef>,
-    /// Whether it is the turn of this node: one changes after the other, and one that may not keeps what it has, be it what something
-    /// else made of our settings.
+    /// Whether this node has the slot, that is, may start a change now. At most one node has it at a time. A node
+    /// without it changes nothing, not even to undo somebody else's edit.
     #[serde(default)]
     pub may_change: bool,
-    /// How the change is carried out. While `rollout.paused` is set no change begins at all.
+    /// How changes are carried out, from the AuditSetup. While `paused` is set, no change starts.
     #[serde(default)]
     pub rollout: Rollout,
-    /// The sinks of the Revision, by the names that the Setup gives them.
+    /// The sinks of the Revision, by their names in the AuditSetup.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
     pub sinks: Vec<SinkRef>,
-    /// Whether the policy records the agent's canary request.
+    /// Whether the policy records the agent's canary request. If not, the agent cannot tell whether events arrive.
     #[serde(default)]
     pub canary: bool,
 }
 
-/// The Secret with the credentials of the sinks.
+/// A version of the Secret with the credentials of the sinks.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialsRef {
+    /// Name of the Secret.
     pub name: String,
+    /// Its `metadata.resourceVersion`.
     pub resource_version: String,
 }
 
-/// What the agent of the node found and did.
+/// State of the node. Only its agent writes it.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeAuditStatus {
-    /// The generation of this object that the agent has taken up.
+    /// The generation of this NodeAudit that the agent has read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// State of the node. `Unmanaged`: the manifest has none of the operator's settings. `Staged`: the files of a
+    /// change are in place, the manifest is still the old one. `Verifying`: the guard has replaced the manifest and
+    /// watches kube-apiserver, or is rolling back. `Confirmed`: kube-apiserver runs with the Revision. `RolledBack`:
+    /// kube-apiserver did not start with the Revision, so the node rolled back. `Drifted`: something else changed the
+    /// manifest. `Unsupported`: the node cannot be managed as it is.
     #[serde(default)]
     pub phase: Phase,
-    /// Why the phase is what it is, in one word.
+    /// Reason for the phase, in one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<super::Reason>,
-    /// The same for people.
+    /// Human-readable explanation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// The Revision that the node runs: the last one that was confirmed.
+    /// The Revision that the node runs, that is, the last confirmed one. Absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// The Revision of the change that is under way.
+    /// The Revision of the change in progress. Absent: no change, or a restore of the original manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changing_to: Option<String>,
-    /// Version of the kube-apiserver of this node.
+    /// Version of kube-apiserver on this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_server_version: Option<String>,
-    /// When the phase became what it is.
+    /// When the node entered the phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
-    /// Since when this node's kube-apiserver has answered `/readyz` without a break, as the agent saw it. Absent while it does
-    /// not.
+    /// Since when `/readyz` of this node's kube-apiserver has succeeded without interruption. Absent while it fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_since: Option<Time>,
-    /// When the agent last wrote this status. It does so at least once a minute while it runs.
+    /// When the agent last wrote this status, which it does when the status changes. Its Lease in the operator's namespace
+    /// shows that it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Time>,
-    /// The last change that was taken back.
+    /// The last change that was rolled back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<NodeFailure>,
-    /// The version of the credentials that lie on the node.
+    /// The version of the credentials on the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsRef>,
-    /// The sinks, as this node sees them.
+    /// The sinks, as seen from this node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
     pub sinks: Vec<NodeSinkStatus>,
 }
 
-/// What is true of a node.
+/// State of a node.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
-    /// The manifest is not ours.
+    /// The manifest has none of our settings.
     #[default]
     Unmanaged,
-    /// The files of a change lie ready; the manifest is still the old one.
+    /// The files of a change are in place; the manifest is still the old one.
     Staged,
-    /// The manifest is replaced, and the guard watches kube-apiserver.
+    /// The guard has replaced the manifest and watches kube-apiserver, or is rolling back.
     Verifying,
     /// kube-apiserver runs with the Revision.
     Confirmed,
-    /// kube-apiserver did not come up with the Revision, and the node went back.
+    /// kube-apiserver did not start with the Revision, so the node rolled back.
     RolledBack,
     /// Something else changed the manifest.
     Drifted,
-    /// The node cannot be managed as it is; `message` tells why.
+    /// The node cannot be managed as it is; `message` says why.
     Unsupported,
 }
 
@@ -150,44 +158,53 @@ impl Phase {
     }
 }
 
-/// A change that was taken back.
+/// A change that was rolled back.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeFailure {
-    /// The Revision that failed. Absent: the restoring of the original manifest.
+    /// The Revision that failed. Absent: the restore of the original manifest failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// Generation of the AuditSetup at that time.
     pub setup_generation: i64,
+    /// Reason for the rollback, in one word.
     pub reason: super::Reason,
+    /// Human-readable explanation.
     pub message: String,
-    /// The last line that kube-apiserver wrote before it exited.
+    /// The last line that kube-apiserver wrote before it exited. Absent if it wrote none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_words: Option<String>,
+    /// When the change ended.
     pub at: Time,
 }
 
-/// One sink, as one node sees it.
+/// A sink, as seen from one node.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeSinkStatus {
+    /// Name of the sink.
     pub name: String,
-    /// The destination can be resolved, connected to and verified (for a file: exists and can be written).
+    /// Whether the node can resolve, reach and verify the destination. For a log file: whether it exists.
     pub reachable: Finding,
-    /// A request made on purpose was found again at the sink.
+    /// Whether the events of this node arrive. For a log: whether the agent finds its canary request in it. For a
+    /// webhook: whether kube-apiserver counts successful deliveries.
     pub delivering: Finding,
-    /// Events that this API server gave up since it started.
+    /// Events that kube-apiserver has dropped since it started.
     pub lost_events: i64,
-    /// When a delivery was last seen.
+    /// The last delivery seen before this status was written. Not updated while deliveries continue. Absent: none yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_delivered: Option<Time>,
 }
 
-/// One fact about a sink.
+/// A fact about a sink.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
+    /// True, False or Unknown.
     pub status: Truth,
+    /// Reason for the status, in one word.
     pub reason: super::Reason,
+    /// Human-readable explanation.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
 }
@@ -196,11 +213,13 @@ pub struct Finding {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct SinkRef {
+    /// Name of the sink.
     pub name: String,
+    /// Backend of kube-apiserver. The Revision has the destination.
     pub kind: SinkKind,
 }
 
-/// Which backend of kube-apiserver a sink is. Where it sends events to stands in the Revision alone.
+/// The backend of kube-apiserver that a sink uses.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SinkKind {
     Log,

@@ -6,6 +6,7 @@
 //! reach it is repeated.
 
 mod assignment;
+mod cadence;
 mod credentials;
 mod error;
 mod fetch;
@@ -16,28 +17,33 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use futures::TryFutureExt;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
 use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::files::Host;
 use super::metrics::Metrics;
+use super::probe::Prober;
 use super::report::{Pass, differs, report};
-use super::sinks::{Found, Sinks};
+use super::sinks::{ProbeResult, Sinks};
 use super::state::{self, State};
-use super::{keep_files, observe, probe, process, remove_unused, stage};
+use super::{keep_files, observe, process, remove_unused, stage};
 use crate::api::{CredentialsRef, NodeAudit, NodeAuditSpec, NodeAuditStatus};
+use crate::client::{Clients, Outage, clients, is_outage};
+use crate::error::LastError;
 use crate::floor::{Floor, FloorFile};
+use crate::heartbeat;
 use crate::journal::Journal;
-use crate::outage::{Clients, Outage, clients, is_outage};
 use crate::plan::{self, Desired, GuardKind, Idle, Plan, Requester};
 use crate::revision::{Digest, Revision};
 use crate::sink::target::targets;
-use crate::telemetry::{self, Health, LastError};
+use crate::telemetry::{self, Health};
 use assignment::{Assignment, watch_node_audit};
+use cadence::{Answers, IDLE, Questions, questions};
 pub use error::Error;
 use error::Failed;
 use ready::Ready;
@@ -47,9 +53,7 @@ pub(super) use settle::settle;
 const BUSY: Duration = Duration::from_millis(200);
 /// After a pass that failed.
 const RETRY: Duration = Duration::from_secs(1);
-/// Between passes otherwise: the interval of the canary and of the search for drift.
-const IDLE: Duration = Duration::from_secs(15);
-/// The status is written at least this often, so that the controller can detect a silent agent.
+/// The Lease is renewed at least this often, so that the controller can detect a silent agent.
 const HEARTBEAT: Duration = Duration::from_secs(45);
 
 const GUARD_POD: &str = include_str!("guard_pod.yaml");
@@ -87,11 +91,16 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         health: Health::begin(),
         state: State::new(Host::of_mounts(&args.host_root)?),
         nodes: Api::all(requests.clone()),
+        leases: Api::namespaced(requests.clone(), &args.namespace),
         secrets: Api::namespaced(requests, &args.namespace),
         revision: None,
         judged: None,
         credentials: None,
         reported: None,
+        renewed: None,
+        renewal_error: LastError::default(),
+        prober: Prober::default(),
+        proven: None,
         ready: None,
         sinks: Sinks::default(),
         probed: None,
@@ -111,6 +120,7 @@ struct Agent {
     health: Health,
     state: State,
     nodes: Api<NodeAudit>,
+    leases: Api<Lease>,
     secrets: Api<Secret>,
     /// The Revision that was fetched last: it never changes.
     revision: Option<Revision>,
@@ -118,13 +128,19 @@ struct Agent {
     judged: Option<(Digest, Floor)>,
     /// The credentials on the node, and the Revision that they belong to.
     credentials: Option<(CredentialsRef, Digest)>,
-    /// The last report, and when it was made.
-    reported: Option<(NodeAuditStatus, Instant)>,
+    /// The NodeAudit as the last report made it.
+    reported: Option<NodeAudit>,
+    /// When the Lease was last renewed, or the renewal last failed.
+    renewed: Option<Instant>,
+    renewal_error: LastError,
+    prober: Prober,
+    /// When kube-apiserver last proved that it is ready.
+    proven: Option<Instant>,
     /// `None` while kube-apiserver is not ready.
     ready: Option<Ready>,
     sinks: Sinks,
     /// The result of the last probe of the sinks, and when it was made.
-    probed: Option<(Found, Instant)>,
+    probed: Option<(ProbeResult, Instant)>,
     outage: Outage,
     floor: FloorFile,
 }
@@ -194,8 +210,11 @@ impl Agent {
 
     /// One pass. Returns whether the next one is due soon.
     async fn pass(&mut self, node_audit: Option<&NodeAudit>) -> Result<bool, Error> {
+        let questions = self.questions(node_audit);
         // First: the next steps may wait for an API that is away.
-        self.look_at_api_server().await;
+        if questions.readiness {
+            self.look_at_api_server().await;
+        }
         let settled = settle(&self.state, &self.guard_template());
         let Some(node_audit) = node_audit else {
             settled?;
@@ -217,7 +236,7 @@ impl Agent {
         let journal = self.state.journal().unwrap_or_default();
         let is_busy = journal.under_way().is_some();
         if !is_busy {
-            self.probe(spec, &journal).await;
+            self.probe(spec, &journal, questions).await;
         }
         let probed = self.probed.as_ref().map(|(found, _)| found);
         let pass = Pass {
@@ -230,12 +249,12 @@ impl Agent {
             credentials: self.credentials.as_ref().map(|(credentials, _)| credentials.clone()),
             sinks: probed.map(|found| found.sinks.clone()).unwrap_or_default(),
         };
-        let reported = self.reported.as_ref().map(|(status, _)| status).or(node_audit.status.as_ref());
-        let old = reported.cloned().unwrap_or_default();
+        let old = self.last_report(node_audit).cloned().unwrap_or_default();
         let status = report(&pass, &old, &process::clock());
         self.metrics.observe(&pass, &status);
         let is_settling = matches!(plan, Plan::Nothing(Idle::Settling { .. }));
         self.write(&old, status).await?;
+        self.renew(node_audit).await?;
         Ok(is_busy || is_settling)
     }
 
@@ -314,11 +333,30 @@ impl Agent {
         journal.confirmed.is_some_and(|confirmed| confirmed.revision.as_str() == name) && !is_changing
     }
 
-    /// Probes the sinks, once an interval. Delivery is only probed on a node that runs its target.
-    async fn probe(&mut self, spec: &NodeAuditSpec, journal: &Journal) {
+    /// Our last report, or that of the agent before. `node_audit`: as the watch shows it, which may be older than our report; it may
+    /// also be another one, or somebody may have changed its status since.
+    fn last_report<'a>(&'a self, node_audit: &'a NodeAudit) -> Option<&'a NodeAuditStatus> {
+        let version = |audit: &NodeAudit| audit.resource_version().and_then(|version| version.parse::<u64>().ok());
+        let is_newer = |ours: &&NodeAudit| ours.uid() == node_audit.uid() && version(ours) > version(node_audit);
+        self.reported.as_ref().filter(is_newer).unwrap_or(node_audit).status.as_ref()
+    }
+
+    fn questions(&self, node_audit: Option<&NodeAudit>) -> Questions {
+        let endpoint = self.facts().map(|facts| plan::endpoint(&facts));
+        let answers = Answers {
+            ready_for: self.proven.filter(|_| self.ready.is_some()).map(|at| at.elapsed()),
+            looked_for: self.probed.as_ref().map(|(_, at)| at.elapsed()),
+            is_connected: endpoint.is_some_and(|endpoint| self.prober.is_connected(&endpoint)),
+            has_canary: node_audit.is_some_and(|node_audit| node_audit.spec.canary && self.revision.is_some()),
+        };
+        questions(node_audit.and_then(|node_audit| self.last_report(node_audit)), answers)
+    }
+
+    /// Probes the sinks when that is due. Delivery is only probed on a node that runs its target.
+    async fn probe(&mut self, spec: &NodeAuditSpec, journal: &Journal, questions: Questions) {
         let runs_wanted =
             journal.confirmed.as_ref().map(|confirmed| confirmed.revision.as_str()) == spec.revision.as_deref();
-        if self.probed.as_ref().is_some_and(|(_, at)| at.elapsed() < IDLE - BUSY) && runs_wanted {
+        if !questions.sinks && runs_wanted {
             return;
         }
         let Some(facts) = self.facts() else { return };
@@ -329,15 +367,23 @@ impl Agent {
         let (host, endpoint) = (&self.state.host, plan::endpoint(&facts));
         let found = self.sinks.probe(host, &self.args.node_name, &targets, canary, &endpoint).await;
         self.metrics.probed(&found.sinks);
+        let (is_proven, is_ready) = (found.is_answered && canary, self.ready.is_some());
         self.probed = Some((found, Instant::now()));
+        if is_proven && is_ready {
+            self.proven = Some(Instant::now());
+        } else if canary && !questions.readiness {
+            // It did not answer in place of /readyz.
+            self.look_at_api_server().await;
+        }
     }
 
     async fn look_at_api_server(&mut self) {
         let endpoint = self.facts().map(|facts| plan::endpoint(&facts));
         let is_ready = match &endpoint {
-            Some(endpoint) => probe::is_serving(endpoint).await,
+            Some(endpoint) => self.prober.is_serving(endpoint).await,
             None => false,
         };
+        self.proven = is_ready.then(Instant::now);
         self.ready = is_ready.then(|| Ready::continued(self.ready.take(), process::clock().wall));
     }
 
@@ -348,8 +394,7 @@ impl Agent {
     }
 
     async fn write(&mut self, old: &NodeAuditStatus, status: NodeAuditStatus) -> Result<(), Error> {
-        let is_fresh = self.reported.as_ref().is_some_and(|(_, at)| at.elapsed() < HEARTBEAT);
-        if is_fresh && !differs(old, &status) {
+        if !differs(old, &status) {
             return Ok(());
         }
         let node = &self.args.node_name;
@@ -358,12 +403,37 @@ impl Agent {
         });
         let params = PatchParams::apply(&format!("audit-agent-{node}")).force();
         let patched = self.nodes.patch_status(node, &params, &Patch::Apply(&patch)).await;
-        patched.map_err(|source| Error::Report { node: node.clone(), source })?;
-        self.outage.answered();
+        let patched = patched.map_err(|source| Error::Report { node: node.clone(), source })?;
+        self.outage.responded();
         if old.phase != status.phase {
             tracing::info!(phase = ?status.phase, message = status.message, "reported");
         }
-        self.reported = Some((status, Instant::now()));
+        self.reported = Some(patched);
+        Ok(())
+    }
+
+    /// Renews the Lease: what was last reported is still true.
+    async fn renew(&mut self, node_audit: &NodeAudit) -> Result<(), Error> {
+        if self.renewed.is_some_and(|at| at.elapsed() < HEARTBEAT) {
+            return Ok(());
+        }
+        let node = &self.args.node_name;
+        let lease = heartbeat::lease(node_audit, process::clock().wall);
+        let params = PatchParams::apply(&format!("audit-agent-{node}")).force();
+        match self.leases.patch(&heartbeat::name(node), &params, &Patch::Apply(&lease)).await {
+            Ok(_) => {
+                self.outage.responded();
+                self.renewal_error.clear();
+            }
+            Err(source) if is_outage(&source) => return Err(Error::Report { node: node.clone(), source }),
+            // Without it the agent works, and only looks silent.
+            Err(error) => {
+                if let Some(error) = self.renewal_error.changed(&error) {
+                    tracing::warn!(error, "cannot renew the Lease of this agent; retrying");
+                }
+            }
+        }
+        self.renewed = Some(Instant::now());
         Ok(())
     }
 }

@@ -21,12 +21,12 @@ use super::files::{self, Host};
 use super::state::{self, LockedState, State};
 use super::{MANIFEST, process};
 use crate::api::Reason;
+use crate::error::LastError;
 use crate::journal::{Cause, Change, Clock, Journal, Progress, Sha, Stage, UnderWay, Verdict};
 use crate::plan::{
     self, AFTER, BEFORE, CHANGE_DIR, CONTENT, FLOOR, GUARD_MANIFEST, ORIGINAL, RESERVE, Refusal, StagedChange,
 };
 use crate::revision;
-use crate::telemetry::LastError;
 use crate::verdict::{self, Evidence, Step};
 use evidence::{Look, broken_files, in_place, look};
 use seen::Seen;
@@ -163,7 +163,7 @@ fn recall(state: &LockedState, known: Option<Journal>) -> Result<Option<Journal>
     };
     if let Some(damage) = damage {
         tracing::error!(
-            error = crate::telemetry::chain(&damage).to_string(),
+            error = crate::error::chain(&damage).to_string(),
             "the journal is lost or damaged in the middle of a change; writing it again"
         );
         state.record(&journal)?;

@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 use super::report::Pass;
 use crate::api::{NodeAuditStatus, NodeSinkStatus, Truth};
 use crate::plan::Plan;
+use crate::telemetry::family;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Runs {
@@ -36,7 +37,7 @@ struct ByFact {
     reason: &'static str,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Metrics {
     runs: Family<Runs, Gauge>,
     reachable: Family<BySink, Gauge>,
@@ -53,52 +54,48 @@ pub(super) struct Metrics {
 
 impl Metrics {
     pub(super) fn new(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
         let registry = registry.sub_registry_with_prefix("audit_operator");
-        registry.register(
-            "revision_info",
-            "1 for the Revision that this node runs, and its phase",
-            metrics.runs.clone(),
-        );
-        registry.register(
-            "sink_reachable",
-            "1 if this node can connect to the sink, 0 if not; absent while unknown",
-            metrics.reachable.clone(),
-        );
-        registry.register(
-            "sink_delivering",
-            "1 if the events of this node arrive at the sink, 0 if not; absent while unknown",
-            metrics.delivering.clone(),
-        );
-        registry.register(
-            "sink_last_delivery_timestamp_seconds",
-            "When the canary, or a delivery after it, was last seen; its age is time() minus this value",
-            metrics.delivered_at.clone(),
-        );
-        registry.register(
-            "sink_lost_events",
-            "Events that the kube-apiserver of this node has lost since it started",
-            metrics.lost.clone(),
-        );
-        registry.register("probes", "Probes of sinks, by fact and result", metrics.probes.clone());
-        registry.register("passes", "Passes of the agent", metrics.passes.clone());
-        registry.register("pass_failures", "Passes of the agent that failed, by reason", metrics.failed_passes.clone());
-        registry.register(
-            "rollbacks",
-            "Changes in the journal of this node that were rolled back, by reason",
-            metrics.rollbacks.clone(),
-        );
-        registry.register(
-            "last_rollback_timestamp_seconds",
-            "When a change was last rolled back for that reason",
-            metrics.rolled_back_at.clone(),
-        );
-        registry.register(
-            "drift_corrections",
-            "Changes that were staged because somebody else had changed the manifest",
-            metrics.drift_corrections.clone(),
-        );
-        metrics
+        Self {
+            runs: family(registry, "revision_info", "1 for the Revision that this node runs, and its phase"),
+            reachable: family(
+                registry,
+                "sink_reachable",
+                "1 if this node can connect to the sink, 0 if not; absent while unknown",
+            ),
+            delivering: family(
+                registry,
+                "sink_delivering",
+                "1 if the events of this node arrive at the sink, 0 if not; absent while unknown",
+            ),
+            delivered_at: family(
+                registry,
+                "sink_last_delivery_timestamp_seconds",
+                "When the canary, or a delivery after it, was last seen; its age is time() minus this value",
+            ),
+            lost: family(
+                registry,
+                "sink_lost_events",
+                "Events that the kube-apiserver of this node has lost since it started",
+            ),
+            probes: family(registry, "probes", "Probes of sinks, by fact and result"),
+            passes: family(registry, "passes", "Passes of the agent"),
+            failed_passes: family(registry, "pass_failures", "Passes of the agent that failed, by reason"),
+            rollbacks: family(
+                registry,
+                "rollbacks",
+                "Changes in the journal of this node that were rolled back, by reason",
+            ),
+            rolled_back_at: family(
+                registry,
+                "last_rollback_timestamp_seconds",
+                "When a change was last rolled back for that reason",
+            ),
+            drift_corrections: family(
+                registry,
+                "drift_corrections",
+                "Changes that were staged because somebody else had changed the manifest",
+            ),
+        }
     }
 
     /// A pass ended. `failure`: the reason of its error.

@@ -6,9 +6,10 @@ use super::faults::{Fault, Killed};
 use super::files::Host;
 use super::*;
 use crate::api::{Reason, Rollout};
+use crate::fixture;
 use crate::journal::{Cause, Sha, Verdict};
-use crate::plan::{self, Desired, GuardKind, Idle, Plan, Requester};
-use crate::revision::{Content, Revision};
+use crate::plan::{self, Desired, Idle, Plan, Requester};
+use crate::revision::Revision;
 
 const KUBEADM: &str = include_str!("../../tests/cases/manifest/kubeadm-1.36/in.yaml");
 
@@ -64,20 +65,7 @@ fn crash() -> Cause {
 }
 
 fn desired(policy: &str) -> Desired {
-    let content = Content {
-        policy: policy.to_string(),
-        log: Some(serde_json::from_value(serde_json::json!({"maxBackups": 1, "maxSizeMegabytes": 1})).unwrap()),
-        webhook: None,
-        shutdown_delay_seconds: 0,
-        drain_watches_seconds: 0,
-    };
-    Desired {
-        revision: Some(Revision::new(content)),
-        requester: Requester::Setup { generation: 1, has_slot: true },
-        rollout: Rollout::default(),
-        floor: crate::floor::Floor::default(),
-        guard: GuardKind::ThisProcess,
-    }
+    fixture::desired(fixture::content(policy, serde_json::json!({"maxBackups": 1, "maxSizeMegabytes": 1})))
 }
 
 fn restored() -> Desired {

@@ -46,7 +46,7 @@ impl Certificate {
                     }
                     Err(error) => {
                         tracing::error!(
-                            error = crate::telemetry::chain(&error),
+                            error = crate::error::chain(&error),
                             "cannot load the new certificate; the last valid one stays in use"
                         );
                     }
@@ -54,7 +54,7 @@ impl Certificate {
                 state.tried = files;
             }
             Err(error) => tracing::warn!(
-                error = crate::telemetry::chain(&error),
+                error = crate::error::chain(&error),
                 "cannot load the new certificate; the last valid one stays in use"
             ),
         }

@@ -9,13 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::places::Counts;
-use crate::telemetry;
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByEventLabels {
-    level: &'static str,
-    stage: &'static str,
-}
+use crate::telemetry::{self, family};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {
@@ -32,7 +26,7 @@ const STRANGERS: ByGroup = ByGroup { group: "strangers" };
 const KNOWN: ByGroup = ByGroup { group: "known" };
 
 /// Level and stage of an event, in a fixed set of words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub(super) struct EventLabels {
     level: &'static str,
     stage: &'static str,
@@ -58,7 +52,7 @@ pub(super) struct Gauges {
 pub(super) struct Metrics {
     registry: Registry,
     batches: Counter,
-    events: Family<ByEventLabels, Counter>,
+    events: Family<EventLabels, Counter>,
     refused: Family<ByReason, Counter>,
     dropped: Family<ByReason, Counter>,
     queue: Gauge<i64, AtomicI64>,
@@ -69,35 +63,23 @@ pub(super) struct Metrics {
 
 impl Metrics {
     pub(super) fn new() -> Self {
-        let mut metrics = Self {
-            registry: Registry::with_prefix("audit_receiver"),
-            batches: Counter::default(),
-            events: Family::default(),
-            refused: Family::default(),
-            dropped: Family::default(),
-            queue: Gauge::default(),
-            reading: Gauge::default(),
-            connections: Family::default(),
-            evicted: Family::default(),
-        };
-        let registry = &mut metrics.registry;
-        registry.register("batches", "Accepted batches", metrics.batches.clone());
-        registry.register("events", "Accepted events, by level and stage", metrics.events.clone());
-        registry.register("refused", "Rejected requests, by reason", metrics.refused.clone());
-        registry.register(
-            "dropped_events",
-            "Events that were received but not written, by reason",
-            metrics.dropped.clone(),
-        );
-        registry.register("queue_bytes", "Bytes that wait for the output", metrics.queue.clone());
-        registry.register("reading_bytes", "Memory of the batches that are being read", metrics.reading.clone());
-        registry.register("connections", "Open connections, by group", metrics.connections.clone());
-        registry.register(
-            "evicted_connections",
-            "Connections that were closed to make room for another, by group",
-            metrics.evicted.clone(),
-        );
-        metrics
+        let mut registry = Registry::with_prefix("audit_receiver");
+        let to = &mut registry;
+        Self {
+            batches: family(to, "batches", "Accepted batches"),
+            events: family(to, "events", "Accepted events, by level and stage"),
+            refused: family(to, "refused", "Rejected requests, by reason"),
+            dropped: family(to, "dropped_events", "Events that were received but not written, by reason"),
+            queue: family(to, "queue_bytes", "Bytes that wait for the output"),
+            reading: family(to, "reading_bytes", "Memory of the batches that are being read"),
+            connections: family(to, "connections", "Open connections, by group"),
+            evicted: family(
+                to,
+                "evicted_connections",
+                "Connections that were closed to make room for another, by group",
+            ),
+            registry,
+        }
     }
 
     pub(super) fn batch(&self) {
@@ -105,7 +87,7 @@ impl Metrics {
     }
 
     pub(super) fn events(&self, labels: EventLabels, events: u64) {
-        self.events.get_or_create(&ByEventLabels { level: labels.level, stage: labels.stage }).inc_by(events);
+        self.events.get_or_create(&labels).inc_by(events);
     }
 
     pub(super) fn stranger_evicted(&self) {

@@ -288,7 +288,10 @@ async fn a_pair_that_does_not_fit_is_told_at_the_start() {
     };
     let other = rcgen::KeyPair::generate().unwrap();
     assert!(PrivateKeyDer::try_from(other.serialize_der()).is_ok());
-    assert_eq!(read("/tls.key", other.serialize_pem().as_bytes()), "certificate and key do not belong together");
+    assert_eq!(
+        read("/tls.key", other.serialize_pem().as_bytes()),
+        "the certificate and the key do not belong together"
+    );
     assert!(read("/tls.key", b"nothing").ends_with("tls.key is not a PEM file of the expected kind"));
     std::fs::remove_file(&chain).unwrap();
     assert!(read("/tls.key", b"x").starts_with("cannot read "));

@@ -98,7 +98,7 @@ pub(super) fn check_truncate(truncate: Option<&Truncate>, field: &str, problems:
             format!("{field}.truncate"),
             Reason::InvalidSetup,
             format!(
-                "maxBatchBytes ({}) must not be below maxEventBytes ({}): kube-apiserver would not start",
+                "maxBatchBytes must not be below maxEventBytes, or kube-apiserver would not start; they are {} and {}",
                 truncate.max_batch_bytes, truncate.max_event_bytes
             ),
         );

@@ -68,7 +68,7 @@ pub(super) fn check(
                 problems.add(
                     "spec.policy",
                     Reason::InvalidSetup,
-                    "omitStages and omitManagedFields belong into the policy in the ConfigMap: remove them here",
+                    "omitStages and omitManagedFields belong in the policy of the ConfigMap: remove them here",
                 );
             }
             if let Some(text) = problems.config_map(references, &reference.name, &reference.key, field) {

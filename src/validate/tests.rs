@@ -110,14 +110,14 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
     let mut named = policy("{preset: metadata}");
     named.metadata.name = Some(long.clone());
     vec![
-        (named, "metadata.name", InvalidSetup, "at most 63 characters"),
+        (named, "metadata.name", InvalidSetup, "must have at most 63 characters"),
         // The policy.
-        (policy("{}"), "spec.policy", InvalidSetup, "exactly one of preset, rules and configMapRef is needed"),
+        (policy("{}"), "spec.policy", InvalidSetup, "exactly one of preset, rules and configMapRef is required"),
         (
             policy("{preset: gce, rules: [{level: None}]}"),
             "spec.policy",
             InvalidSetup,
-            "exactly one of preset, rules and configMapRef is needed",
+            "exactly one of preset, rules and configMapRef is required",
         ),
         (policy("{rules: []}"), "spec.policy.rules", InvalidSetup, "needs at least one entry"),
         (
@@ -142,13 +142,13 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             policy("{configMapRef: {name: mine}, omitStages: []}"),
             "spec.policy",
             InvalidSetup,
-            "omitStages and omitManagedFields are set inside the policy of the ConfigMap",
+            "omitStages and omitManagedFields belong in the policy of the ConfigMap",
         ),
         (
             policy("{configMapRef: {name: none}}"),
             "spec.policy.configMapRef",
             ReferenceNotFound,
-            "there is no ConfigMap \"none\"",
+            "the operator's namespace has no ConfigMap \"none\"",
         ),
         (
             policy("{configMapRef: {name: mine, key: other}}"),
@@ -178,30 +178,30 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
         ),
         // Sinks as a whole.
         (setup(&format!("{POLICY}\nsinks: []")), "spec.sinks", InvalidSetup, "needs at least one entry"),
-        (sinks("{name: a}"), "spec.sinks[0]", InvalidSetup, "exactly one of log and webhook is needed"),
+        (sinks("{name: a}"), "spec.sinks[0]", InvalidSetup, "exactly one of log and webhook is required"),
         (
             sinks("{name: a, log: {}, webhook: {url: 'https://a/'}}"),
             "spec.sinks[0]",
             InvalidSetup,
-            "exactly one of log and webhook is needed",
+            "exactly one of log and webhook is required",
         ),
         (
             sinks("{name: a, log: {}}, {name: b, log: {}}"),
             "spec.sinks",
             InvalidSetup,
-            "at most one log sink: kube-apiserver has one log backend, and sinks[0] and sinks[1]",
+            "at most one log sink: kube-apiserver has one log backend, but sinks[0] and sinks[1]",
         ),
         (
             sinks("{name: a, webhook: {url: 'https://a/'}}, {name: b, webhook: {url: 'https://a/'}}"),
             "spec.sinks",
             InvalidSetup,
-            "at most one webhook sink: kube-apiserver has one webhook backend, and sinks[0] and sinks[1]",
+            "at most one webhook sink: kube-apiserver has one webhook backend, but sinks[0] and sinks[1]",
         ),
         (
             sinks("{name: a, log: {}}, {name: a, webhook: {url: 'https://a/'}}"),
             "spec.sinks[1].name",
             InvalidSetup,
-            "\"a\" is the name of sinks[0] too",
+            "\"a\" is also the name of sinks[0]",
         ),
         (sinks("{name: A, log: {}}"), "spec.sinks[0].name", InvalidSetup, "\"A\" must consist of lower-case letters"),
         (
@@ -221,7 +221,7 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             sinks("{name: a, log: {path: a.log}}"),
             "spec.sinks[0].log.path",
             InvalidSetup,
-            "an absolute path, or - for standard output",
+            "must be an absolute path, or - for standard output",
         ),
         (
             sinks("{name: a, log: {path: /var/log/audit/}}"),
@@ -239,7 +239,7 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             sinks("{name: a, log: {path: /var/log/kubernetes/$$/audit.log}}"),
             "spec.sinks[0].log.path",
             InvalidSetup,
-            "\"/var/log/kubernetes/$$/audit.log\" has a $ in it: the kubelet expands that in flags and not in mounts, so both would name different places",
+            "\"/var/log/kubernetes/$$/audit.log\" has a $: the kubelet expands it in flags but not in mounts, so they would name different places",
         ),
         (
             sinks("{name: a, log: {maxAgeDays: -1}}"),
@@ -251,13 +251,13 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             sinks("{name: a, log: {maxBackups: -1}}"),
             "spec.sinks[0].log.maxBackups",
             InvalidSetup,
-            "is -1, and must be from 0",
+            "must be from 0 to 100000, not -1",
         ),
         (
             sinks("{name: a, log: {maxSizeMegabytes: 0}}"),
             "spec.sinks[0].log.maxSizeMegabytes",
             InvalidSetup,
-            "is 0, and must be from 1",
+            "must be from 1 to 1048576, not 0",
         ),
         (
             sinks("{name: a, log: {delivery: {truncate: {maxEventBytes: 8192, maxBatchBytes: 4096}}}}"),
@@ -275,19 +275,19 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             sinks("{name: a, log: {delivery: {mode: Batch, batch: {throttleQPS: 1}}}}"),
             "spec.sinks[0].log.delivery.batch.throttleBurst",
             InvalidSetup,
-            "is needed with throttleQPS: the log backend's own default is 0",
+            "is required with throttleQPS: the default of the log backend is 0",
         ),
         (
             sinks("{name: a, log: {delivery: {mode: Batch, batch: {throttleBurst: 1}}}}"),
             "spec.sinks[0].log.delivery.batch.throttleQPS",
             InvalidSetup,
-            "is needed with throttleBurst",
+            "is required with throttleBurst",
         ),
         (
             sinks("{name: a, log: {delivery: {mode: Batch, batch: {throttleQPS: 0, throttleBurst: 1}}}}"),
             "spec.sinks[0].log.delivery.batch.throttleBurst",
             InvalidSetup,
-            "has no effect, since throttleQPS 0 switches throttling off",
+            "has no effect, because throttleQPS: 0 switches throttling off",
         ),
         (
             sinks("{name: a, log: {delivery: {mode: Batch, batch: {throttleQPS: 1e-60, throttleBurst: 1}}}}"),
@@ -307,26 +307,26 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             ),
             "spec.sinks[0].log.delivery.mode",
             InvalidSetup,
-            "BlockingStrict refuses requests at the stage RequestReceived, and the policy omits that stage",
+            "BlockingStrict rejects requests at the stage RequestReceived, but the policy omits that stage",
         ),
         // Where the webhook is.
         (
             webhook("{}"),
             "spec.sinks[0].webhook",
             InvalidSetup,
-            "exactly one of url, urlSecretRef and service is needed",
+            "exactly one of url, urlSecretRef and service is required",
         ),
         (
             webhook("{url: 'https://a/', urlSecretRef: {name: url}}"),
             "spec.sinks[0].webhook",
             InvalidSetup,
-            "exactly one of url, urlSecretRef and service is needed: remove the others",
+            "exactly one of url, urlSecretRef and service is required: remove the others",
         ),
         (
             webhook("{url: 'https://a/', service: {namespace: ns, name: plain, port: 80}}"),
             "spec.sinks[0].webhook",
             InvalidSetup,
-            "exactly one of url, urlSecretRef and service is needed: remove the others",
+            "exactly one of url, urlSecretRef and service is required: remove the others",
         ),
         (
             webhook("{url: 'a:80/x'}"),
@@ -338,13 +338,13 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             webhook("{url: 'https://a/?x'}"),
             "spec.sinks[0].webhook.url",
             InvalidSetup,
-            "the URL has a query: kube-apiserver drops it",
+            "the URL has a query, which kube-apiserver drops",
         ),
         (
             webhook("{url: 'https://a/#x'}"),
             "spec.sinks[0].webhook.url",
             InvalidSetup,
-            "the URL has a fragment: kube-apiserver drops it",
+            "the URL has a fragment, which kube-apiserver drops",
         ),
         (
             webhook("{url: 'https://u:p@a/'}"),
@@ -362,19 +362,19 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             webhook("{url: 'https://a.b.svc/'}"),
             "spec.sinks[0].webhook.url",
             InvalidSetup,
-            "the URL names a Service of the cluster: kube-apiserver uses the node's DNS, which does not know it; use service instead",
+            "the URL names a Service of the cluster, but kube-apiserver uses the node's DNS, which does not know it: use service instead",
         ),
         (
             webhook("{urlSecretRef: {name: none}}"),
             "spec.sinks[0].webhook.urlSecretRef",
             ReferenceNotFound,
-            "there is no Secret \"none\" with the key \"url\" in the operator's namespace",
+            "the operator's namespace has no Secret \"none\" with the key \"url\"",
         ),
         (
             webhook("{urlSecretRef: {name: url, key: x}}"),
             "spec.sinks[0].webhook.urlSecretRef",
             ReferenceNotFound,
-            "there is no Secret \"url\" with the key \"x\" in the operator's namespace that a sink may use",
+            "the operator's namespace has no Secret \"url\" with the key \"x\" that a sink may use",
         ),
         (
             webhook("{urlSecretRef: {name: url, key: query}}"),
@@ -386,14 +386,14 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             webhook("{urlSecretRef: {name: url, key: http}, auth: {bearerTokenSecretRef: {name: token}}}"),
             "spec.sinks[0].webhook.auth",
             InvalidSetup,
-            "credentials need https: kube-apiserver leaves them out over http",
+            "credentials need https: kube-apiserver does not send them over http",
         ),
         // The Service.
         (
             webhook("{service: {namespace: ns, name: none, port: 80}}"),
             "spec.sinks[0].webhook.service",
             ReferenceNotFound,
-            "there is no Service ns/none",
+            "the Service ns/none does not exist",
         ),
         (
             webhook("{service: {namespace: ns, name: headless, port: 80}}"),
@@ -411,7 +411,7 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             webhook("{service: {namespace: ns, name: elsewhere, port: 80}}"),
             "spec.sinks[0].webhook.service",
             UnusableService,
-            "the Service ns/elsewhere is of type ExternalName",
+            "the Service ns/elsewhere has the type ExternalName",
         ),
         (
             webhook("{service: {namespace: ns, name: plain, port: 81}}"),
@@ -429,13 +429,13 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             webhook("{service: {namespace: ns, name: plain, port: 80, path: x}}"),
             "spec.sinks[0].webhook.service.path",
             InvalidSetup,
-            "starts with / and has no query and no fragment",
+            "must start with / and have no query and no fragment",
         ),
         (
             webhook("{service: {namespace: ns, name: plain, port: 80, path: /x?y}}"),
             "spec.sinks[0].webhook.service.path",
             InvalidSetup,
-            "starts with / and has no query and no fragment",
+            "must start with / and have no query and no fragment",
         ),
         (
             webhook("{service: {namespace: ns, name: plain, port: 80, path: '/x y'}}"),
@@ -456,19 +456,19 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             webhook("{url: 'https://a/', tls: {caSecretRef: {name: none}}}"),
             "spec.sinks[0].webhook.tls.caSecretRef",
             ReferenceNotFound,
-            "there is no Secret \"none\"",
+            "the operator's namespace has no Secret \"none\"",
         ),
         (
             webhook("{url: 'https://a/', tls: {caSecretRef: {name: empty}}}"),
             "spec.sinks[0].webhook.tls.caSecretRef",
             ReferenceNotFound,
-            "there is no Secret \"empty\" with the key \"ca.crt\"",
+            "the operator's namespace has no Secret \"empty\" with the key \"ca.crt\"",
         ),
         (
             webhook("{url: 'https://a/', tls: {caSecretRef: {name: ca, key: bad}}}"),
             "spec.sinks[0].webhook.tls.caSecretRef",
             InvalidSetup,
-            "key \"bad\" of Secret \"ca\" holds no certificate",
+            "key \"bad\" of Secret \"ca\" has no certificate",
         ),
         (
             webhook("{url: 'https://a/', tls: {caSecretRef: {name: ca}, insecureSkipVerify: true}}"),
@@ -495,13 +495,13 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             ),
             "spec.sinks[0].webhook.auth",
             InvalidSetup,
-            "only one of bearerTokenSecretRef, basicAuthSecretRef and clientCertificateSecretRef",
+            "at most one of bearerTokenSecretRef, basicAuthSecretRef and clientCertificateSecretRef",
         ),
         (
             webhook("{url: 'https://a/', auth: {bearerTokenSecretRef: {name: token, key: two}}}"),
             "spec.sinks[0].webhook.auth.bearerTokenSecretRef",
             InvalidSetup,
-            "key \"two\" of Secret \"token\" holds a line end",
+            "key \"two\" of Secret \"token\" must be one line",
         ),
         (
             webhook("{url: 'https://a/', auth: {bearerTokenSecretRef: {name: token, key: empty}}}"),
@@ -520,13 +520,13 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             webhook("{url: 'https://a/', delivery: {mode: Blocking}}"),
             "spec.sinks[0].webhook.delivery.mode",
             RiskNotAcknowledged,
-            "Blocking: while the receiver is down every audited request waits for it",
+            "Blocking: while the receiver is down, every audited request waits for it",
         ),
         (
             webhook("{url: 'https://a/', delivery: {truncate: {maxEventBytes: 20000000}}}"),
             "spec.sinks[0].webhook.delivery.truncate",
             InvalidSetup,
-            "maxBatchBytes must not be below maxEventBytes, and 10485760 is below 20000000",
+            "maxBatchBytes must not be below maxEventBytes, or kube-apiserver would not start; they are 10485760 and 20000000",
         ),
         (
             setup(
@@ -534,7 +534,7 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             ),
             "spec.sinks[0].webhook.delivery.mode",
             InvalidSetup,
-            "BlockingStrict refuses requests at the stage RequestReceived, and the policy omits that stage",
+            "BlockingStrict rejects requests at the stage RequestReceived, but the policy omits that stage",
         ),
         // What can never work.
         (
@@ -547,13 +547,13 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             sinks("{name: a, log: {maxBackups: 0, maxAgeDays: 36500}}"),
             "spec.sinks[0].log",
             RiskNotAcknowledged,
-            "maxBackups: 0 keeps every rotated file, and a file is removed after maxAgeDays: 36500 days",
+            "maxBackups: 0 keeps every rotated file, and removes them only after maxAgeDays: 36500",
         ),
         (
             sinks("{name: a, log: {delivery: {truncate: {maxEventBytes: 1}}}}"),
             "spec.sinks[0].log.delivery.truncate.maxEventBytes",
             InvalidSetup,
-            "is 1, and must be from 4096",
+            "must be from 4096 to 1073741824, not 1",
         ),
         (
             webhook("{url: 'https://a/', delivery: {batch: {bufferSize: 10000000}}}"),
@@ -571,7 +571,7 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             setup(&format!("{POLICY}\nsinks: [{LOG}]\nrollout: {{minReadySeconds: 60, confirmTimeoutSeconds: 60}}")),
             "spec.rollout.minReadySeconds",
             InvalidSetup,
-            "minReadySeconds must be below confirmTimeoutSeconds: no change could ever be confirmed; they are 60 and 60",
+            "minReadySeconds must be below confirmTimeoutSeconds: otherwise no change could be confirmed; they are 60 and 60",
         ),
         (
             setup(&format!("{POLICY}\nsinks: [{LOG}]\nrollout: {{shutdownDelaySeconds: 20, drainWatchesSeconds: 6}}")),
@@ -642,8 +642,8 @@ fn both_keys_of_a_pair_are_judged_at_once() {
     assert_eq!(
         messages,
         [
-            "key \"username\" of Secret \"basic-colon\" holds a colon, which ends the name in basic authentication",
-            "key \"password\" of Secret \"basic-colon\" holds a line end or another control character: one line is needed",
+            "key \"username\" of Secret \"basic-colon\" contains a colon, which ends the name in basic authentication",
+            "key \"password\" of Secret \"basic-colon\" must be one line without control characters",
         ]
     );
     let found = problems(&webhook("{url: 'https://a/', auth: {clientCertificateSecretRef: {name: empty}}}"), 36);
@@ -672,7 +672,7 @@ fn every_cel_rule_of_the_crd_has_a_twin_here() {
     messages(&schema, &mut rules);
     assert!(rules.len() > 10, "{rules:?}");
     // The parser of URLs says more precisely what is wrong.
-    rules.remove("http://host[:port]/path or https://host[:port]/path, without user, query and fragment");
+    rules.remove("must be http://host[:port]/path or https://host[:port]/path, without user, query and fragment");
     let tested: Vec<_> = bad().into_iter().map(|(_, _, _, message)| message).collect();
     for rule in rules {
         let rule = rule.strip_prefix("metadata.name: ").unwrap_or(&rule);

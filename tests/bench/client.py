@@ -5,7 +5,13 @@
 The clients are those of CLIENTS. A line an answer on standard output: `<client> <asked at> <answered at> <status, or why there is
 none>`, in seconds of CLOCK_MONOTONIC. Ends with its standard input.
 """
-import http.client, itertools, ssl, sys, threading, time
+
+import http.client
+import itertools
+import ssl
+import sys
+import threading
+import time
 
 HOST, PORT, PKI, NAMES = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4:]
 CONFIG_MAP = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
@@ -13,7 +19,18 @@ CONFIG_MAP = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
 CLIENTS = {
     # On a connection that is kept, a server that takes no new ones may still answer.
     "readyz": (20, 1, False, ["/readyz"]),
-    "load": (50, 2, True, ["/api/v1/namespaces/default/configmaps", CONFIG_MAP, "/api/v1/nodes", "/apis/apps/v1/deployments?limit=5", "/version"]),
+    "load": (
+        50,
+        2,
+        True,
+        [
+            "/api/v1/namespaces/default/configmaps",
+            CONFIG_MAP,
+            "/api/v1/nodes",
+            "/apis/apps/v1/deployments?limit=5",
+            "/version",
+        ],
+    ),
     "new": (20, 5, False, [CONFIG_MAP]),
     "kept": (20, 5, True, [CONFIG_MAP]),
 }

@@ -1,11 +1,23 @@
 """What the benches have in common: the testbed that `make` brought up, AuditSetups, a person's edit, clients, and their figures."""
-import itertools, json, os, pathlib, subprocess, sys, threading, time
+
+import itertools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+import time
 
 here = pathlib.Path(__file__).resolve().parent
 root = here.parents[1]
 testbed = root / "tests/testbed/testbed"
 program = root / "target/x86_64-unknown-linux-gnu/release/audit-operator"
-MANIFEST, AUDIT, LOG = "etc/kubernetes/manifests/kube-apiserver.yaml", "etc/kubernetes/audit", "var/log/kubernetes/audit/audit.log"
+MANIFEST, AUDIT, LOG = (
+    "etc/kubernetes/manifests/kube-apiserver.yaml",
+    "etc/kubernetes/audit",
+    "var/log/kubernetes/audit/audit.log",
+)
 
 
 def run(*arguments, text_in=None, may_fail=False):
@@ -39,16 +51,43 @@ def pristine(node):
 
 def install_chart():
     # The namespace that the preset `quiet` knows.
-    kubectl("apply", "-f", "-", text_in=json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "audit-system", "labels": {"pod-security.kubernetes.io/enforce": "privileged"}}}))
-    run(testbed, "helm", "upgrade", "--install", "audit-operator", root / "charts/audit-operator", "--namespace=audit-system", "--wait", "--timeout=120s",
-        "--set=image.repository=audit-operator.io/audit-operator,image.tag=dev,image.pullPolicy=Never,logFormat=text,receiver.enabled=false")
+    kubectl(
+        "apply",
+        "-f",
+        "-",
+        text_in=json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Namespace",
+                "metadata": {"name": "audit-system", "labels": {"pod-security.kubernetes.io/enforce": "privileged"}},
+            }
+        ),
+    )
+    run(
+        testbed,
+        "helm",
+        "upgrade",
+        "--install",
+        "audit-operator",
+        root / "charts/audit-operator",
+        "--namespace=audit-system",
+        "--wait",
+        "--timeout=120s",
+        "--set=image.repository=audit-operator.io/audit-operator,image.tag=dev,image.pullPolicy=Never,logFormat=text,receiver.enabled=false",
+    )
 
 
 def setup(policy, *sinks, **rollout):
     """An AuditSetup with a log sink, and others."""
     log = {"name": "file", "log": {"path": "/" + LOG, "maxSizeMegabytes": 1000, "maxBackups": 1}}
-    return json.dumps({"apiVersion": "audit-operator.io/v1alpha1", "kind": "AuditSetup", "metadata": {"name": "bench"},
-                       "spec": {"policy": policy, "sinks": [log, *sinks], "rollout": rollout}})
+    return json.dumps(
+        {
+            "apiVersion": "audit-operator.io/v1alpha1",
+            "kind": "AuditSetup",
+            "metadata": {"name": "bench"},
+            "spec": {"policy": policy, "sinks": [log, *sinks], "rollout": rollout},
+        }
+    )
 
 
 numbers = itertools.count(1)
@@ -57,7 +96,10 @@ numbers = itertools.count(1)
 def changed(url, method):
     """An AuditSetup with a webhook sink, and with a policy that no one before had."""
     policy = {"preset": "metadata", "append": [{"level": "Metadata", "users": [f"nobody-{next(numbers)}"]}]}
-    hook = {"name": "hook", "webhook": {"url": url, "delivery": {"batch": {"maxWaitSeconds": 2, "throttleQPS": 100, "throttleBurst": 150}}}}
+    hook = {
+        "name": "hook",
+        "webhook": {"url": url, "delivery": {"batch": {"maxWaitSeconds": 2, "throttleQPS": 100, "throttleBurst": 150}}},
+    }
     return setup(policy, hook, method=method)
 
 
@@ -123,15 +165,29 @@ class Clients:
     def __init__(self, command, address, port, pki, *names):
         self.answers = {name: [] for name in names}
         # The certificate that the clients have is one of kubeadm's, with few rights.
-        binding = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "bench-clients"},
-                   "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
-                   "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "kube-apiserver-kubelet-client"}]}
+        binding = {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": "bench-clients"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+            "subjects": [
+                {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "kube-apiserver-kubelet-client"}
+            ],
+        }
         kubectl("apply", "-f", "-", text_in=json.dumps(binding))
         script = (here / "client.py").read_text()
-        self.process = subprocess.Popen([testbed, *command, "python3", "-u", "-c", script, address, str(port), str(pki), *names],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [testbed, *command, "python3", "-u", "-c", script, address, str(port), str(pki), *names],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         threading.Thread(target=self.read, daemon=True).start()
-        wait(30, f"the clients at {address} to be answered", lambda: all(any(status == "200" for _, _, status in answers) for answers in self.answers.values()))
+        wait(
+            30,
+            f"the clients at {address} to be answered",
+            lambda: all(any(status == "200" for _, _, status in answers) for answers in self.answers.values()),
+        )
 
     def read(self):
         for line in self.process.stdout:

@@ -1,12 +1,9 @@
-//! Decisions a second on one core, by turns: ours, and upstream's own evaluator in Go, for the GCE preset and the requests of a log.
+//! Decisions a second on one core, alternating between ours and upstream's own evaluator in Go, for the GCE preset and
+//! the requests of a log.
 //!
 //! `cargo bench --bench decisions -- LOG`; `make bench-replay` runs it.
 
 #![expect(clippy::unwrap_used, reason = "a measurement ends where something is not as it should be")]
-
-#[path = "../upstream/judge.rs"]
-#[expect(dead_code, reason = "the comparison with upstream asks more")]
-mod judge;
 
 use std::collections::HashSet;
 use std::hint::black_box;
@@ -15,8 +12,8 @@ use std::time::Instant;
 
 use audit_policy::log::{Reader, Request};
 use audit_policy::{Attributes, Evaluator, load};
-use judge::Judge;
 use serde_json::{Value, json};
+use testing::upstream::{self, Judge};
 
 const REQUESTS: usize = 20_000;
 const ROUNDS: usize = 7;
@@ -35,7 +32,7 @@ fn main() {
     let requests: Vec<Attributes> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let values: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let mut judge = Judge::start();
-    judge.ask([judge::load(text.as_bytes())].into_iter());
+    judge.ask([upstream::load(text.as_bytes())].into_iter());
 
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -59,7 +56,7 @@ fn main() {
     println!("  ours is {:.1} times as fast", ours / theirs);
 }
 
-/// Different ones, in the order of the log.
+/// Distinct requests, in the order of the log.
 fn requests(log: &str) -> Vec<String> {
     let mut reader = Reader::default();
     let (mut seen, mut found) = (HashSet::new(), Vec::new());

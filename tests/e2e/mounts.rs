@@ -1,9 +1,9 @@
-//! What the running agent sees of its node: read from the kernel, not from YAML.
+//! The part of the node that the running agent sees: read from the kernel, not from YAML.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::cluster::Cluster;
+use testing::cluster::Cluster;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

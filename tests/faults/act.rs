@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use audit_operator::journal::Journal;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use testing::cluster::Cluster;
 
-use super::cluster::Cluster;
 use super::node::{Node, Program};
 
 const STATE: &str = "/var/lib/audit-operator";

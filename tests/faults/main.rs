@@ -6,9 +6,6 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 mod act;
-#[allow(dead_code, reason = "two tests share it, and neither needs all of it")]
-#[path = "../e2e/cluster.rs"]
-mod cluster;
 mod matrix;
 mod moment;
 mod node;

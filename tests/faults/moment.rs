@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use audit_operator::journal::{Progress, Stage, Verdict};
 use audit_operator::node::probe;
+use testing::wait;
 
 use super::node::{Node, Program};
 
@@ -95,13 +96,7 @@ impl Before {
 
     /// Waits for a moment, closely. False: it did not come in the time that any change takes.
     pub fn wait(&self, moment: Moment, node: &Node) -> bool {
-        let begin = Instant::now();
-        while !self.has_come(moment, node) {
-            if begin.elapsed() > Duration::from_secs(180) {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        true
+        let come = || self.has_come(moment, node).then_some(());
+        wait::poll(Duration::from_secs(180), Duration::from_millis(1), come).is_some()
     }
 }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use testing::cluster::Cluster;
 
 use super::act::Act;
-use super::cluster::Cluster;
 use super::matrix::{Change, Outcome, Row};
 use super::moment::{Before, Moment};
 use super::node::{Node, Program};
@@ -117,6 +117,7 @@ impl Runner {
         let (observed, failure) = match outcome {
             Ok(observed) => (observed, None),
             Err(panic) => {
+                self.cluster.print_state();
                 let text = panic.downcast_ref::<String>().cloned();
                 let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default();
                 (Observed { outcome: format!("FAILED: {text}"), ..Observed::default() }, Some(text))

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use testing::random::Random;
+
 use super::act::Act;
 use super::matrix::{Change, Outcome, Row};
 use super::moment::Moment;
 use super::node::Program;
 use super::run::Runner;
-use testing::random::Random;
 
 fn up_to(random: &mut Random, seconds: u64) -> Duration {
     Duration::from_millis(random.below(seconds as usize * 1000) as u64)

@@ -1,17 +1,16 @@
-//! `audit-operator apply` on a host that it must not change: the message names what is wrong, and every byte stays.
+//! `audit-operator apply` on a host that it must not change: the message names the reason, and every byte stays.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use audit_operator::node::files::Host;
-
-use super::render_cases::root;
+use testing::root;
 
 const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
 const KUBEADM: &str = include_str!("../cases/manifest/kubeadm-1.36/in.yaml");
 
-/// A directory that stands for a host of kubeadm.
+/// A directory as the root of a host that kubeadm set up.
 fn host() -> (tempfile::TempDir, Host) {
     let directory = tempfile::tempdir().unwrap();
     let host = Host::open(directory.path()).unwrap();
@@ -20,7 +19,7 @@ fn host() -> (tempfile::TempDir, Host) {
     (directory, host)
 }
 
-/// Every file below a directory. Our lock is no change of anything.
+/// Every file below a directory, except our lock.
 fn tree(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(directory).unwrap() {
@@ -97,7 +96,7 @@ fn a_root_that_is_no_nodes_is_named_and_nothing_is_made_in_it() {
             [(directory.path(), "there is no directory /etc/kubernetes/manifests"), (Path::new("/typo"), "cannot open")]
         {
             let output = Command::new(env!("CARGO_BIN_EXE_audit-operator"))
-                .current_dir(super::render_cases::root())
+                .current_dir(testing::root())
                 .args(command)
                 .arg("--host-root")
                 .arg(root)

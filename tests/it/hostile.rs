@@ -1,22 +1,22 @@
-//! `audit-operator render` on AuditSetups that somebody wrote to get more than he was given.
+//! `audit-operator render` on AuditSetups that try to get more than their author was given.
 //!
-//! Each file below `tests/cases/hostile` says in its first line what must become of it: `# want: refused`, `accepted`, or `told`,
-//! which is refused, or accepted with a word about it. A line `# floor: …` is the floor that it is judged with, in place of the default.
+//! The first line of each file below `tests/cases/hostile` names the outcome: `# want: refused`, `accepted`, or
+//! `noted`, which is refused, or accepted with a note on standard error. A line `# floor: …` replaces the default
+//! floor.
 
 use std::fs;
 use std::io::Write;
 use std::process::Command;
 
-use crate::render_cases::root;
+use testing::golden::cases;
+use testing::root;
 
 const MANIFEST: &str = "tests/cases/manifest/kubeadm-1.36/in.yaml";
 
 #[test]
 fn every_hostile_setup_is_refused_or_does_no_harm() {
     let mut wrong = Vec::new();
-    let mut files: Vec<_> =
-        fs::read_dir(root().join("tests/cases/hostile")).unwrap().map(|it| it.unwrap().path()).collect();
-    files.sort();
+    let files = cases("tests/cases/hostile");
     assert!(files.len() > 60, "{} files", files.len());
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
@@ -35,7 +35,7 @@ fn every_hostile_setup_is_refused_or_does_no_harm() {
         let is_right = match header("want").unwrap_or_else(|| panic!("{} says no want", file.display())) {
             "refused" => is_refused,
             "accepted" => is_accepted,
-            "told" => is_refused || is_accepted && !said.is_empty(),
+            "noted" => is_refused || is_accepted && !said.is_empty(),
             other => panic!("{}: {other}", file.display()),
         };
         if !is_right {
@@ -48,7 +48,7 @@ fn every_hostile_setup_is_refused_or_does_no_harm() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Whatever was accepted, the manifest has the flags of auditing that the Setup has, and no others more than before.
+/// The manifest of an accepted Setup has the flags of auditing, and no other flag that it did not have before.
 fn harmless(out: &str, file: &str) {
     let report: serde_json::Value = serde_json::from_str(out).unwrap();
     let manifest = report["manifest"].as_str().unwrap();

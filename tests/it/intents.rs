@@ -1,15 +1,12 @@
-//! The intents that the tests of `static-pod` edit manifests by are those that real Setups render. `UPDATE_CASES=1` writes them anew.
-
-use std::fs;
-use std::path::Path;
+//! The intents in the tests of `static-pod` are rendered from real Setups. `UPDATE_CASES=1` writes them.
 
 use audit_operator::api::AuditSetup;
 use audit_operator::floor::Floor;
 use audit_operator::render::{intent, render};
 use audit_operator::validate::{Capabilities, References, validate};
 use serde_json::{Value, json};
-
-use crate::golden;
+use testing::golden::Differences;
+use testing::root;
 
 const SETUPS: [&str; 6] = [
     "{policy: {preset: metadata}, sinks: [{name: l, log: {}}]}",
@@ -39,10 +36,7 @@ fn rendered(spec: &str) -> Value {
 #[test]
 fn the_intents_that_the_editor_is_tested_with_are_rendered_from_setups() {
     let text = serde_json::to_string_pretty(&SETUPS.map(rendered)).unwrap() + "\n";
-    let path = Path::new("crates/static-pod/src/tests/intents.json");
-    if golden::is_update() {
-        golden::write(path, &text);
-    }
-    let want = fs::read_to_string(path).unwrap();
-    assert!(want == text, "{}", golden::difference(&want, &text));
+    let mut differences = Differences::default();
+    differences.compare(&root().join("crates/static-pod/src/tests/intents.json"), Some(text.as_bytes()));
+    differences.end();
 }

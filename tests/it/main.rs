@@ -3,12 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 mod apply_cases;
-mod golden;
+mod dockerfile;
 mod hostile;
-mod intent;
 mod intents;
 mod manifest_cases;
-mod mutate;
 mod mutations;
 mod policy;
 mod receiver;

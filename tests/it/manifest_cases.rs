@@ -1,7 +1,7 @@
 //! Edits of every manifest below `tests/cases/manifest`: `in.yaml` and either `want.yaml` or `want.err`.
 //!
-//! `UPDATE_CASES=1 cargo test` writes what came out. Beside its wanted text, each edit must show every file that an audit flag names, be
-//! undone by `remove`, whole pod and all, and change nothing the second time.
+//! `UPDATE_CASES=1 cargo test` writes the wanted files. Each edit must also mount every file that an audit flag names,
+//! be undone completely by `remove`, and change nothing the second time.
 
 use std::fs;
 use std::path::Path;
@@ -9,18 +9,17 @@ use std::path::Path;
 use serde_json::Value;
 
 use audit_operator::api::Reason;
-use audit_operator::telemetry::chain;
+use audit_operator::error::chain;
+use testing::golden::{Differences, cases};
+use testing::intent::intent;
 
-use crate::golden;
-use crate::intent::intent;
-
-/// The whole pod, but for what means nothing: where the audit flags stand among the others, and whether an emptied key is empty,
-/// null or not there.
+/// The whole pod, without differences that mean nothing: the position of the audit flags among the others, and whether
+/// an emptied key is empty, null or absent.
 fn pod(text: &str) -> Value {
     meaning(serde_saphyr::from_str(text).unwrap())
 }
 
-/// The same of a pod that was read.
+/// The same for a parsed pod.
 pub fn meaning(mut pod: Value) -> Value {
     let without_empty = |parent: &mut Value, key: &str| {
         let is_empty = match &parent[key] {
@@ -70,7 +69,7 @@ pub fn unmounted(text: &str) -> Vec<String> {
     let mounts: Vec<(&Path, &Value)> = mounts.collect();
     let is_shown = |path: &str| {
         let above = mounts.iter().filter(|(at, _)| at.is_absolute() && Path::new(path).starts_with(at));
-        // The deepest decides what is seen.
+        // The deepest mount decides.
         above.max_by_key(|(at, _)| at.components().count()).is_some_and(|(_, name)| is_on_node(name))
     };
     let flags = static_pod::read(text).unwrap().flags.into_iter();
@@ -80,12 +79,11 @@ pub fn unmounted(text: &str) -> Vec<String> {
 
 #[test]
 fn every_manifest_is_edited_as_it_should_be() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/manifest");
-    let mut wrong = Vec::new();
-    for case in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+    let mut differences = Differences::default();
+    for case in cases("tests/cases/manifest") {
         let name = case.file_name().unwrap().to_string_lossy().into_owned();
         let text = fs::read_to_string(case.join("in.yaml")).unwrap();
-        let (want, gone, have) = match static_pod::edit(&text, &intent()) {
+        let (edited, refused) = match static_pod::edit(&text, &intent()) {
             Ok(edited) => {
                 assert_eq!(
                     static_pod::edit(&edited.text, &intent()).unwrap().text,
@@ -97,19 +95,12 @@ fn every_manifest_is_edited_as_it_should_be() {
                     .unwrap_or_else(|error| panic!("{name}: {error}\n{}", edited.text));
                 assert_eq!(pod(&removed), pod(&text), "{name}: what was removed is as it was");
                 assert_eq!(static_pod::remove(&removed, &text).unwrap(), removed, "{name}: it is removed once");
-                ("want.yaml", "want.err", edited.text)
+                (Some(edited.text), None)
             }
-            Err(error) => ("want.err", "want.yaml", format!("{}: {}\n", Reason::from(&error), chain(&error))),
+            Err(error) => (None, Some(format!("{}: {}\n", Reason::from(&error), chain(&error)))),
         };
-        if golden::is_update() {
-            golden::write(&case.join(want), have);
-            _ = fs::remove_file(case.join(gone));
-            continue;
-        }
-        let wanted = fs::read_to_string(case.join(want)).unwrap_or_else(|_| format!("(there is no {want})"));
-        if have != wanted {
-            wrong.push(format!("{name}\n{}", golden::difference(&wanted, &have)));
-        }
+        differences.compare(&case.join("want.yaml"), edited.as_ref().map(String::as_bytes));
+        differences.compare(&case.join("want.err"), refused.as_ref().map(String::as_bytes));
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    differences.end();
 }

@@ -1,20 +1,21 @@
-//! Inputs that nobody wrote ([`crate::mutate`]), for whatever reads text of others.
+//! Mutated inputs ([`testing::mutate`]) for everything that reads foreign text.
 //!
-//! No input may cause a panic or take a second, and what is accepted must keep the promise of who accepts it. A few inputs at every
-//! `cargo test`; `make fuzz TARGET=manifest SECONDS=600` for more, in bounded memory. It is no coverage-guided fuzzer: those need a
-//! nightly compiler, and this one needs nothing but `cargo test`. A case depends on its seed, its number and the files in `tests/cases`.
+//! No input may cause a panic or take a second, and an accepted input must keep the promises of its reader. A few
+//! inputs at every `cargo test`; `make fuzz TARGET=manifest SECONDS=600` for more, in bounded memory. This is not a
+//! coverage-guided fuzzer: those need a nightly compiler. A case depends on its seed, its number and the files in
+//! `tests/cases`.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use audit_operator::api::{AuditSetup, Reason};
 use audit_operator::validate::{Capabilities, References, validate};
 use audit_policy::Evaluator;
-
-use crate::intent::intent;
-use crate::manifest_cases::{meaning, unmounted};
-use crate::mutate::{YAML_TOKENS, files, manifests, mutated};
+use testing::intent::intent;
+use testing::mutate::{YAML_TOKENS, files, manifests, mutated};
 use testing::random::Random;
+use testing::{number, setting};
+
+use crate::manifest_cases::{meaning, unmounted};
 
 const MAX_TIME: Duration = Duration::from_secs(1);
 
@@ -86,7 +87,7 @@ const URLS: &[&str] = &[
     "https://audit.logging.svc:443/",
 ];
 
-/// What the target did with it; a broken promise panics.
+/// Returns the outcome; a broken promise panics.
 type Try = fn(&[u8]) -> &'static str;
 
 struct Target {
@@ -96,13 +97,12 @@ struct Target {
 }
 
 fn target(name: &str) -> Target {
-    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
     let urls = || URLS.iter().map(|url| url.as_bytes().to_vec()).collect();
     match name {
         "manifest" => Target { corpus: manifests(), tokens: YAML_TOKENS, run: try_manifest },
         "policy" => {
             let presets = audit_policy::presets().into_iter().map(|preset| preset.text.as_bytes().to_vec());
-            let corpus = files(&cases.join("lint"), "in.yaml").into_iter().chain(presets).collect();
+            let corpus = files("tests/cases/lint", "in.yaml").into_iter().chain(presets).collect();
             Target { corpus, tokens: YAML_TOKENS, run: try_policy }
         }
         "url" => Target { corpus: urls(), tokens: URL_TOKENS, run: try_url },
@@ -129,7 +129,7 @@ fn try_manifest(input: &[u8]) -> &'static str {
     "edited"
 }
 
-/// An input may carry parts that look like ours: those go, whoever wrote them.
+/// An input may contain parts that look like ours: they are removed too.
 fn without_ours(text: &str) -> serde_json::Value {
     let mut pod: serde_json::Value = serde_saphyr::from_str(text).unwrap();
     let drop_ours = |parent: &mut serde_json::Value, key: &str| {
@@ -191,7 +191,7 @@ fn try_request(input: &[u8]) -> &'static str {
 
 fn try_url(input: &[u8]) -> &'static str {
     let Ok(url) = std::str::from_utf8(input) else { return "no text" };
-    // A short policy: it is not what is judged here.
+    // A short policy: it is not the subject here.
     let spec = serde_json::json!({"policy": {"rules": [{"level": "Metadata"}]}, "sinks": [{"name": "w", "webhook": {"url": url}}]});
     let Ok(spec) = serde_json::from_value(spec) else { return "no Setup" };
     match validate(&AuditSetup::new("cluster", spec), &References::default(), Capabilities::of(36), &Default::default())
@@ -208,13 +208,13 @@ fn try_url(input: &[u8]) -> &'static str {
     }
 }
 
-/// Of this thread: other programs on the machine take none of it.
+/// CPU time of this thread, so that other programs on the machine do not count.
 fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap()
 }
 
-/// Runs cases until the time is over or enough are done, and counts what became of them.
+/// Runs cases until the time is over or enough are done, and counts the outcomes.
 fn run(name: &str, seed: u64, from: u64, cases: u64, time: Duration) {
     let Target { corpus, tokens, run } = target(name);
     assert!(!corpus.is_empty());
@@ -254,14 +254,11 @@ fn no_mutation_breaks_what_reads_it() {
 
 /// `FUZZ_TARGET`, `FUZZ_SECONDS`, `SEED`, `FROM` and `CASES` come from the environment.
 #[test]
-#[ignore = "takes as long as it is told to: make fuzz"]
-#[expect(clippy::disallowed_methods, reason = "a test is told by its environment how long to run")]
+#[ignore = "runs for FUZZ_SECONDS: make fuzz"]
 fn mutations_for_a_while() {
-    let said = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let number = |name: &str| said(name).map(|value| value.parse::<u64>().unwrap_or_else(|_| panic!("{name}={value}")));
     let seed = number("SEED").unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap().as_secs());
     let time = Duration::from_secs(number("FUZZ_SECONDS").unwrap_or(60));
-    let name = said("FUZZ_TARGET").unwrap_or_else(|| "manifest".into());
+    let name = setting("FUZZ_TARGET").unwrap_or_else(|| "manifest".into());
     println!("TARGET={name} SECONDS={} SEED={seed}", time.as_secs());
     run(&name, seed, number("FROM").unwrap_or(0), number("CASES").unwrap_or(u64::MAX), time);
 }

@@ -1,8 +1,8 @@
 //! `audit-operator policy lint`, `eval` and `request` as other programs use them.
 //!
-//! A case below `tests/cases/lint` holds `in.yaml` or `in.json`, perhaps `args`, and `want.out`: what is printed for people; where
-//! `--fix` corrects the file, `want.file` is what becomes of it. Every stanza is found in at least one case.
-//! `UPDATE_CASES=1 cargo test` writes what came out.
+//! A case below `tests/cases/lint` holds `in.yaml` or `in.json`, perhaps `args`, and the text output in `want.out`; if
+//! `--fix` corrects the file, `want.file` is the result. Every stanza is found in at least one case.
+//! `UPDATE_CASES=1 cargo test` writes the wanted files.
 
 use std::fs;
 use std::io::Write;
@@ -12,8 +12,8 @@ use std::process::{Command, Output, Stdio};
 
 use audit_policy::{STANZAS, documentation};
 use serde_json::{Value, json};
-
-use crate::golden;
+use testing::golden::{self, Differences, cases};
+use testing::root;
 
 const POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n\
                       - {level: None, users: [''], omitStages: [Panic]}\n- {level: Request, verbs: [get]}\n";
@@ -52,10 +52,9 @@ fn write(directory: &Path, name: &str, content: &[u8]) {
 
 #[test]
 fn every_lint_case_comes_out_as_it_should() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/lint");
-    let mut wrong = Vec::new();
+    let mut differences = Differences::default();
     let mut seen = String::new();
-    for case in fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()) {
+    for case in cases("tests/cases/lint") {
         let file = if case.join("in.json").exists() { "in.json" } else { "in.yaml" };
         let args = fs::read_to_string(case.join("args")).unwrap_or_default();
         let args: Vec<_> = ["lint", file].into_iter().chain(args.split_whitespace()).collect();
@@ -69,48 +68,28 @@ fn every_lint_case_comes_out_as_it_should() {
         let output = policy(here.path(), &args, b"");
         let shown = String::from_utf8(output.stdout).unwrap();
         let written = fs::read(here.path().join(file)).unwrap();
-        let outcomes =
-            [("want.out", Some(shown.clone().into_bytes())), ("want.file", (written != input).then_some(written))];
-        for (name, have) in outcomes {
-            let path = case.join(name);
-            if golden::is_update() {
-                match &have {
-                    Some(have) => write(&case, name, have),
-                    None => drop(fs::remove_file(&path)),
-                }
-            }
-            let want = fs::read(&path).ok();
-            if have != want {
-                let text = |bytes: Option<Vec<u8>>| String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
-                let difference = golden::difference(&text(want), &text(have));
-                wrong.push(format!("{}:\n{difference}", path.display()));
-            }
-        }
+        differences.compare(&case.join("want.out"), Some(shown.as_bytes()));
+        differences.compare(&case.join("want.file"), (written != input).then_some(&*written));
         let is_bad = shown.lines().any(|line| line.starts_with("error[") || line.starts_with("warning["));
         if output.status.code() != Some(i32::from(is_bad)) || !output.stderr.is_empty() {
             let error = String::from_utf8_lossy(&output.stderr);
-            wrong.push(format!("{}: exit {:?}: {error}", case.display(), output.status.code()));
+            differences.add(format!("{}: exit {:?}: {error}", case.display(), output.status.code()));
         }
         seen += &shown;
     }
     for stanza in
         STANZAS.iter().filter(|stanza| !seen.contains(&format!("{}[{}]", stanza.severity.as_str(), stanza.id)))
     {
-        wrong.push(format!("no case finds {}", stanza.id));
+        differences.add(format!("no case finds {}", stanza.id));
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    differences.end();
 }
 
 #[test]
 fn the_documentation_is_that_of_the_stanzas() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-    if golden::is_update() {
-        write(&directory, "policy-lint.md", documentation().as_bytes());
-    }
-    assert!(
-        fs::read_to_string(directory.join("policy-lint.md")).unwrap_or_default() == documentation(),
-        "docs/policy-lint.md is not what UPDATE_CASES=1 writes"
-    );
+    let mut differences = Differences::default();
+    differences.compare(&root().join("docs/policy-lint.md"), Some(documentation().as_bytes()));
+    differences.end();
 }
 
 #[test]
@@ -136,10 +115,10 @@ fn a_file_that_cannot_be_corrected_is_left_as_it_is() {
     let output = policy(here.path(), &["lint", "--fix", "bad.yaml"], b"");
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(error.contains("bad.yaml was left as it is") && error.contains("rules[2].level"), "{error}");
+    assert!(error.contains("bad.yaml was not changed") && error.contains("rules[2].level"), "{error}");
     assert_eq!(fs::read_to_string(here.path().join("bad.yaml")).unwrap(), bad);
     assert_eq!(policy(here.path(), &["lint", "--fix", "-"], POLICY.as_bytes()).status.code(), Some(2));
-    // What a link points to is corrected, with the mode that it has.
+    // The target of a link is corrected, and keeps its mode.
     write(here.path(), "good.yaml", POLICY.replace("verbs", "verb").as_bytes());
     fs::set_permissions(here.path().join("good.yaml"), fs::Permissions::from_mode(0o640)).unwrap();
     std::os::unix::fs::symlink("good.yaml", here.path().join("link.yaml")).unwrap();
@@ -178,7 +157,7 @@ fn lint_tells_for_each_file_whether_the_api_server_would_start() {
     write(here.path(), "bad.yaml", b"rules: [");
     let lint = |args: &[&str]| answers(policy(here.path(), &[&["lint", "--output", "json"], args].concat(), b""));
     let (code, reports, _) = lint(&["policy.yaml", "lenient.yaml", "bad.yaml"]);
-    // Infos are for whoever wants to know, and keep nothing from being clean. Without its verbs the rule records Secrets too.
+    // A file with infos only is clean. Without its verbs the rule records Secrets too.
     let told = |report: &Value| {
         let findings = report["findings"].as_array().unwrap().iter();
         let findings = findings.filter(|finding| finding["severity"] != "info");
@@ -199,7 +178,7 @@ fn lint_tells_for_each_file_whether_the_api_server_would_start() {
     );
     assert_eq!(lint(&["policy.yaml"]).0, Some(0));
     assert_eq!(answers(policy(here.path(), &["lint", "-", "--output", "json"], POLICY.as_bytes())).0, Some(0));
-    // A file that is not there does not keep the others from being judged.
+    // A missing file does not stop the check of the others.
     let (code, reports, error) = lint(&["none.yaml", "policy.yaml"]);
     assert_eq!((code, reports.len()), (Some(2), 1));
     assert!(error.contains("none.yaml"), "{error}");
@@ -220,8 +199,8 @@ fn what_is_no_policy_file_is_refused_at_once() {
     assert!(Command::new("mkfifo").arg(here.path().join("fifo")).status().unwrap().success());
     for (file, why) in [
         (".", "it is a directory"),
-        ("fifo", "no regular file"),
-        ("/dev/zero", "no regular file"),
+        ("fifo", "not a regular file"),
+        ("/dev/zero", "not a regular file"),
         ("big.yaml", "larger than 1 MiB"),
     ] {
         let (code, reports, error) = answers(policy(here.path(), &["lint", "--output", "json", file], b""));
@@ -272,7 +251,7 @@ fn request_gives_attributes_or_says_that_nothing_is_audited() {
     assert_eq!(found[1].as_object().unwrap().keys().collect::<Vec<_>>(), ["error"]);
     assert_ne!(found[1]["error"], "");
     assert_eq!(policy(here.path(), &["request"], b"{\"method\":1}\n").status.code(), Some(2));
-    // A method that is none of HTTP's gives no verb.
+    // A method that HTTP does not have gives no verb.
     let input = b"{\"method\":\"get\",\"url\":\"/api/v1/pods\"}\n";
     assert_eq!(text(policy(here.path(), &["request"], input)), "\"\" pods\n");
 }
@@ -291,7 +270,7 @@ fn explain_names_the_rule_and_why_those_before_it_do_not_match() {
     write(here.path(), "policy.yaml", rules.as_bytes());
     let explain = |args: &[&str]| policy(here.path(), &[&["explain"], args].concat(), b"");
     let log = "/api/v1/namespaces/shop/pods/web/log";
-    let want = r#"user        "alice", groups "devs", "system:authenticated" (added, as kube-apiserver does: system:authenticated)
+    let want = r#"user        "alice", groups "devs", "system:authenticated" (added by kube-apiserver: system:authenticated)
 request     get pods/log name=web namespace=shop
 
 policy.yaml:8 no: rules[0] (None): users: "bob"; the request has user "alice"
@@ -304,10 +283,10 @@ policy.yaml:16 yes: rules[2]
 19 |   # In the middle.
 20 |   verbs: [get]
 
-level       Request: the request's body too, where it has one
+level       Request: also the body of the request, if it has one
 omitted     RequestReceived
 recorded    ResponseStarted, ResponseComplete
-managed     fields are left out of bodies
+managed     fields are left out of the bodies
 "#;
     let args = ["--policy", "policy.yaml", "--as", "alice", "--as-group", "devs", "GET", log];
     assert_eq!(text(explain(&args)), want);
@@ -333,9 +312,9 @@ managed     fields are left out of bodies
     assert_eq!((&failed["level"], &failed["recordedStages"]), (&json!("Metadata"), &json!(["ResponseStarted"])));
     // Never audited.
     let never = explain(&["--preset", "metadata", "--as", "alice", "GET", "/api/v1/watch"]);
-    assert_eq!(text(never), "Never audited, whatever the policy: unable to determine kind and namespace from url.\n");
+    assert_eq!(text(never), "Never audited, under any policy: unable to determine kind and namespace from url.\n");
     assert_eq!(json(&["--preset", "metadata", "OPTIONS", "*"])["audited"], false);
-    // A kubelet is told which group is missing.
+    // For a kubelet, the output names the missing group.
     let kubelet = text(explain(&["--preset", "quiet", "--as", "system:node:n", "GET", "/api/v1/nodes"]));
     assert!(kubelet.contains("--as-group system:nodes"), "{kubelet}");
     for args in [
@@ -379,7 +358,7 @@ fn explain_tells_from_which_part_of_a_setup_a_rule_is() {
     setup("{rules: [{level: None, verbs: [get]}], append: [{level: Metadata}]}");
     assert_eq!(part(&["GET", "/"]), json!({"name": "rules", "index": 0}));
     assert_eq!(part(&["POST", "/"]), json!({"name": "append", "index": 0}));
-    // What would not be rolled out is refused with its place.
+    // A Setup that would not be rolled out is refused, with the place of the problem.
     setup("{preset: stig-literal}");
     let (code, _, error) = answers(explain(&["GET", "/"]));
     assert_eq!(code, Some(2));
@@ -398,7 +377,7 @@ fn coverage_is_told_with_rules_and_what_falls_short() {
     for line in [
         "CIS Kubernetes Benchmark 1.10 and 2.0\n",
         "  met      3.2.2 Secrets: access to Secrets is recorded, and at Metadata only\n           by rules[3] (line 31)\n",
-        "  not met  policy, reads: reads are recorded with both bodies\n           at least RequestResponse is asked, and rules[3] (line 31) has Metadata for 30 of 30:\n",
+        "  not met  policy, reads: reads are recorded with both bodies\n           should be at least RequestResponse, but rules[3] (line 31) has Metadata, for 30 of 30 requests:\n",
         "  partly   policy, the rest: other paths, anonymous and unauthenticated requests are recorded\n",
         "             … (--output json has all)\n",
     ] {
@@ -418,7 +397,7 @@ fn coverage_is_told_with_rules_and_what_falls_short() {
     assert_eq!(presets(&["--coverage"]).status.code(), Some(2));
 }
 
-/// The tables in docs/presets.md are written from what the program says.
+/// The tables in docs/presets.md are generated from the output of the program.
 #[test]
 fn the_page_about_presets_says_what_they_are() {
     let here = directory();
@@ -463,7 +442,7 @@ fn the_page_about_presets_says_what_they_are() {
     for (item, cells) in rows {
         coverage += &format!("| {item} |{cells}\n");
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/presets.md");
+    let path = root().join("docs/presets.md");
     let have = fs::read_to_string(&path).unwrap();
     let mut want = have.clone();
     for (name, table) in [("presets", presets), ("coverage", coverage)] {
@@ -472,11 +451,9 @@ fn the_page_about_presets_says_what_they_are() {
         let end = want.find(&format!("<!-- end of {name} -->")).unwrap();
         want.replace_range(begin..end, &table);
     }
-    if golden::is_update() {
-        golden::write(&path, &want);
-    } else {
-        assert_eq!(have, want, "docs/presets.md differs: UPDATE_CASES=1 cargo test --test it presets");
-    }
+    let mut differences = Differences::default();
+    differences.compare(&path, Some(want.as_bytes()));
+    differences.end();
 }
 
 #[test]

@@ -1,24 +1,15 @@
 //! `audit-operator render` on every directory below `tests/cases/render` and on every file in `examples`.
 //!
-//! A case holds `in.yaml`, perhaps `args` (further arguments), and either `want.out` (standard output; exit 0, or 1 with
-//! `--diff`; `want.told` then has standard error, where there is some) or `want.err` (standard error; exit 2). `UPDATE_CASES=1 cargo test` writes what came out.
+//! A case holds `in.yaml`, perhaps `args` (further arguments), and either `want.out` (standard output; exit 0, or 1
+//! with `--diff`) with `want.stderr` if there are notes, or `want.err` (standard error; exit 2).
+//! `UPDATE_CASES=1 cargo test` writes the wanted files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::golden;
-
-pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn entries(directory: &str) -> Vec<PathBuf> {
-    let mut found: Vec<_> = fs::read_dir(root().join(directory)).unwrap().map(|entry| entry.unwrap().path()).collect();
-    found.sort();
-    assert!(!found.is_empty(), "{directory} is empty");
-    found
-}
+use testing::golden::{self, Differences, cases};
+use testing::root;
 
 fn render(directory: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_audit-operator")).arg("render").args(args).current_dir(directory).output().unwrap()
@@ -30,35 +21,23 @@ fn text(bytes: Vec<u8>) -> String {
 
 #[test]
 fn every_case_comes_out_as_it_should() {
-    let mut wrong = Vec::new();
-    for case in entries("tests/cases/render") {
+    let mut differences = Differences::default();
+    for case in cases("tests/cases/render") {
         let args = fs::read_to_string(case.join("args")).unwrap_or_default();
         let args: Vec<_> = ["-f", "in.yaml"].into_iter().chain(args.split_whitespace()).collect();
         let output = render(&case, &args);
         let code = output.status.code();
         let (out, err) = (text(output.stdout), text(output.stderr));
         let failed = code == Some(2);
-        if golden::is_update() {
-            let (have, gone, content) =
-                if failed { ("want.err", "want.out", &err) } else { ("want.out", "want.err", &out) };
-            golden::write(&case.join(have), content);
-            _ = fs::remove_file(case.join(gone));
-            if !failed && !err.is_empty() {
-                golden::write(&case.join("want.told"), &err);
-            }
-            continue;
-        }
-        let (want, have, other) = if failed { ("want.err", &err, &out) } else { ("want.out", &out, &err) };
-        let wanted = fs::read_to_string(case.join(want)).unwrap_or_else(|_| format!("(there is no {want})"));
-        let told = fs::read_to_string(case.join("want.told")).unwrap_or_default();
+        differences.compare(&case.join("want.out"), (!failed).then_some(out.as_bytes()));
+        differences.compare(&case.join("want.err"), failed.then_some(err.as_bytes()));
+        differences.compare(&case.join("want.stderr"), (!failed && !err.is_empty()).then_some(err.as_bytes()));
         let differs = args.contains(&"--diff") && !out.is_empty();
-        if *have != wanted {
-            wrong.push(format!("{}\n{}", case.display(), golden::difference(&wanted, have)));
-        } else if *other != told || (!failed && code != Some(i32::from(differs))) {
-            wrong.push(format!("{}: exit {code:?}, and beside it: {other}", case.display()));
+        if failed && !out.is_empty() || !failed && code != Some(i32::from(differs)) {
+            differences.add(format!("{}: exit {code:?}, and printed {out}", case.display()));
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    differences.end();
 }
 
 /// Secrets and Services for the examples that refer to some.
@@ -95,7 +74,7 @@ fn references(directory: &Path) -> PathBuf {
 fn every_example_can_be_rendered_for_old_and_new_api_servers() {
     let directory = tempfile::tempdir().unwrap();
     let references = references(directory.path());
-    for example in entries("examples") {
+    for example in cases("examples") {
         for version in ["1.27", "1.36"] {
             let args =
                 ["-f", example.to_str().unwrap(), "-f", references.to_str().unwrap(), "--kubernetes-version", version];

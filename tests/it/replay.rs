@@ -148,7 +148,7 @@ fn a_lower_level_is_counted_to_the_byte() {
         let (_, report) = here.replay(&["-"], line.as_bytes());
         assert_eq!(report["kept"]["bytes"], of(level, &want).len() + 1, "{level}");
         assert_eq!(report["kept"]["atLeast"], false);
-        // The same event with blanks goes another way to the same count.
+        // The same event with blanks takes another path to the same count.
         let spaced = line.replace("\":", "\" : ").replace("u\",\"g", "u\", \"g");
         assert_eq!(here.replay(&["-"], spaced.as_bytes()).1["kept"], report["kept"], "{level}");
     }
@@ -291,13 +291,13 @@ fn what_cannot_be_read_is_said_and_ends_it() {
         .unwrap();
     let refusal = |args: &[&str]| here.refusal(&[&["replay"], args].concat());
     let policy = ["--policy", "policy.yaml"];
-    assert!(refusal(&[&policy[..], &["empty"]].concat()).contains("there is no log in empty"));
-    assert!(refusal(&[&policy[..], &["fifo"]].concat()).contains("no regular file"));
+    assert!(refusal(&[&policy[..], &["empty"]].concat()).contains("empty has no log"));
+    assert!(refusal(&[&policy[..], &["fifo"]].concat()).contains("not a regular file"));
     assert!(refusal(&[&policy[..], &["audit.log", "absent.log"]].concat()).contains("absent.log"));
-    assert!(refusal(&policy).contains("no log is named"));
+    assert!(refusal(&policy).contains("name a log"));
     assert!(refusal(&["audit.log"]).contains("--policy"));
     assert!(refusal(&["--policy", "-", "-"]).contains("standard input"));
-    assert!(refusal(&["--preset", "nothing", "audit.log"]).contains("there is no preset"));
+    assert!(refusal(&["--preset", "nothing", "audit.log"]).contains("unknown preset"));
     here.write("bad.yaml", "rules: []");
     assert!(refusal(&["--policy", "bad.yaml", "audit.log"]).contains("would not start"));
     assert_eq!(here.run(&["replay", "--preset", "metadata", "audit.log"], b"").status.code(), Some(0));
@@ -329,7 +329,7 @@ fn diff_tells_what_changes_for_a_log_and_without_one() {
     let (code, text) = diff(&["new.yaml", "audit.log"]);
     assert_eq!(code, Some(1));
     let example = "audit-operator policy explain --policy new.yaml --as bob --as-group system:authenticated GET /api/v1/namespaces/n/pods/p";
-    assert!(text.contains(example) && text.contains("Of 4 events, 4 requests"), "{text}");
+    assert!(text.contains(example) && text.contains("Total compared: 4 events, 4 requests"), "{text}");
     let (code, json) = diff(&["new.yaml", "audit.log", "--output", "json"]);
     let record: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((code, &record["events"], &record["generated"]), (Some(1), &json!(4), &json!(false)));

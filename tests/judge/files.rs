@@ -1,5 +1,5 @@
-//! Policy files, most of them bad: kube-apiserver starts with exactly those that `policy lint` calls valid, and says of the others
-//! what it was predicted to say.
+//! Policy files, most of them invalid: kube-apiserver starts with exactly those that `policy lint` calls valid, and
+//! rejects the others with the predicted message.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use audit_policy::{Severity, load, presets};
 use serde_json::Value;
+use testing::random::Random;
+use testing::{policies, wait};
 
-use crate::generate;
 use crate::server::{self, Credentials, Process};
 use crate::{MINOR, seed};
-use testing::random::Random;
 
 /// Longer than kube-apiserver takes to come to the policy.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -88,7 +88,7 @@ fn files() -> Vec<(String, Vec<u8>)> {
     });
     let presets = presets().into_iter().map(|preset| (preset.name.to_string(), preset.text.into()));
     let mut random = Random::new(seed());
-    let generated = (0..25).map(|index| (format!("generated {index}"), generate::policy_text(&mut random)));
+    let generated = (0..25).map(|index| (format!("generated {index}"), policies::policy_text(&mut random)));
     std::iter::once(("the policy itself".to_string(), BASE.into()))
         .chain(changed)
         .chain(whole)
@@ -146,20 +146,21 @@ fn valid(paths: &[PathBuf]) -> Vec<bool> {
 }
 
 struct Said {
-    /// Why it does not start; none where it has taken the policy.
+    /// Why it does not start; `None`: it accepts the policy.
     refusal: Option<String>,
-    /// It took the policy by lenient decoding.
+    /// It accepted the policy only by lenient decoding.
     has_warned: bool,
 }
 
-/// Starts a kube-apiserver that ends at once: the policy is loaded before etcd is needed, and a webhook configuration that does not
-/// exist is what it stumbles over next (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/server/options/audit.go#L273-L309).
+/// Starts a kube-apiserver that ends at once: the policy is loaded before etcd is needed, and a webhook configuration
+/// that does not exist is what it stumbles over next (kubernetes@v1.36.3
+/// staging/src/k8s.io/apiserver/pkg/server/options/audit.go#L273-L309).
 fn said_about(program: &Path, credentials: &Credentials, policy: &Path) -> Said {
     let name = policy.file_name().unwrap().to_string_lossy();
     let mut args = server::api_server_args(credentials, "http://127.0.0.1:1", &name, server::free_port(), policy);
     args.push("--audit-webhook-config-file=/nonexistent".into());
     let mut process = Process::start(program, &args, policy.with_extension("log"));
-    server::wait_until(|| "the end of kube-apiserver".into(), LIMIT, || process.has_ended());
+    wait::until(|| "the end of kube-apiserver".into(), LIMIT, || process.has_ended().then_some(()));
     let log = process.said();
     let error = log.lines().rev().find_map(|line| line.split_once("\"command failed\" err="));
     let (_, error) = error.unwrap_or_else(|| panic!("kube-apiserver has not said why it ended:\n{log}"));
@@ -183,8 +184,8 @@ fn difference(text: &[u8], is_valid: bool, said: &Said) -> Option<String> {
     };
     let errors: Vec<_> = loaded.findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
     let ids: HashSet<&str> = errors.iter().map(|error| error.id).collect();
-    // Each step ends with its errors: the type, the fields, the values, and then the rules are counted. The words of the decoders
-    // are theirs; of the rest we have the same.
+    // Each step ends with its errors: the type, the fields, the values, and then the rules are counted. The words of
+    // the decoders are theirs; of the rest we have the same.
     let predicted = |id: &str| match id {
         "syntax" | "wrong-type" => false,
         "api-version" | "kind" => true,

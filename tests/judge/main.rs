@@ -1,28 +1,28 @@
-//! The real kube-apiserver as the judge of the policy engine: its audit log, event by event, and which files it starts with.
+//! The real kube-apiserver as the judge of the policy engine: by its audit log, event by event, and by the files it
+//! starts with.
 //!
-//! Every policy gets a kube-apiserver with a cluster of its own (one etcd, a prefix each), every request of [`script`] is sent to it, and
-//! its events are compared with what the engine says. One run records everything: it tells the others what there is to record.
-//! `make test-judge`; `JUDGE_SEED=2` for other policies and requests, `JUDGE_POLICY=seed-1` for one of the policies alone.
+//! Every policy gets a kube-apiserver with a cluster of its own (one etcd, a prefix each). Every request of [`script`]
+//! is sent to it, and its events are compared with the engine's decisions. One run records everything, so that the
+//! others know which events there could be. `make test-judge`; `JUDGE_SEED=2` for other policies and requests,
+//! `JUDGE_POLICY=seed-1` for one of the policies alone.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 mod exchange;
 mod expect;
 mod files;
-#[path = "../upstream/generate.rs"]
-#[expect(dead_code, reason = "the comparison with upstream's code uses the rest")]
-mod generate;
 mod policies;
+mod program;
 mod run;
 mod script;
 mod server;
-mod told;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Instant;
 
 use audit_policy::{Attributes, Evaluator};
+use testing::{number, setting};
 
 use expect::Verdict;
 use policies::Named;
@@ -33,16 +33,11 @@ const MINOR: u32 = 36;
 /// Servers at a time: one starts while another answers.
 const SERVERS: usize = 2;
 
-#[expect(clippy::disallowed_methods, reason = "a test has no command line of its own")]
-fn setting(name: &str) -> Option<String> {
-    std::env::var(name).ok()
-}
-
 pub fn seed() -> u64 {
-    setting("JUDGE_SEED").map_or(1, |seed| seed.parse().expect("JUDGE_SEED is a number"))
+    number("JUDGE_SEED").unwrap_or(1)
 }
 
-/// What was compared, and what was not the same.
+/// The number of comparisons, and the differences.
 #[derive(Default)]
 struct Total {
     policies: usize,
@@ -55,7 +50,7 @@ struct Total {
 }
 
 impl Total {
-    /// `full` is the run that records everything; none of that one itself.
+    /// `full` is the run that records everything; `None` for that run itself.
     fn add(&mut self, bench: &Bench, policy: &Named, verdicts: &[Verdict], run: &Run, full: Option<&Run>) {
         let loaded = audit_policy::load(policy.text.as_bytes(), MINOR).policy.unwrap();
         let mut hit = BTreeSet::new();
@@ -124,10 +119,10 @@ fn every_event_is_as_the_policy_engine_says() {
         for _ in 0..SERVERS {
             scope.spawn(|| {
                 while let Some(policy) = { left.lock().unwrap().pop() } {
-                    // Of one policy the command line is asked, of the others the library.
+                    // The command line judges one policy, the library the others.
                     let is_by_program = policy.name == "names";
                     let verdicts = if is_by_program {
-                        told::told(&bench.requests, &bench.policy_file(&policy))
+                        program::verdicts(&bench.requests, &bench.policy_file(&policy))
                     } else {
                         decided(&bench, &policy)
                     };

@@ -1,36 +1,28 @@
-//! Real etcd and kube-apiserver as plain child processes: on loopback, with everything of theirs in one directory.
+//! Real etcd and kube-apiserver as plain child processes: on loopback, with all their files in one directory.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use testing::{root, wait};
 
-/// A start takes four seconds, or fifty on a machine with much else to do.
+/// A start takes four seconds, or fifty on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(180);
 
 /// The directory with etcd and kube-apiserver.
 pub fn programs() -> PathBuf {
-    let testbed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testbed/testbed");
-    let found = Command::new(testbed).arg("bin").output().expect("the testbed cannot be run");
+    let found =
+        Command::new(root().join("tests/testbed/testbed")).arg("bin").output().expect("the testbed cannot be run");
     let directory = PathBuf::from(String::from_utf8(found.stdout).unwrap().trim_end());
     let is_there = |name: &str| directory.join(name).exists();
     assert!(is_there("etcd") && is_there("kube-apiserver"), "not built yet: `make test-judge` does it");
     directory
 }
 
-/// Polls until it is so.
-pub fn wait_until(what: impl Fn() -> String, limit: Duration, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + limit;
-    while !is_so() {
-        assert!(Instant::now() < end, "{}: not within {limit:?}", what());
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// A child that never outlives us: killed by its id when dropped, and by the kernel should we be killed ourselves.
+/// A child that never outlives us: it is killed when dropped, and by the kernel if we are killed.
 pub struct Process {
     child: Child,
     log: PathBuf,
@@ -90,7 +82,7 @@ pub struct Credentials {
     pub ca: String,
     /// Certificate and key.
     pub carol: (String, String),
-    /// Carol by her own word: another authority signed it.
+    /// Names Carol, but another authority signed it.
     pub forged: (String, String),
 }
 
@@ -164,7 +156,7 @@ impl Etcd {
     }
 }
 
-/// What every kube-apiserver here is started with; it does not say where to record events.
+/// The arguments of every kube-apiserver here; where to record events is not among them.
 pub fn api_server_args(credentials: &Credentials, etcd: &str, prefix: &str, port: u16, policy: &Path) -> Vec<String> {
     let file = |name: &str| credentials.directory.join(name).display().to_string();
     let certs = file(&format!("certs-{prefix}"));
@@ -184,10 +176,10 @@ pub fn api_server_args(credentials: &Credentials, etcd: &str, prefix: &str, port
         ("service-account-key-file", &file("sa.pub")),
         ("service-account-signing-key-file", &file("sa.key")),
         ("service-cluster-ip-range", "10.96.0.0/16"),
-        // Loopback is no endpoint that it could publish.
+        // It cannot publish loopback as an endpoint.
         ("endpoint-reconciler-type", "none"),
         ("authorization-mode", "RBAC"),
-        // Nobody makes the service accounts that it would ask for.
+        // No controller makes the service accounts that it would require.
         ("disable-admission-plugins", "ServiceAccount"),
         ("audit-policy-file", &policy.display().to_string()),
     ]
@@ -216,9 +208,9 @@ impl ApiServer {
     }
 
     pub fn wait_for(&mut self, what: impl Fn() -> String, is_so: impl Fn() -> bool) {
-        wait_until(what, START_LIMIT, || {
+        wait::until(what, START_LIMIT, || {
             assert!(!self.process.has_ended(), "kube-apiserver has ended:\n{}", self.process.said());
-            is_so()
+            is_so().then_some(())
         });
     }
 }

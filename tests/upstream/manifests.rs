@@ -1,13 +1,14 @@
-//! The editor of manifests against what the kubelet reads: whatever is edited must be, for the kubelet's own code, the same pod but for what
-//! the intent says. The manifests are those of the properties, and mutations of the golden cases.
+//! The editor of manifests against the kubelet's own code: for the kubelet an edited manifest must be the same pod,
+//! except for the intent. The manifests are those of the properties, and mutations of the golden cases.
 
 use serde_json::{Value, json};
-
-use crate::intent::intent;
-use crate::judge::{self, Judge};
-use crate::mutate::{YAML_TOKENS, manifests, mutated};
-use crate::{PORTION, count, generated, setting};
+use testing::intent::intent;
+use testing::manifests::{Tape, sample};
+use testing::mutate::{YAML_TOKENS, manifests, mutated};
 use testing::random::Random;
+use testing::upstream::{self, Judge};
+
+use crate::{PORTION, count, random};
 
 const DRAIN: &str = "--shutdown-watch-termination-grace-period";
 const DELAY: &str = "--shutdown-delay-duration";
@@ -17,10 +18,10 @@ fn manifest_text(random: &mut Random, corpus: &[Vec<u8>]) -> Option<String> {
         return String::from_utf8(mutated(random, corpus, YAML_TOKENS)).ok();
     }
     let tape: Vec<u8> = (0..random.below(900)).map(|_| u8::try_from(random.below(256)).unwrap()).collect();
-    Some(generated::sample(&mut generated::Tape::new(&tape)).text)
+    Some(sample(&mut Tape::new(&tape)).text)
 }
 
-/// What an edit may change, taken out of the pod: the audit flags, our mounts and volumes, the annotation.
+/// Removes and returns the parts that an edit may change: the audit flags, our mounts and volumes, the annotation.
 fn taken(pod: &mut Value, container: usize) -> Value {
     let is_ours = |item: &Value| item["name"].as_str().is_some_and(|name| name.starts_with("audit-operator-"));
     let take = |parent: &mut Value, key: &str, is_meant: &dyn Fn(&Value) -> bool| {
@@ -91,14 +92,14 @@ fn wrong(mut before: Value, mut after: Value) -> Option<String> {
 fn edited_manifests_are_to_the_kubelet_what_they_should_be() {
     let corpus = manifests();
     let mut judge = Judge::start();
-    let mut random = Random::new(setting("UPSTREAM_SEED"));
+    let mut random = random();
     let (mut compared, mut unread, mut found) = (0, 0, Vec::new());
     while compared < count(1_000) && found.len() < 5 {
         let texts = (0..PORTION).filter_map(|_| manifest_text(&mut random, &corpus));
         let edits: Vec<(String, String)> =
             texts.filter_map(|text| Some((static_pod::edit(&text, &intent()).ok()?.text, text))).collect();
         let mut answers =
-            judge.ask(edits.iter().flat_map(|(edited, text)| [judge::pod(text), judge::pod(edited)])).into_iter();
+            judge.ask(edits.iter().flat_map(|(edited, text)| [upstream::pod(text), upstream::pod(edited)])).into_iter();
         for (edited, text) in &edits {
             let (before, after) = (answers.next().unwrap(), answers.next().unwrap());
             // The kubelet does not run it, edited or not.

@@ -1,47 +1,50 @@
-//! A rule of an audit policy, in the words of `audit.k8s.io/v1`.
+//! A rule of an audit policy, as in `audit.k8s.io/v1`.
 //!
-//! With the feature `schema` the types describe themselves (`schemars::JsonSchema`), for a CustomResourceDefinition that has rules in it.
+//! With the feature `schema`, the types implement `schemars::JsonSchema`, for a CustomResourceDefinition that contains
+//! rules. Their docs become its descriptions.
 
 use serde::{Deserialize, Serialize};
 
-/// One rule of an audit policy, as in `audit.k8s.io/v1`. Every list that is given must match; an absent list matches
-/// everything. Names are compared literally: only `resources`, `resources[].group` (from 1.36) and `nonResourceURLs` know wildcards.
+/// A rule of an audit policy, as in `audit.k8s.io/v1`. A request must match every list that is given; an absent list
+/// matches everything. Names are compared literally: only `resources`, `resources[].group` (since 1.36) and
+/// `nonResourceURLs` have wildcards.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = [{"rule": "!has(self.nonResourceURLs) || !(has(self.resources) || has(self.namespaces))", "message": "rules cannot apply to both regular resources and non-resource URLs"}])))]
 pub struct PolicyRule {
-    /// How much of a matching request is recorded.
+    /// How much of a matching request is recorded. `None`: nothing. `Metadata`: user, time, object and outcome, without
+    /// bodies. `Request`: also the body of the request. `RequestResponse`: also the body of the response.
     pub level: Level,
-    /// User names, as authenticated (before impersonation).
+    /// Names of users, as authenticated, before impersonation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = 256)))]
     pub users: Vec<String>,
-    /// Groups; the user must be in one of them.
+    /// Groups of users. The user must be in one of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = 256)))]
     pub user_groups: Vec<String>,
-    /// Verbs: get, list, watch, create, update, patch, delete, deletecollection, …
+    /// Verbs, such as get, list, watch, create, update, patch, delete and deletecollection.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = 64)))]
     pub verbs: Vec<String>,
-    /// Resources, by API group.
+    /// Resources, by API group. Excludes `nonResourceURLs`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = 256)))]
     pub resources: Vec<GroupResources>,
-    /// Namespaces. `""` stands for requests without one.
+    /// Namespaces. `""` matches requests without a namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = 256)))]
     pub namespaces: Vec<String>,
-    /// Paths outside the resource API, such as `/healthz*`. A `*` is allowed at the end only.
+    /// Paths outside the resource API, such as `/healthz*`. A `*` is allowed only at the end.
     #[serde(default, rename = "nonResourceURLs", skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = 256)))]
     pub non_resource_urls: Vec<String>,
-    /// Stages for which this rule writes no event, beside those of the whole policy.
+    /// Stages at which this rule writes no event, in addition to those of the policy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = 4)))]
     pub omit_stages: Vec<Stage>,
-    /// Overrides `omitManagedFields` of the policy for this rule.
+    /// Whether `metadata.managedFields` is left out of recorded bodies. Absent: as in the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub omit_managed_fields: Option<bool>,
 }
@@ -52,15 +55,16 @@ pub struct PolicyRule {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = [{"rule": "!has(self.resourceNames) || has(self.resources)", "message": "using resourceNames requires at least one resource"}])))]
 pub struct GroupResources {
-    /// API group without a version; empty for the core group.
+    /// Name of the API group without a version. Empty: the core group.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(length(max = 253)))]
     pub group: String,
-    /// `pods`, `pods/log`, `pods/*` (the resource and all its subresources), `*/scale`, `*`. Empty: every resource of the group.
+    /// Resources and subresources: `pods`, `pods/log`, `pods/*` (the resource and all its subresources), `*/scale`,
+    /// `*`. Empty: every resource of the group.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = 256)))]
     pub resources: Vec<String>,
-    /// Names of objects. A `create` has no name in its URL and never matches.
+    /// Names of objects. A `create` has no name in its URL, so it never matches. Absent: every object.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = 256)))]
     pub resource_names: Vec<String>,
@@ -72,11 +76,11 @@ pub struct GroupResources {
 pub enum Level {
     /// Nothing.
     None,
-    /// Who, what, when and the outcome, without bodies.
+    /// User, time, object and outcome, without bodies.
     Metadata,
-    /// And the request's body.
+    /// Also the body of the request.
     Request,
-    /// And the response's body.
+    /// Also the body of the response.
     RequestResponse,
 }
 
@@ -94,18 +98,18 @@ pub enum Stage {
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Mode {
-    /// Collected and sent in the background; events are dropped when the buffer is full.
+    /// In the background; events are dropped if the buffer is full.
     Batch,
-    /// Each request waits until its event is handed over; a failure is counted and the request goes on.
+    /// Each request waits until its event is handed over. A failure is counted, and the request continues.
     Blocking,
-    /// As Blocking, and a request whose first event cannot be handed over is refused.
+    /// Like Blocking, but a request is rejected if its first event cannot be handed over.
     BlockingStrict,
 }
 
 impl Mode {
     pub const ALL: [Self; 3] = [Self::Batch, Self::Blocking, Self::BlockingStrict];
 
-    /// As the flags `--audit-log-mode` and `--audit-webhook-mode` have it.
+    /// The value of the flags `--audit-log-mode` and `--audit-webhook-mode`.
     pub fn as_flag(self) -> &'static str {
         match self {
             Self::Batch => "batch",

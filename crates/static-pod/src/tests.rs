@@ -1,4 +1,3 @@
-mod generate;
 mod oracle;
 mod properties;
 

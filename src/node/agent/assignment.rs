@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::NodeAudit;
+use crate::client;
 use crate::node::retry;
 
 /// The last known NodeAudit of this node.
@@ -20,7 +21,7 @@ pub(super) struct Assignment {
 /// The newest state of this node's NodeAudit.
 pub(super) fn watch_node_audit(client: Client, node: &str, stop: CancellationToken) -> watch::Receiver<Assignment> {
     let (sender, receiver) = watch::channel(Assignment::default());
-    let config = watcher::Config::default().fields(&format!("metadata.name={node}"));
+    let config = client::watch_config().fields(&format!("metadata.name={node}"));
     tokio::spawn(async move {
         let mut events = watcher(Api::<NodeAudit>::all(client), config).backoff(retry()).boxed();
         // A NodeAudit that was deleted while the watch was broken is missing in the list.

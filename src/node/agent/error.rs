@@ -1,11 +1,11 @@
 //! Why a pass of the agent failed: a refusal, which the status reports, or an error, after which the pass is repeated.
 
 use crate::api::Reason;
+use crate::client::is_outage;
+use crate::error;
 use crate::floor;
 use crate::node::{STATE_DIR, files, guard, observe, state};
-use crate::outage::is_outage;
 use crate::plan::Refusal;
-use crate::telemetry;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -42,7 +42,7 @@ pub enum Error {
     #[error(transparent)]
     Floor(#[from] floor::Error),
     #[error(transparent)]
-    Serve(#[from] telemetry::ServeError),
+    Serve(#[from] crate::telemetry::ServeError),
 }
 
 impl Error {
@@ -111,6 +111,6 @@ impl From<guard::Error> for Failed {
     }
 }
 
-fn refused(reason: Reason, error: &(dyn std::error::Error + 'static)) -> Failed {
-    Refusal { reason, message: telemetry::chain(error).to_string() }.into()
+fn refused(reason: Reason, source: &(dyn std::error::Error + 'static)) -> Failed {
+    Refusal { reason, message: error::chain(source).to_string() }.into()
 }

@@ -41,7 +41,7 @@ impl Agent {
                     let message = format!(
                         "{object} does not have the Revision that the NodeAudit names: {}; nothing on the node was changed. If somebody wrote the \
                          Secret by hand, delete it, and the controller writes it again",
-                        crate::telemetry::chain(&error)
+                        crate::error::chain(&error)
                     );
                     refused(Reason::RevisionUnreadable, message)
                 })?

@@ -7,20 +7,21 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use k8s_openapi::jiff::SignedDuration;
+use testing::number;
+use testing::random::Random;
 
 mod mutated;
 
 use super::evidence::is_repaired;
 use super::*;
 use crate::api::{Method, RestartKubelet, Rollout};
+use crate::fixture;
 use crate::floor::Floor;
 use crate::journal::{Rollback, Way};
 use crate::node::faults::{Fault, Killed};
 use crate::node::{MANIFESTS_DIR, STATE_DIR, observe as observe_host, stage};
 use crate::plan::{self, Desired, GuardKind, JOURNAL_COPY, Plan, Requester};
-use crate::revision::{Content, Revision};
 use crate::verdict::{InPlace, Process, Runs};
-use testing::random::Random;
 
 const KUBEADM: &str = include_str!("../../../tests/cases/manifest/kubeadm-1.36/in.yaml");
 const TICK_MS: u64 = 200;
@@ -116,15 +117,7 @@ fn policy_of(text: &str) -> String {
 }
 
 fn desired(policy: &str, scenario: Scenario) -> Desired {
-    let content = Content {
-        policy: policy_of(policy),
-        log: Some(serde_json::from_value(serde_json::json!({"path": "-"})).unwrap()),
-        webhook: None,
-        shutdown_delay_seconds: 0,
-        drain_watches_seconds: 0,
-    };
     Desired {
-        revision: Some(Revision::new(content)),
         requester: Requester::Person,
         rollout: Rollout {
             method: scenario.method,
@@ -132,8 +125,8 @@ fn desired(policy: &str, scenario: Scenario) -> Desired {
             confirm_timeout_seconds: 120,
             ..Rollout::default()
         },
-        floor: Floor::default(),
         guard: GuardKind::StaticPod("kind: Pod\n".into()),
+        ..fixture::desired(fixture::content(&policy_of(policy), serde_json::json!({"path": "-"})))
     }
 }
 
@@ -619,11 +612,9 @@ fn a_stop_or_a_failure_at_any_file_operation_leaves_a_node_that_serves() {
 /// Runs of random faults at random moments: `TORTURE_RUNS` (default 400) from `TORTURE_SEED` (default 1) on.
 #[test]
 fn random_faults_at_random_moments_leave_a_node_that_serves() {
-    #[expect(clippy::disallowed_methods, reason = "a test is asked for more runs")]
-    let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().unwrap());
-    let first = number("TORTURE_SEED", 1);
+    let first = number("TORTURE_SEED").unwrap_or(1);
     let all = Template::all();
-    for seed in first..first + number("TORTURE_RUNS", 400) {
+    for seed in first..first + number("TORTURE_RUNS").unwrap_or(400) {
         let mut world = all[usize::try_from(seed).unwrap() % all.len()].world(seed);
         let mut faults = 1 + world.random.below(4);
         world.run(|world| {

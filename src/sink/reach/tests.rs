@@ -119,33 +119,35 @@ async fn a_certificate_is_judged_by_its_dates_its_names_and_its_authority() {
             tls("sink.test"),
             "2026-12-31T19:30:00Z",
             Reachable,
-            "the certificate ends at 2027-01-01T00:00:00Z, in 4 hours".into(),
+            "the certificate expires at 2027-01-01T00:00:00Z, in 4 hours".into(),
         ),
         (
             tls("sink.test"),
             late,
             CertificateInvalid,
-            format!("{address}: the certificate ended at 2027-01-01T00:00:00Z, 2 days ago"),
+            format!("{address}: the certificate expired at 2027-01-01T00:00:00Z, 2 days ago"),
         ),
         (
             tls("sink.test"),
             "2025-12-31T00:00:00Z",
             CertificateInvalid,
             format!(
-                "{address}: the certificate begins to hold at 2026-01-01T00:00:00Z, in 24 hours, unless the clock of this node is slow"
+                "{address}: the certificate is not valid before 2026-01-01T00:00:00Z, in 24 hours, unless the clock of this node is slow"
             ),
         ),
         (
             tls("other.test"),
             "2026-06-01T00:00:00Z",
             CertificateInvalid,
-            format!("{address}: the certificate is for sink.test, and not for other.test; see tls.serverName"),
+            format!(
+                "{address}: the certificate is for sink.test, not for other.test. Correct tls.serverName or the certificate"
+            ),
         ),
         (
             tls("no name"),
             "2026-06-01T00:00:00Z",
             CertificateInvalid,
-            format!("{address}: \"no name\" is not a name that a certificate can carry"),
+            format!("{address}: \"no name\" cannot be the name in a certificate: correct tls.serverName"),
         ),
         (blind, late, Reachable, String::new()),
     ] {
@@ -163,14 +165,14 @@ async fn an_authority_that_did_not_sign_is_told_and_so_is_a_file_without_one() {
     assert_eq!(found.reason, Reason::CertificateInvalid);
     assert_eq!(
         found.message,
-        format!("{address}: the certificate does not come from one of the authorities of the Setup (tls.caSecretRef)")
+        format!("{address}: none of the authorities in tls.caSecretRef has issued the certificate")
     );
     let found = Authority::new("one").reach(address, tls("sink.test"), mid_2026()).await;
     assert_eq!(found.reason, Reason::CertificateInvalid);
-    assert!(found.message.ends_with("was it made anew?"), "{found:?}");
+    assert!(found.message.ends_with("was the authority replaced?"), "{found:?}");
     Host::open(other.root.path()).unwrap().replace("/ca.crt", b"", 0o600).unwrap();
     let found = other.reach(address, tls("sink.test"), mid_2026()).await;
-    assert_eq!(found.message, format!("{address}: the authorities in /ca.crt: there is no certificate"));
+    assert_eq!(found.message, format!("{address}: cannot use the authorities in /ca.crt: it has no certificate"));
     let found = other.reach(address, TlsTarget { ca_file: Some("/gone".into()), ..tls("sink.test") }, mid_2026()).await;
     assert_eq!(found.reason, Reason::CertificateInvalid);
     assert!(found.message.contains("No such file"), "{found:?}");
@@ -182,7 +184,7 @@ async fn without_a_ca_in_the_setup_nobody_here_can_tell_whether_it_is_trusted() 
     let other = Authority::new("other");
     let found = other.reach(address, TlsTarget { ca_file: None, ..tls("sink.test") }, mid_2026()).await;
     assert_eq!((found.status, found.reason), (Truth::Unknown, Reason::Pending), "{found:?}");
-    assert!(found.message.starts_with("the server answers over TLS."), "{found:?}");
+    assert!(found.message.starts_with("the server answers over TLS, but the agent cannot check"), "{found:?}");
 }
 
 #[tokio::test]
@@ -217,9 +219,9 @@ async fn what_does_not_speak_tls_is_told_by_what_it_does_instead() {
     })
     .await;
     for (address, want) in [
-        (plain, "what answers there does not speak TLS"),
+        (plain, "the server does not speak TLS"),
         (closing, ""),
-        (silent, " takes the connection, and then says nothing within 1 s"),
+        (silent, " accepts the connection but sends nothing within 1 s"),
     ] {
         let target = target(address, Some(blind.clone()));
         let found = reach(&target, &below(root.path()), Duration::from_secs(1), mid_2026()).await;
@@ -240,7 +242,7 @@ async fn a_closed_port_and_a_name_without_address_are_told_apart() {
     let nowhere = WebhookTarget { host: "no-such-host.invalid".into(), ..target(closed, None) };
     let found = reach(&nowhere, &below(Path::new("/")), TIMEOUT, mid_2026()).await;
     assert_eq!(found.reason, Reason::ResolveFailed);
-    assert!(found.message.starts_with("no-such-host.invalid has no address for this node: "), "{found:?}");
+    assert!(found.message.starts_with("this node cannot resolve no-such-host.invalid: "), "{found:?}");
 }
 
 #[tokio::test]

@@ -45,32 +45,28 @@ fn whatever_no_controller_renders_is_refused_by_the_field_that_is_wrong() {
         ("/log/path", json!("/"), "log.path: \"/\" is a directory"),
         ("/log/path", json!("/var/log/kubernetes/../../../etc/shadow"), "log.path: "),
         ("/log/path", json!("/var/log/kubernetes/$(X)/a"), "log.path: "),
-        ("/log/maxBackups", json!(-1), "log.maxBackups: is -1"),
-        ("/log/maxSizeMegabytes", json!(0), "log.maxSizeMegabytes: is 0"),
+        ("/log/maxBackups", json!(-1), "log.maxBackups: must be from 0 to 100000, not -1"),
+        ("/log/maxSizeMegabytes", json!(0), "log.maxSizeMegabytes: must be from 1 to 1048576, not 0"),
         ("/log/delivery/mode", json!("BlockingStrict"), "log.delivery.mode: BlockingStrict"),
-        ("/policy", policy("- level: None\n"), "policy: it does not begin with the rules of the floor"),
+        ("/policy", policy("- level: None\n"), "policy: does not begin with the rules of the floor"),
         ("/policy", json!("nonsense"), "policy: kube-apiserver would not start with it"),
         ("/policy", omitting("ResponseComplete"), "policy.omitStages: ResponseComplete is left out"),
         (
             "/policy",
             json!(format!("{rendered}omitStages: []\n")),
-            "policy: kube-apiserver would not start with it, or read it otherwise",
+            "policy: kube-apiserver would not start with it, or would read it differently",
         ),
-        ("/policy", json!(" ".repeat(1 << 20)), "policy: it is larger than"),
-        ("/webhook/service", json!("ns/name"), "webhook.service: a Service is sent to by its address"),
+        ("/policy", json!(" ".repeat(1 << 20)), "policy: has more than 491520 bytes"),
+        ("/webhook/service", json!("ns/name"), "webhook.service: must have an IP address as the host of the URL"),
         ("/webhook/url", json!("http://169.254.169.254/"), "webhook.url: its host cannot be a sink"),
         ("/webhook/url", json!("https://127.0.0.1:2379/"), "webhook.url: its host cannot be a sink"),
-        (
-            "/webhook/url",
-            json!("https://other.example.com/"),
-            "webhook.credentials: the credentials are for another host",
-        ),
+        ("/webhook/url", json!("https://other.example.com/"), "webhook.credentials: are for another host"),
         ("/webhook/delivery/mode", json!("Blocking"), "webhook.delivery.mode: Blocking"),
         ("/webhook/tls", json!({"serverName": "a b"}), "webhook.tls.serverName: "),
         ("/webhook/tls", json!({"authorities": {"Revision": "x"}}), "webhook.tls.authorities: "),
         ("/webhook/auth", json!({"Basic": {"username": "a\nb", "password": "c"}}), "webhook.auth.username: "),
-        ("/shutdownDelaySeconds", json!(61), "shutdownDelaySeconds: is 61"),
-        ("/drainWatchesSeconds", json!(-1), "drainWatchesSeconds: is -1"),
+        ("/shutdownDelaySeconds", json!(61), "shutdownDelaySeconds: must be from 0 to 60, not 61"),
+        ("/drainWatchesSeconds", json!(-1), "drainWatchesSeconds: must be from 0 to 60, not -1"),
     ] {
         let mut content = both();
         let (parent, name) = pointer.rsplit_once('/').unwrap();
@@ -109,7 +105,7 @@ fn a_floor_that_rose_refuses_what_it_accepted() {
         Floor::read("destinations: [other.example.com]\nlogDirectories: [/data/audit]\nrules: [{level: Metadata}]\n")
             .unwrap();
     let problems = judged(&both(), &floor).join("\n");
-    for want in ["policy: it does not begin", "log.path: ", "webhook.url: its host is not a permitted destination"] {
+    for want in ["policy: does not begin", "log.path: ", "webhook.url: its host is not a permitted destination"] {
         assert!(problems.contains(want), "{problems}");
     }
 }

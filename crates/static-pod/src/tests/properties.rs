@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-
-use super::generate::{Sample, Tape, is_audit, sample};
-use super::{oracle, *};
+use testing::manifests::{Sample, Tape, is_audit, sample};
+use testing::number;
 use testing::random::Random;
+
+use super::{oracle, *};
 
 /// Rendered from Setups, and kept so by a test of the operator.
 fn intents() -> Vec<Intent> {
@@ -38,12 +39,10 @@ fn every_manifest_is_edited_as_it_should_be_or_refused() {
 /// `CASES`, `SEED` and `FROM`, the first case, are read from the environment: a failure names the `SEED` and the `FROM` that repeat it.
 #[test]
 #[ignore = "takes minutes; it prints how many were refused and why: make torture-manifest"]
-#[expect(clippy::disallowed_methods, reason = "a test is told by its environment how long to run")]
 fn many_manifests_are_edited_as_they_should_be_or_refused() {
-    let said = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok());
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let (cases, seed) = (said("CASES").unwrap_or(100_000), said("SEED").unwrap_or(now));
-    let from = said("FROM").unwrap_or(0);
+    let (cases, seed) = (number("CASES").unwrap_or(100_000), number("SEED").unwrap_or(now));
+    let from = number("FROM").unwrap_or(0);
     println!("CASES={cases} SEED={seed} FROM={from}");
     check(from..from + cases, seed);
 }
@@ -90,7 +89,7 @@ fn check(cases: std::ops::Range<u64>, seed: u64) {
 /// Bytes that depend on nothing but these.
 fn tape(seed: u64, case: u64) -> Vec<u8> {
     let mut random = Random::new(seed ^ case.wrapping_mul(0xD134_2543_DE82_EF95));
-    let mut next = || random.next().to_le_bytes();
+    let mut next = || random.draw().to_le_bytes();
     let length = u16::from_le_bytes([next()[0], next()[1]]) % 900;
     std::iter::repeat_with(next).flatten().take(length.into()).collect()
 }

@@ -1,12 +1,12 @@
-//! Mutations of what lies in `tests/cases`, by a seeded generator: bits, ranges, lines and tokens, dropped, doubled, moved, and taken from
-//! one another.
+//! Mutations of the files in `tests/cases` by a seeded generator: bits, ranges, lines and tokens are dropped, doubled,
+//! moved and exchanged.
 
 use std::fs;
-use std::path::Path;
 
-use testing::random::Random;
+use crate::golden::cases;
+use crate::random::Random;
 
-/// Longer ones are cut: what grows with the square of the length must show within the time.
+/// Longer inputs are cut. This is long enough to show a reader whose time grows with the square of the length.
 const MAX_BYTES: usize = 64 << 10;
 
 pub const YAML_TOKENS: &[&str] = &[
@@ -152,13 +152,10 @@ pub fn mutated(random: &mut Random, corpus: &[Vec<u8>], tokens: &[&str]) -> Vec<
 
 /// The manifests of the golden cases, edited and not.
 pub fn manifests() -> Vec<Vec<u8>> {
-    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/manifest");
-    [files(&cases, "in.yaml"), files(&cases, "want.yaml")].concat()
+    [files("tests/cases/manifest", "in.yaml"), files("tests/cases/manifest", "want.yaml")].concat()
 }
 
 /// Every file of that name below a directory of cases, in an order that does not change.
-pub fn files(directory: &Path, name: &str) -> Vec<Vec<u8>> {
-    let mut found: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path().join(name)).collect();
-    found.sort();
-    found.iter().filter_map(|path| fs::read(path).ok()).collect()
+pub fn files(directory: &str, name: &str) -> Vec<Vec<u8>> {
+    cases(directory).iter().filter_map(|case| fs::read(case.join(name)).ok()).collect()
 }

@@ -1,4 +1,4 @@
-//! What the command line says about the requests.
+//! The verdicts of the command line.
 
 use std::io::Write;
 use std::path::Path;
@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use crate::expect::{self, Audited, Verdict};
 use crate::script::Request;
 
-/// By the command line: `policy request`, and what it answers to `policy eval`.
-pub fn told(requests: &[Request], policy: &Path) -> Vec<Verdict> {
+/// Of `policy eval`, for the attributes that `policy request` derives.
+pub fn verdicts(requests: &[Request], policy: &Path) -> Vec<Verdict> {
     let questions = requests.iter().map(|request| json!({"method": request.method, "url": request.target}));
     let derived = ask(&["request"], questions);
     let text = |record: &Value, field: &str| record[field].as_str().unwrap_or_default().to_string();

@@ -1,11 +1,12 @@
-//! The Go program that answers with upstream's code.
+//! The Go program of `tests/upstream`, which answers with upstream's code.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use base64::Engine;
 use serde_json::{Value, json};
+
+use crate::root;
 
 pub struct Judge {
     child: Child,
@@ -14,9 +15,9 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Builds the program where that has not happened yet, and starts it.
+    /// Builds the program unless it is there, and starts it.
     pub fn start() -> Self {
-        let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/upstream/build");
+        let build = root().join("tests/upstream/build");
         let built = Command::new(build).stderr(Stdio::inherit()).output().expect("tests/upstream/build cannot be run");
         assert!(built.status.success(), "tests/upstream/build failed: it needs Go");
         let path = String::from_utf8(built.stdout).unwrap();
@@ -73,7 +74,7 @@ pub fn request(method: &str, url: &str) -> Value {
     json!({"op": "request", "method": method, "url": url})
 }
 
-/// Upstream's messages, where it was the validation that refused a policy; sorted.
+/// Upstream's messages if its validation rejected the policy, sorted.
 pub fn validation_messages(error: &str) -> Option<Vec<String>> {
     let list = error.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(error);
     if !(list.starts_with("rules[") || list.starts_with("omitStages[") || list.starts_with("loaded illegal policy")) {

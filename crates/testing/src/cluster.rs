@@ -1,20 +1,27 @@
-//! The testbed, as a test sees it: through its own command, kubectl, Helm, and the node's disk.
+//! The testbed as a test uses it: through its own command, kubectl, Helm, and the disks of its nodes.
+//!
+//! Tests call kubectl and no client library: the API server can be reached only in the network of the nodes, and a
+//! person would use kubectl too. When a test panics, its [`Cluster`] prints the state of Setups, nodes and the
+//! operator.
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use audit_operator::node::files::Host;
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::{root, wait};
 
 const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
 const LOG: &str = "/var/log/kubernetes/audit/audit.log";
+const JOURNAL: &str = "var/lib/audit-operator/journal.json";
 
 pub struct Cluster {
     pub testbed: PathBuf,
     disk: PathBuf,
-    /// Name of the Setup that is looked at.
+    /// The Setup that questions about "the Setup" are about.
     setup: &'static str,
     begin: Instant,
 }
@@ -22,7 +29,7 @@ pub struct Cluster {
 impl Cluster {
     /// The testbed that `make` brought up, with the operator's image loaded.
     pub fn connect(setup: &'static str) -> Self {
-        let testbed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testbed/testbed");
+        let testbed = root().join("tests/testbed/testbed");
         let disk = run(Command::new(&testbed).args(["disk", "cp1"]));
         let cluster = Self { testbed, disk: PathBuf::from(text(&disk).trim()), setup, begin: Instant::now() };
         assert!(cluster.is_serving(), "no testbed is up: `make testbed` brings one up");
@@ -33,6 +40,30 @@ impl Cluster {
         println!("{:6.1} s  {what}", self.begin.elapsed().as_secs_f64());
     }
 
+    /// Prints Setups, NodeAudits, the end of the operator's logs and the journal of every node, as far as they can be
+    /// read.
+    pub fn print_state(&self) {
+        for question in [
+            &["get", "auditsetup,nodeaudit", "-o", "yaml"][..],
+            &["-n", "audit-system", "get", "pods", "-o", "wide"],
+            &["-n", "audit-system", "logs", "ds/audit-operator-agent", "--tail=40"],
+            &["-n", "audit-system", "logs", "deploy/audit-operator-controller", "--tail=40"],
+        ] {
+            println!("--- kubectl {}", question.join(" "));
+            match Command::new(&self.testbed).arg("kubectl").args(question).output() {
+                Ok(output) => println!("{}{}", text(&output), errors(&output)),
+                Err(error) => println!("{error}"),
+            }
+        }
+        // The nodes' disks are beside each other: nodes/cp1/rootfs.
+        let nodes = self.disk.ancestors().nth(2).and_then(|nodes| std::fs::read_dir(nodes).ok());
+        for node in nodes.into_iter().flatten().flatten() {
+            let journal = node.path().join("rootfs").join(JOURNAL);
+            println!("--- journal of {}", node.file_name().display());
+            println!("{}", std::fs::read_to_string(journal).unwrap_or_else(|error| error.to_string()));
+        }
+    }
+
     pub fn testbed(&self, arguments: &[&str]) -> String {
         text(&run(Command::new(&self.testbed).args(arguments)))
     }
@@ -41,13 +72,13 @@ impl Cluster {
         self.testbed(&[&["kubectl"], arguments].concat())
     }
 
-    /// kubectl, where the API server may be away.
+    /// kubectl while the API server may be down.
     fn try_kubectl(&self, arguments: &[&str]) -> Option<String> {
         let output = Command::new(&self.testbed).arg("kubectl").args(arguments).output().unwrap();
         output.status.success().then(|| text(&output))
     }
 
-    /// kubectl, again and again until it succeeds: what it does can be done twice.
+    /// Repeats kubectl until it succeeds. Only for commands that may run twice.
     pub fn kubectl_until(&self, arguments: &[&str]) {
         let what = format!("kubectl {}", arguments.join(" "));
         self.wait(&what, Duration::from_secs(120), || self.try_kubectl(arguments).map(|_| ()));
@@ -57,10 +88,10 @@ impl Cluster {
         self.install_chart_with(&[]);
     }
 
-    /// Installs the chart, or upgrades it, with further arguments for Helm.
+    /// Installs or upgrades the chart, with additional arguments for Helm.
     pub fn install_chart_with(&self, more: &[&str]) {
-        let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/audit-operator");
-        self.apply(&serde_json::json!({"apiVersion": "v1", "kind": "Namespace",
+        let chart = root().join("charts/audit-operator");
+        self.apply(&json!({"apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": "audit-system", "labels": {"pod-security.kubernetes.io/enforce": "privileged"}}}));
         let install = [
             "helm",
@@ -114,7 +145,7 @@ impl Cluster {
         child.wait_with_output().unwrap()
     }
 
-    /// kubectl as somebody who has this token and nothing else. What it is given, and what it said: on success, standard output.
+    /// kubectl for a client that has only this token. Returns standard output, or standard error if it fails.
     pub fn kubectl_with_token(
         &self,
         token: &str,
@@ -124,17 +155,17 @@ impl Cluster {
         let config = self.kubectl(&["config", "view", "--raw", "-o", "json"]);
         let mut config: Value = serde_json::from_str(&config).unwrap();
         for user in config["users"].as_array_mut().unwrap() {
-            user["user"] = serde_json::json!({"token": token});
+            user["user"] = json!({"token": token});
         }
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(config.to_string().as_bytes()).unwrap();
         let path = format!("--kubeconfig={}", file.path().display());
         let output = self.with_object(object.unwrap_or(&Value::Null), &[&[path.as_str()], arguments].concat());
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let said = errors(&output);
         if output.status.success() { Ok(text(&output)) } else { Err(said) }
     }
 
-    /// A token of a service account of the operator, as the API server makes it for who may ask.
+    /// A token that the API server issues for one of the operator's service accounts.
     pub fn service_account_token(&self, name: &str, bound_to: &[&str]) -> String {
         let create = ["-n", "audit-system", "create", "token", name];
         self.kubectl(&[&create[..], bound_to].concat()).trim().to_string()
@@ -146,37 +177,35 @@ impl Cluster {
         });
     }
 
-    /// What the API server says to an object that it does not take.
+    /// The API server's message if it rejects the object. Nothing is stored.
     pub fn try_refused(&self, object: &Value) -> Option<String> {
         let output = self.with_object(object, &["apply", "--dry-run=server", "-f", "-"]);
-        (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned())
+        (!output.status.success()).then(|| errors(&output))
     }
 
-    /// Applies what must not be taken, and returns the answer.
+    /// The message with which the API server must reject the object.
     pub fn refused(&self, object: &Value) -> String {
         self.try_refused(object).unwrap_or_else(|| panic!("this was taken: {object}"))
     }
 
-    /// Runs our program on the node. Its exit status, and all that it said.
+    /// Runs our program on the node. Returns its exit status and both of its outputs.
     pub fn program(&self, arguments: &[&str]) -> (i32, String) {
         let output = self.node_command().args(arguments).output().unwrap();
-        let said = format!("{}{}", text(&output), String::from_utf8_lossy(&output.stderr));
+        let said = format!("{}{}", text(&output), errors(&output));
         (output.status.code().unwrap_or(-1), said)
     }
 
     fn node_command(&self) -> Command {
         let copy = self.disk.join("opt/audit-operator");
         if !copy.exists() {
-            let built =
-                Path::new(env!("CARGO_MANIFEST_DIR")).join("target/x86_64-unknown-linux-gnu/release/audit-operator");
-            std::fs::copy(built, copy).unwrap();
+            std::fs::copy(root().join("target/x86_64-unknown-linux-gnu/release/audit-operator"), copy).unwrap();
         }
         let mut command = Command::new(&self.testbed);
         command.args(["exec", "cp1", "/opt/audit-operator"]);
         command
     }
 
-    /// Runs our program on the node, and sends it a hang-up and an interrupt in the middle of its change.
+    /// Runs our program on the node, and sends it SIGHUP and SIGINT in the middle of its Change.
     pub fn hang_up_during(&self, arguments: &[&str]) -> String {
         let before = self.manifest();
         let child = self.node_command().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -185,11 +214,11 @@ impl Cluster {
             self.testbed(&["exec", "cp1", "pkill", &format!("-{signal}"), "-f", "^/opt/audit-operator"]);
         }
         let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{}", errors(&output));
         text(&output)
     }
 
-    /// Nobody on the node reads the manifests meanwhile.
+    /// The kubelet reads no manifest meanwhile.
     pub fn with_kubelet_stopped(&self, act: impl FnOnce()) {
         self.testbed(&["exec", "cp1", "pkill", "-STOP", "-x", "kubelet"]);
         act();
@@ -200,38 +229,31 @@ impl Cluster {
         serde_json::from_str(&self.try_kubectl(&["get", "nodeaudit", node, "-o", "json"])?).ok()
     }
 
+    /// Replaces a file of the node by rename: readers see the old content or the new. The kubelet ignores the temporary
+    /// name.
     pub fn write_node_file(&self, path: &str, content: &str) {
-        Host::open(&self.disk).unwrap().replace(path, content.as_bytes(), 0o644).unwrap();
+        let path = self.on_disk(path);
+        let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap()).unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+        file.as_file().set_permissions(PermissionsExt::from_mode(0o644)).unwrap();
+        file.persist(path).unwrap();
     }
 
-    pub fn wait<T>(&self, what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+    pub fn wait<T>(&self, what: &str, limit: Duration, condition: impl FnMut() -> Option<T>) -> T {
         let begin = Instant::now();
-        loop {
-            if let Some(value) = condition() {
-                if begin.elapsed() > Duration::from_secs(5) {
-                    self.saw(&format!("- waited {:.0} s for {what}", begin.elapsed().as_secs_f64()));
-                }
-                return value;
-            }
-            if begin.elapsed() > limit {
-                for question in [
-                    &["get", "auditsetup,nodeaudit", "-o", "yaml"][..],
-                    &["-n", "audit-system", "logs", "ds/audit-operator-agent", "--tail=40"],
-                    &["-n", "audit-system", "logs", "deploy/audit-operator-controller", "--tail=40"],
-                ] {
-                    println!("{}", self.try_kubectl(question).unwrap_or_default());
-                }
-                panic!("waited {} s in vain for {what}", limit.as_secs());
-            }
-            std::thread::sleep(Duration::from_millis(300));
+        let value = wait::poll(limit, Duration::from_millis(300), condition)
+            .unwrap_or_else(|| panic!("waited {} s in vain for {what}", limit.as_secs()));
+        if begin.elapsed() > Duration::from_secs(5) {
+            self.saw(&format!("- waited {:.0} s for {what}", begin.elapsed().as_secs_f64()));
         }
+        value
     }
 
     fn setup(&self) -> Option<Value> {
         serde_json::from_str(&self.try_kubectl(&["get", "auditsetup", self.setup, "-o", "json"])?).ok()
     }
 
-    /// Whether the API says that there is no such Setup.
+    /// Whether the API server answers that the Setup does not exist.
     pub fn is_gone(&self) -> bool {
         let answer = self.try_kubectl(&["get", "auditsetup", self.setup, "--ignore-not-found", "-o", "name"]);
         answer.is_some_and(|names| names.trim().is_empty())
@@ -254,7 +276,7 @@ impl Cluster {
             .cloned()
     }
 
-    /// Until status speaks of the Setup as it is now.
+    /// Waits until status describes the current generation.
     pub fn wait_generation(&self) {
         self.wait("the generation observed", Duration::from_secs(60), || {
             let setup = self.setup()?;
@@ -270,8 +292,12 @@ impl Cluster {
         &self.disk
     }
 
+    fn on_disk(&self, path: &str) -> PathBuf {
+        self.disk.join(path.trim_start_matches('/'))
+    }
+
     pub fn node_file(&self, path: &str) -> Option<String> {
-        std::fs::read_to_string(self.disk.join(path.trim_start_matches('/'))).ok()
+        std::fs::read_to_string(self.on_disk(path)).ok()
     }
 
     /// The token of the sink `receiver` on the node.
@@ -307,7 +333,7 @@ impl Cluster {
         self.testbed(&["exec", "cp1", "cat", &format!("/proc/{pid}/cmdline")]).replace('\0', " ")
     }
 
-    /// A request with an audit id of our own.
+    /// Makes a request with an audit ID of our own, and returns that ID.
     pub fn request_with_audit_id(&self, name: &str) -> String {
         let id = format!("e2e-{name}-{}", std::process::id());
         let script = format!(
@@ -319,12 +345,24 @@ impl Cluster {
     }
 }
 
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.print_state();
+        }
+    }
+}
+
 fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}{}", text(&output), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}{}", text(&output), errors(&output));
     output
 }
 
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }
