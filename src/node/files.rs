@@ -1,11 +1,12 @@
 //! Durable file operations below a host root. Everything that is written to a host goes through here.
 //!
-//! *Flow.* A path is resolved below the root as the host itself does ([`resolve`]). Each file is written through its opened directory, by
-//! name and without following a link: no link, and nobody who replaces a directory meanwhile, leads out of the root.
+//! *Flow.* A path is resolved below the root as the host itself does ([`resolve`]). Each file is written through its
+//! opened directory, by name and without following a link: no link, and nobody who replaces a directory meanwhile,
+//! leads out of the root.
 //!
-//! *Guarantees.* [`Host::replace`] leaves the old content or the new one, whole, whenever the machine stops: a dot file beside the
-//! target (the kubelet ignores those), synced, renamed over it, the directory synced. Mode, owner and extended attributes of
-//! a replaced file are kept, the SELinux label among them.
+//! *Guarantees.* [`Host::replace`] leaves the old content or the new one, whole, whenever the machine stops: a dot file
+//! beside the target (the kubelet ignores those), synced, renamed over it, the directory synced. Mode, owner and
+//! extended attributes of a replaced file are kept, the SELinux label among them.
 //!
 //! *Caveats.* Hard links to a replaced file keep the old content. A symbolic link at the target is refused.
 //!
@@ -29,7 +30,8 @@ use crate::api::Reason;
 pub use resolve::Link;
 use resolve::Root;
 
-/// The kubelet's own limit for a manifest, and far above any file of ours (kubernetes@v1.36.3 pkg/kubelet/config/file.go, maxConfigLength).
+/// The kubelet's own limit for a manifest, and far above any file of ours (kubernetes@v1.36.3
+/// pkg/kubelet/config/file.go, maxConfigLength).
 const READ_LIMIT: u64 = 10 * 1024 * 1024;
 
 /// To read. Neither a pipe nor a terminal holds up who opens it.
@@ -108,7 +110,8 @@ pub(super) struct Place {
     pub(super) resolved: PathBuf,
     /// The last link on the way.
     pub(super) link: Option<Link>,
-    /// Whether the file, or else its nearest existing directory, belongs to the node, and not to the pod of this process.
+    /// Whether the file, or else its nearest existing directory, belongs to the node, and not to the pod of this
+    /// process.
     pub(super) is_of_node: bool,
     /// Whether that directory was removed. It stays mounted in a pod, and the node may have a new one of that name.
     pub(super) is_removed: bool,
@@ -172,7 +175,8 @@ impl Host {
         if self.is_dir(MANIFESTS_DIR) { Ok(()) } else { Err(RootError::NotANode { path: self.path.clone() }) }
     }
 
-    /// A moment between two file operations at which a machine may stop, or an operation fail. `step` is the next one, with its file.
+    /// A moment between two file operations at which a machine may stop, or an operation fail. `step` is the next one,
+    /// with its file.
     #[cfg_attr(not(test), expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "it is the tests' hook"))]
     fn point(&self, step: &'static str, path: &Path) -> Result<(), Error> {
         #[cfg(test)]
@@ -349,8 +353,8 @@ impl Host {
         Ok(())
     }
 
-    /// Removes a directory of ours with everything in it. It may be gone already. No link is followed: a link in its place, or in it,
-    /// goes by itself.
+    /// Removes a directory of ours with everything in it. It may be gone already. No link is followed: a link in its
+    /// place, or in it, goes by itself.
     pub fn remove_directory(&self, path: &str) -> Result<(), Error> {
         self.point("remove", &self.shown(path))?;
         let Some(entry) = self.directory_of_if_there(path)? else { return Ok(()) };
@@ -361,7 +365,8 @@ impl Host {
         remove_tree(entry.directory.as_fd(), &name).map_err(failed("remove", &entry.shown))
     }
 
-    /// Removes a directory that has nothing in it. One that has is left alone, and so is a mount; it may be gone already.
+    /// Removes a directory that has nothing in it. One that has is left alone, and so is a mount; it may be gone
+    /// already.
     pub fn remove_empty_directory(&self, path: &str) -> Result<(), Error> {
         let Some(entry) = self.directory_of_if_there(path)? else { return Ok(()) };
         match rustix::fs::unlinkat(&entry.directory, entry.name.as_str(), AtFlags::REMOVEDIR) {
@@ -391,8 +396,8 @@ impl Host {
         entry.sync_directory()
     }
 
-    /// Opens a file to be locked, and makes it where there is none. To be read, where it is there: a guard that starts on a read-only disk
-    /// finds its work once that can be written again.
+    /// Opens a file to be locked, and makes it where there is none. To be read, where it is there: a guard that starts
+    /// on a read-only disk finds its work once that can be written again.
     pub fn open_lock(&self, path: &str) -> Result<File, Error> {
         let entry = self.directory_of(path)?;
         let opened = match entry.open(TO_READ) {
@@ -533,7 +538,8 @@ fn names(directory: impl AsFd) -> Result<Vec<CString>, Errno> {
     names.filter(|name| name.as_ref().map_or(true, is_own)).collect()
 }
 
-/// Removes a directory with its content. A link in it is removed, not its target, and a file that somebody else removes meanwhile is no error.
+/// Removes a directory with its content. A link in it is removed, not its target, and a file that somebody else removes
+/// meanwhile is no error.
 fn remove_tree(parent: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
     let is_gone = |outcome| if outcome == Err(Errno::NOENT) { Ok(()) } else { outcome };
     let directory = match rustix::fs::openat(parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {

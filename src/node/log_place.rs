@@ -1,5 +1,5 @@
-//! The place of the log on this node: the target of its links, the free space, the content of the file. Reads, and changes nothing;
-//! [`crate::plan`] judges.
+//! The place of the log on this node: the target of its links, the free space, the content of the file. Reads, and
+//! changes nothing; [`crate::plan`] judges.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
@@ -11,10 +11,12 @@ use super::files::{self, End, Host, Link, Place};
 use super::{POD_LOGS_DIR, STATE_DIR};
 use crate::plan::{LogDirectory, LogFile, LogPlace};
 
-/// How much of a file is read to recognise it. The first line may not be enough if the log was rotated or a full disk cut it off.
+/// How much of a file is read to recognise it. The first line may not be enough if the log was rotated or a full disk
+/// cut it off.
 const READ_LIMIT: u64 = 1024 * 1024;
 
-/// Directories that the agent mounts for another purpose than a log. Elsewhere in the pod a link leads to no mount at all.
+/// Directories that the agent mounts for another purpose than a log. Elsewhere in the pod a link leads to no mount at
+/// all.
 const FOREIGN: [(&str, &str); 3] = [
     ("/etc/kubernetes", "the files of the control plane are"),
     (STATE_DIR, "the operator's journal is"),
@@ -58,8 +60,8 @@ fn directory(place: &Place) -> LogDirectory {
     }
 }
 
-/// Of the log and its rotated files, `<name>-<time>.<extension>` (gopkg.in/natefinch/lumberjack.v2@v2.2.1): other files beside them do not
-/// count.
+/// Of the log and its rotated files, `<name>-<time>.<extension>` (gopkg.in/natefinch/lumberjack.v2@v2.2.1): other files
+/// beside them do not count.
 fn used_bytes(host: &Host, directory: &str, path: &str) -> Result<u64, files::Error> {
     let file = path.rsplit('/').next().unwrap_or(path);
     let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
@@ -130,7 +132,8 @@ fn is_event(line: &[u8], is_complete: bool) -> bool {
         api_version: String,
     }
     const LEGACY: &[u8] = b" AUDIT: id=\"";
-    /// How kube-apiserver begins a line: an event that is longer than the part that is read, or is being written, has no more.
+    /// How kube-apiserver begins a line: an event that is longer than the part that is read, or is being written, has
+    /// no more.
     const BEGINNING: &[u8] = b"{\"kind\":\"Event\",\"apiVersion\":\"audit.k8s.io/";
     let is_time = |text: &[u8]| std::str::from_utf8(text).is_ok_and(|text| text.parse::<Timestamp>().is_ok());
     if let Some(at) = memchr::memmem::find(&line[..line.len().min(128)], LEGACY) {

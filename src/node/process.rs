@@ -59,7 +59,8 @@ pub(super) fn pod(pid: i32) -> Option<String> {
 }
 
 /// The pod of a process by its cgroups: `…/pod<UID>/…`, with systemd `…-pod<UID>.slice/…` and `_` for `-`
-/// (kubernetes@v1.36.3 pkg/kubelet/cm/pod_container_manager_linux.go, GetPodContainerName; cgroup_manager_linux.go, ToSystemd).
+/// (kubernetes@v1.36.3 pkg/kubelet/cm/pod_container_manager_linux.go, GetPodContainerName; cgroup_manager_linux.go,
+/// ToSystemd).
 fn pod_of(cgroups: &str) -> Option<String> {
     let is_uid = |text: &str| {
         text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b'-' | b'_'))
@@ -72,8 +73,9 @@ fn pod_of(cgroups: &str) -> Option<String> {
         .map(|uid| uid.replace('_', "-"))
 }
 
-/// Whether a process belongs to the host, and not to a container: a process in a container is in more pid namespaces. The kubelet of a
-/// cluster in containers (kind) is visible from the host too. If the kernel does not show the namespaces, the process counts as the host's.
+/// Whether a process belongs to the host, and not to a container: a process in a container is in more pid namespaces.
+/// The kubelet of a cluster in containers (kind) is visible from the host too. If the kernel does not show the
+/// namespaces, the process counts as the host's.
 pub(super) fn is_of_host(pid: i32) -> bool {
     // Not by /proc/PID/ns, which is readable only with permission to trace the process.
     fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| namespaces(&status) <= 1)

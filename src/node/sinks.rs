@@ -122,7 +122,8 @@ impl Sinks {
         found
     }
 
-    /// Makes the canary request, then reads the API server's own counters, and its version where its process is a new one.
+    /// Makes the canary request, then reads the API server's own counters, and its version where its process is a new
+    /// one.
     async fn ask(&mut self, client: &Client, node: &str, canary: bool) -> Result<(String, Sample), Error> {
         self.canaries += 1;
         let id = format!("audit-operator-canary-{node}-{}-{}", process::clock().since_boot_ms, self.canaries);
@@ -185,8 +186,8 @@ impl Sinks {
         webhook.or_else(|| self.logs.get(sink)?.delivered_at).map(Time)
     }
 
-    /// A client of this node's API server, not of any that answers for the cluster. The token goes only to a server that proves to
-    /// be an API server of this cluster.
+    /// A client of this node's API server, not of any that answers for the cluster. The token goes only to a server
+    /// that proves to be an API server of this cluster.
     fn client(&mut self, endpoint: &Endpoint) -> Result<Client, Error> {
         if let Some((known, client)) = &self.client
             && known == endpoint
@@ -224,7 +225,8 @@ async fn wait_for(host: &Host, path: &str, position: &Position, id: &str) -> See
     }
 }
 
-/// What a log is that this program cannot see: a link to what is not mounted. Docker keeps the logs of containers behind such links.
+/// What a log is that this program cannot see: a link to what is not mounted. Docker keeps the logs of containers
+/// behind such links.
 fn unseen(host: &Host, path: &str) -> Option<Finding> {
     let place = host.follow(path).ok().filter(|place| !place.is_of_node)?;
     let link = place.link?;

@@ -1,8 +1,8 @@
 //! Our state on a node: the journal and the files that belong to it, under one lock.
 //!
-//! Reading needs no lock: every file is replaced as a whole. Writing needs [`LockedState`], so that agent, guard and command line
-//! never write at the same time. While a Change is in progress, its directory has a copy of the journal, which replaces one that is lost
-//! or damaged.
+//! Reading needs no lock: every file is replaced as a whole. Writing needs [`LockedState`], so that agent, guard and
+//! command line never write at the same time. While a Change is in progress, its directory has a copy of the journal,
+//! which replaces one that is lost or damaged.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -108,7 +108,8 @@ impl State {
         self.host.read(MANIFEST)
     }
 
-    /// Whether our directory exists. A directory that was removed under a pod stays mounted there, and takes no file any more.
+    /// Whether our directory exists. A directory that was removed under a pod stays mounted there, and takes no file
+    /// any more.
     pub fn is_there(&self) -> bool {
         self.host.metadata(STATE_DIR).is_ok_and(|directory| directory.nlink() > 0)
     }

@@ -21,7 +21,8 @@ pub enum Change {
     Delete,
 }
 
-/// The outcome that must follow. In every case all API servers serve, nothing half done is left, and the next change succeeds.
+/// The outcome that must follow. In every case all API servers serve, nothing half done is left, and the next change
+/// succeeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The new Revision runs.

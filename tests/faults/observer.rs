@@ -1,5 +1,5 @@
-//! Watches a run from the outside: for how long no API server answered, what manifests lay there and since when, how many nodes were in
-//! change at once.
+//! Watches a run from the outside: for how long no API server answered, what manifests lay there and since when, how
+//! many nodes were in change at once.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -256,7 +256,8 @@ impl Runner {
         self.cluster.wait("an API server that serves", MINUTE, || self.cluster.is_serving().then_some(()));
     }
 
-    /// No manifest was ever half of one: each is one that was there before, or parses and names a Revision or nothing of ours.
+    /// No manifest was ever half of one: each is one that was there before, or parses and names a Revision or nothing
+    /// of ours.
     fn expect_whole(&self, manifests: &BTreeSet<String>, before: &[String]) {
         for text in manifests.iter().filter(|text| !before.contains(text)) {
             let facts = static_pod::read(text);

@@ -11,8 +11,8 @@ use crate::revision::{Revision, credential, secret};
 use crate::validate;
 
 impl Agent {
-    /// Puts the credentials of a Revision in place: those that it names, and only if all of them can be read. Others stay, because the running
-    /// Revision may need them.
+    /// Puts the credentials of a Revision in place: those that it names, and only if all of them can be read. Others
+    /// stay, because the running Revision may need them.
     pub(super) async fn place_credentials(&mut self, spec: &NodeAuditSpec, revision: &Revision) -> Result<(), Failed> {
         let refused = |message| Failed::from(Refusal { reason: Reason::RevisionUnreadable, message });
         let Some(wanted) = &spec.credentials else {

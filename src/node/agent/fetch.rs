@@ -12,8 +12,8 @@ use crate::revision::{Revision, secret};
 use crate::validate;
 
 impl Agent {
-    /// Reads the Revision, and judges it: the agent does not trust the controller, nor the name of the Revision. The node keeps running its
-    /// present Revision until another one is permitted.
+    /// Reads the Revision, and judges it: the agent does not trust the controller, nor the name of the Revision. The
+    /// node keeps running its present Revision until another one is permitted.
     pub(super) async fn fetch_revision(
         &mut self,
         name: &str,

@@ -1,8 +1,9 @@
-//! Resolves a path of a host below the host's root, as the host itself does: an absolute link starts again at that root, and `..` never
-//! leaves it.
+//! Resolves a path of a host below the host's root, as the host itself does: an absolute link starts again at that
+//! root, and `..` never leaves it.
 //!
-//! The kernel does this where it can (`openat2`, Linux 5.6). Linux 4.18 of RHEL 8 cannot, and some seccomp profiles forbid the call:
-//! there [`Root::walk`] goes one name at a time. A property test holds the two against each other. Nothing here changes a file.
+//! The kernel does this where it can (`openat2`, Linux 5.6). Linux 4.18 of RHEL 8 cannot, and some seccomp profiles
+//! forbid the call: there [`Root::walk`] goes one name at a time. A property test holds the two against each other.
+//! Nothing here changes a file.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -91,7 +92,8 @@ impl Root {
 
     /// Follows `path` one name at a time.
     pub(super) fn walk(&self, path: &str) -> Result<Walked, Lost> {
-        // `..` goes back on this way instead of asking the file system, so that nobody who moves a directory meanwhile can lead out.
+        // `..` goes back on this way instead of asking the file system, so that nobody who moves a directory meanwhile
+        // can lead out.
         let mut way: Vec<Step> = Vec::new();
         let mut names = Vec::new();
         push(&mut names, OsStr::new(path), false);
@@ -155,7 +157,8 @@ impl Walked {
     fn open(mut self, root: &Root, flags: OFlags) -> Result<OwnedFd, Errno> {
         match self.way.pop_if(|step| !step.is_directory) {
             Some(step) if flags.contains(OFlags::PATH) && !flags.contains(OFlags::DIRECTORY) => Ok(step.file),
-            // By its name, since a descriptor of O_PATH cannot be read. A link that has come there meanwhile is not followed.
+            // By its name, since a descriptor of O_PATH cannot be read. A link that has come there meanwhile is not
+            // followed.
             Some(step) => {
                 let directory = end(&root.directory, &self.way);
                 rustix::fs::openat(directory, &step.name, flags | OFlags::NOFOLLOW, Mode::empty())
@@ -198,8 +201,8 @@ enum Found {
     Link(OsString),
 }
 
-/// The file with this name. The kind and the text of a link are those of the very file that was opened: a name can be given to another one
-/// in between.
+/// The file with this name. The kind and the text of a link are those of the very file that was opened: a name can be
+/// given to another one in between.
 fn look(directory: BorrowedFd<'_>, name: &OsStr) -> Result<Found, Errno> {
     let file = rustix::fs::openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {

@@ -1,8 +1,9 @@
-//! The guard on a host directory whose kubelet and kube-apiserver are simulated, stopped and failed at every fault point in turn, and at
-//! random ones.
+//! The guard on a host directory whose kubelet and kube-apiserver are simulated, stopped and failed at every fault
+//! point in turn, and at random ones.
 //!
-//! The files, the journal and every step are real. The simulation follows measurements of the kubelet of 1.36.3: a pod that waits for
-//! its predecessor, the back-off of a crash loop, and a kubelet that ignores changed manifests until it has seen an API server.
+//! The files, the journal and every step are real. The simulation follows measurements of the kubelet of 1.36.3: a pod
+//! that waits for its predecessor, the back-off of a crash loop, and a kubelet that ignores changed manifests until it
+//! has seen an API server.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -292,7 +293,8 @@ impl World {
         }
         let there = self.there();
         if std::mem::take(&mut self.kubelet.is_new) {
-            // It takes the first manifest that it sees, with the container that may be running. A container of another manifest is ended, not waited for.
+            // It takes the first manifest that it sees, with the container that may be running. A container of another
+            // manifest is ended, not waited for.
             self.kubelet.runs = there;
             if let Some(server) = self.server.as_mut().filter(|server| Some(server.of) != there) {
                 self.kubelet.found_other = true;
@@ -527,7 +529,8 @@ impl std::fmt::Debug for World {
     }
 }
 
-/// A wrong flag on a node that may not end its kubelet is left out: after a reboot it waits for a person, as was asked for.
+/// A wrong flag on a node that may not end its kubelet is left out: after a reboot it waits for a person, as was asked
+/// for.
 fn scenarios() -> impl Iterator<Item = Scenario> {
     let fates = [
         (Fate::Good, RestartKubelet::WhenStuck),

@@ -1,5 +1,5 @@
-//! Journals that somebody or something has damaged, in every stage and in both versions: a guard that has just started reports each of
-//! them, or follows it. It never panics, and in the end the node has the old manifest or the new one.
+//! Journals that somebody or something has damaged, in every stage and in both versions: a guard that has just started
+//! reports each of them, or follows it. It never panics, and in the end the node has the old manifest or the new one.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,8 @@ use super::*;
 use crate::node::agent::settle;
 use crate::verdict::InPlace;
 
-/// A guard that waits for longer waits for a person: more than all that it waits for by itself, with times beyond every bound.
+/// A guard that waits for longer waits for a person: more than all that it waits for by itself, with times beyond every
+/// bound.
 const PATIENCE_MS: u64 = 4 * 3600 * 1000;
 
 /// How a case ends.
