@@ -51,9 +51,9 @@ test-upstream: ## The policy engine and the editor of manifests against upstream
 
 # Long runs, of one seed each, that print the SEED and the FROM which repeat a failure.
 .PHONY: torture-files torture-manifest fuzz
-torture-files: ## Random faults at random moments on a host directory (CASES=100000 SEED=1)
+torture-files: ## Random faults at random moments on a host directory, and damaged journals (CASES=100000 of each, SEED=1)
 	TORTURE_RUNS=$(or $(CASES),100000) TORTURE_SEED=$(SEED) \
-	  cargo test --locked --profile torture --lib -- --nocapture random_faults_at_random_moments
+	  cargo test --locked --profile torture --lib -- --nocapture random_faults_at_random_moments mutated_journals
 torture-manifest: ## Generated manifests, edited (CASES=1000000 SEED=1 FROM=0); prints what was refused and why
 	CASES=$(or $(CASES),1000000) SEED=$(SEED) FROM=$(FROM) \
 	  cargo test --locked --profile torture -p static-pod --lib -- --ignored --nocapture many_manifests

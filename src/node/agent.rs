@@ -1,9 +1,9 @@
-//! The agent: brings its own node to what its `NodeAudit` asks for, and reports.
+//! The agent: brings its own node to the target that its `NodeAudit` assigns, and reports.
 //!
-//! *Flow.* look at kube-apiserver -> read the NodeAudit -> fetch the Revision -> observe -> plan -> stage -> (guard) -> probe the sinks -> report. A turn is taken
-//! whenever the NodeAudit changes, five times a second while a change is under way, and every quarter of a minute otherwise.
-//! *Assumptions.* The Kubernetes API may be away at any moment, above all during a change of this very node: a turn that
-//! cannot reach it is simply taken again.
+//! *Flow.* look at kube-apiserver -> read the NodeAudit -> fetch the Revision -> observe -> plan -> stage -> (guard) -> probe the sinks ->
+//! report. A pass is made whenever the NodeAudit changes, five times a second while a Change is in progress, and every 15 seconds otherwise.
+//! *Assumptions.* The Kubernetes API may be unavailable at any moment, above all during a Change of this very node: a pass that cannot
+//! reach it is repeated.
 
 mod assignment;
 mod cadence;
@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::files::Host;
 use super::metrics::Metrics;
 use super::probe::Prober;
-use super::report::{Known, differs, report};
+use super::report::{Pass, differs, report};
 use super::sinks::{ProbeResult, Sinks};
 use super::state::{self, State};
 use super::{keep_files, observe, process, remove_unused, stage};
@@ -38,19 +38,20 @@ use crate::error::LastError;
 use crate::floor::{Floor, FloorFile};
 use crate::heartbeat;
 use crate::journal::Journal;
-use crate::plan::{self, Desired, Idle, Plan};
+use crate::plan::{self, Desired, GuardKind, Idle, Plan, Requester};
 use crate::revision::{Digest, Revision};
 use crate::sink::target::targets;
 use crate::telemetry::{self, Health};
-use assignment::{Wanted, watch_node_audit};
+use assignment::{Assignment, watch_node_audit};
 use cadence::{Answers, IDLE, Questions, questions};
 pub use error::Error;
 use error::Failed;
 use ready::Ready;
+pub(super) use settle::settle;
 
-/// Between turns while a change is under way.
+/// Between passes while a Change is in progress.
 const BUSY: Duration = Duration::from_millis(200);
-/// After a turn that failed.
+/// After a pass that failed.
 const RETRY: Duration = Duration::from_secs(1);
 /// The Lease is renewed at least this often, so that the controller can detect a silent agent.
 const HEARTBEAT: Duration = Duration::from_secs(45);
@@ -66,13 +67,13 @@ pub struct Args {
     /// Namespace of the operator.
     #[arg(long, env = "POD_NAMESPACE")]
     pub namespace: String,
-    /// Where the file system of the host lies.
+    /// Root of the host's file system.
     #[arg(long, default_value = "/host", value_name = "DIR")]
     pub host_root: PathBuf,
-    /// Image of the guard: this program's own.
+    /// Image of the guard: the agent's own.
     #[arg(long, value_name = "IMAGE")]
     pub guard_image: String,
-    /// The floor: what no Revision can weaken, whoever wrote it. Read again when it changes; without it the defaults hold.
+    /// The floor, which no Revision can weaken, no matter who wrote it. Read again when it changes; without it the defaults apply.
     #[arg(long, value_name = "FILE")]
     pub floor: Option<PathBuf>,
     /// Address for /metrics, /healthz and /readyz.
@@ -83,7 +84,7 @@ pub struct Args {
 /// Runs until `stop`.
 pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
     let Clients { requests, watches } = clients().await.map_err(Error::Client)?;
-    let wanted = watch_node_audit(watches, &args.node_name, stop.clone());
+    let assignment = watch_node_audit(watches, &args.node_name, stop.clone());
     let mut registry = Registry::default();
     let mut agent = Agent {
         metrics: Metrics::new(&mut registry),
@@ -109,7 +110,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
     };
     let served = telemetry::serve(agent.args.metrics_listen, registry, agent.health.clone(), stop.clone());
     // Both end with `stop`; only the server can end otherwise, with an error at the start.
-    tokio::try_join!(served.map_err(Error::from), agent.run(wanted, &stop))?;
+    tokio::try_join!(served.map_err(Error::from), agent.run(assignment, &stop))?;
     Ok(())
 }
 
@@ -123,13 +124,13 @@ struct Agent {
     secrets: Api<Secret>,
     /// The Revision that was fetched last: it never changes.
     revision: Option<Revision>,
-    /// It may run, by this floor.
+    /// The Revision that may run, and the floor that permits it.
     judged: Option<(Digest, Floor)>,
-    /// The credentials that lie on the node, and the Revision that they are of.
+    /// The credentials on the node, and the Revision that they belong to.
     credentials: Option<(CredentialsRef, Digest)>,
-    /// The NodeAudit as our last report made it.
+    /// The NodeAudit as the last report made it.
     reported: Option<NodeAudit>,
-    /// When the Lease was last renewed, or that was last tried in vain.
+    /// When the Lease was last renewed, or the renewal last failed.
     renewed: Option<Instant>,
     renewal_error: LastError,
     prober: Prober,
@@ -138,28 +139,32 @@ struct Agent {
     /// `None` while kube-apiserver is not ready.
     ready: Option<Ready>,
     sinks: Sinks,
-    /// What the last probe of the sinks found, and when.
+    /// The result of the last probe of the sinks, and when it was made.
     probed: Option<(ProbeResult, Instant)>,
     outage: Outage,
     floor: FloorFile,
 }
 
 impl Agent {
-    async fn run(&mut self, mut wanted: watch::Receiver<Wanted>, stop: &CancellationToken) -> Result<(), Error> {
+    async fn run(
+        &mut self,
+        mut assignment: watch::Receiver<Assignment>,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
         let mut last_error = LastError::default();
         loop {
             if !self.state.is_there() {
                 return Err(Error::StateRemoved);
             }
-            let Wanted { is_known, node_audit } = wanted.borrow_and_update().clone();
+            let Assignment { is_known, node_audit } = assignment.borrow_and_update().clone();
             let log = self.revision.as_ref().and_then(|revision| revision.content.log.as_ref());
             if let Some(removed) = self.state.removed_log_directory(log.map(|log| log.path.as_str()).into_iter()) {
                 return Err(Error::LogDirectoryRemoved(removed.into()));
             }
-            let turn = self.turn(node_audit.as_ref()).await;
+            let pass = self.pass(node_audit.as_ref()).await;
             self.health.passed();
-            self.metrics.turned(turn.as_ref().err().map(Error::reason));
-            let pause = match turn {
+            self.metrics.passed(pass.as_ref().err().map(Error::reason));
+            let pause = match pass {
                 Ok(is_busy) => {
                     last_error.clear();
                     if is_known {
@@ -173,88 +178,87 @@ impl Agent {
                 }
                 Err(error) => {
                     if let Some(error) = last_error.changed(&error) {
-                        tracing::warn!(error, "this turn failed and is taken again and again");
+                        tracing::warn!(error, "pass failed; retrying");
                     }
                     RETRY
                 }
             };
             tokio::select! {
                 () = stop.cancelled() => break,
-                _ = wanted.changed() => {}
+                _ = assignment.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
-        self.leave(&wanted.borrow())
+        self.leave(&assignment.borrow())
     }
 
-    /// Removes what we keep on a node that has nothing of ours and shall have nothing: nobody may start this program here again.
-    fn leave(&self, wanted: &Wanted) -> Result<(), Error> {
-        let Wanted { is_known, node_audit } = wanted;
+    /// Removes our files from a node that has nothing of ours and should have nothing: nobody may start this program here again.
+    fn leave(&self, assignment: &Assignment) -> Result<(), Error> {
+        let Assignment { is_known, node_audit } = assignment;
         let wants_nothing = node_audit.as_ref().is_none_or(|node_audit| node_audit.spec.revision.is_none());
         let Some(locked) = self.state.try_lock()?.filter(|_| *is_known && wants_nothing) else { return Ok(()) };
         let journal = locked.journal()?;
         let is_free = self.facts().is_some_and(|facts| facts.revision.is_none())
             && journal.confirmed.is_none()
-            && journal.unconfirmed().is_none();
+            && journal.under_way().is_none();
         if is_free {
-            tracing::info!("nothing of ours is on this node, nor wanted: our own files are removed");
+            tracing::info!("nothing of ours is on this node, nor should be: removing our own files");
             super::leave(locked)?;
         }
         Ok(())
     }
 
-    /// One turn. Returns whether the next one is due soon.
-    async fn turn(&mut self, node_audit: Option<&NodeAudit>) -> Result<bool, Error> {
+    /// One pass. Returns whether the next one is due soon.
+    async fn pass(&mut self, node_audit: Option<&NodeAudit>) -> Result<bool, Error> {
         let questions = self.questions(node_audit);
-        // First: what follows may wait for an API that is away.
+        // First: the next steps may wait for an API that is away.
         if questions.readiness {
             self.look_at_api_server().await;
         }
-        let settled = self.settle();
+        let settled = settle(&self.state, &self.guard_template());
         let Some(node_audit) = node_audit else {
             settled?;
             self.metrics.clear();
-            return Ok(self.state.journal()?.unconfirmed().is_some());
+            return Ok(self.state.journal()?.under_way().is_some());
         };
         let spec = &node_audit.spec;
         let planned = match settled {
             Ok(()) => self.bring_about(spec).await,
-            // Told in status: without our state nothing can be done here until a person has looked.
             Err(error) => Err(error.into()),
         };
-        // One that cannot be read is what was refused.
-        let journal = self.state.journal().unwrap_or_default();
-        let is_busy = journal.unconfirmed().is_some();
-        let planned = match planned {
-            Ok(plan) => Ok(plan),
-            Err(Failed::Refused(refusal)) => Err(refusal),
-            // Without the API there is nobody to report to either.
+        // Without the API there is nobody to report to either.
+        let plan = match planned {
+            Ok(plan) => plan,
+            Err(Failed::Refused(refusal)) => Plan::Refused(refusal),
             Err(Failed::Retry(error)) => return Err(error),
         };
+        // If it cannot be read, the plan is that refusal.
+        let journal = self.state.journal().unwrap_or_default();
+        let is_busy = journal.under_way().is_some();
         if !is_busy {
             self.probe(spec, &journal, questions).await;
         }
         let probed = self.probed.as_ref().map(|(found, _)| found);
-        let known = Known {
+        let pass = Pass {
             spec,
             generation: node_audit.metadata.generation,
             journal: &journal,
-            plan: planned.as_ref().map_err(Clone::clone),
+            plan: &plan,
             api_server_version: probed.and_then(|found| found.api_server_version.clone()),
             ready_since: self.ready.as_ref().map(|ready| ready.since),
             credentials: self.credentials.as_ref().map(|(credentials, _)| credentials.clone()),
             sinks: probed.map(|found| found.sinks.clone()).unwrap_or_default(),
         };
         let old = self.last_report(node_audit).cloned().unwrap_or_default();
-        let status = report(&known, &old, process::clock().wall);
-        self.metrics.observe(&known, &status);
-        let is_settling = matches!(known.plan, Ok(Plan::Nothing(Idle::Settling { .. })));
+        let status = report(&pass, &old, &process::clock());
+        self.metrics.observe(&pass, &status);
+        let is_settling = matches!(plan, Plan::Nothing(Idle::Settling { .. }));
         self.write(&old, status).await?;
         self.renew(node_audit).await?;
         Ok(is_busy || is_settling)
     }
 
-    /// Brings the node nearer to what it shall have, and says what there was to do.
+    /// Takes the node one step closer to its target, and returns the plan.
     async fn bring_about(&mut self, spec: &NodeAuditSpec) -> Result<Plan, Failed> {
         let floor = self.floor.current();
         let revision = match &spec.revision {
@@ -264,8 +268,8 @@ impl Agent {
             },
             None => None,
         };
-        // Credentials first: a kubeconfig that names a file which is not there stops kube-apiserver. Not on the way back: they lie there, and
-        // their Secret may be gone.
+        // Credentials first: a kubeconfig that names a missing file stops kube-apiserver. Not for the original manifest, which needs none: their
+        // Secret may be gone.
         if let Some(revision) = &revision {
             self.place_credentials(spec, revision).await?;
         }
@@ -275,15 +279,14 @@ impl Agent {
         let observed = observe(&host, content)?;
         let desired = Desired {
             revision: revision.clone(),
-            setup_generation: Some(spec.setup_generation),
+            requester: Requester::Setup { generation: spec.setup_generation, has_slot: spec.may_change },
             rollout: spec.rollout.clone(),
             floor,
-            may_change: spec.may_change,
-            guard: Some(self.guard_template()),
+            guard: GuardKind::StaticPod(self.guard_template()),
         };
         let plan = plan::plan(&desired, &observed);
         if let Plan::Change(steps) = &plan {
-            // Nobody else writes while the lock is held; who holds it now is about to finish.
+            // Nobody else writes while the lock is held; the program that holds it now is about to finish.
             let Some(locked) = self.state.try_lock()? else { return Ok(plan) };
             tracing::info!(target = %plan::name(steps.change.target.as_ref()), "staging a change");
             stage(&locked, steps)?;
@@ -294,7 +297,7 @@ impl Agent {
             }
             let mut journal = locked.journal()?;
             if revision.is_none() && journal.confirmed.is_some() {
-                // Somebody else has put a manifest of their own in the place of ours.
+                // Somebody else has replaced our manifest with one of their own.
                 journal.let_go();
                 locked.record(&journal)?;
                 locked.forget(plan::ORIGINAL)?;
@@ -304,7 +307,7 @@ impl Agent {
         Ok(plan)
     }
 
-    /// Before the plan, which looks at what failed. Not while a change is under way: it is of the Setup before.
+    /// Before the plan, which reads the failures. Not while a Change is in progress: it belongs to the Setup before.
     fn take_up_setup(&self, spec: &NodeAuditSpec) -> Result<(), state::Error> {
         let Some(uid) = &spec.setup_uid else { return Ok(()) };
         if self.state.journal()?.setup_uid.as_ref() == Some(uid) {
@@ -312,7 +315,7 @@ impl Agent {
         }
         let Some(locked) = self.state.try_lock()? else { return Ok(()) };
         let mut journal = locked.journal()?;
-        if journal.unconfirmed().is_none() {
+        if journal.under_way().is_none() {
             journal.take_up(uid);
             locked.record(&journal)?;
         }
@@ -326,8 +329,8 @@ impl Agent {
     /// Whether the node was seen to serve with this Revision.
     fn runs(&self, name: &str) -> bool {
         let journal = self.state.journal().unwrap_or_default();
-        journal.confirmed.is_some_and(|confirmed| confirmed.revision.as_str() == name)
-            && journal.change.is_none_or(|change| change.stage.is_final())
+        let is_changing = journal.under_way().is_some();
+        journal.confirmed.is_some_and(|confirmed| confirmed.revision.as_str() == name) && !is_changing
     }
 
     /// Our last report, or that of the agent before. `node_audit`: as the watch shows it, which may be older than our report; it may
@@ -349,7 +352,7 @@ impl Agent {
         questions(node_audit.and_then(|node_audit| self.last_report(node_audit)), answers)
     }
 
-    /// Probes the sinks, once an interval. Only a node that runs the wanted Revision can be asked whether it delivers.
+    /// Probes the sinks when that is due. Delivery is only probed on a node that runs its target.
     async fn probe(&mut self, spec: &NodeAuditSpec, journal: &Journal, questions: Questions) {
         let runs_wanted =
             journal.confirmed.as_ref().map(|confirmed| confirmed.revision.as_str()) == spec.revision.as_deref();
@@ -357,7 +360,7 @@ impl Agent {
             return;
         }
         let Some(facts) = self.facts() else { return };
-        // From the Revision that was judged, and from nothing else that a NodeAudit may say.
+        // From the judged Revision only: the NodeAudit itself is not trusted.
         let runs = self.revision.as_ref().filter(|it| runs_wanted && Some(it.id.as_str()) == spec.revision.as_deref());
         let targets = runs.map_or(Vec::new(), |revision| targets(revision, &spec.sinks));
         let canary = spec.canary && runs.is_some();
@@ -384,7 +387,7 @@ impl Agent {
         self.ready = is_ready.then(|| Ready::go_on(self.ready.take(), process::clock().wall));
     }
 
-    /// What the manifest says, where it can be read.
+    /// The facts of the manifest, if it can be read.
     fn facts(&self) -> Option<static_pod::Facts> {
         let bytes = self.state.manifest().ok().flatten()?;
         static_pod::read(&String::from_utf8_lossy(&bytes)).ok()

@@ -10,21 +10,21 @@ use crate::api::NodeAudit;
 use crate::client;
 use crate::node::retry;
 
-/// The NodeAudit of this node, as far as it was seen.
+/// The last known NodeAudit of this node.
 #[derive(Clone, Default)]
-pub(super) struct Wanted {
-    /// Whether the API has told what there is, be it nothing.
+pub(super) struct Assignment {
+    /// Whether the API has answered: no NodeAudit may then mean that there is none.
     pub(super) is_known: bool,
     pub(super) node_audit: Option<NodeAudit>,
 }
 
 /// The newest state of this node's NodeAudit.
-pub(super) fn watch_node_audit(client: Client, node: &str, stop: CancellationToken) -> watch::Receiver<Wanted> {
-    let (sender, receiver) = watch::channel(Wanted::default());
+pub(super) fn watch_node_audit(client: Client, node: &str, stop: CancellationToken) -> watch::Receiver<Assignment> {
+    let (sender, receiver) = watch::channel(Assignment::default());
     let config = client::watch_config().fields(&format!("metadata.name={node}"));
     tokio::spawn(async move {
         let mut events = watcher(Api::<NodeAudit>::all(client), config).backoff(retry()).boxed();
-        // A NodeAudit that went while the watch was broken is told by its absence in the list.
+        // A NodeAudit that was deleted while the watch was broken is missing in the list.
         let mut is_listed = false;
         loop {
             let event = tokio::select! {
@@ -34,17 +34,17 @@ pub(super) fn watch_node_audit(client: Client, node: &str, stop: CancellationTok
             match event {
                 Some(Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object))) => {
                     is_listed = true;
-                    sender.send_replace(Wanted { is_known: true, node_audit: Some(object) });
+                    sender.send_replace(Assignment { is_known: true, node_audit: Some(object) });
                 }
                 Some(Ok(watcher::Event::Delete(_))) => {
-                    sender.send_replace(Wanted { is_known: true, node_audit: None });
+                    sender.send_replace(Assignment { is_known: true, node_audit: None });
                 }
                 Some(Ok(watcher::Event::Init)) => is_listed = false,
                 Some(Ok(watcher::Event::InitDone)) if is_listed => {}
                 Some(Ok(watcher::Event::InitDone)) => {
-                    sender.send_replace(Wanted { is_known: true, node_audit: None });
+                    sender.send_replace(Assignment { is_known: true, node_audit: None });
                 }
-                // The watch is taken up again by itself; a turn that needs the API says so.
+                // The watch restarts by itself; a pass that needs the API logs the outage.
                 Some(Err(error)) => {
                     tracing::debug!(%error, "watch of the NodeAudit");
                 }

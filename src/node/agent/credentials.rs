@@ -14,7 +14,7 @@ impl Agent {
     /// Puts the credentials of a Revision where kube-apiserver reads them: those that it names, and only where all of them can be read.
     /// Others stay: the Revision that runs may need them.
     pub(super) async fn place_credentials(&mut self, spec: &NodeAuditSpec, revision: &Revision) -> Result<(), Failed> {
-        let refused = |message| Failed::Refused(Refusal { reason: Reason::RevisionUnreadable, message });
+        let refused = |message| Failed::from(Refusal { reason: Reason::RevisionUnreadable, message });
         let Some(wanted) = &spec.credentials else {
             // Without them kube-apiserver would not start.
             let missing = |path: &credential::Path| self.state.host.metadata(&path.on_node()).is_err();
@@ -34,7 +34,7 @@ impl Agent {
         }
         let what = format!("the Secret {}", wanted.name);
         let found = self.secrets.get(&wanted.name).await;
-        let found = found.map_err(|source| Error::Fetch { what: what.clone(), source })?;
+        let found = found.map_err(|source| Error::Fetch { object: what.clone(), source })?;
         if found.type_.as_deref() != Some(secret::CREDENTIALS_TYPE) {
             return Err(refused(format!(
                 "{what} is not of the type {}, which a controller gives it",

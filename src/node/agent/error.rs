@@ -1,11 +1,11 @@
-//! Why the agent failed, and whether that is a refusal, which its status reports, or something to try again.
+//! Why a pass of the agent failed: a refusal, which the status reports, or an error, after which the pass is repeated.
 
+use crate::api::Reason;
 use crate::client::is_outage;
 use crate::error;
 use crate::floor;
-use crate::node::{STATE_DIR, files, observe, state};
+use crate::node::{STATE_DIR, files, guard, observe, state};
 use crate::plan::Refusal;
-use crate::telemetry;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -14,10 +14,12 @@ pub enum Error {
     #[error(transparent)]
     File(#[from] files::Error),
     #[error(transparent)]
+    Settle(#[from] guard::Error),
+    #[error(transparent)]
     Root(#[from] files::RootError),
-    #[error("cannot read {what}")]
+    #[error("cannot read {object}")]
     Fetch {
-        what: String,
+        object: String,
         #[source]
         source: kube::Error,
     },
@@ -27,16 +29,20 @@ pub enum Error {
         #[source]
         source: kube::Error,
     },
-    #[error("cannot make a client of the Kubernetes API")]
+    #[error("cannot create a client for the Kubernetes API")]
     Client(#[source] kube::Error),
-    #[error("{STATE_DIR} was removed under this program; it ends, so that the kubelet starts it with a new one")]
+    #[error(
+        "{STATE_DIR} was deleted while the agent was running; exiting so that the kubelet restarts the agent with a new directory"
+    )]
     StateRemoved,
-    #[error("{0} was removed under this program; it ends, so that the kubelet starts it with a new one")]
+    #[error(
+        "{0} was deleted while the agent was running; exiting so that the kubelet restarts the agent with a new directory"
+    )]
     LogDirectoryRemoved(String),
     #[error(transparent)]
     Floor(#[from] floor::Error),
     #[error(transparent)]
-    Serve(#[from] telemetry::ServeError),
+    Serve(#[from] crate::telemetry::ServeError),
 }
 
 impl Error {
@@ -45,10 +51,11 @@ impl Error {
         match self {
             Error::State(error) => error.reason().as_str(),
             Error::File(error) => error.reason().as_str(),
+            Error::Settle(error) => error.reason().as_str(),
             Error::Fetch { source, .. } | Error::Report { source, .. } if is_outage(source) => "Outage",
             Error::Fetch { .. } => "FetchFailed",
             Error::Report { .. } => "ReportFailed",
-            // They end the program before its first turn.
+            // They end the program.
             Error::Client(_)
             | Error::Floor(_)
             | Error::Root(_)
@@ -59,11 +66,11 @@ impl Error {
     }
 }
 
-/// Why a turn did not come to a plan.
+/// Why a pass has no plan.
 pub(super) enum Failed {
-    /// The node cannot be changed as it is: said in status.
+    /// The node cannot be changed in its present state: the status says so.
     Refused(Refusal),
-    /// To be tried again.
+    /// Try again.
     Retry(Error),
 }
 
@@ -79,21 +86,31 @@ impl From<Refusal> for Failed {
     }
 }
 
-/// Without our state nothing can be done here until a person has looked.
+/// Without our state the agent cannot do anything until a person has looked.
 impl From<state::Error> for Failed {
     fn from(error: state::Error) -> Self {
-        Failed::Refused(Refusal { reason: error.reason(), message: error::chain(&error).to_string() })
+        refused(error.reason(), &error)
     }
 }
 
 impl From<files::Error> for Failed {
     fn from(error: files::Error) -> Self {
-        state::Error::from(error).into()
+        refused(error.reason(), &error)
     }
 }
 
-impl From<observe::Refusal> for Failed {
-    fn from(refusal: observe::Refusal) -> Self {
-        Failed::Refused(Refusal { reason: refusal.reason(), message: error::chain(&refusal).to_string() })
+impl From<observe::Error> for Failed {
+    fn from(error: observe::Error) -> Self {
+        refused(error.reason(), &error)
     }
+}
+
+impl From<guard::Error> for Failed {
+    fn from(error: guard::Error) -> Self {
+        refused(error.reason(), &error)
+    }
+}
+
+fn refused(reason: Reason, source: &(dyn std::error::Error + 'static)) -> Failed {
+    Refusal { reason, message: error::chain(source).to_string() }.into()
 }

@@ -20,7 +20,7 @@ impl Agent {
         digest: Option<&str>,
         floor: &Floor,
     ) -> Result<Revision, Failed> {
-        let refused = |reason, message| Failed::Refused(Refusal { reason, message });
+        let refused = |reason, message| Failed::from(Refusal { reason, message });
         let Some(digest) = digest else {
             let message = "the NodeAudit has no revisionDigest; a controller of this version writes it".to_string();
             return Err(refused(Reason::RevisionUnreadable, message));
@@ -32,7 +32,7 @@ impl Agent {
                 let secret_name = secret::revision_name(name);
                 let what = format!("the Secret {secret_name}");
                 let found = self.secrets.get(&secret_name).await;
-                let found = found.map_err(|source| Error::Fetch { what: what.clone(), source })?;
+                let found = found.map_err(|source| Error::Fetch { object: what.clone(), source })?;
                 let data: BTreeMap<String, Vec<u8>> =
                     found.data.unwrap_or_default().into_iter().map(|(key, ByteString(bytes))| (key, bytes)).collect();
                 secret::from_data_of(&data, name, digest).map_err(|error| {
