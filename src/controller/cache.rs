@@ -132,8 +132,8 @@ where
         self.own.lock().expect("nobody panics with this lock").clear();
     }
 
-    /// Ends the writes that an event makes obsolete and the store alone cannot tell: an object that is not there could also be one that
-    /// is not shown yet.
+    /// Ends the writes that an event makes obsolete, where the store alone does not show it: an object that is not there may also be one
+    /// that is not shown yet.
     pub(super) fn follow(&self, event: &Event<K>) {
         let mut own = self.own.lock().expect("nobody panics with this lock");
         match event {

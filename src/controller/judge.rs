@@ -433,6 +433,84 @@ mod tests {
     }
 
     #[test]
+    fn each_setup_is_judged_with_its_nodes() {
+        let setup = |name: &str, created: &str| {
+            let mut setup = example();
+            setup.metadata.name = Some(name.into());
+            setup.metadata.creation_timestamp = serde_json::from_value(json!(created)).unwrap();
+            setup
+        };
+        let (early, late) = ("2026-11-21T10:00:00Z", "2026-11-21T11:00:00Z");
+        let mut rejected = setup("rejected", late);
+        rejected.spec.policy = serde_json::from_value(json!({"configMapRef": {"name": "missing"}})).unwrap();
+        let mut deleted = setup("deleted", early);
+        deleted.metadata.deletion_timestamp = serde_json::from_value(json!(late)).unwrap();
+        let setups = [setup("conflict", late), deleted, setup("elsewhere", early), setup("nowhere", early), rejected];
+        let facts =
+            super::super::world::NodeFacts { uid: String::new(), is_ready: true, kubelet_version: "v1.36.0".into() };
+        let audit = |node: &str, setup: &str| {
+            let spec = json!({"setup": setup, "setupGeneration": 1, "revision": "r-1"});
+            (node.to_string(), Arc::new(audit(node, spec)))
+        };
+        let selected = |setup: &str, nodes: &[&str]| {
+            (setup.to_string(), nodes.iter().map(|node| node.to_string()).collect::<Vec<_>>())
+        };
+        let world = World {
+            setups: setups.map(Arc::new).into(),
+            nodes: ["a", "b", "c", "d", "e", "f"].map(|node| (node.to_string(), facts.clone())).into(),
+            selected: [
+                selected("conflict", &["b", "c"]),
+                // A Setup that is being deleted selects nothing new, and has its nodes until they are restored.
+                selected("deleted", &["b", "f"]),
+                selected("elsewhere", &["b"]),
+                selected("nowhere", &[]),
+                selected("rejected", &["d"]),
+            ]
+            .into(),
+            audits: [
+                audit("a", "deleted"),
+                // Another Setup goes on with this one.
+                audit("b", "nowhere"),
+                audit("c", "conflict"),
+                audit("e", "nowhere"),
+            ]
+            .into(),
+            ..World::default()
+        };
+        let judged = judge(&world);
+        let shown = judged.iter().map(|judged| {
+            let Judged::Setup { setup, ruling, covered, left } = judged else { panic!("no Setup went") };
+            let ruling = match ruling {
+                Ruling::Rendered { .. } => "Rendered".to_string(),
+                Ruling::Rejected(problems) => problems[0].field.clone(),
+                Ruling::Conflict { older, node } => format!("Conflict with {older} over {node}"),
+                Ruling::NoNodes => "NoNodes".into(),
+                Ruling::Deleted => "Deleted".into(),
+            };
+            format!("{}: {ruling}, has {}, left {}", setup.name_any(), covered.join(" "), left.join(" "))
+        });
+        assert_eq!(
+            shown.collect::<Vec<_>>(),
+            [
+                "conflict: Conflict with elsewhere over b, has , left c",
+                "deleted: Deleted, has a, left ",
+                "elsewhere: Rendered, has b, left ",
+                "nowhere: NoNodes, has , left e",
+                "rejected: spec.policy.configMapRef, has d, left ",
+            ]
+        );
+        // The node that the older one has is decided on once, and the one without a Revision of its own waits for nothing.
+        let claims: Vec<_> = judged.iter().map(|judged| judged.claim(&world)).collect();
+        let names = |claim: &Claim| claim.nodes.iter().map(|node| node.name.to_string()).collect::<Vec<_>>();
+        let names: Vec<_> = claims.iter().map(names).collect();
+        assert_eq!(names, [vec!["c"], vec!["a"], vec!["b"], vec!["e"], vec![]]);
+        assert!(unclaimed(&world, &claims).is_empty());
+        let restored = claims[1].nodes.iter().chain(&claims[3].nodes);
+        assert!(restored.clone().count() == 2 && restored.map(|node| node.goal.revision).all(|goal| goal.is_none()));
+        assert_eq!(claims[0].nodes[0].goal.revision, Some("r-1"), "it keeps its Revision");
+    }
+
+    #[test]
     fn a_minor_version_is_read_as_kubernetes_writes_it() {
         let cases =
             [("v1.36.3", Some(36)), ("v1.33.0-rc.1+k3s1", Some(33)), ("v1.36+", Some(36)), ("", None), ("v2.1", None)];

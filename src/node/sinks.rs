@@ -206,7 +206,7 @@ impl Sinks {
     }
 }
 
-/// The host as it stands in the URL that kube-apiserver was given, and so in its metrics: without a default port.
+/// The host as kube-apiserver has it in its URL, and so in its metrics: without a default port.
 fn host_label(target: &WebhookTarget) -> String {
     let default = if target.tls.is_some() { 443 } else { 80 };
     if target.port == default { target.host.clone() } else { format!("{}:{}", target.host, target.port) }
@@ -218,7 +218,7 @@ async fn wait_for(host: &Host, path: &str, position: &Position, id: &str) -> See
         match canary::find(|| host.open_file(path), position, id) {
             Ok(true) => return Seen::Canary,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Seen::NoFile,
-            // A file that cannot be read is told by its reachability.
+            // Whether the file can be read is reported as its reachability.
             Ok(false) | Err(_) if tokio::time::Instant::now() >= deadline => return Seen::Nothing,
             Ok(false) | Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }

@@ -273,7 +273,7 @@ impl Cluster {
         assert!(slots <= 1, "{slots} nodes have a slot: {:?}", self.api.audits);
     }
 
-    /// kubeadm rewrites a manifest, whoever is in change.
+    /// kubeadm rewrites a manifest, whichever node is in change.
     fn drift(&mut self, name: &str) {
         let host = self.hosts.get_mut(name).unwrap();
         host.manifest = host.manifest.take().filter(|_| host.change.is_some());
