@@ -107,13 +107,13 @@ impl Election {
             health.passed();
             let wait = match tried {
                 Ok(Ok(Claim::Wait(left))) => {
-                    outage.answered();
+                    outage.responded();
                     health.ready();
                     // A release is seen by looking, so no longer than a retry.
                     left.min(RETRY)
                 }
                 Ok(Ok(Claim::Create | Claim::Take)) => {
-                    outage.answered();
+                    outage.responded();
                     return;
                 }
                 Ok(Err(error)) if is_conflict(&error) => RETRY,
@@ -154,7 +154,7 @@ impl Election {
             let params = PostParams::default();
             match timeout(REQUEST_TIMEOUT.min(left), self.api.replace(NAME, &params, &renewed)).await {
                 Ok(Ok(lease)) => {
-                    outage.answered();
+                    outage.responded();
                     self.keep(lease, started);
                 }
                 // Somebody else wrote it, or it was deleted: either way it is not ours as we know it.

@@ -36,19 +36,23 @@ pub(super) enum Error {
     MetricsCut(#[source] io::Error),
 }
 
-/// What is remembered between probes.
+/// The memory between probes.
 #[derive(Default)]
 pub(super) struct Sinks {
     client: Option<(Endpoint, Client)>,
+    /// Version of the API server whose process started at that time.
+    version: Option<(f64, String)>,
     webhooks: BTreeMap<String, Webhook>,
     logs: BTreeMap<String, Log>,
     canaries: u64,
 }
 
-/// What a probe found.
-pub(super) struct Found {
+/// The result of a probe.
+pub(super) struct ProbeResult {
     pub(super) sinks: Vec<NodeSinkStatus>,
     pub(super) api_server_version: Option<String>,
+    /// Whether the API server answered the canary, where there is one, and the rest.
+    pub(super) is_answered: bool,
 }
 
 impl Sinks {
@@ -60,7 +64,7 @@ impl Sinks {
         targets: &[SinkTarget],
         canary: bool,
         endpoint: &Endpoint,
-    ) -> Found {
+    ) -> ProbeResult {
         let positions: BTreeMap<&str, (String, Position)> = targets
             .iter()
             .filter_map(|sink| {
@@ -70,24 +74,22 @@ impl Sinks {
             })
             .collect();
         let sent = process::clock().wall;
-        let asked = match self.client(endpoint) {
+        let answer = match self.client(endpoint) {
             Ok(client) => self.ask(&client, node, canary).await,
             Err(error) => Err(error),
         };
-        let mut found = Found { sinks: Vec::new(), api_server_version: None };
-        let sample = match &asked {
-            Ok((_, sample, version)) => {
-                found.api_server_version.clone_from(version);
-                Some(sample)
-            }
+        let version = self.version.as_ref().filter(|_| answer.is_ok()).map(|(_, version)| version.clone());
+        let mut found = ProbeResult { sinks: Vec::new(), api_server_version: version, is_answered: answer.is_ok() };
+        let sample = match &answer {
+            Ok((_, sample)) => Some(sample),
             Err(error) => {
                 tracing::debug!(error = crate::error::chain(error), "probe of the sinks");
                 None
             }
         };
         for sink in targets {
-            let status = match &asked {
-                Ok((id, sample, _)) if canary => self.look(host, sink, &positions, id, sample, sent).await,
+            let status = match &answer {
+                Ok((id, sample)) if canary => self.look(host, sink, &positions, id, sample, sent).await,
                 Ok(_) => (unknown(Reason::CanaryOff, "policy.canaryRule is false"), self.delivered_at(&sink.name)),
                 Err(error) => {
                     (unknown(Reason::MetricsUnavailable, crate::error::chain(error)), self.delivered_at(&sink.name))
@@ -120,13 +122,8 @@ impl Sinks {
         found
     }
 
-    /// Makes the canary request, then reads the API server's own counters.
-    async fn ask(
-        &mut self,
-        client: &Client,
-        node: &str,
-        canary: bool,
-    ) -> Result<(String, Sample, Option<String>), Error> {
+    /// Makes the canary request, then reads the API server's own counters, and its version where its process is a new one.
+    async fn ask(&mut self, client: &Client, node: &str, canary: bool) -> Result<(String, Sample), Error> {
         self.canaries += 1;
         let id = format!("audit-operator-canary-{node}-{}-{}", process::clock().since_boot_ms, self.canaries);
         if canary {
@@ -143,8 +140,12 @@ impl Sinks {
         while let Some(line) = lines.try_next().await.map_err(Error::MetricsCut)? {
             sample.read_line(&line);
         }
-        let version = client.apiserver_version().await.ok().map(|version| version.git_version);
-        Ok((id, sample, version))
+        let started = sample.process_start_time_seconds;
+        if self.version.as_ref().is_none_or(|(of, _)| *of != started) {
+            let version = client.apiserver_version().await.ok();
+            self.version = version.map(|version| (started, version.git_version));
+        }
+        Ok((id, sample))
     }
 
     async fn look(

@@ -139,6 +139,16 @@ pub const ROWS: &[Row] = {
         row("the journal is lost", Rest, Applied, LoseJournal, New),
         row("the journal is lost", Good, Replaced, LoseJournal, New),
         row("the journal is lost", BadAuthority, Replaced, LoseJournal, Old),
+        row("a stage of the journal loses a part, and the guard is killed", Good, Replaced, LosePartOfJournal, New),
+        row(
+            "a stage of the journal loses a part, and the guard is killed",
+            BadAuthority,
+            RollingBack,
+            LosePartOfJournal,
+            Old,
+        ),
+        row("the journal is one of version 1, and the guard is killed", Good, Replaced, OldJournal, New),
+        row("the journal is one of version 1, and the guard is killed", BadAuthority, RollingBack, OldJournal, Old),
         row("the directory of our state is deleted", Rest, Applied, LoseState, New),
         // Other people.
         row("somebody edits another part of the manifest", Rest, Applied, EditOtherPart, New),

@@ -227,14 +227,14 @@ impl Runner {
                 } else {
                     assert!(!manifest.contains("--audit-policy-file"), "{manifest}");
                 }
-                format!("taken back: {}", reason(cluster, node))
+                format!("rolled back: {}", reason(cluster, node))
             }
             Outcome::Either => {
                 let ready = cluster.wait("Ready or Stalled", limit, || {
                     let is = |kind: &str| Some(cluster.condition(kind)?["status"] == "True");
                     (is("Ready")? || is("Stalled")?).then(|| is("Ready")).flatten()
                 });
-                if ready { "the new Revision runs".into() } else { format!("taken back: {}", reason(cluster, node)) }
+                if ready { "the new Revision runs".into() } else { format!("rolled back: {}", reason(cluster, node)) }
             }
             Outcome::Original => {
                 cluster.wait("the Setup gone", limit, || cluster.is_gone().then_some(()));
@@ -275,7 +275,7 @@ pub fn disorder(node: &Node) -> Vec<String> {
     let mut found = Vec::new();
     match node.journal() {
         None => found.push("the journal cannot be read".into()),
-        Some(journal) if journal.unconfirmed().is_some() => found.push("a change is under way".into()),
+        Some(journal) if journal.under_way().is_some() => found.push("a change is in progress".into()),
         Some(journal) => {
             let facts = node.manifest().and_then(|text| static_pod::read(&text).ok());
             let revision = facts.as_ref().and_then(|facts| facts.revision.clone());

@@ -148,7 +148,7 @@ fn a_lower_level_is_counted_to_the_byte() {
         let (_, report) = here.replay(&["-"], line.as_bytes());
         assert_eq!(report["kept"]["bytes"], of(level, &want).len() + 1, "{level}");
         assert_eq!(report["kept"]["atLeast"], false);
-        // The same event with blanks goes another way to the same count.
+        // The same event with blanks takes another path to the same count.
         let spaced = line.replace("\":", "\" : ").replace("u\",\"g", "u\", \"g");
         assert_eq!(here.replay(&["-"], spaced.as_bytes()).1["kept"], report["kept"], "{level}");
     }
