@@ -1,8 +1,8 @@
-//! What of the benchmarks a policy meets, decided and not claimed: each item is data, a set of requests with the level that it
-//! demands of each, and the evaluator judges them.
+//! What of the benchmarks a policy meets, decided and not claimed: each item is data, a set of requests with the level
+//! that it demands of each, and the evaluator judges them.
 //!
-//! An item is a sample of what its text means, in our reading: what fails here is not met, what passes here still wants an assessor.
-//! What is a matter of flags (how long a log is kept, where it lies) is not in here.
+//! An item is a sample of what its text means, in our reading: what fails here is not met, what passes here still wants
+//! an assessor. What is a matter of flags (how long a log is kept, where it lies) is not in here.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;

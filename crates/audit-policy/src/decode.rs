@@ -1,8 +1,8 @@
-//! Values to the fields of a policy, as kube-apiserver's JSON decoder fills them: names with their case, null as nothing, unknown and
-//! repeated fields with a warning, wrong types fatal.
+//! Values to the fields of a policy, as kube-apiserver's JSON decoder fills them: names with their case, null as
+//! nothing, unknown and repeated fields with a warning, wrong types fatal.
 //!
-//! sigs.k8s.io/json@v0.0.0-20250730193827-2d320260d730/internal/golang/encoding/json/decode.go. A repeated field is decoded on top of what the first one left, which
-//! is visible in JSON files only.
+//! sigs.k8s.io/json@v0.0.0-20250730193827-2d320260d730/internal/golang/encoding/json/decode.go. A repeated field is
+//! decoded on top of what the first one left, which is visible in JSON files only.
 
 use std::collections::{HashMap, HashSet};
 
@@ -131,7 +131,7 @@ pub(super) fn decode(tree: &Tree) -> Decoded {
     };
     for duplicate in tree.duplicates.iter().take(MAX_FINDINGS) {
         let message = format!("yaml: key {:?} already set in map", duplicate.key.text);
-        let help = "kube-apiserver takes the last one and only logs a warning: remove the others";
+        let help = "kube-apiserver uses the last one and only logs a warning: remove the others";
         decoder.findings.push(Finding::new(DUPLICATE_FIELD, duplicate.key.place, String::new(), message).help(help));
     }
     let mut policy = RawPolicy::default();
@@ -486,13 +486,13 @@ impl Decoder<'_> {
             return;
         }
         let message = if written.is_empty() {
-            format!("nothing stands here, which is null to kube-apiserver, not {wanted}")
+            format!("this is empty, which kube-apiserver reads as null, not as {wanted}")
         } else {
-            format!("{} is null to kube-apiserver, not {wanted}", quoted(written))
+            format!("kube-apiserver reads {} as null, not as {wanted}", quoted(written))
         };
         let help = match (wanted, self.path.ends_with(']')) {
-            ("a string", true) => "quote it if that is a name, or remove it",
-            ("a string", false) => "quote it if that is a name, or leave the field out",
+            ("a string", true) => "quote it if it is a name, or remove it",
+            ("a string", false) => "quote it if it is a name, or remove the field",
             (_, true) => "remove it",
             _ => "leave the field out",
         };
@@ -522,8 +522,7 @@ impl Decoder<'_> {
         {
             // If both are there, the one that counts is told elsewhere.
             let edit = names.contains(&name).then(|| Edit::new(*place, text, name));
-            let help =
-                format!("kube-apiserver takes it for {name} all the same, and logs a warning: write {name}, once");
+            let help = format!("kube-apiserver still reads it as {name}, and logs a warning: write {name}, once");
             return self.find(finding.help(help).edit(edit));
         }
         let is_list = matches!(self.tree.value(value), Value::List(_));
@@ -551,7 +550,7 @@ impl Decoder<'_> {
     fn repeated(&mut self, field: &str, place: Place) {
         let path = self.path_of(field);
         let message = format!("duplicate field {}", quoted(&path));
-        let help = "kube-apiserver reads one on top of the other and only logs a warning: keep one";
+        let help = "kube-apiserver reads the second one over the first and only logs a warning: keep one";
         self.find(Finding::new(DUPLICATE_FIELD, place, path, message).help(help));
     }
 
@@ -568,10 +567,10 @@ impl Decoder<'_> {
         let place = self.tree.place(id);
         let (message, help, edit) = match self.tree.written(id) {
             Some(written) if wanted == "a string" => {
-                let message = format!("{} is {found} to kube-apiserver, not a string", quoted(written));
+                let message = format!("kube-apiserver reads {} as {found}, not as a string", quoted(written));
                 (message, "quote it".to_string(), Some(Edit::new(place, written, written)))
             }
-            _ => (format!("{found} where kube-apiserver takes {wanted}"), format!("write {wanted}"), None),
+            _ => (format!("{found} where kube-apiserver expects {wanted}"), format!("write {wanted}"), None),
         };
         self.find(Finding::new(WRONG_TYPE, place, self.path.clone(), message).help(help).edit(edit));
     }

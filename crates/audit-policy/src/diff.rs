@@ -1,8 +1,8 @@
 //! What changes from one policy to another: requests of which another amount is recorded.
 //!
-//! With a log, its requests are compared ([`Comparison::line`]); without one, requests that are made of the words of both policies
-//! ([`generated`]). What counts is what is recorded: another rule that decides the same is no difference, nor are
-//! stages of a request of which nothing is recorded.
+//! With a log, its requests are compared ([`Comparison::line`]); without one, requests that are made of the words of
+//! both policies ([`generated`]). What counts is what is recorded: another rule that decides the same is no difference,
+//! nor are stages of a request of which nothing is recorded.
 
 mod vocabulary;
 

@@ -1,9 +1,9 @@
 //! Which rule decides about a request, and what it decides: exactly as kube-apiserver does it.
 //!
-//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/policy/checker.go. The rules are compiled once, to [cases](case): for every string
-//! that some case names there is the set of cases that it satisfies, and a decision is the first case in the intersection of these
-//! sets. What tells most is looked up first, and the rest only where a case depends on it that may be the first. A decision
-//! allocates nothing.
+//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/policy/checker.go. The rules are compiled once, to
+//! [cases](case): for every string that some case names there is the set of cases that it satisfies, and a decision is
+//! the first case in the intersection of these sets. What tells most is looked up first, and the rest only where a case
+//! depends on it that may be the first. A decision allocates nothing.
 
 mod case;
 mod table;

@@ -1,7 +1,8 @@
 //! Why a rule does not match a request, rule by rule as kube-apiserver goes through them.
 //!
-//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/policy/checker.go, followed step by step: slow, and plain enough to be
-//! read beside it. [`Evaluator`](super::Evaluator) decides the same way, and the tests hold the two against each other.
+//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/policy/checker.go, followed step by step: slow, and plain
+//! enough to be read beside it. [`Evaluator`](super::Evaluator) decides the same way, and the tests hold the two
+//! against each other.
 
 use super::Attributes;
 use super::write::quoted;
@@ -166,8 +167,8 @@ fn combined(request: &Attributes) -> String {
 
 /// The stages at which a request has events, before any is omitted; beside them Panic, should the server come to that.
 ///
-/// kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/endpoints/filters: audit.go#L42-L111, authn_audit.go#L33-L56; what is
-/// long-running: pkg/controlplane/apiserver/config.go#L184-L187.
+/// kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/endpoints/filters: audit.go#L42-L111, authn_audit.go#L33-L56;
+/// what is long-running: pkg/controlplane/apiserver/config.go#L184-L187.
 pub fn stages(request: &Attributes) -> &'static [Stage] {
     use Stage::{RequestReceived, ResponseComplete, ResponseStarted};
     let is_long = matches!(&*request.verb, "watch" | "proxy")

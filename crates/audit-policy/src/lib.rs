@@ -2,9 +2,9 @@
 //!
 //! # How a policy flows
 //!
-//! [`load()`] reads YAML or JSON by [`kube_yaml`], decodes the fields and validates them. [`read()`] is stricter, for the rules of an
-//! `AuditSetup`: it refuses whatever kube-apiserver would drop silently. [`lint()`] judges a loaded policy; each of its findings belongs to a
-//! [`Stanza`]. [`write()`] gives the text of a policy.
+//! [`load()`] reads YAML or JSON by [`kube_yaml`], decodes the fields and validates them. [`read()`] is stricter, for
+//! the rules of an `AuditSetup`: it refuses whatever kube-apiserver would drop silently. [`lint()`] judges a loaded
+//! policy; each of its findings belongs to a [`Stanza`]. [`write()`] gives the text of a policy.
 
 mod attributes;
 mod coverage;

@@ -1,9 +1,9 @@
 //! What is wrong with a policy that kube-apiserver would start with, and with one that it would not.
 //!
-//! [`lint`] takes a file and gives what [`load`](super::load()) found and, where kube-apiserver starts with it, what it would do
-//! that hardly anybody means: [`names`] rule by rule, [`reach`] for rules that decide nothing, [`coverage`] for what is recorded
-//! and what is not. [`fix()`] applies the edits that findings carry. Each finding belongs to a [`Stanza`].
-//! audit-operator lints the file that the nodes would get, before it touches any of them.
+//! [`lint`] takes a file and gives what [`load`](super::load()) found and, where kube-apiserver starts with it, what it
+//! would do that hardly anybody means: [`names`] rule by rule, [`reach`] for rules that decide nothing, [`coverage`]
+//! for what is recorded and what is not. [`fix()`] applies the edits that findings carry. Each finding belongs to a
+//! [`Stanza`]. audit-operator lints the file that the nodes would get, before it touches any of them.
 
 mod coverage;
 mod fix;
@@ -30,7 +30,8 @@ const MAX_OF_STANZA: usize = 100;
 pub struct Terms<'a> {
     /// Minor version of kube-apiserver; 36 means 1.36.
     pub minor: u32,
-    /// Whether the author accepts that Secrets and tokens are recorded with their bodies: that is an info then, not an error.
+    /// Whether the author accepts that Secrets and tokens are recorded with their bodies: that is an info then, not an
+    /// error.
     pub secrets_accepted: bool,
     /// How the events are delivered, where that is known.
     pub mode: Mode,
@@ -100,8 +101,8 @@ impl Linter<'_> {
     fn add(&mut self, finding: Finding) {
         let count = self.counts.entry(finding.id).or_default();
         *count += 1;
-        // Of its own kind at least one error is always kept, however much else there is: whoever asks whether there is one must not be
-        // told that there is none.
+        // Of its own kind at least one error is always kept, however much else there is: whoever asks whether there is
+        // one must not be told that there is none.
         let has_room = self.findings.len() < MAX_FINDINGS || finding.severity == Severity::Error;
         if *count <= MAX_OF_STANZA && has_room {
             self.findings.push(finding);
@@ -141,7 +142,7 @@ impl Linter<'_> {
                 // Nothing of it can match, which was told by name.
                 Reach::Unreachable { takers } if takers.is_empty() => {}
                 Reach::Unreachable { takers } => {
-                    let message = "no request reaches this rule: rules before it take all of its requests".to_string();
+                    let message = "no request reaches this rule: rules before it match all of its requests".to_string();
                     let mut finding = Finding::new(stanza::UNREACHABLE_RULE, self.places.of(&path), path, message);
                     let part = if takers.len() == 1 { "all" } else { "some" };
                     finding.notes = self.rules(&takers, &format!("this rule takes {part} of them"));
@@ -156,7 +157,8 @@ impl Linter<'_> {
         }
     }
 
-    /// Rules are often written so that a later one is a little too broad: only what is recorded otherwise than it says is told.
+    /// Rules are often written so that a later one is a little too broad: only what is recorded otherwise than it says
+    /// is told.
     fn dead_name(&mut self, index: usize, name: reach::Name, takers: &[usize]) {
         let rule = &self.policy.rules[index];
         let is_alike = |taker: &usize| {
@@ -174,7 +176,7 @@ impl Linter<'_> {
         }
         let path = format!("rules[{index}].{name}");
         let shown = super::quoted(rule.name(name));
-        let message = format!("{shown} decides nothing here: rules before this one take all of its requests");
+        let message = format!("{shown} has no effect here: rules before this one match all of its requests");
         let mut finding = Finding::new(stanza::PARTLY_SHADOWED, self.places.of(&path), path, message);
         let is_of_level = takers.iter().any(|taker| self.policy.rules[*taker].level != rule.level);
         let otherwise = if is_of_level { format!("at {:?}", rule.level) } else { "at other stages".to_string() };

@@ -1,9 +1,9 @@
-//! A policy file as kube-apiserver loads it: the policy that it then holds, or why it would not start, and everything else that it
-//! would say, each with its place.
+//! A policy file as kube-apiserver loads it: the policy that it then holds, or why it would not start, and everything
+//! else that it would say, each with its place.
 //!
-//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/policy/reader.go#L63-L101: decoded strictly, then, where only
-//! names are unknown or repeated, leniently with a warning; validated; at least one rule. Kubernetes 1.26 to 1.37 load alike but for
-//! the group `*`.
+//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/policy/reader.go#L63-L101: decoded strictly, then, where
+//! only names are unknown or repeated, leniently with a warning; validated; at least one rule. Kubernetes 1.26 to 1.37
+//! load alike but for the group `*`.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -17,8 +17,8 @@ use super::write::quoted;
 use crate::{GroupResources, PolicyRule};
 use kube_yaml::{Place, Trap, Tree, Value, tree};
 
-/// A larger file is not read: it is what a ConfigMap may hold, the longest known policies have a twentieth of it, and the memory for
-/// one may be three hundred times its size.
+/// A larger file is not read: it is what a ConfigMap may hold, the longest known policies have a twentieth of it, and
+/// the memory for one may be three hundred times its size.
 pub const MAX_BYTES: usize = 1 << 20;
 
 const API_VERSION: &str = "audit.k8s.io/v1";
@@ -104,9 +104,9 @@ pub(super) fn examine(text: &[u8], minor: u32) -> Examined {
 
 fn trap((place, trap): (Place, Trap)) -> Finding {
     let (stanza, message) = match trap {
-        Trap::Tag => (YAML_TAG, "a tag has no place in a policy"),
-        Trap::Alias => (YAML_ALIAS, "an alias has no place in a policy"),
-        Trap::SecondDocument => (SECOND_DOCUMENT, "a second document: kube-apiserver reads the first one only"),
+        Trap::Tag => (YAML_TAG, "a policy must not have a YAML tag"),
+        Trap::Alias => (YAML_ALIAS, "a policy must not have a YAML alias"),
+        Trap::SecondDocument => (SECOND_DOCUMENT, "a second document: kube-apiserver reads only the first one"),
     };
     Finding::new(stanza, place, String::new(), message.to_string())
 }

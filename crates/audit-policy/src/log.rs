@@ -1,8 +1,8 @@
 //! Audit logs: lines to events, and events to the requests that were made.
 //!
-//! [`Reader::read`] takes a line apart: an Event as kube-apiserver writes it is only scanned for what is needed (`scan`); whatever
-//! looks otherwise is parsed in full (`event`), with the same result. [`Memo`] keeps what was found out about a request, because a
-//! cluster makes the same ones over and over. Nothing here keeps more than one line.
+//! [`Reader::read`] takes a line apart: an Event as kube-apiserver writes it is only scanned for what is needed
+//! (`scan`); whatever looks otherwise is parsed in full (`event`), with the same result. [`Memo`] keeps what was found
+//! out about a request, because a cluster makes the same ones over and over. Nothing here keeps more than one line.
 
 mod event;
 mod memo;
@@ -33,8 +33,8 @@ struct List<'a> {
 }
 
 impl Reader {
-    /// The events of one line, which is an Event or an EventList, each with what is wrong with it if it is damaged; and with the scan
-    /// of it where there was no need to parse it.
+    /// The events of one line, which is an Event or an EventList, each with what is wrong with it if it is damaged; and
+    /// with the scan of it where there was no need to parse it.
     pub fn read<'a>(&mut self, line: &'a [u8], mut each: impl FnMut(Result<Event<'a>, Damage>, Option<Scanned>)) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if let Some((event, scanned)) = scan::scan(&mut self.marks, line) {

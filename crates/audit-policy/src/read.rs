@@ -1,7 +1,7 @@
 //! A policy of a Setup, strictly.
 //!
-//! kube-apiserver drops an unknown or misplaced field with a warning, which mostly makes the rule match more than was meant,
-//! and takes nulls, aliases and a second document without a word. Here each is an error with its place.
+//! kube-apiserver drops an unknown or misplaced field with a warning, which mostly makes the rule match more than was
+//! meant, and takes nulls, aliases and a second document without a word. Here each is an error with its place.
 
 use std::fmt;
 
@@ -27,8 +27,8 @@ impl fmt::Display for ReadError {
     }
 }
 
-/// One policy with at least one rule. What kube-apiserver refuses in single rules is left to [`lint`](super::lint()), which judges
-/// the whole that they become a part of.
+/// One policy with at least one rule. What kube-apiserver refuses in single rules is left to [`lint`](super::lint()),
+/// which judges the whole that they become a part of.
 pub fn read(text: &str) -> Result<Policy, ReadError> {
     if text.trim().is_empty() {
         return Err(ReadError { place: None, message: "the text is empty".into() });
@@ -78,27 +78,30 @@ mod tests {
             (rules("- level: Meta\n"), "line 4, column 10: rules[0].level: Unsupported value: \"Meta\""),
             (rules("- level: None\n  verb: [get]\n"), "line 5, column 3: unknown field \"rules[0].verb\""),
             (rules("- level: None\n  level: Metadata\n"), "line 5, column 3: yaml: key \"level\" already set in map"),
-            (rules("- level: None\n  verbs: get\n"), "line 5, column 10: a string where kube-apiserver takes a list"),
+            (rules("- level: None\n  verbs: get\n"), "line 5, column 10: a string where kube-apiserver expects a list"),
             (rules("- verbs: [get]\n"), "line 4, column 3: rules[0].level: Required value"),
             (
                 rules("- level: None\n  users: [on]\n"),
-                "line 5, column 11: \"on\" is a boolean to kube-apiserver, not a string: quote it",
+                "line 5, column 11: kube-apiserver reads \"on\" as a boolean, not as a string: quote it",
             ),
             (
                 rules("- level: None\n  namespaces: [a, 1_000]\n"),
-                "line 5, column 19: \"1_000\" is a number to kube-apiserver",
+                "line 5, column 19: kube-apiserver reads \"1_000\" as a number",
             ),
             (
                 rules("- level: None\n  users:\n  - ~\n"),
-                "line 6, column 5: \"~\" is null to kube-apiserver, not a string",
+                "line 6, column 5: kube-apiserver reads \"~\" as null, not as a string",
             ),
-            (rules("- level: None\n  users: ~\n"), "line 5, column 10: \"~\" is null to kube-apiserver, not a list"),
+            (
+                rules("- level: None\n  users: ~\n"),
+                "line 5, column 10: kube-apiserver reads \"~\" as null, not as a list",
+            ),
             (
                 rules("- level: None\n  omitStages: [RequestRecieved]\n"),
                 "line 5, column 16: rules[0].omitStages[0]: Invalid value: \"RequestRecieved\"",
             ),
             (rules("- level: None\n   verbs: [get]\n"), "line 5, column "),
-            (rules("- &a {level: None}\n- *a\n"), "line 5, column 3: an alias has no place in a policy"),
+            (rules("- &a {level: None}\n- *a\n"), "line 5, column 3: a policy must not have a YAML alias"),
             (format!("{HEAD}rules: []\n"), "line 3, column 8: loaded illegal policy with 0 rules"),
             (HEAD.to_string(), "line 1, column 1: loaded illegal policy with 0 rules"),
             (

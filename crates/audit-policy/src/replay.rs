@@ -1,11 +1,11 @@
 //! What a policy would have kept of the events of a log.
 //!
-//! Lines come in, a [`Tally`] goes out; tallies of parts of a log are merged in any order, and [`Report`] makes rates, rotation
-//! and limits of the whole. Every event is judged by itself: it has its own stage, so events of one request that are at both ends
-//! of a log need not find each other. Memory does not grow with the log.
+//! Lines come in, a [`Tally`] goes out; tallies of parts of a log are merged in any order, and [`Report`] makes rates,
+//! rotation and limits of the whole. Every event is judged by itself: it has its own stage, so events of one request
+//! that are at both ends of a log need not find each other. Memory does not grow with the log.
 //!
-//! What an event would have been at a lower level is known to the byte. What it would have been at a higher one is not: then
-//! the bytes are a lower bound, and [`Report`] says so.
+//! What an event would have been at a lower level is known to the byte. What it would have been at a higher one is not:
+//! then the bytes are a lower bound, and [`Report`] says so.
 
 mod kept;
 mod report;

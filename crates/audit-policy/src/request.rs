@@ -1,8 +1,8 @@
 //! The attributes that kube-apiserver derives from a request's method and URL.
 //!
-//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/endpoints/request/requestinfo.go#L127-L274. The URL is the target of the request
-//! as it arrives: Go's `url.ParseRequestURI` takes it apart, and nothing cleans the path before auditing. The body is not
-//! looked at, here as there.
+//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/endpoints/request/requestinfo.go#L127-L274. The URL is the
+//! target of the request as it arrives: Go's `url.ParseRequestURI` takes it apart, and nothing cleans the path before
+//! auditing. The body is not looked at, here as there.
 
 mod selector;
 mod url;
@@ -21,7 +21,7 @@ pub enum Unaudited {
     #[error("unable to determine kind and namespace from url")]
     NoResource,
     /// Answered by net/http.
-    #[error("OPTIONS * is answered by the HTTP server itself")]
+    #[error("the HTTP server itself answers OPTIONS *")]
     Options,
 }
 
@@ -29,7 +29,7 @@ pub enum Unaudited {
 pub fn attributes(method: &str, target: &str) -> Result<Attributes<'static>, Unaudited> {
     let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if method.is_empty() || !method.bytes().all(is_token) {
-        return Err(Unaudited::BadRequest("the method is no token"));
+        return Err(Unaudited::BadRequest("the method is not a valid token"));
     }
     if method == "OPTIONS" && target == "*" {
         return Err(Unaudited::Options);

@@ -1,7 +1,7 @@
 //! What kube-apiserver checks in a decoded policy, in its own words.
 //!
-//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/apis/audit/validation/validation.go; the words of a list value are those of
-//! Kubernetes 1.36.
+//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/apis/audit/validation/validation.go; the words of a list value
+//! are those of Kubernetes 1.36.
 
 use serde::Serialize;
 
@@ -135,11 +135,11 @@ impl Findings {
                 );
             }
             let help = if group == "*" {
-                Some("every group at once is known from Kubernetes 1.36: name the groups")
+                Some("\"*\" for every group needs Kubernetes 1.36: name the groups")
             } else if group.contains('/') {
-                Some("a group is named without its version")
+                Some("write the group without its version")
             } else if is_dns_subdomain(&group.to_lowercase()) {
-                Some("a group is named in lower case")
+                Some("write the group in lower case")
             } else {
                 None
             };

@@ -1,5 +1,5 @@
-//! A policy as YAML that every parser reads the same way: all strings are quoted, so that YAML 1.1 finds no boolean or number
-//! among them, and equal policies are equal bytes.
+//! A policy as YAML that every parser reads the same way: all strings are quoted, so that YAML 1.1 finds no boolean or
+//! number among them, and equal policies are equal bytes.
 
 use std::fmt::Write;
 

@@ -1,9 +1,9 @@
 //! Requests made of the words of policies.
 //!
-//! A rule compares words literally, so requests that differ only in words that no rule knows are decided alike: one of them, "other",
-//! stands for all. Users, and resources with their names, are told apart only as far as some rule does. Of the groups of a user
-//! two are enough: one that lets him into a rule of one policy, and one that lets him into a rule of the other. Combinations
-//! that no URL stands for cannot be asked for, and are left out.
+//! A rule compares words literally, so requests that differ only in words that no rule knows are decided alike: one of
+//! them, "other", stands for all. Users, and resources with their names, are told apart only as far as some rule does.
+//! Of the groups of a user two are enough: one that lets him into a rule of one policy, and one that lets him into a
+//! rule of the other. Combinations that no URL stands for cannot be asked for, and are left out.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

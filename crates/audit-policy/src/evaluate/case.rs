@@ -6,8 +6,8 @@ use super::table::{Joined, Table};
 use crate::Attributes;
 use crate::{GroupResources, PolicyRule};
 
-/// What of a rule is true or false by one set of strings for each attribute: the whole rule, or those of its entries for resources
-/// that differ in the group only. A rule matches if one of its cases does.
+/// What of a rule is true or false by one set of strings for each attribute: the whole rule, or those of its entries
+/// for resources that differ in the group only. A rule matches if one of its cases does.
 pub(super) struct Case<'a> {
     /// Of the rule.
     pub index: usize,

@@ -6,8 +6,8 @@ use std::hint::select_unpredictable;
 
 /// For each string that some case names, the cases that it satisfies.
 ///
-/// A string is found by its length and one of its bytes, which hardly ever leave more than one of those that are named; whether it
-/// is that one is compared last. Most strings of a request are of a length that none has.
+/// A string is found by its length and one of its bytes, which hardly ever leave more than one of those that are named;
+/// whether it is that one is compared last. Most strings of a request are of a length that none has.
 #[derive(Debug)]
 pub(super) struct Table {
     /// The last one is for all longer strings.
@@ -173,7 +173,8 @@ fn row_among(named: &[Named], key: impl Key) -> usize {
     found.map_or(Table::UNNAMED, |at| named[at].row)
 }
 
-/// The place, and the fewest bits of the byte there, that tell most of the strings apart. All have this length, or at least this one.
+/// The place, and the fewest bits of the byte there, that tell most of the strings apart. All have this length, or at
+/// least this one.
 fn place(keys: &[&str], length: usize) -> (u8, u8) {
     let mut best = (0, 0);
     let mut apart = 1;

@@ -1,4 +1,5 @@
-//! What the whole policy records that it should not, and what it does not record that it should: by asking it about requests.
+//! What the whole policy records that it should not, and what it does not record that it should: by asking it about
+//! requests.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -130,11 +131,11 @@ impl Linter<'_> {
             if leaks {
                 let Sensitive { stanza, pattern, .. } = sensitive;
                 let path = format!("rules[{i}].level");
-                let message = format!("{pattern} are recorded at {:?}, with what is in them", rule.level);
+                let message = format!("{pattern} are recorded at {:?}, with their content", rule.level);
                 let mut finding = Finding::new(stanza, self.places.of(&path), path, message);
                 if self.terms.secrets_accepted {
                     finding.severity = super::Severity::Info;
-                    finding.help = Some("nothing: the risk is acknowledged".into());
+                    finding.help = Some("nothing: you have acknowledged the risk".into());
                 }
                 self.add(finding);
             }
@@ -146,7 +147,7 @@ impl Linter<'_> {
         for url in ["/readyz", "/livez", "/healthz"] {
             if let Some((rule, _)) = self.recorded("GET", url, Asking::Anonymous) {
                 let path = format!("rules[{rule}]");
-                let message = format!("this rule records {url}, which the kubelet asks for again and again");
+                let message = format!("this rule records {url}, which the kubelet requests all the time");
                 let mut finding = Finding::new(PROBES_RECORDED, self.places.of(&path), path, message);
                 if is_blocking {
                     finding.severity = super::Severity::Warning;
@@ -167,7 +168,7 @@ impl Linter<'_> {
         // The first one of each rule.
         let by_rule: BTreeMap<usize, &str> = lists.rev().collect();
         for (rule, url) in by_rule {
-            let message = format!("this rule records lists of everything, as {url}, with what they return");
+            let message = format!("this rule records lists of everything, such as {url}, with their responses");
             self.find(LARGE_RESPONSES, format!("rules[{rule}].level"), message);
         }
         let of_others = format!("/apis/{group}.example/v1/namespaces/a/{group}s/b", group = "\u{e000}");
@@ -203,7 +204,7 @@ impl Linter<'_> {
             self.find(super::stanza::KEY_CONCERNS, "rules".into(), format!("not recorded: {}", concerns.join(", ")));
         }
         if !rules.iter().any(is_open) {
-            let message = "requests that no rule matches are not recorded, and no rule says so";
+            let message = "some requests match no rule, so they are not recorded";
             self.find(NO_CATCH_ALL, "rules".into(), message.into());
         }
         if self.recorded("GET", "/api/v1/pods", Asking::Nobody).is_none() {
@@ -211,7 +212,7 @@ impl Linter<'_> {
             let why = match self.evaluator.decide(&request).rule {
                 // All its stages are omitted, which is told.
                 Some(rule) if rules[rule].level > Level::None => return,
-                Some(rule) => format!("one for pods is taken by rules[{rule}], of level None"),
+                Some(rule) => format!("rules[{rule}] of level None matches one for pods"),
                 None => "rules for users or groups never match one".to_string(),
             };
             let message = format!("a request with a wrong token is not recorded: {why}");
@@ -247,7 +248,7 @@ impl Linter<'_> {
             }
         }
         if self.terms.mode == Mode::BlockingStrict {
-            let message = "the mode blocking-strict refuses requests at this stage, and it is omitted";
+            let message = "the mode blocking-strict rejects requests at this stage, but it is omitted";
             if let Some(i) = omitted(&policy.omit_stages, Stage::RequestReceived) {
                 return self.find(OMITS_REQUEST_RECEIVED, format!("omitStages[{i}]"), message.into());
             }

@@ -1,8 +1,9 @@
 //! The edits that findings carry, carried out: the text with a few scalars spliced, all else byte for byte as it was.
 //!
-//! An edit is taken only where the scalar stands in the text as it was read: plain or in quotes, on one line, without escapes.
-//! What comes out is judged again. Nothing comes out that kube-apiserver would not start with, and no edit is made that would
-//! leave other rules without requests, or record what was not recorded and should not be: nobody is certain to have meant that.
+//! An edit is taken only where the scalar stands in the text as it was read: plain or in quotes, on one line, without
+//! escapes. What comes out is judged again. Nothing comes out that kube-apiserver would not start with, and no edit is
+//! made that would leave other rules without requests, or record what was not recorded and should not be: nobody is
+//! certain to have meant that.
 
 use serde::Serialize;
 
@@ -14,8 +15,8 @@ use crate::stanza::{
 use kube_yaml::Place;
 use kube_yaml::scalar::{self, Scalar};
 
-/// Corrections may bring forth findings with more of them: a policy that does not start is not judged further. Mostly two or three
-/// are enough; where some are declined, a round is for one.
+/// Corrections may bring forth findings with more of them: a policy that does not start is not judged further. Mostly
+/// two or three are enough; where some are declined, a round is for one.
 const MAX_ROUNDS: usize = 256;
 
 /// What a correction must not bring about: the rule is as somebody meant it then, and the policy as a whole is not.
@@ -52,9 +53,9 @@ pub struct Declined {
 pub enum FixError {
     #[error("the text is not UTF-8")]
     NotUtf8,
-    #[error("kube-apiserver would still not start with it: {0}")]
+    #[error("kube-apiserver would still not start with the file: {0}")]
     DoesNotStart(String),
-    #[error("the correction has not helped: {0}")]
+    #[error("the correction did not help: {0}")]
     StillThere(String),
     #[error("the correction would have changed the number of rules")]
     OtherRules,

@@ -1,8 +1,9 @@
 //! Rules that are aimed at recording less than the floor does.
 //!
-//! The floor's rules stand before all others, so they decide, whatever a policy says. A rule that names what they protect, to
-//! record less of it, is refused all the same: whoever wrote it would believe that it works. One that is about something else and
-//! happens to take in what the floor protects (`level: None` for a user, or for everything) is not: there the floor just wins.
+//! The floor's rules stand before all others, so they decide, whatever a policy says. A rule that names what they
+//! protect, to record less of it, is refused all the same: whoever wrote it would believe that it works. One that is
+//! about something else and happens to take in what the floor protects (`level: None` for a user, or for everything) is
+//! not: there the floor just wins.
 
 use super::Linter;
 use crate::finding::Finding;
@@ -18,7 +19,7 @@ impl Linter<'_> {
             };
             let path = format!("rules[{i}]");
             let message = format!(
-                "the rule would record {} of what floor.rules[{n}] ({}) records at {:?}",
+                "the rule would record {} of the requests that floor.rules[{n}] ({}) records at {:?}",
                 if rule.level == Level::None { "nothing".into() } else { format!("only {:?}", rule.level) },
                 subject(broken),
                 broken.level
@@ -34,11 +35,11 @@ impl Linter<'_> {
             }
             let path = "omitStages".to_string();
             let message = format!(
-                "{stage:?} is left out of all rules, and is a stage at which floor.rules[{n}] ({}) records",
+                "{stage:?} is omitted for all rules, but floor.rules[{n}] ({}) records at this stage",
                 subject(broken)
             );
             let finding = Finding::new(stanza::BELOW_FLOOR, self.places.of(&path), path, message);
-            self.add(finding.help(format!("leave {stage:?} out of omitStages")));
+            self.add(finding.help(format!("remove {stage:?} from omitStages")));
         }
     }
 }
@@ -77,7 +78,8 @@ fn is_aimed_below(rule: &PolicyRule, floor: &PolicyRule) -> bool {
     rule.level < floor.level && names_the_same(rule, floor) && may_match_the_same(rule, floor)
 }
 
-/// In every respect in which the rule of the floor is about something, verbs aside. A floor under every request is named by every rule.
+/// In every respect in which the rule of the floor is about something, verbs aside. A floor under every request is
+/// named by every rule.
 fn names_the_same(rule: &PolicyRule, floor: &PolicyRule) -> bool {
     fn any<T>(ours: &[T], theirs: &[T], share: fn(&T, &T) -> bool) -> bool {
         theirs.is_empty() || ours.iter().any(|one| theirs.iter().any(|other| share(one, other)))

@@ -68,8 +68,7 @@ impl Linter<'_> {
         let mut judge = |list: &[String], path: String, is_for_all: bool| {
             for (j, text) in list.iter().enumerate().filter(|(_, text)| text.contains('*')) {
                 let at = format!("{path}[{j}]");
-                let message =
-                    format!("{} matches nothing but itself: only whole names are compared here", quoted(text));
+                let message = format!("{} matches only itself: this list has no wildcards", quoted(text));
                 // With other names beside it, or as a part of one, it is not certain what was meant.
                 let edit = (is_for_all && list.len() == 1 && text == "*").then(|| Edit {
                     at: self.places.of(&at),
@@ -95,9 +94,9 @@ impl Linter<'_> {
             let mut known = std::collections::HashSet::new();
             for (j, text) in list.iter().enumerate() {
                 if !known.insert(text) {
-                    self.find(REPEATED_VALUE, format!("{path}[{j}]"), format!("{} stands here twice", quoted(text)));
+                    self.find(REPEATED_VALUE, format!("{path}[{j}]"), format!("{} is given twice", quoted(text)));
                 } else if text.is_empty() && !takes_empty {
-                    self.find(EMPTY_VALUE, format!("{path}[{j}]"), "the empty string is a name like others".into());
+                    self.find(EMPTY_VALUE, format!("{path}[{j}]"), "the empty string is a name like any other".into());
                 }
             }
         };
@@ -150,15 +149,12 @@ impl Linter<'_> {
                 let help = "write the HTTP method in lower case: get, post, put, …".to_string();
                 (format!("{shown} is a verb of requests for resources, and the rule is for other URLs"), help)
             } else if verb.contains([',', ' ']) {
-                (
-                    format!("{shown} is one verb, which no request has"),
-                    "write each verb as an item of its own".to_string(),
-                )
+                (format!("{shown} is one verb, and no request has it"), "write one verb per item".to_string())
             } else if is_for_resources || lower != **verb {
                 (format!("no request of this rule has the verb {shown}"), UNKNOWN_VERB.fix.to_string())
             } else {
-                let message = format!("a request has the verb {shown} only if a client makes up such a method");
-                (message, "remove it, unless that is meant".to_string())
+                let message = format!("a request has the verb {shown} only if a client invents such a method");
+                (message, "remove it, unless this is intended".to_string())
             };
             let place = self.places.of(&path);
             let edit = is_verb(&lower).then(|| Edit::new(place, verb, &lower));
@@ -212,9 +208,9 @@ impl Linter<'_> {
             return;
         }
         let missing = if has("get") {
-            "create, as which the same command comes by SPDY"
+            "create, which the same command uses over SPDY"
         } else {
-            "get, as which the same command comes by websocket"
+            "get, which the same command uses over a websocket"
         };
         let in_group = |entry: &GroupResources| matches!(entry.group.as_str(), "" | "*");
         for (j, entry) in rule.resources.iter().enumerate().filter(|(_, entry)| in_group(entry)) {
@@ -231,7 +227,7 @@ impl Linter<'_> {
         let is_for_resources = !rule.resources.is_empty() || !rule.namespaces.is_empty();
         let (without, what) = match rule.level {
             Level::Request => (&["get", "list", "watch"][..], "body"),
-            Level::RequestResponse => (&["watch"][..], "recorded body, nor has its response one"),
+            Level::RequestResponse => (&["watch"][..], "recorded body, and neither has its response"),
             Level::None | Level::Metadata => return,
         };
         if is_for_resources && !rule.verbs.is_empty() && rule.verbs.iter().all(|verb| without.contains(&verb.as_str()))
@@ -248,9 +244,9 @@ impl Linter<'_> {
             if GROUPS.contains(&user.as_str()) || user.starts_with("system:serviceaccounts:") {
                 self.find(GROUP_AS_USER, path, format!("{} is a group, and no user has this name", quoted(user)));
             } else if matches!(user.as_str(), "system:unsecured" | "kubelet") {
-                self.find(DEAD_USER, path, format!("{} is no user of today's Kubernetes", quoted(user)));
+                self.find(DEAD_USER, path, format!("{} is not a user of a current Kubernetes", quoted(user)));
             } else if user.strip_prefix("system:serviceaccount:").is_some_and(|account| !is_account(account)) {
-                let message = format!("{} is no service account", quoted(user));
+                let message = format!("{} is not a service account", quoted(user));
                 let help = "write system:serviceaccount:NAMESPACE:NAME";
                 self.add(Finding::new(DEAD_USER, self.places.of(&path), path, message).help(help));
             }
@@ -270,7 +266,7 @@ impl Linter<'_> {
         for (j, namespace) in rule.namespaces.iter().enumerate() {
             let path = format!("{path}.namespaces[{j}]");
             if namespace.is_empty() {
-                let message = "this matches cluster-scoped objects, and lists and watches of all namespaces as well";
+                let message = "this matches cluster-scoped objects, and also lists and watches of all namespaces";
                 self.find(EMPTY_NAMESPACE, path, message.into());
             } else if (!is_dns_label(namespace) || namespace.len() > 63) && !namespace.contains('*') {
                 let message = format!("{} cannot be the name of a namespace", quoted(namespace));
@@ -281,7 +277,7 @@ impl Linter<'_> {
         let lists = names_lists || (rule.verbs.is_empty() && rule.level > Level::None);
         let is_name = |namespace: &String| !namespace.is_empty() && !namespace.contains('*');
         if lists && !rule.namespaces.is_empty() && rule.namespaces.iter().all(is_name) {
-            let message = "this rule does not see lists and watches of all namespaces at once";
+            let message = "this rule does not match lists and watches of all namespaces";
             self.find(ALL_NAMESPACES, format!("{path}.namespaces"), message.into());
         }
     }
@@ -292,12 +288,12 @@ impl Linter<'_> {
         let is_version = group.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
         if rule.level > Level::Metadata && AGGREGATED.contains(&group) {
             let message = format!(
-                "kube-apiserver does not decode what it hands on to the server of {group}: there is no body to record"
+                "kube-apiserver does not decode requests that it passes on to the server of {group}: there is no body to record"
             );
             self.find(BODIES_OF_NOTHING, group_path.clone(), message);
         }
         if group == "core" || is_version {
-            let message = format!("{} is no API group: the core group is called \"\"", quoted(group));
+            let message = format!("{} is not an API group: the name of the core group is \"\"", quoted(group));
             let place = self.places.of(&group_path);
             // The core group has no other version.
             let edit = matches!(group, "core" | "v1").then(|| Edit::new(place, group, ""));
@@ -380,7 +376,7 @@ impl Linter<'_> {
             return;
         }
         if subresource == Some("*") {
-            let message = format!("{} matches {name} themselves too", quoted(pattern));
+            let message = format!("{} also matches {name} themselves", quoted(pattern));
             self.find(PARENT_TOO, path.into(), message);
         }
         // What a group of others has is not known here.
@@ -405,13 +401,15 @@ impl Linter<'_> {
         } else if let Some(gone) = RESOURCES.gone(group, name) {
             if gone.last_minor < self.terms.minor {
                 let message = format!("{name} of {shown} were last served by Kubernetes 1.{}", gone.last_minor);
-                let help = gone.now.map_or("remove it".into(), |now| format!("they are in {now} now: name them there"));
+                let help = gone
+                    .now
+                    .map_or("remove it".into(), |now| format!("they are in {now} now: write them below that group"));
                 self.add(Finding::new(REMOVED_RESOURCE, place, path.into(), message).help(help));
             }
         } else if let [first, ..] = RESOURCES.groups_with(name).as_slice() {
-            let named = if first.is_empty() { "the core group, which is called \"\"" } else { first };
+            let named = if first.is_empty() { "the core group (\"\")" } else { first };
             let message = format!("{name} are not in {shown}, but in {named}");
-            let help = format!("name them in an entry with group: {}", if first.is_empty() { "\"\"" } else { first });
+            let help = format!("write them in an entry with group: {}", if first.is_empty() { "\"\"" } else { first });
             let edit = elsewhere.map(|(now, group_path)| Edit::new(self.places.of(group_path), group, now));
             self.add(Finding::new(WRONG_GROUP, place, path.into(), message).help(help).edit(edit));
         } else {
@@ -437,19 +435,19 @@ impl Linter<'_> {
         if name == "namespaces" {
             // A Namespace is in itself, as far as the URL names it.
             if !in_none && is_one_of(&["create", "list", "deletecollection"]) {
-                let message = "a list or create of namespaces is in no namespace: this rule never matches one";
+                let message = "a list or create of namespaces has no namespace: this rule never matches one";
                 self.find(CLUSTER_SCOPED, path.into(), message.into());
             }
         } else if !is_namespaced && !in_none {
-            let message = format!("{name} are in no namespace: this rule never matches them");
+            let message = format!("{name} are cluster-scoped: this rule never matches them");
             self.find(CLUSTER_SCOPED, path.into(), message);
         } else if is_namespaced
             && rule.namespaces.iter().all(String::is_empty)
             && is_one_of(&["get", "create", "update", "patch", "delete"])
         {
-            let message = format!("{name} are in namespaces: of those with a verb of this rule none is in \"\"");
+            let message = format!("{name} are namespaced: no request with a verb of this rule has the namespace \"\"");
             let finding = Finding::new(EMPTY_NAMESPACE, self.places.of(path), path.into(), message);
-            let help = "leave out the namespaces, or name those that are meant";
+            let help = "remove the namespaces, or write the intended ones";
             self.add(Finding { severity: Severity::Warning, ..finding.help(help) });
         }
     }
@@ -474,10 +472,10 @@ impl Linter<'_> {
                 self.find(
                     URL_NEVER_MATCHES,
                     path,
-                    format!("{} has a query, which is no part of the path", quoted(url)),
+                    format!("{} has a query, which is not part of the path", quoted(url)),
                 );
             } else if url.match_indices('%').any(|(at, _)| is_encoded(at)) {
-                let message = format!("{} is encoded, and is compared with a path that was decoded", quoted(url));
+                let message = format!("{} is encoded, but it is compared with a decoded path", quoted(url));
                 self.add(
                     Finding::new(URL_NEVER_MATCHES, self.places.of(&path), path, message).help("write it decoded"),
                 );

@@ -1,11 +1,12 @@
 //! Which requests a rule is the first to match: what it decides at all.
 //!
-//! Exact, and by trial. Of all requests that match a rule by the same names of its lists, one is the hardest to take: the one
-//! that has nothing else which an earlier rule could ask for. It is nobody's request where the rule asks for no user, is in one
-//! group only, and has a [fresh](Fresh) verb, namespace, resource or path where the rule leaves them open. A rule that matches this
-//! request matches all of them. So the [`Evaluator`] is asked about one request for each combination of names: if an earlier rule
-//! decides every one, the rule is unreachable, whether by one rule or by several together; if it decides every one with a certain
-//! name, that name is dead. What holds of a URL is made use of: no segment of a path holds a slash.
+//! Exact, and by trial. Of all requests that match a rule by the same names of its lists, one is the hardest to take:
+//! the one that has nothing else which an earlier rule could ask for. It is nobody's request where the rule asks for no
+//! user, is in one group only, and has a [fresh](Fresh) verb, namespace, resource or path where the rule leaves them
+//! open. A rule that matches this request matches all of them. So the [`Evaluator`] is asked about one request for each
+//! combination of names: if an earlier rule decides every one, the rule is unreachable, whether by one rule or by
+//! several together; if it decides every one with a certain name, that name is dead. What holds of a URL is made use
+//! of: no segment of a path holds a slash.
 //!
 //! The number of combinations is the product of the lengths of the lists, hence the bounds.
 
@@ -229,7 +230,8 @@ fn targets_of<'a>(rule: &'a PolicyRule, fresh: &'a str) -> Vec<Target<'a>> {
     targets
 }
 
-/// Resource and subresource that match a pattern and as little else as can be. Some patterns match nothing, and neither do these.
+/// Resource and subresource that match a pattern and as little else as can be. Some patterns match nothing, and neither
+/// do these.
 fn hardest<'a>(pattern: &'a str, fresh: &'a str) -> Vec<(&'a str, &'a str)> {
     if pattern == "*" {
         return vec![(fresh, fresh)];

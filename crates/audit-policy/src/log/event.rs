@@ -1,7 +1,7 @@
 //! An Event, with what replay needs of it, and how it is found by parsing all of it.
 //!
-//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/apis/audit/v1/types.go#L71-L153. Names are compared as they are written, and of
-//! members with the same name the last one counts, as the API machinery reads JSON (sigs.k8s.io/json).
+//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/apis/audit/v1/types.go#L71-L153. Names are compared as they are
+//! written, and of members with the same name the last one counts, as the API machinery reads JSON (sigs.k8s.io/json).
 
 use std::collections::BTreeMap;
 
@@ -39,11 +39,11 @@ pub struct Event<'a> {
 pub enum Damage {
     #[error("{0}")]
     NoJson(String),
-    #[error("no audit event: {0}")]
+    #[error("not an audit event: {0}")]
     NoEvent(&'static str),
     #[error("{0} NUL bytes")]
     Nul(usize),
-    #[error("an event in the legacy format, which tells too little")]
+    #[error("an event in the legacy format, which has too few fields")]
     Legacy,
     #[error("the request URI cannot be read: {0}")]
     Uri(String),
@@ -106,10 +106,10 @@ pub(super) fn parse(line: &[u8]) -> Result<Event<'_>, Damage> {
     };
     let has_kind = !present("kind").is_empty();
     if has_kind && plain("kind") != KIND {
-        return Err(Damage::NoEvent("another kind of object"));
+        return Err(Damage::NoEvent("an object of another kind"));
     }
-    let level = level(plain("level").as_bytes()).ok_or(Damage::NoEvent("no level that is known"))?;
-    let stage = stage(plain("stage").as_bytes()).ok_or(Damage::NoEvent("no stage that is known"))?;
+    let level = level(plain("level").as_bytes()).ok_or(Damage::NoEvent("an unknown level"))?;
+    let stage = stage(plain("stage").as_bytes()).ok_or(Damage::NoEvent("an unknown stage"))?;
     let uri = present("requestURI");
     if uri.is_empty() {
         return Err(Damage::NoEvent("no requestURI"));
@@ -164,7 +164,7 @@ fn damage_of(line: &[u8], error: &serde_json::Error) -> Damage {
     // The line that serde_json counts is always the first.
     let text = error.to_string();
     let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
-    Damage::NoJson(format!("no JSON: {what} at column {}", error.column()))
+    Damage::NoJson(format!("not JSON: {what} at column {}", error.column()))
 }
 
 /// Length of a JSON text without the blanks between its tokens.

@@ -3,9 +3,9 @@
 use super::event::{Damage, Event};
 use super::request::Request;
 
-/// Remembers a value for each request, as many as there is room for: memory is bounded, and a new request may take the place of
-/// another one. Requests are the same if their verb, URI and user stand in the log in the same way, but for parameters that say
-/// nothing about what is asked: a watch has others each time.
+/// Remembers a value for each request, as many as there is room for: memory is bounded, and a new request may take the
+/// place of another one. Requests are the same if their verb, URI and user stand in the log in the same way, but for
+/// parameters that say nothing about what is asked: a watch has others each time.
 #[derive(Debug)]
 pub struct Memo<V> {
     slots: Vec<Option<Slot<V>>>,
@@ -65,8 +65,8 @@ impl<V: Clone> Memo<V> {
 
 /// A URI without the values that are different each time: a quote stands in place of them, which is nowhere else in it.
 ///
-/// [`attributes`](crate::attributes()) never asks for a resourceVersion or a timeout, and whether timeoutSeconds is a number.
-/// Values of another form stay.
+/// [`attributes`](crate::attributes()) never asks for a resourceVersion or a timeout, and whether timeoutSeconds is a
+/// number. Values of another form stay.
 fn push_asked(key: &mut Vec<u8>, uri: &[u8]) {
     let Some(query) = memchr::memchr(b'?', uri) else { return key.extend_from_slice(uri) };
     let (mut from, mut at) = (0, query + 1);

@@ -1,9 +1,10 @@
 //! From an event to the request that kube-apiserver asked its policy about.
 //!
-//! The `objectRef` of an event is no witness: `LogRequestObject` fills it from the body later on, so that a create has a name there
-//! which the policy did not see (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/request.go#L124-L152). What the policy saw
-//! comes from the verb and the URI, as in [`attributes()`]; the user is the authenticated one, whoever he impersonates: the
-//! filter for impersonation comes after the one for auditing (server/config.go#L1036-L1116).
+//! The `objectRef` of an event is no witness: `LogRequestObject` fills it from the body later on, so that a create has
+//! a name there which the policy did not see (kubernetes@v1.36.3
+//! staging/src/k8s.io/apiserver/pkg/audit/request.go#L124-L152). What the policy saw comes from the verb and the URI,
+//! as in [`attributes()`]; the user is the authenticated one, whoever he impersonates: the filter for impersonation
+//! comes after the one for auditing (server/config.go#L1036-L1116).
 
 use std::borrow::Cow;
 
@@ -78,7 +79,7 @@ fn user(text: &[u8]) -> Result<Option<User<'_>>, Damage> {
     }
     // Of members with the same name the last one counts, which a struct does not allow; and any of them may be missing.
     let user: Value = serde_json::from_slice(text).map_err(|error| Damage::User(error.to_string()))?;
-    let wrong = || Damage::User("not as kube-apiserver writes it".into());
+    let wrong = || Damage::User("not in the form that kube-apiserver writes".into());
     let string = |value: &Value| match value {
         Value::String(text) => Ok(Text::from(text.clone())),
         Value::Null => Ok(Text::default()),

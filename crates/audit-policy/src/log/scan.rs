@@ -1,11 +1,13 @@
 //! An event from a line as kube-apiserver writes it, without looking closely at what nobody asks for.
 //!
-//! Blocks of 64 bytes become bit masks, a bit a byte: where strings begin and end, and where objects and lists do, outside of
-//! strings. The walk over the members of the event then leaps from mark to mark. A value that is not needed is only skipped: its
-//! strings are closed, its brackets balanced and its text valid UTF-8; its grammar is not looked at.
+//! Blocks of 64 bytes become bit masks, a bit a byte: where strings begin and end, and where objects and lists do,
+//! outside of strings. The walk over the members of the event then leaps from mark to mark. A value that is not needed
+//! is only skipped: its strings are closed, its brackets balanced and its text valid UTF-8; its grammar is not looked
+//! at.
 //!
-//! Gives nothing where there is anything out of the ordinary - blanks between tokens, control characters, a name twice, an escape
-//! in a name, a missing member - and the line is parsed in full. Where it gives something, it is what parsing would give.
+//! Gives nothing where there is anything out of the ordinary - blanks between tokens, control characters, a name twice,
+//! an escape in a name, a missing member - and the line is parsed in full. Where it gives something, it is what parsing
+//! would give.
 
 use fearless_simd::prelude::*;
 use fearless_simd::{Level, dispatch, u8x64};
@@ -31,13 +33,13 @@ struct Block {
 const BLOCK: usize = 64;
 
 impl Marks {
-    /// False where something is not as kube-apiserver writes it.
+    /// False where something is not in the form that kube-apiserver writes.
     fn mark(&mut self, line: &[u8]) -> bool {
         dispatch!(Level::new(), simd => self.mark_with(simd, line))
     }
 
-    /// With the widest registers that the processor has. What is called from here has to be inlined, or it does not know of them; so
-    /// there is no iterator.
+    /// With the widest registers that the processor has. What is called from here has to be inlined, or it does not
+    /// know of them; so there is no iterator.
     #[inline(always)]
     fn mark_with<S: Simd>(&mut self, simd: S, line: &[u8]) -> bool {
         let mut state = State::new(simd);
@@ -125,9 +127,9 @@ impl Scanned<'_> {
         self.managed_bytes(self.bodies.response)
     }
 
-    /// Bytes of the managed fields in a body: of an object, of the items of a list, and of the objects in the rows of a table
-    /// (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/request.go#L237-L275). None where the text is not as kube-apiserver
-    /// writes it.
+    /// Bytes of the managed fields in a body: of an object, of the items of a list, and of the objects in the rows of a
+    /// table (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/request.go#L237-L275). None where the text is
+    /// not as kube-apiserver writes it.
     fn managed_bytes(&self, body: usize) -> Option<u64> {
         let Self { marks, line, .. } = self;
         let mut bytes = 0;
@@ -164,7 +166,8 @@ impl Scanned<'_> {
 }
 
 impl Marks {
-    /// Visits what is directly in an object or a list: name (empty in a list), start and end of each value. Nothing is in other values.
+    /// Visits what is directly in an object or a list: name (empty in a list), start and end of each value. Nothing is
+    /// in other values.
     fn elements<'a>(
         &self,
         text: &'a [u8],
@@ -263,8 +266,8 @@ fn prefix_xor(mut bits: u64) -> u64 {
     bits
 }
 
-/// Members in the order in which kube-apiserver writes them (audit/v1/types.go#L71-L153), each as it begins. Not all of them are
-/// needed, but one that is not among them could be there twice.
+/// Members in the order in which kube-apiserver writes them (audit/v1/types.go#L71-L153), each as it begins. Not all of
+/// them are needed, but one that is not among them could be there twice.
 const MEMBERS: [&[u8]; 19] = [
     b"\"kind\":",
     b"\"apiVersion\":",

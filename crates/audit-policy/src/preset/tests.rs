@@ -81,8 +81,9 @@ fn no_preset_has_users_that_no_longer_exist_or_a_group_that_is_gone() {
 
 // --- Credentials. ---
 
-/// Group and resource of what holds a credential, and whether its request does; its response always does. All that Kubernetes itself
-/// has: of custom resources nothing is known. ConfigMaps are not among them, since what is secret does not belong there.
+/// Group and resource of what holds a credential, and whether its request does; its response always does. All that
+/// Kubernetes itself has: of custom resources nothing is known. ConfigMaps are not among them, since what is secret
+/// does not belong there.
 const CREDENTIALS: [(&str, &str, bool); 3] =
     [("", "secrets", true), ("", "serviceaccounts/token", false), ("authentication.k8s.io", "tokenreviews", true)];
 
@@ -113,8 +114,8 @@ fn names() -> (Vec<String>, Vec<String>) {
     (users.into_iter().collect(), groups.into_iter().collect())
 }
 
-/// What holds a credential in OpenShift: the Secrets that an image stream may use; the pull secret in the files of machines;
-/// clients with their secret, and all kinds of tokens; the private key of a Route.
+/// What holds a credential in OpenShift: the Secrets that an image stream may use; the pull secret in the files of
+/// machines; clients with their secret, and all kinds of tokens; the private key of a Route.
 const OF_OPENSHIFT: [(&str, &str); 10] = [
     ("image.openshift.io", "imagestreams/secrets"),
     ("machineconfiguration.openshift.io", "controllerconfigs"),

@@ -1,4 +1,5 @@
-//! What the counts of a log come to. The JSON of a [`Report`] is a contract: other programs read it. Absent knowledge is null.
+//! What the counts of a log come to. The JSON of a [`Report`] is a contract: other programs read it. Absent knowledge
+//! is null.
 
 use std::collections::BTreeMap;
 
@@ -391,7 +392,7 @@ fn unknown(tally: &Tally, lacking: u64, missing: Estimate, span: &Span, damaged:
     if tally.log.events > 0 && tally.stages[Stage::ResponseComplete as usize] == 0 {
         say(
             "last-stages",
-            "The log has no events of the stage ResponseComplete: the policy that it was taken under omits it.".into(),
+            "The log has no events of the stage ResponseComplete: the policy that recorded it omits it.".into(),
         );
     }
     say(
@@ -408,13 +409,13 @@ fn unknown(tally: &Tally, lacking: u64, missing: Estimate, span: &Span, damaged:
         );
     }
     if tally.times.untimed > 0 {
-        say("times", format!("{} events have no time: they are not in the peaks.", tally.times.untimed));
+        say("times", format!("{} events have no time, so they are not in the peaks.", tally.times.untimed));
     }
     if tally.times.is_full {
-        say("minutes", "The log spans too many minutes: some of them are not in the peaks.".into());
+        say("minutes", "The log spans too many minutes, so some of them are not in the peaks.".into());
     }
     if span.seconds.is_some_and(|seconds| seconds < SHORT_SECONDS) {
-        say("short", "The log is shorter than an hour: a day may be unlike it.".into());
+        say("short", "The log is shorter than an hour, which may not be typical for a day.".into());
     }
     if span.gaps > 0 {
         say("gaps", format!("Gaps in the log of more than an hour do not count as time: {}.", span.gaps));

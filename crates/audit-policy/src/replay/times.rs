@@ -33,8 +33,8 @@ pub(super) struct Times {
 
 /// Ten weeks: 30 MB.
 const MAX_MINUTES: usize = 100_000;
-/// A longer time without any event is a hole in the log, not a quiet time. An API server renews its own leases each few seconds, but
-/// the policy of the log may leave these out.
+/// A longer time without any event is a hole in the log, not a quiet time. An API server renews its own leases each few
+/// seconds, but the policy of the log may leave these out.
 const GAP_MINUTES: i64 = 60;
 
 /// What the times of a log come to.

@@ -71,7 +71,8 @@ enum Token<'a> {
     Name(&'a [u8]),
 }
 
-/// Whether upstream reads a label selector (kubernetes@v1.36.3 staging/src/k8s.io/apimachinery/pkg/labels/selector.go#L483-L935).
+/// Whether upstream reads a label selector (kubernetes@v1.36.3
+/// staging/src/k8s.io/apimachinery/pkg/labels/selector.go#L483-L935).
 pub(super) fn is_label_selector(selector: &[u8]) -> bool {
     Parser { tokens: tokens(selector), at: 0 }.requirements().is_some()
 }

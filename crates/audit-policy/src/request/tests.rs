@@ -1,6 +1,7 @@
 use super::*;
 
-/// `verb group/version namespace resource/subresource name`, with `-` for what is empty; or the verb and path of anything else.
+/// `verb group/version namespace resource/subresource name`, with `-` for what is empty; or the verb and path of
+/// anything else.
 fn derived(method: &str, url: &str) -> String {
     let found = match attributes(method, url) {
         Ok(found) => found,
@@ -72,12 +73,12 @@ fn attributes_are_those_of_the_api_server() {
         ("GET", "/apis/apps/v1/watch", "error: unable to determine kind and namespace from url"),
         ("GET", "/api/v1/proxy/", "error: unable to determine kind and namespace from url"),
         // What never comes so far.
-        ("OPTIONS", "*", "error: OPTIONS * is answered by the HTTP server itself"),
+        ("OPTIONS", "*", "error: the HTTP server itself answers OPTIONS *"),
         ("GET", "*", "get *"),
         ("GET", "api/v1", "error: invalid URI for request"),
         ("GET", "/%", "error: invalid URL escape"),
-        ("", "/", "error: the method is no token"),
-        ("G T", "/", "error: the method is no token"),
+        ("", "/", "error: the method is not a valid token"),
+        ("G T", "/", "error: the method is not a valid token"),
     ] {
         assert_eq!(derived(method, url), want, "{method} {url}");
     }
