@@ -1,5 +1,5 @@
-//! The policies that come with the operator, as data files. A file is never changed once released: a new version gets a new
-//! file and name, and the name stands in the rendered policy and in status.
+//! The policies that come with the operator, as data files. A released file never changes: a new version gets a new file and name,
+//! which the rendered policy and status contain.
 
 use serde::{Deserialize, Serialize};
 
@@ -51,7 +51,7 @@ pub enum Preset {
 /// A policy that comes with the operator.
 #[derive(Clone, Debug)]
 pub struct PresetPolicy {
-    /// Name and version, as `gce-2026.1`.
+    /// Name and version, such as `gce-2026.1`.
     pub name: &'static str,
     /// The file, with a comment for each rule.
     pub text: &'static str,
@@ -59,7 +59,7 @@ pub struct PresetPolicy {
 }
 
 impl PresetPolicy {
-    /// The name that a Setup uses: always of the newest version.
+    /// The name that a Setup uses for the newest version.
     pub fn unversioned(&self) -> &'static str {
         self.name.rsplit_once('-').map_or(self.name, |(name, _)| name)
     }
@@ -72,7 +72,7 @@ impl PresetPolicy {
     }
 }
 
-/// In the order in which they are listed: the general ones, those of benchmarks, those of products.
+/// In the order of the list: general presets, then those of benchmarks, then those of products.
 const ALL: [Preset; 11] = [
     Preset::Metadata,
     Preset::Quiet,

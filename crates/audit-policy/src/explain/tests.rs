@@ -71,7 +71,7 @@ fn stages_are_those_of_the_kind_of_request() {
 }
 
 proptest! {
-    /// That the rule is the evaluator's is told by the tests of that.
+    /// The tests of the evaluator check that the rules agree.
     #[test]
     fn the_condition_that_is_named_refuses_the_request_by_itself(
         rules in prop::collection::vec(any_rule(), 1..8),

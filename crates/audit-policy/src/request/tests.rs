@@ -1,6 +1,6 @@
 use super::*;
 
-/// `verb group/version namespace resource/subresource name`, with `-` for what is empty; or the verb and path of anything else.
+/// `verb group/version namespace resource/subresource name`, with `-` for an empty part; or verb and path of other requests.
 fn derived(method: &str, url: &str) -> String {
     let found = match attributes(method, url) {
         Ok(found) => found,
@@ -19,7 +19,7 @@ fn derived(method: &str, url: &str) -> String {
 #[test]
 fn attributes_are_those_of_the_api_server() {
     for (method, url, want) in [
-        // No resources.
+        // Not resources.
         ("GET", "/", "get /"),
         ("GET", "/healthz?verbose", "get /healthz"),
         ("OPTIONS", "/api/v1", "options /api/v1"),
@@ -71,7 +71,7 @@ fn attributes_are_those_of_the_api_server() {
         ("POST", "/api/v1/proxy/namespaces/a/services/s/x", "proxy -/v1 a services/- s"),
         ("GET", "/apis/apps/v1/watch", "error: unable to determine kind and namespace from url"),
         ("GET", "/api/v1/proxy/", "error: unable to determine kind and namespace from url"),
-        // What never comes so far.
+        // Requests that never reach the audit.
         ("OPTIONS", "*", "error: OPTIONS * is answered by the HTTP server itself"),
         ("GET", "*", "get *"),
         ("GET", "api/v1", "error: invalid URI for request"),
