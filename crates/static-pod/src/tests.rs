@@ -63,7 +63,7 @@ fn an_edit_twice_is_an_edit_once_and_another_revision_takes_its_place() {
 
 #[test]
 fn what_was_edited_and_removed_again_is_the_original() {
-    // A comment that a block scalar before it does not take for its own stays where it is.
+    // A comment that does not become part of a block scalar before it stays in place.
     let commented =
         KUBEADM.replace("    name: k8s-certs\nstatus", "    name: >-\n      k8s-certs\n    # a comment\nstatus");
     for original in [KUBEADM, &commented] {
