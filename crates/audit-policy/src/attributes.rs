@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer};
 
-/// Attributes of one request (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/authorization/authorizer/interfaces.go).
+/// Attributes of one request (kubernetes@v1.36.3
+/// staging/src/k8s.io/apiserver/pkg/authorization/authorizer/interfaces.go).
 ///
 /// Their JSON is a contract: other programs write it. Absent strings count as empty.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -48,8 +49,9 @@ pub struct User<'a> {
 }
 
 impl User<'static> {
-    /// A user as kube-apiserver's authenticators create it: with the groups that follow from the name, and the group of all
-    /// authenticated or of all unauthenticated users. Groups from a certificate or an identity provider are unknown.
+    /// A user as kube-apiserver's authenticators create it: with the groups that follow from the name, and the group of
+    /// all authenticated or of all unauthenticated users. Groups from a certificate or an identity provider are
+    /// unknown.
     ///
     /// kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/authentication: group/authenticated_group_adder.go#L38-L58,
     /// request/anonymous/anonymous.go#L28-L55, serviceaccount/util.go#L84-L109.

@@ -1,8 +1,8 @@
-//! Compares a policy with the benchmarks. Each item is data: requests with the level that the benchmark demands. The evaluator decides
-//! whether the policy meets it.
+//! Compares a policy with the benchmarks. Each item is data: requests with the level that the benchmark demands. The
+//! evaluator decides whether the policy meets it.
 //!
-//! The requests of an item are a sample, in our reading of its text. An item that fails here is not met; one that passes still needs an
-//! assessor. Demands on flags, such as the retention or the path of a log, are not covered.
+//! The requests of an item are a sample, in our reading of its text. An item that fails here is not met; one that
+//! passes still needs an assessor. Demands on flags, such as the retention or the path of a log, are not covered.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;

@@ -1,8 +1,8 @@
-//! Decodes values to the fields of a policy as kube-apiserver's JSON decoder does: names are case-sensitive, null is the same as an
-//! absent field, unknown and repeated fields are warnings, wrong types are errors.
+//! Decodes values to the fields of a policy as kube-apiserver's JSON decoder does: names are case-sensitive, null is
+//! the same as an absent field, unknown and repeated fields are warnings, wrong types are errors.
 //!
-//! sigs.k8s.io/json@v0.0.0-20250730193827-2d320260d730/internal/golang/encoding/json/decode.go. A repeated field is decoded on top of
-//! the first one, which only JSON files can show.
+//! sigs.k8s.io/json@v0.0.0-20250730193827-2d320260d730/internal/golang/encoding/json/decode.go. A repeated field is
+//! decoded on top of the first one, which only JSON files can show.
 
 use std::collections::{HashMap, HashSet};
 
@@ -151,7 +151,7 @@ struct Decoder<'a> {
 }
 
 /// A destination of a value.
-trait Target {
+trait Destination {
     fn fill(&mut self, decoder: &mut Decoder, id: ValueId);
 }
 
@@ -159,12 +159,12 @@ trait Target {
 trait Fields {
     const NAMES: &'static [&'static str];
     /// The field with exactly this name.
-    fn field(&mut self, name: &str) -> Option<&mut dyn Target>;
+    fn field(&mut self, name: &str) -> Option<&mut dyn Destination>;
     /// The place of the value, even if it is null.
     fn set_place(&mut self, place: Place);
 }
 
-impl<T: Fields> Target for T {
+impl<T: Fields> Destination for T {
     fn fill(&mut self, decoder: &mut Decoder, id: ValueId) {
         self.set_place(decoder.tree.place(id));
         match decoder.tree.value(id) {
@@ -196,7 +196,7 @@ impl<T: Fields> Target for T {
     }
 }
 
-impl Target for Word {
+impl Destination for Word {
     fn fill(&mut self, decoder: &mut Decoder, id: ValueId) {
         self.place = decoder.tree.place(id);
         match decoder.tree.value(id) {
@@ -207,7 +207,7 @@ impl Target for Word {
     }
 }
 
-impl Target for bool {
+impl Destination for bool {
     fn fill(&mut self, decoder: &mut Decoder, id: ValueId) {
         match decoder.tree.value(id) {
             Value::Null => {}
@@ -217,7 +217,7 @@ impl Target for bool {
     }
 }
 
-impl Target for Option<bool> {
+impl Destination for Option<bool> {
     fn fill(&mut self, decoder: &mut Decoder, id: ValueId) {
         match decoder.tree.value(id) {
             Value::Null => *self = None,
@@ -227,7 +227,7 @@ impl Target for Option<bool> {
     }
 }
 
-impl<T: Target + Default> Target for List<T> {
+impl<T: Destination + Default> Destination for List<T> {
     fn fill(&mut self, decoder: &mut Decoder, id: ValueId) {
         self.place = decoder.tree.place(id);
         match decoder.tree.value(id) {
@@ -288,7 +288,7 @@ impl Fields for RawPolicy {
     const NAMES: &'static [&'static str] =
         &["rules", "omitStages", "omitManagedFields", "apiVersion", "kind", "metadata"];
 
-    fn field(&mut self, name: &str) -> Option<&mut dyn Target> {
+    fn field(&mut self, name: &str) -> Option<&mut dyn Destination> {
         Some(match name {
             "rules" => &mut self.rules,
             "omitStages" => &mut self.omit_stages,
@@ -306,7 +306,7 @@ impl Fields for RawPolicy {
 impl Fields for RawRule {
     const NAMES: &'static [&'static str] = RULE_FIELDS;
 
-    fn field(&mut self, name: &str) -> Option<&mut dyn Target> {
+    fn field(&mut self, name: &str) -> Option<&mut dyn Destination> {
         Some(match name {
             "level" => &mut self.level,
             "users" => &mut self.users,
@@ -332,7 +332,7 @@ impl Fields for RawRule {
 impl Fields for RawResources {
     const NAMES: &'static [&'static str] = &["group", "resources", "resourceNames"];
 
-    fn field(&mut self, name: &str) -> Option<&mut dyn Target> {
+    fn field(&mut self, name: &str) -> Option<&mut dyn Destination> {
         Some(match name {
             "group" => &mut self.group,
             "resources" => &mut self.resources,
@@ -353,7 +353,7 @@ impl Fields for RawResources {
 #[derive(Debug, Default)]
 pub(super) struct Metadata;
 
-impl Target for Metadata {
+impl Destination for Metadata {
     fn fill(&mut self, decoder: &mut Decoder, id: ValueId) {
         check(METADATA, decoder, id);
     }
@@ -474,9 +474,9 @@ impl Decoder<'_> {
     }
 
     /// Fills a named field and records the place of its value.
-    fn fill(&mut self, target: &mut dyn Target, id: ValueId) {
+    fn fill(&mut self, destination: &mut dyn Destination, id: ValueId) {
         self.places.0.insert(self.path.clone(), self.tree.place(id));
-        target.fill(self, id);
+        destination.fill(self, id);
     }
 
     /// Reports a null, which reads as an absent field. An empty file is reported elsewhere.

@@ -1,7 +1,8 @@
 //! Compares two policies by the requests that they record differently.
 //!
-//! The requests come from a log ([`Comparison::line`]) or are made of the words of both policies ([`generated`]). Only the record
-//! counts: it is no difference if another rule decides the same, or if stages of an unrecorded request change.
+//! The requests come from a log ([`Comparison::line`]) or are made of the words of both policies ([`generated`]). Only
+//! the record counts: it is no difference if another rule decides the same, or if stages of an unrecorded request
+//! change.
 
 mod vocabulary;
 

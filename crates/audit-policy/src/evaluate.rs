@@ -1,16 +1,16 @@
 //! Decides about requests exactly as kube-apiserver does.
 //!
-//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/policy/checker.go. The rules are compiled once, to [cases](case).
-//! For every string that some case names there is the set of cases that it satisfies. The first case in the intersection of these sets
-//! decides. The most selective sets are looked up first, the others only if a candidate for the first case depends on them. A
-//! decision allocates nothing.
+//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/policy/checker.go. The rules are compiled once, to
+//! [cases](case). For every string that some case names there is the set of cases that it satisfies. The first case in
+//! the intersection of these sets decides. The most selective sets are looked up first, the others only if a candidate
+//! for the first case depends on them. A decision allocates nothing.
 
 mod case;
 mod table;
 
 use std::collections::BTreeSet;
 
-use case::{Case, ResourceRows, Resources, cases};
+use case::{Case, ResourceRows, ResourceTables, cases};
 use table::Table;
 
 use super::{Attributes, Policy, Text};
@@ -46,9 +46,9 @@ struct Block {
     verbs: Table,
     namespaces: Table,
     api_groups: Table,
-    resources: Resources,
+    resources: ResourceTables,
     names: Table,
-    words: Vec<Word>,
+    words: Vec<CaseSets>,
     /// The paths of each case. Empty: every path.
     paths: Vec<Vec<PathPattern>>,
     /// The rule of each case.
@@ -64,7 +64,7 @@ struct Rows {
 
 /// Sets of up to 64 cases, one bit each.
 #[derive(Clone, Copy, Debug, Default)]
-struct Word {
+struct CaseSets {
     /// Cases that may match a request for a resource, and one for something else.
     for_resources: u64,
     for_others: u64,
@@ -131,9 +131,9 @@ impl Block {
             verbs: table(|case| &case.rule.verbs),
             namespaces: table(|case| &case.rule.namespaces),
             api_groups: Table::new(cases.iter().map(|case| (case.is_for_any_group(), case.groups.iter().copied()))),
-            resources: Resources::new(cases),
+            resources: ResourceTables::new(cases),
             names: table(|case| case.names()),
-            words: cases.chunks(64).map(Word::of).collect(),
+            words: cases.chunks(64).map(CaseSets::of).collect(),
             paths: cases
                 .iter()
                 .map(|case| case.rule.non_resource_urls.iter().map(|url| PathPattern::new(url)).collect())
@@ -198,7 +198,7 @@ impl Block {
 
     /// The cases that match the user. Without a user, these are the cases without users and groups.
     fn for_user(&self, request: &Attributes, left: u64, index: usize) -> u64 {
-        let Word { user: users, group: groups, .. } = self.words[index];
+        let CaseSets { user: users, group: groups, .. } = self.words[index];
         let Some(user) = &request.user else { return !(users | groups) };
         let mut named = !0;
         if left & users != 0 {
@@ -212,7 +212,7 @@ impl Block {
     }
 }
 
-impl Word {
+impl CaseSets {
     fn of(cases: &[Case]) -> Self {
         let bits = |is_in: fn(&Case) -> bool| {
             cases.iter().enumerate().fold(0, |bits, (index, case)| bits | u64::from(is_in(case)) << index)

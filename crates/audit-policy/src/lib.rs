@@ -2,9 +2,9 @@
 //!
 //! # How a policy flows
 //!
-//! [`load()`] reads YAML or JSON with [`kube_yaml`], decodes the fields and validates them. [`read()`] is stricter, for the rules of an
-//! `AuditSetup`: it rejects everything that kube-apiserver would silently drop. [`lint()`] judges a loaded policy; each of its findings
-//! belongs to a [`Stanza`]. [`write()`] returns the text of a policy.
+//! [`load()`] reads YAML or JSON with [`kube_yaml`], decodes the fields and validates them. [`read()`] is stricter, for
+//! the rules of an `AuditSetup`: it rejects everything that kube-apiserver would silently drop. [`lint()`] judges a
+//! loaded policy; each of its findings belongs to a [`Stanza`]. [`write()`] returns the text of a policy.
 
 mod attributes;
 mod coverage;

@@ -1,9 +1,10 @@
 //! Findings about a policy file, whether kube-apiserver would start with it or not.
 //!
-//! [`lint`] returns the findings of [`load`](super::load()). If kube-apiserver would start with the file, it adds rules that
-//! probably do not do what their author meant: [`names`] judges rule by rule, [`reach`] finds rules without effect, [`coverage`]
-//! asks the policy about requests that should or should not be recorded. [`fix()`] applies the edits that findings carry. Each
-//! finding belongs to a [`Stanza`]. audit-operator lints the file for the nodes before it touches any of them.
+//! [`lint`] returns the findings of [`load`](super::load()). If kube-apiserver would start with the file, it adds rules
+//! that probably do not do what their author meant: [`names`] judges rule by rule, [`reach`] finds rules without
+//! effect, [`coverage`] asks the policy about requests that should or should not be recorded. [`fix()`] applies the
+//! edits that findings carry. Each finding belongs to a [`Stanza`]. audit-operator lints the file for the nodes before
+//! it touches any of them.
 
 mod coverage;
 mod fix;
@@ -30,7 +31,8 @@ const MAX_OF_STANZA: usize = 100;
 pub struct Terms<'a> {
     /// Minor version of kube-apiserver; 36 means 1.36.
     pub minor: u32,
-    /// Whether the author accepts that Secrets and tokens are recorded with their bodies. The finding is then an info, not an error.
+    /// Whether the author accepts that Secrets and tokens are recorded with their bodies. The finding is then an info,
+    /// not an error.
     pub secrets_accepted: bool,
     /// How kube-apiserver delivers the events.
     pub mode: Mode,

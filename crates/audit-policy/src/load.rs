@@ -1,8 +1,9 @@
-//! A policy file as kube-apiserver loads it: the resulting policy, or the reasons why it would not start, and its warnings, each with
-//! its place.
+//! A policy file as kube-apiserver loads it: the resulting policy, or the reasons why it would not start, and its
+//! warnings, each with its place.
 //!
-//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/policy/reader.go#L63-L101: it decodes strictly. If the only errors are
-//! unknown or repeated names, it decodes leniently and warns. It then validates, and requires at least one rule. Kubernetes 1.26 to
+//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/policy/reader.go#L63-L101: it decodes strictly. If the
+//! only errors are unknown or repeated names, it decodes leniently and warns. It then validates, and requires at least
+//! one rule. Kubernetes 1.26 to
 //! 1.37 differ only in the group `*`.
 
 use std::cmp::Reverse;
@@ -17,13 +18,13 @@ use super::write::quoted;
 use crate::{GroupResources, PolicyRule};
 use kube_yaml::{Place, Trap, Tree, Value, tree};
 
-/// Larger files are not read. This is the limit of a ConfigMap; the longest known policies have a twentieth of it. Reading a policy
-/// may take three hundred times its size in memory.
+/// Larger files are not read. This is the limit of a ConfigMap; the longest known policies have a twentieth of it.
+/// Reading a policy may take three hundred times its size in memory.
 pub const MAX_BYTES: usize = 1 << 20;
 
 const API_VERSION: &str = "audit.k8s.io/v1";
-/// Upstream's other kinds of this version and of every version. It decodes them and then cannot convert them to a policy
-/// (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/apis/audit/v1/register.go#L52-L61, apimachinery
+/// Upstream's other kinds of this version and of every version. It decodes them and then cannot convert them to a
+/// policy (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/apis/audit/v1/register.go#L52-L61, apimachinery
 /// pkg/apis/meta/v1/register.go#L66-L86).
 #[rustfmt::skip]
 const OTHER_KINDS: [&str; 10] = [
@@ -39,7 +40,7 @@ pub struct Loaded {
     pub policy: Option<Policy>,
     /// Errors keep kube-apiserver from starting, warnings it only logs. Sorted by place.
     pub findings: Vec<Finding>,
-    /// Text that kube-apiserver accepts without a warning, but that probably does not mean what its author thinks.
+    /// Text that kube-apiserver accepts without a warning, but that authors often misread.
     pub traps: Vec<Finding>,
     /// Places of the fields, for later findings.
     pub places: Places,

@@ -1,8 +1,8 @@
 //! Audit logs: lines to events, and events to the original requests.
 //!
-//! [`Reader::read`] reads a line. An Event in the form that kube-apiserver writes is only scanned for the needed members (`scan`);
-//! any other text is parsed in full (`event`), with the same result. [`Memo`] remembers a result for each request, because clusters
-//! repeat the same requests. Nothing here keeps more than one line.
+//! [`Reader::read`] reads a line. An Event in the form that kube-apiserver writes is only scanned for the needed
+//! members (`scan`); any other text is parsed in full (`event`), with the same result. [`Memo`] remembers a result for
+//! each request, because clusters repeat the same requests. Nothing here keeps more than one line.
 
 mod event;
 mod memo;
@@ -33,8 +33,8 @@ struct List<'a> {
 }
 
 impl Reader {
-    /// Visits the events of one line, which is an Event or an EventList. Each is an event or its damage, with its scan if it was not
-    /// parsed in full.
+    /// Visits the events of one line, which is an Event or an EventList. Each is an event or its damage, with its scan
+    /// if it was not parsed in full.
     pub fn read<'a>(&mut self, line: &'a [u8], mut each: impl FnMut(Result<Event<'a>, Damage>, Option<Scanned>)) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if let Some((event, scanned)) = scan::scan(&mut self.marks, line) {

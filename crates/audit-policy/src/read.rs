@@ -1,7 +1,8 @@
 //! Reads the policy of a Setup, strictly.
 //!
-//! kube-apiserver only warns of an unknown or misplaced field and drops it, so the rule usually matches more than its author meant.
-//! It accepts nulls, aliases and a second document without a warning. Here each is an error with its place.
+//! kube-apiserver only warns of an unknown or misplaced field and drops it, so the rule usually matches more than its
+//! author meant. It accepts nulls, aliases and a second document without a warning. Here each is an error with its
+//! place.
 
 use std::fmt;
 
@@ -27,8 +28,8 @@ impl fmt::Display for ReadError {
     }
 }
 
-/// Reads a policy with at least one rule. Rules that kube-apiserver would reject are left to [`lint`](super::lint()), which judges the
-/// whole policy that they become part of.
+/// Reads a policy with at least one rule. Rules that kube-apiserver would reject are left to [`lint`](super::lint()),
+/// which judges the whole policy that they become part of.
 pub fn read(text: &str) -> Result<Policy, ReadError> {
     if text.trim().is_empty() {
         return Err(ReadError { place: None, message: "the text is empty".into() });

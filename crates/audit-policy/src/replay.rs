@@ -1,11 +1,11 @@
 //! Counts the events of a log that a policy would have kept.
 //!
-//! Lines come in, a [`Tally`] goes out. Tallies of parts of a log are merged in any order, and [`Report`] computes rates, rotation and
-//! limits of the whole. Each event has its own stage and is judged on its own, so the events of a request need not be close to each
-//! other. Memory does not grow with the log.
+//! Lines come in, a [`Tally`] goes out. Tallies of parts of a log are merged in any order, and [`Report`] computes
+//! rates, rotation and limits of the whole. Each event has its own stage and is judged on its own, so the events of a
+//! request need not be close to each other. Memory does not grow with the log.
 //!
-//! The size of an event at a lower level is known to the byte. At a higher level it is not: the bytes are then a lower bound, and
-//! [`Report`] says so.
+//! The size of an event at a lower level is known to the byte. At a higher level it is not: the bytes are then a lower
+//! bound, and [`Report`] says so.
 
 mod kept;
 mod report;

@@ -1,8 +1,8 @@
 //! Derives the attributes of a request from its method and URL, as kube-apiserver does.
 //!
-//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/endpoints/request/requestinfo.go#L127-L274. The URL is the target of the request
-//! as it arrives: Go's `url.ParseRequestURI` parses it, and the path is not cleaned before auditing. Neither kube-apiserver nor this
-//! module uses the body.
+//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/endpoints/request/requestinfo.go#L127-L274. The URL is the
+//! target of the request as it arrives: Go's `url.ParseRequestURI` parses it, and the path is not cleaned before
+//! auditing. Neither kube-apiserver nor this module uses the body.
 
 mod selector;
 mod url;

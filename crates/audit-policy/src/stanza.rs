@@ -18,7 +18,8 @@ pub struct Stanza {
     pub why: &'static str,
     /// The advice, as the continuation of a sentence: lower case, no full stop.
     pub fix: &'static str,
-    /// The edit that `--fix` makes, and its effect on the decisions of kube-apiserver. `None`: there is no single correct edit.
+    /// The edit that `--fix` makes, and its effect on the decisions of kube-apiserver. `None`: there is no single
+    /// correct edit.
     pub edit: Option<&'static str>,
     /// Source of the rule.
     pub source: &'static str,
@@ -220,7 +221,7 @@ stanzas! {
         YAML,
     );
 
-    // --- Rules that do not match what they seem to match. ---
+    // --- Rules that match less or more than they seem to. ---
     LITERAL_WILDCARD = starts(
         Warning,
         "literal-wildcard",

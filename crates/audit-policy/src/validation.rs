@@ -1,7 +1,7 @@
 //! kube-apiserver's validation of a decoded policy, with its own messages.
 //!
-//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/apis/audit/validation/validation.go. List values are worded as in
-//! Kubernetes 1.36.
+//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/apis/audit/validation/validation.go. List values are worded as
+//! in Kubernetes 1.36.
 
 use serde::Serialize;
 

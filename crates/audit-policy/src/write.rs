@@ -1,5 +1,5 @@
-//! Writes a policy as YAML that every parser reads in the same way. All strings are quoted, so that none is a boolean or a number in
-//! YAML 1.1. Equal policies have equal bytes.
+//! Writes a policy as YAML that every parser reads in the same way. All strings are quoted, so that none is a boolean
+//! or a number in YAML 1.1. Equal policies have equal bytes.
 
 use std::fmt::Write;
 

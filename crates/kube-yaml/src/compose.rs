@@ -1,6 +1,7 @@
-//! YAML as kube-apiserver's parser reads it: go.yaml.in/yaml/v2, a libyaml of 2014 for YAML 1.1, in its own order of steps.
+//! YAML as kube-apiserver's parser reads it: go.yaml.in/yaml/v2, a libyaml of 2014 for YAML 1.1, in its own order of
+//! steps.
 //!
-//! No parser of ours: what is a key, where a document ends and which texts are broken differs between YAML libraries, and each
+//! A port, not a parser of our own: YAML libraries differ in keys, ends of documents and invalid texts, and each
 //! difference is a policy that means something else to the server than to us. [`compose`] gives the nodes of the first
 //! document; what they mean is for [`super::tree()`]. Nothing here recurses, so that nesting costs no stack.
 
@@ -47,8 +48,8 @@ pub type NodeId = usize;
 
 #[derive(Debug)]
 pub struct Node {
-    /// Start, at its anchor or tag; of a block scalar, at its `|` or `>`. An empty plain scalar starts and ends at or before the next
-    /// token.
+    /// Start, at its anchor or tag; of a block scalar, at its `|` or `>`. An empty plain scalar starts and ends at or
+    /// before the next token.
     pub start: Mark,
     /// End. A block scalar ends with its last line break, a block collection where the next token begins.
     pub end: Mark,

@@ -35,7 +35,8 @@ pub fn read(text: &str) -> Result<Fields, Error> {
 /// Converts the first document to JSON. The last of equal keys wins.
 ///
 /// # Errors
-/// The text is neither YAML nor JSON, is nested deeper than any object of Kubernetes, or has a number that JSON does not allow.
+/// The text is neither YAML nor JSON, is nested deeper than any object of Kubernetes, or has a number that JSON does
+/// not allow.
 pub fn to_json(text: &str) -> Result<Json, Error> {
     Ok(read(text)?.value)
 }

@@ -2,9 +2,10 @@
 //!
 //! # How a text is read
 //!
-//! A text is JSON if its first visible character is `{`, and YAML otherwise. YAML is converted to JSON; in this step, the last of two
-//! equal keys wins and the keys are sorted (kubernetes@v1.36.3 staging/src/k8s.io/apimachinery/pkg/util/yaml/decoder.go,
-//! sigs.k8s.io/yaml@v1.6.0/yaml.go). `compose` is the YAML parser, [`scalar`] resolves unquoted text, `json` reads JSON.
+//! A text is JSON if its first visible character is `{`, and YAML otherwise. YAML is converted to JSON; in this step,
+//! the last of two equal keys wins and the keys are sorted (kubernetes@v1.36.3
+//! staging/src/k8s.io/apimachinery/pkg/util/yaml/decoder.go, sigs.k8s.io/yaml@v1.6.0/yaml.go). `compose` is the YAML
+//! parser, [`scalar`] resolves unquoted text, `json` reads JSON.
 
 mod compose;
 pub mod fields;
@@ -88,7 +89,7 @@ pub struct Tree {
     pub root: ValueId,
     /// Keys of a YAML mapping that replace an earlier one. With JSON, both are in the map.
     pub duplicates: Vec<Duplicate>,
-    /// Parts of YAML that do not mean what they seem to.
+    /// Parts of YAML that many people misread.
     pub traps: Vec<(Place, Trap)>,
     /// Text of the YAML scalars that are not strings: `1_000`, `on`.
     written: HashMap<ValueId, String>,
@@ -170,8 +171,8 @@ impl Document {
     }
 }
 
-/// A dry run of the decoder in upstream's order: resolves each scalar, and returns the errors of the decoder (decode.go#L328-L815). It
-/// expands aliases, so that they are counted as upstream counts them.
+/// A dry run of the decoder in upstream's order: resolves each scalar, and returns the errors of the decoder
+/// (decode.go#L328-L815). It expands aliases, so that they are counted as upstream counts them.
 struct Walk<'a> {
     document: &'a Document,
     scalars: Vec<Option<Scalar>>,
@@ -349,7 +350,7 @@ impl Build<'_> {
         Ok(Tree { values, root, duplicates: self.duplicates, traps: Vec::new(), written })
     }
 
-    /// What a mapping holds, `<<` mixed in.
+    /// The entries of a mapping, with `<<` merged.
     fn entries(&mut self, id: NodeId) -> Result<Vec<(Key, ValueId)>, Error> {
         let document = self.document;
         let children = |id: NodeId| match &document.nodes[id].kind {

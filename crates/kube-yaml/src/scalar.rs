@@ -1,7 +1,7 @@
 //! Resolves a YAML scalar as kube-apiserver and kubectl do.
 //!
-//! Their parser, go.yaml.in/yaml/v2, follows YAML 1.1: `on`, `y` and `1_000` are not strings (resolve.go#L21-L196). kube-apiserver does
-//! not start with such a scalar where it expects a string.
+//! Their parser, go.yaml.in/yaml/v2, follows YAML 1.1: `on`, `y` and `1_000` are not strings (resolve.go#L21-L196).
+//! kube-apiserver does not start with such a scalar where it expects a string.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -173,7 +173,8 @@ fn is_timestamp(text: &str) -> bool {
     time.literal(" ").is_some() && time.clock(false).is_some() && time.rest.is_empty()
 }
 
-/// Whether Go's `time.Parse` accepts the text as RFC 3339: the hour may have one digit, and a comma may precede the fraction.
+/// Whether Go's `time.Parse` accepts the text as RFC 3339: the hour may have one digit, and a comma may precede the
+/// fraction.
 pub fn is_rfc3339(text: &str) -> bool {
     let mut time = Time::new(text);
     let mut parse = || {

@@ -2,8 +2,8 @@
 //!
 //! # How an edit is made
 //!
-//! `tree` finds the places of the parts that an edit may change, `splice` changes the text there, and `meaning` computes the present
-//! and the intended value. All of them read with `kube_yaml`, as the kubelet does.
+//! `tree` finds the places of the parts that an edit may change, `splice` changes the text there, and `meaning`
+//! computes the present and the intended value. All of them read with `kube_yaml`, as the kubelet does.
 
 mod meaning;
 mod splice;
@@ -67,10 +67,11 @@ pub struct Facts {
     pub flags: BTreeMap<String, String>,
     /// Image of the container; empty if there is none.
     pub image: String,
-    /// The field that prevents kube-apiserver from being root on the node, as written: `runAsUser: 65532`. `None`: it is root, unless its
-    /// image names another user.
+    /// The field that prevents kube-apiserver from being root on the node, as written: `runAsUser: 65532`. `None`: it
+    /// is root, unless its image names another user.
     pub rootless: Option<String>,
-    /// Seconds that the kubelet gives kube-apiserver to stop; `None`: 30 (kubernetes@v1.36.3 pkg/apis/core/v1/defaults.go).
+    /// Seconds that the kubelet gives kube-apiserver to stop; `None`: 30 (kubernetes@v1.36.3
+    /// pkg/apis/core/v1/defaults.go).
     pub grace_seconds: Option<i64>,
 }
 
@@ -261,7 +262,8 @@ fn updated(text: &str, before: &Manifest, original: &Manifest, intent: &Intent) 
     Ok(Edited { text: edited, taken_over })
 }
 
-/// Removes our parts by name and restores the audit flags of `original`, for a manifest that somebody else has changed since.
+/// Removes our parts by name and restores the audit flags of `original`, for a manifest that somebody else has changed
+/// since.
 pub fn remove(text: &str, original: &str) -> Result<String, Error> {
     let before = Manifest::parse(text)?;
     let original = Manifest::parse(original)?;
@@ -275,8 +277,8 @@ pub fn strip(text: &str) -> Result<String, Error> {
     remove(text, bare)
 }
 
-/// Namespace and name of the pod that the kubelet would create from a file in its manifest directory, if any. It reads the first
-/// document, and the last of equal keys wins.
+/// Namespace and name of the pod that the kubelet would create from a file in its manifest directory, if any. It reads
+/// the first document, and the last of equal keys wins.
 pub fn pod_of(file: &[u8]) -> Option<(String, String)> {
     let tree = kube_yaml::tree(file).ok()?;
     let field = |id, key: &str| match tree.value(id) {
@@ -294,8 +296,8 @@ pub fn pod_of(file: &[u8]) -> Option<(String, String)> {
     Some((namespace.unwrap_or_else(|| "default".into()), text(metadata, "name")?))
 }
 
-/// Edits the text until it has the `intended` value, and proves the result: the new text parses to exactly this value, can be edited
-/// again, and the same edit again changes nothing.
+/// Edits the text until it has the `intended` value, and proves the result: the new text parses to exactly this value,
+/// can be edited again, and the same edit again changes nothing.
 fn proved(
     text: &str,
     before: &Manifest,
@@ -314,8 +316,8 @@ fn proved(
     }
 }
 
-/// The field that prevents the container from being root on the node. A field of the container overrides that of the pod
-/// (kubernetes@v1.36.3 pkg/securitycontext/util.go, DetermineEffectiveSecurityContext).
+/// The field that prevents the container from being root on the node. A field of the container overrides that of the
+/// pod (kubernetes@v1.36.3 pkg/securitycontext/util.go, DetermineEffectiveSecurityContext).
 fn rootless(spec: &Value, container: &Value) -> Option<String> {
     let said = |field: &str| {
         let contexts = [&container["securityContext"], &spec["securityContext"]];
@@ -364,7 +366,8 @@ fn may_be_ours(name: &str) -> bool {
     name.starts_with("audit-") || SHUTDOWN_FLAGS.contains(&name)
 }
 
-/// Name and value of an argument that is a flag. The name has no leading dashes, and `-` for `_`: kube-apiserver accepts both.
+/// Name and value of an argument that is a flag. The name has no leading dashes, and `-` for `_`: kube-apiserver
+/// accepts both.
 fn flag(argument: &str) -> Option<(String, Option<&str>)> {
     let flag = argument.strip_prefix("--").filter(|flag| !flag.is_empty())?;
     let (name, value) = match flag.split_once('=') {
@@ -374,7 +377,8 @@ fn flag(argument: &str) -> Option<(String, Option<&str>)> {
     Some((name.replace('_', "-"), value))
 }
 
-/// Whether a flag is true without a value (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/server/options/audit.go, AddFlags).
+/// Whether a flag is true without a value (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/server/options/audit.go,
+/// AddFlags).
 fn is_boolean(flag: &str) -> bool {
     flag == "audit-log-compress" || flag.ends_with("-truncate-enabled") || flag.ends_with("-batch-throttle-enable")
 }

@@ -4,12 +4,13 @@ use serde_json::{Value, json};
 
 use super::{Error, Intent, Manifest, Mount, OUR_VOLUMES, REVISION_ANNOTATION, flag, may_be_ours};
 
-/// Audit flags that name a file (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/server/options/audit.go, AddFlags).
+/// Audit flags that name a file (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/server/options/audit.go,
+/// AddFlags).
 const LOG_FLAG: &str = "audit-log-path";
 const PATH_FLAGS: [&str; 3] = [LOG_FLAG, "audit-policy-file", "audit-webhook-config-file"];
 
-/// Reads a manifest as the kubelet does: as JSON if it begins with a brace, and otherwise as YAML that is converted to JSON
-/// (kubernetes@v1.36.3 staging/src/k8s.io/apimachinery/pkg/util/yaml/decoder.go, ToJSON).
+/// Reads a manifest as the kubelet does: as JSON if it begins with a brace, and otherwise as YAML that is converted to
+/// JSON (kubernetes@v1.36.3 staging/src/k8s.io/apimachinery/pkg/util/yaml/decoder.go, ToJSON).
 pub(super) fn parse(text: &str) -> Result<Value, Error> {
     kube_yaml::to_json(text).map_err(|error| not_read(text, &error))
 }

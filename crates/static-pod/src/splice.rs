@@ -1,8 +1,8 @@
-//! Edits a text by byte splices until it has the wanted value. Each round changes all places that do not touch each other, and parses
-//! the text again.
+//! Edits a text by byte splices until it has the wanted value. Each round changes all places that do not touch each
+//! other, and parses the text again.
 //!
-//! Only the lists and mappings that an edit may change are compared; everything outside a splice keeps its bytes. The caller proves the
-//! result.
+//! Only the lists and mappings that an edit may change are compared; everything outside a splice keeps its bytes. The
+//! caller proves the result.
 
 use kube_yaml::Style;
 use serde_json::Value;
@@ -36,9 +36,9 @@ pub(super) fn towards(text: &str, manifest: &Manifest, wanted: &Value) -> Result
     Err(Error::NotProved("the edit does not end"))
 }
 
-/// Splices from the end to the start, so that earlier places stay valid. A splice that touches a later one waits for the next round,
-/// when the text has been parsed again. Only removals of lines may be adjacent, unless a comment follows them: the line before the
-/// comment is then known only after the removal.
+/// Splices from the end to the start, so that earlier places stay valid. A splice that touches a later one waits for
+/// the next round, when the text has been parsed again. Only removals of lines may be adjacent, unless a comment
+/// follows them: the line before the comment is then known only after the removal.
 fn replace_apart(text: &mut String, mut splices: Vec<Splice>) {
     splices.sort_by_key(|splice| splice.start);
     let mut later: Option<Splice> = None;
@@ -248,7 +248,8 @@ fn comments_below<'a>(source: &Source<'a>, start: usize, end: usize) -> Option<&
     Some(&source.text[end..end + length])
 }
 
-/// Indentation of the content of a block scalar; 0 if its header sets it or the scalar is empty, since any line may then be content.
+/// Indentation of the content of a block scalar; 0 if its header sets it or the scalar is empty, since any line may
+/// then be content.
 fn content_depth(text: &str, scalar: &Node) -> usize {
     let content = next_line(text, scalar.start).min(scalar.end);
     let header = text[scalar.start..content].split('#').next().unwrap_or_default();

@@ -100,7 +100,7 @@ fn a_second_file_is_recognised_by_its_pod_whatever_its_form() {
     assert_eq!(pod_of(KUBEADM.as_bytes()), Some(pod.clone()));
     let json = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"kube-apiserver","namespace":"kube-system"}}"#;
     assert_eq!(pod_of(json.as_bytes()), Some(pod.clone()));
-    // What other readers refuse and the kubelet takes.
+    // Text that other readers reject and the kubelet accepts.
     for (what, text) in [
         ("a key twice", format!("{KUBEADM}kind: Pod\n")),
         ("a second document", format!("{KUBEADM}---\nkind: ConfigMap\n")),

@@ -167,7 +167,8 @@ fn part<'a>(parent: &'a Node, key: &str, field: &'static str, shape: Shape) -> R
     }
 }
 
-/// The program of a container. Without a command, it is the image's entrypoint, which upstream's image names after the program.
+/// The program of a container. Without a command, it is the image's entrypoint, which upstream's image names after the
+/// program.
 fn entrypoint(container: &Node) -> Option<&str> {
     match container.get("command").and_then(|command| command.items().first()) {
         Some(program) => program.text(),

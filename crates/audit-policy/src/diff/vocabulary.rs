@@ -1,9 +1,9 @@
 //! Requests that are made of the words of policies.
 //!
-//! A rule compares words literally, so the decision is the same for all words that no rule knows: the word "other" represents them.
-//! Users, and resources with their names, are distinguished only as far as some rule distinguishes them. Two groups of a user are
-//! enough: one that matches a rule of one policy, and one that matches a rule of the other. Combinations without a URL are left
-//! out, because no request has them.
+//! A rule compares words literally, so the decision is the same for all words that no rule knows: the word "other"
+//! represents them. Users, and resources with their names, are distinguished only as far as some rule distinguishes
+//! them. Two groups of a user are enough: one that matches a rule of one policy, and one that matches a rule of the
+//! other. Combinations without a URL are left out, because no request has them.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

@@ -6,8 +6,8 @@ use super::table::{Joined, Table};
 use crate::Attributes;
 use crate::{GroupResources, PolicyRule};
 
-/// The part of a rule that one set of strings for each attribute decides: the whole rule, or its entries for resources that differ only
-/// in the group. A rule matches if one of its cases does.
+/// The part of a rule that one set of strings for each attribute decides: the whole rule, or its entries for resources
+/// that differ only in the group. A rule matches if one of its cases does.
 pub(super) struct Case<'a> {
     /// Index of the rule.
     pub index: usize,
@@ -61,7 +61,7 @@ impl<'a> Case<'a> {
 
 /// The cases for each resource.
 #[derive(Debug)]
-pub(super) struct Resources {
+pub(super) struct ResourceTables {
     /// A resource without a subresource: `pods` from `pods` and `pods/*`.
     alone: Table,
     /// A resource with any subresource: `pods` from `pods/*`.
@@ -79,7 +79,7 @@ pub(super) enum ResourceRows {
     WithSubresource { resource: usize, subresource: usize, whole: usize },
 }
 
-impl Resources {
+impl ResourceTables {
     pub fn new(cases: &[Case]) -> Self {
         Self {
             alone: Table::new(cases.iter().map(|case| {

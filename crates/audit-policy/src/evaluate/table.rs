@@ -6,8 +6,8 @@ use std::hint::select_unpredictable;
 
 /// The cases that each string satisfies, for all strings that some case names.
 ///
-/// A lookup uses the length and one byte of a string, which rarely leave more than one candidate, and compares the candidate last. Most
-/// strings of a request have a length that no named string has.
+/// A lookup uses the length and one byte of a string, which rarely leave more than one candidate, and compares the
+/// candidate last. Most strings of a request have a length that no named string has.
 #[derive(Debug)]
 pub(super) struct Table {
     /// The last element is for all longer strings.
@@ -173,7 +173,8 @@ fn row_among(named: &[Named], key: impl Key) -> usize {
     found.map_or(Table::UNNAMED, |at| named[at].row)
 }
 
-/// The position, and the fewest bits of its byte, that distinguish most of the strings. All have this length, or at least this length.
+/// The position, and the fewest bits of its byte, that distinguish most of the strings. All have this length, or at
+/// least this length.
 fn place(keys: &[&str], length: usize) -> (u8, u8) {
     let mut best = (0, 0);
     let mut apart = 1;

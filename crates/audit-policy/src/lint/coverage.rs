@@ -272,7 +272,8 @@ fn is_open(rule: &PolicyRule) -> bool {
 /// A rule, reduced to one resource and to the verbs with bodies that it records. `None`: nothing is left.
 fn narrowed(rule: &PolicyRule, sensitive: &Sensitive) -> Option<PolicyRule> {
     let Sensitive { group, pattern, is_namespaced, is_call, .. } = sensitive;
-    // From Request on the body of these writes is recorded; at RequestResponse also the response of these reads. A watch has neither.
+    // From Request on the body of these writes is recorded; at RequestResponse also the response of these reads. A
+    // watch has neither.
     let writes = if *is_call { &["create"][..] } else { &["create", "update", "patch"] };
     let reads = if *is_call { &[][..] } else { &["get", "list", "delete", "deletecollection"] };
     let reads = if rule.level == Level::RequestResponse { reads } else { &[] };

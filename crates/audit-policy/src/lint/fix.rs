@@ -1,8 +1,9 @@
 //! Applies the edits of findings: a few scalars change, and everything else stays byte for byte.
 //!
-//! An edit is applied only if the scalar is in the text exactly as it was read: plain or in quotes, on one line, without escapes.
-//! The new text is linted again. It is returned only if kube-apiserver would start with it. An edit is declined if it would leave
-//! other rules without requests or record new credentials, because its author may not have meant that.
+//! An edit is applied only if the scalar is in the text exactly as it was read: plain or in quotes, on one line,
+//! without escapes. The new text is linted again. It is returned only if kube-apiserver would start with it. An edit is
+//! declined if it would leave other rules without requests or record new credentials, because its author may not have
+//! meant that.
 
 use serde::Serialize;
 
@@ -14,11 +15,12 @@ use crate::stanza::{
 use kube_yaml::Place;
 use kube_yaml::scalar::{self, Scalar};
 
-/// One round may reveal more edits: a policy that does not start is not judged further. Two or three rounds are usually enough; after
-/// a declined edit, a round applies one edit only.
+/// One round may reveal more edits: a policy that does not start is not judged further. Two or three rounds are usually
+/// enough; after a declined edit, a round applies one edit only.
 const MAX_ROUNDS: usize = 256;
 
-/// Findings that a correction must not cause. The corrected rule would be as intended, but the policy as a whole would not.
+/// Findings that a correction must not cause. The corrected rule would be as intended, but the policy as a whole would
+/// not.
 const CONSEQUENCES: [&Stanza; 7] = [
     DUPLICATE_FIELD,
     UNREACHABLE_RULE,

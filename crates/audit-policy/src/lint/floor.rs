@@ -1,8 +1,9 @@
 //! Rules that are meant to record less than the floor.
 //!
-//! The floor's rules come before all others and decide, whatever a policy says. A rule that names the subject of the floor in
-//! order to record less of it is an error nevertheless, because its author would believe that it works. A rule about something else
-//! that happens to include the subject of the floor (`level: None` for a user, or for everything) is not: there the floor wins.
+//! The floor's rules come before all others and decide, whatever a policy says. A rule that names the subject of the
+//! floor in order to record less of it is an error nevertheless, because its author would believe that it works. A rule
+//! about something else that happens to include the subject of the floor (`level: None` for a user, or for everything)
+//! is not: there the floor wins.
 
 use super::Linter;
 use crate::finding::Finding;
@@ -77,7 +78,8 @@ fn is_aimed_below(rule: &PolicyRule, floor: &PolicyRule) -> bool {
     rule.level < floor.level && names_the_same(rule, floor) && may_match_the_same(rule, floor)
 }
 
-/// Whether a rule names the same as each list of the floor's rule, verbs aside. Every rule names a floor under all requests.
+/// Whether a rule names the same as each list of the floor's rule, verbs aside. Every rule names a floor under all
+/// requests.
 fn names_the_same(rule: &PolicyRule, floor: &PolicyRule) -> bool {
     fn any<T>(ours: &[T], theirs: &[T], share: fn(&T, &T) -> bool) -> bool {
         theirs.is_empty() || ours.iter().any(|one| theirs.iter().any(|other| share(one, other)))

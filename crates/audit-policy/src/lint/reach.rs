@@ -1,11 +1,11 @@
 //! Finds the requests that a rule is the first to match, and so the rules and names without effect.
 //!
-//! The result is exact, by trial. Of all requests that match a rule by the same names of its lists, one is the hardest for an earlier
-//! rule to take, because it has nothing else that a rule could name: no user if the rule names none, a single group, and a
-//! [fresh](Fresh) verb, namespace, resource or path where the rule leaves them open. A rule that matches this request matches all of
-//! them. So the [`Evaluator`] decides about one request for each combination of names. If earlier rules, one or several, decide all
-//! of them, the rule is unreachable. If they decide all with a certain name, the name is dead. The search relies on one fact about
-//! URLs: no segment of a path contains a slash.
+//! The result is exact, by trial. Of all requests that match a rule by the same names of its lists, one is the hardest
+//! for an earlier rule to take, because it has nothing else that a rule could name: no user if the rule names none, a
+//! single group, and a [fresh](Fresh) verb, namespace, resource or path where the rule leaves them open. A rule that
+//! matches this request matches all of them. So the [`Evaluator`] decides about one request for each combination of
+//! names. If earlier rules, one or several, decide all of them, the rule is unreachable. If they decide all with a
+//! certain name, the name is dead. The search relies on one fact about URLs: no segment of a path contains a slash.
 //!
 //! The number of combinations is the product of the lengths of the lists, hence the bounds.
 
@@ -229,7 +229,8 @@ fn targets_of<'a>(rule: &'a PolicyRule, fresh: &'a str) -> Vec<Target<'a>> {
     targets
 }
 
-/// Resource and subresource that match a pattern and as little else as possible. Those of a dead pattern do not match it either.
+/// Resource and subresource that match a pattern and as little else as possible. Those of a dead pattern do not match
+/// it either.
 fn hardest<'a>(pattern: &'a str, fresh: &'a str) -> Vec<(&'a str, &'a str)> {
     if pattern == "*" {
         return vec![(fresh, fresh)];
@@ -246,7 +247,8 @@ fn hardest<'a>(pattern: &'a str, fresh: &'a str) -> Vec<(&'a str, &'a str)> {
 /// The effect of a rule.
 #[derive(Debug, PartialEq)]
 pub(super) enum Reach {
-    /// The rule decides about at least one request. Its dead names, each with the indices of rules that take its requests.
+    /// The rule decides about at least one request. Its dead names, each with the indices of rules that take its
+    /// requests.
     Reached {
         dead: Vec<(Name, Vec<usize>)>,
     },

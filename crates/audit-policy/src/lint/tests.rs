@@ -112,7 +112,7 @@ fn a_rule_with_too_many_combinations_is_not_judged_and_costs_nothing() {
 
 #[test]
 fn presets_have_neither_errors_nor_warnings_on_any_version() {
-    // These benchmarks, followed to the letter, demand what lint warns of.
+    // To the letter, these benchmarks demand policies with findings.
     let is_to_the_letter =
         |name: &str| ["nsa-", "stig-", "openshift-", "falco-"].iter().any(|one| name.starts_with(one));
     for preset in presets() {

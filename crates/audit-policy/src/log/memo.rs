@@ -3,9 +3,9 @@
 use super::event::{Damage, Event};
 use super::request::Request;
 
-/// Remembers a value for each request. Memory is bounded: a new request may replace another one. Two requests are the same if verb, URI
-/// and user have the same text in the log, apart from parameters that do not affect the decision: those of a watch are different
-/// each time.
+/// Remembers a value for each request. Memory is bounded: a new request may replace another one. Two requests are the
+/// same if verb, URI and user have the same text in the log, apart from parameters that do not affect the decision:
+/// those of a watch are different each time.
 #[derive(Debug)]
 pub struct Memo<V> {
     slots: Vec<Option<Slot<V>>>,
@@ -63,10 +63,11 @@ impl<V: Clone> Memo<V> {
     }
 }
 
-/// Adds a URI to the key without the values that are different each time. A quote, which a URI here cannot contain, replaces them.
+/// Adds a URI to the key without the values that are different each time. A quote, which a URI here cannot contain,
+/// replaces them.
 ///
-/// [`attributes`](crate::attributes()) does not use resourceVersion and timeout. Of timeoutSeconds it only uses whether it is a number,
-/// so values of another form stay.
+/// [`attributes`](crate::attributes()) does not use resourceVersion and timeout. Of timeoutSeconds it only uses whether
+/// it is a number, so values of another form stay.
 fn push_asked(key: &mut Vec<u8>, uri: &[u8]) {
     let Some(query) = memchr::memchr(b'?', uri) else { return key.extend_from_slice(uri) };
     let (mut from, mut at) = (0, query + 1);

@@ -1,9 +1,9 @@
 //! From an event to the request that the policy decided about.
 //!
-//! The `objectRef` of an event is not used: `LogRequestObject` fills it from the body later, so a create has a name there that the
-//! policy did not see (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/request.go#L124-L152). The policy saw the attributes
-//! from the verb and the URI, as in [`attributes()`], and the authenticated user without impersonation: the filter for impersonation
-//! comes after the one for auditing (server/config.go#L1036-L1116).
+//! The `objectRef` of an event is not used: `LogRequestObject` fills it from the body later, so a create has a name
+//! there that the policy did not see (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/request.go#L124-L152).
+//! The policy saw the attributes from the verb and the URI, as in [`attributes()`], and the authenticated user without
+//! impersonation: the filter for impersonation comes after the one for auditing (server/config.go#L1036-L1116).
 
 use std::borrow::Cow;
 

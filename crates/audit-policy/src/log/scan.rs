@@ -1,11 +1,13 @@
 //! Scans a line in kube-apiserver's own form for an event, without parsing the members that are not needed.
 //!
-//! Blocks of 64 bytes become bit masks, one bit for each byte: where strings begin and end, and, outside of strings, objects and
-//! lists. The walk over the members of the event then jumps from mark to mark. A value that is not needed is skipped: its strings are
-//! closed, its brackets balanced and its text is valid UTF-8, but its grammar is not checked.
+//! Blocks of 64 bytes become bit masks, one bit for each byte: where strings begin and end, and, outside of strings,
+//! objects and lists. The walk over the members of the event then jumps from mark to mark. A value that is not needed
+//! is skipped: its strings are closed, its brackets balanced and its text is valid UTF-8, but its grammar is not
+//! checked.
 //!
-//! The scan gives no result for an unusual line - blanks between tokens, control characters, a repeated name, an escape in a name, a
-//! missing member - and the line is then parsed in full. A result is always the same as that of the parser.
+//! The scan gives no result for an unusual line - blanks between tokens, control characters, a repeated name, an escape
+//! in a name, a missing member - and the line is then parsed in full. A result is always the same as that of the
+//! parser.
 
 use fearless_simd::prelude::*;
 use fearless_simd::{Level, dispatch, u8x64};
@@ -105,11 +107,11 @@ pub struct Scanned<'a> {
     marks: &'a Marks,
     line: &'a [u8],
     /// Start of each body; 0 if there is none.
-    bodies: Bodies,
+    bodies: BodyStarts,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Bodies {
+struct BodyStarts {
     request: usize,
     response: usize,
 }
@@ -124,9 +126,9 @@ impl Scanned<'_> {
         self.managed_bytes(self.bodies.response)
     }
 
-    /// Bytes of the managed fields in a body: of an object, of the items of a list, and of the objects in the rows of a table
-    /// (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/request.go#L237-L275). `None`: the text is not in
-    /// kube-apiserver's own form.
+    /// Bytes of the managed fields in a body: of an object, of the items of a list, and of the objects in the rows of a
+    /// table (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/request.go#L237-L275). `None`: the text is not
+    /// in kube-apiserver's own form.
     fn managed_bytes(&self, body: usize) -> Option<u64> {
         let Self { marks, line, .. } = self;
         let mut bytes = 0;
@@ -163,7 +165,8 @@ impl Scanned<'_> {
 }
 
 impl Marks {
-    /// Visits the values directly in an object or a list: name (empty in a list), start and end. Other values contain nothing.
+    /// Visits the values directly in an object or a list: name (empty in a list), start and end. Other values contain
+    /// nothing.
     fn elements<'a>(
         &self,
         text: &'a [u8],
@@ -262,8 +265,8 @@ fn prefix_xor(mut bits: u64) -> u64 {
     bits
 }
 
-/// Members in the order in which kube-apiserver writes them (audit/v1/types.go#L71-L153), each with its beginning. Not all are
-/// needed, but a member that is not listed could be repeated unnoticed.
+/// Members in the order in which kube-apiserver writes them (audit/v1/types.go#L71-L153), each with its beginning. Not
+/// all are needed, but a member that is not listed could be repeated unnoticed.
 const MEMBERS: [&[u8]; 19] = [
     b"\"kind\":",
     b"\"apiVersion\":",
@@ -379,6 +382,6 @@ where
             + bytes("impersonatedUser", impersonated)
             + bytes("authenticationMetadata", authentication),
     };
-    let bodies = Bodies { request: starts[REQUEST_OBJECT], response: starts[REQUEST_OBJECT + 1] };
+    let bodies = BodyStarts { request: starts[REQUEST_OBJECT], response: starts[REQUEST_OBJECT + 1] };
     Some((event, Scanned { marks, line, bodies }))
 }

@@ -231,10 +231,13 @@ fn an_event_list_is_its_events_and_damage_has_a_reason() {
     assert_eq!(events(" \t\r"), []);
     let reason = |text: &str| events(text).pop().unwrap().unwrap_err().to_string();
     assert_eq!(reason("{\"kind\":\"Ev\0\0ent\"}"), "2 NUL bytes");
-    assert_eq!(reason(r#"{"kind":"Pod","level":"Metadata"}"#), "no audit event: another kind of object");
-    assert_eq!(reason(&event.replace("Panic", "Later")), "no audit event: no stage that is known");
+    assert_eq!(reason(r#"{"kind":"Pod","level":"Metadata"}"#), "not an audit event: the object has another kind");
+    assert_eq!(reason(&event.replace("Panic", "Later")), "not an audit event: unknown or missing stage");
     assert_eq!(reason(&event.replace('/', "")[..40]), "cut off after 40 bytes");
-    assert_eq!(reason("2026 AUDIT: id=\"x\" stage=\"y\""), "an event in the legacy format, which tells too little");
-    assert!(reason(&format!("{event}{event}")).starts_with("no JSON: trailing characters at column"));
-    assert!(reason("[]").starts_with("no JSON: "));
+    assert_eq!(
+        reason("2026 AUDIT: id=\"x\" stage=\"y\""),
+        "an event in the legacy format, which lacks the necessary fields"
+    );
+    assert!(reason(&format!("{event}{event}")).starts_with("not JSON: trailing characters at column"));
+    assert!(reason("[]").starts_with("not JSON: "));
 }

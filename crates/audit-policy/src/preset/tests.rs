@@ -81,8 +81,8 @@ fn no_preset_has_users_that_no_longer_exist_or_a_group_that_is_gone() {
 
 // --- Credentials. ---
 
-/// Group and resource of every resource of Kubernetes with credentials, and whether the request contains them; the response always
-/// does. Custom resources are unknown. ConfigMaps are not listed, since secrets do not belong there.
+/// Group and resource of every resource of Kubernetes with credentials, and whether the request contains them; the
+/// response always does. Custom resources are unknown. ConfigMaps are not listed, since secrets do not belong there.
 const CREDENTIALS: [(&str, &str, bool); 3] =
     [("", "secrets", true), ("", "serviceaccounts/token", false), ("authentication.k8s.io", "tokenreviews", true)];
 
@@ -113,8 +113,8 @@ fn names() -> (Vec<String>, Vec<String>) {
     (users.into_iter().collect(), groups.into_iter().collect())
 }
 
-/// Resources with credentials in OpenShift: the Secrets that an image stream may use; the pull secret in the files of machines;
-/// clients with their secret, and all kinds of tokens; the private key of a Route.
+/// Resources with credentials in OpenShift: the Secrets that an image stream may use; the pull secret in the files of
+/// machines; clients with their secret, and all kinds of tokens; the private key of a Route.
 const OF_OPENSHIFT: [(&str, &str); 10] = [
     ("image.openshift.io", "imagestreams/secrets"),
     ("machineconfiguration.openshift.io", "controllerconfigs"),

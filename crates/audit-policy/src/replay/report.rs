@@ -1,4 +1,5 @@
-//! The report on the counts of a log. The JSON of a [`Report`] is a contract: other programs read it. Unknown values are null.
+//! The report on the counts of a log. The JSON of a [`Report`] is a contract: other programs read it. Unknown values
+//! are null.
 
 use std::collections::BTreeMap;
 
@@ -134,7 +135,8 @@ pub struct Sink {
     pub events_per_second: Rate,
     pub bytes_per_second: Rate,
     pub largest_event_bytes: u64,
-    /// Events and bytes of a request to the webhook at the mean rate; bytes of a full request, with events of the mean size.
+    /// Events and bytes of a request to the webhook at the mean rate; bytes of a full request, with events of the mean
+    /// size.
     pub batch_events: Option<f64>,
     pub batch_bytes: Option<f64>,
     pub full_batch_bytes: Option<f64>,

@@ -33,8 +33,8 @@ pub(super) struct Times {
 
 /// Ten weeks; 30 MB.
 const MAX_MINUTES: usize = 100_000;
-/// A longer time without any event is a gap in the log, not a quiet time. kube-apiserver renews its own leases every few seconds, but
-/// the policy of the log may omit them.
+/// A longer time without any event is a gap in the log, not a quiet time. kube-apiserver renews its own leases every
+/// few seconds, but the policy of the log may omit them.
 const GAP_MINUTES: i64 = 60;
 
 /// The time that a log covers.

@@ -1,17 +1,18 @@
-//! Field and label selectors: whether they can be read decides between list and watch, and a field selector may contain a name.
+//! Field and label selectors: whether they can be read decides between list and watch, and a field selector may contain
+//! a name.
 
 use crate::validation::is_dns_subdomain;
 use kube_yaml::scalar::text_of;
 
 /// The condition of a field selector.
 #[derive(Debug, PartialEq)]
-pub(super) struct Fields {
+pub(super) struct FieldSelector {
     /// The one name that an object must have.
     pub name: Option<Vec<u8>>,
 }
 
 /// kubernetes@v1.36.3 staging/src/k8s.io/apimachinery/pkg/fields/selector.go#L345-L449. `None`: it cannot be read.
-pub(super) fn fields(selector: &[u8]) -> Option<Fields> {
+pub(super) fn fields(selector: &[u8]) -> Option<FieldSelector> {
     let mut terms = terms(selector);
     // Upstream sorts the terms, and the first one with a name wins.
     terms.sort_unstable();
@@ -27,7 +28,7 @@ pub(super) fn fields(selector: &[u8]) -> Option<Fields> {
             name = name.or(Some(value));
         }
     }
-    Some(Fields { name })
+    Some(FieldSelector { name })
 }
 
 /// Splits at commas that are not escaped.
@@ -71,7 +72,8 @@ enum Token<'a> {
     Name(&'a [u8]),
 }
 
-/// Whether upstream reads a label selector (kubernetes@v1.36.3 staging/src/k8s.io/apimachinery/pkg/labels/selector.go#L483-L935).
+/// Whether upstream reads a label selector (kubernetes@v1.36.3
+/// staging/src/k8s.io/apimachinery/pkg/labels/selector.go#L483-L935).
 pub(super) fn is_label_selector(selector: &[u8]) -> bool {
     Parser { tokens: tokens(selector), at: 0 }.requirements().is_some()
 }

@@ -1,6 +1,7 @@
 use super::*;
 
-/// `verb group/version namespace resource/subresource name`, with `-` for an empty part; or verb and path of other requests.
+/// `verb group/version namespace resource/subresource name`, with `-` for an empty part; or verb and path of other
+/// requests.
 fn derived(method: &str, url: &str) -> String {
     let found = match attributes(method, url) {
         Ok(found) => found,
@@ -72,12 +73,12 @@ fn attributes_are_those_of_the_api_server() {
         ("GET", "/apis/apps/v1/watch", "error: unable to determine kind and namespace from url"),
         ("GET", "/api/v1/proxy/", "error: unable to determine kind and namespace from url"),
         // Requests that never reach the audit.
-        ("OPTIONS", "*", "error: OPTIONS * is answered by the HTTP server itself"),
+        ("OPTIONS", "*", "error: the HTTP server itself answers OPTIONS *"),
         ("GET", "*", "get *"),
         ("GET", "api/v1", "error: invalid URI for request"),
         ("GET", "/%", "error: invalid URL escape"),
-        ("", "/", "error: the method is no token"),
-        ("G T", "/", "error: the method is no token"),
+        ("", "/", "error: the method is not a token"),
+        ("G T", "/", "error: the method is not a token"),
     ] {
         assert_eq!(derived(method, url), want, "{method} {url}");
     }

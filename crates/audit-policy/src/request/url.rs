@@ -46,7 +46,7 @@ impl Target {
     }
 }
 
-/// The scheme in lower case, empty for none, and what follows.
+/// The scheme in lower case, empty if absent, and the rest.
 fn scheme(text: &str) -> Result<(String, &str), &'static str> {
     for (i, c) in text.bytes().enumerate() {
         match c {

@@ -149,7 +149,8 @@ impl<'a> Chars<'a> {
         self.decoded.get(self.pos + offset).copied().unwrap_or(0)
     }
 
-    /// Upstream checks whether its buffer begins with a byte order mark, not whether one comes next (yamlprivateh.go#L80-L82).
+    /// Upstream checks whether its buffer begins with a byte order mark, not whether one comes next
+    /// (yamlprivateh.go#L80-L82).
     pub fn is_bom(&self) -> bool {
         self.decoded[self.window.min(self.decoded.len())..].starts_with(b"\xef\xbb\xbf")
     }

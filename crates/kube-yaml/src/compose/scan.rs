@@ -107,8 +107,8 @@ impl<'a> Scanner<'a> {
         self.tokens.push_back(Token { kind, start, end });
     }
 
-    /// Inserts a token before the one with this number. If the parser has consumed that one already, as with `[]: x`, upstream
-    /// appends the new one (apic.go, yaml_insert_token).
+    /// Inserts a token before the one with this number. If the parser has consumed that one already, as with `[]: x`,
+    /// upstream appends the new one (apic.go, yaml_insert_token).
     fn insert(&mut self, number: usize, kind: TokenKind, mark: Mark) {
         let at = number.checked_sub(self.tokens_parsed).unwrap_or(self.tokens.len());
         self.tokens.insert(at.min(self.tokens.len()), Token { kind, start: mark, end: mark });

@@ -9,8 +9,8 @@ use super::Intent;
 const ANNOTATION: &str = "audit-operator.io/revision";
 const SHUTDOWN: [&str; 2] = ["shutdown-delay-duration", "shutdown-watch-termination-grace-period"];
 
-/// A pod with its audit parts apart from the rest. It leaves out differences without a meaning: the order of audit flags and of our
-/// mounts in their lists, and empty lists and mappings.
+/// A pod with its audit parts apart from the rest. It leaves out differences without a meaning: the order of audit
+/// flags and of our mounts in their lists, and empty lists and mappings.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Parts {
     /// Everything else.

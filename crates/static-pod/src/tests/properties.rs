@@ -36,7 +36,8 @@ fn every_manifest_is_edited_as_it_should_be_or_refused() {
     check(0..32, 0);
 }
 
-/// `CASES`, `SEED` and `FROM`, the first case, are read from the environment: a failure names the `SEED` and the `FROM` that repeat it.
+/// `CASES`, `SEED` and `FROM`, the first case, are read from the environment: a failure names the `SEED` and the `FROM`
+/// that repeat it.
 #[test]
 #[ignore = "takes minutes; it prints how many were refused and why: make torture-manifest"]
 fn many_manifests_are_edited_as_they_should_be_or_refused() {
@@ -153,7 +154,7 @@ fn holds(sample: &Sample, a: &Intent, b: &Intent) -> Result<String, String> {
     let removed = remove(&edited, text).map_err(|error| format!("remove: {error}"))?;
     same("what is removed is as it was", &parsed(&removed)?, &oracle::removed(&sample.pod, &sample.pod))?;
     survives(sample, &removed)?;
-    // The edit proved most of these itself; a parse is what takes time.
+    // The edit has proved most of these itself. Parsing takes the most time, so each sample checks one.
     match sample.lot {
         0 => {
             let again = update(&edited, text, a).map_err(|error| format!("a second edit: {error}"))?.text;
