@@ -267,7 +267,7 @@ impl Runner {
 
 fn reason(cluster: &Cluster, node: &Node) -> String {
     let audit = cluster.node_audit(&node.name).unwrap_or_default();
-    audit["status"]["lastFailure"]["reason"].as_str().unwrap_or("not told").to_string()
+    audit["status"]["lastFailure"]["reason"].as_str().unwrap_or("not reported").to_string()
 }
 
 /// What is not as it should be on a node at rest.
