@@ -1,5 +1,5 @@
-//! Journals as programs have written them (`tests/cases/journal/`): each loads, and the guard continues it as the program of its time
-//! did. `want.txt` was written by the last program that wrote version 1.
+//! Journals as programs have written them (`tests/cases/journal/`): each loads, and the guard continues it as the
+//! program of its time did. `want.txt` was written by the last program that wrote version 1.
 
 use std::fmt::Write as _;
 use std::fs;

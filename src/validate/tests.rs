@@ -124,7 +124,7 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             policy("{rules: [{level: None, nonResourceURLs: [/a], resources: [{}]}]}"),
             "spec.policy.rules[0].nonResourceURLs",
             InvalidPolicy,
-            "Invalid value: [\"/a\"]: rules cannot apply to both regular resources and non-resource URLs: make two rules of it (mixed-rule)",
+            "Invalid value: [\"/a\"]: rules cannot apply to both regular resources and non-resource URLs: split it into two rules (mixed-rule)",
         ),
         (
             policy("{preset: gce, prepend: [{level: None, resources: [{resourceNames: [a]}]}]}"),
@@ -166,7 +166,7 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             policy("{configMapRef: {name: mine, key: secrets}}"),
             "spec.policy.configMapRef",
             RiskNotAcknowledged,
-            "key \"secrets\" of ConfigMap \"mine\": rules[1].level: secrets are recorded at Request, with what is in them: put a rule of level Metadata for secrets before it",
+            "key \"secrets\" of ConfigMap \"mine\": rules[1].level: secrets are recorded at Request, with their content: put a rule of level Metadata for secrets before it",
         ),
         (
             policy(
@@ -602,7 +602,7 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             policy("{rules: [{level: None, resources: [{group: audit-operator.io}]}, {level: Metadata}]}"),
             "spec.policy.rules[0]",
             BelowFloor,
-            "the rule would record nothing of what floor.rules[0] (auditsetups.audit-operator.io and nodeaudits.audit-operator.io) records at Metadata",
+            "the rule would record nothing of the requests that floor.rules[0] (auditsetups.audit-operator.io and nodeaudits.audit-operator.io) records at Metadata",
         ),
         (
             policy(
@@ -610,7 +610,7 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             ),
             "spec.policy.prepend[0]",
             BelowFloor,
-            "the rule would record nothing of what floor.rules[0]",
+            "the rule would record nothing of the requests that floor.rules[0]",
         ),
         // The rollout.
         (
