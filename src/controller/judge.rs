@@ -58,8 +58,8 @@ pub(super) fn judge(world: &World) -> Vec<Judged<'_>> {
     setups.chain(orphans(world, &covers)).collect()
 }
 
-/// The nodes that each Setup lays claim to. A Setup that is being deleted claims those that it has not restored yet, so that another
-/// Setup begins with them only then.
+/// The nodes that each Setup lays claim to. A Setup that is being deleted claims those that it has not restored yet, so
+/// that another Setup begins with them only then.
 fn claimed(world: &World) -> BTreeMap<String, Vec<String>> {
     let claimed = world.setups.iter().map(|setup| {
         let name = setup.name_any();
@@ -224,7 +224,8 @@ impl Judged<'_> {
     }
 }
 
-/// The goal of a node that keeps its Revision; `None` where it has none. Such a node gets no slot, and nothing is written for it.
+/// The goal of a node that keeps its Revision; `None` where it has none. Such a node gets no slot, and nothing is
+/// written for it.
 fn kept_goal<'a>(world: &'a World, setup: &AuditSetup, node: &str) -> Option<Goal<'a>> {
     match world.audits.get(node) {
         Some(audit) => (audit.spec.revision.is_some() || audit.spec.may_change).then(|| Goal::assigned(audit)),
@@ -249,8 +250,8 @@ struct Supplies<'a> {
     sinks: &'a [SinkRef],
 }
 
-/// The goal that goes into the spec. A node gets the slot only with a Revision, or after it had one: without one, a node that has our
-/// settings already would restore its original manifest.
+/// The goal that goes into the spec. A node gets the slot only with a Revision, or after it had one: without one, a
+/// node that has our settings already would restore its original manifest.
 fn assigned<'a>(goal: Goal<'a>, assignment: Assignment, before: Option<&'a NodeAudit>) -> Goal<'a> {
     match (assignment, before) {
         (Assignment::Start | Assignment::Follow, _) => goal,
@@ -259,7 +260,8 @@ fn assigned<'a>(goal: Goal<'a>, assignment: Assignment, before: Option<&'a NodeA
     }
 }
 
-/// `supplies`: none for a node that is being restored; it keeps those that it has, since its API server may use them until the very end.
+/// `supplies`: none for a node that is being restored; it keeps those that it has, since its API server may use them
+/// until the very end.
 fn node_spec(
     setup: &AuditSetup,
     before: Option<&NodeAudit>,
@@ -292,7 +294,8 @@ fn node_spec(
     }
 }
 
-/// The spec of a node that keeps its Revision, and the Setup that assigned it; `setup` says only whether it may change now.
+/// The spec of a node that keeps its Revision, and the Setup that assigned it; `setup` says only whether it may change
+/// now.
 fn kept_spec(setup: &AuditSetup, before: &NodeAudit, assignment: Assignment) -> NodeAuditSpec {
     let rollout = Rollout { paused: setup.spec.rollout.paused, ..before.spec.rollout.clone() };
     NodeAuditSpec { may_change: may_change(assignment, Some(before)), rollout, ..before.spec.clone() }
@@ -307,8 +310,8 @@ fn may_change(assignment: Assignment, before: Option<&NodeAudit>) -> bool {
     }
 }
 
-/// The capabilities of the API servers of the nodes, from the oldest to the newest. Where an agent has not reported yet, by the version
-/// of the kubelet, which is never newer than the API server.
+/// The capabilities of the API servers of the nodes, from the oldest to the newest. Where an agent has not reported
+/// yet, by the version of the kubelet, which is never newer than the API server.
 fn capabilities(world: &World, nodes: &[String]) -> Capabilities {
     let minors = nodes.iter().filter_map(|name| {
         let reported = |audit: &Arc<NodeAudit>| audit.status.as_ref()?.api_server_version.clone();
@@ -499,7 +502,8 @@ mod tests {
                 "rejected: spec.policy.configMapRef, has d, left ",
             ]
         );
-        // The node that the older one has is decided on once, and the one without a Revision of its own waits for nothing.
+        // The node that the older one has is decided on once, and the one without a Revision of its own waits for
+        // nothing.
         let claims: Vec<_> = judged.iter().map(|judged| judged.claim(&world)).collect();
         let names = |claim: &Claim| claim.nodes.iter().map(|node| node.name.to_string()).collect::<Vec<_>>();
         let names: Vec<_> = claims.iter().map(names).collect();

@@ -17,8 +17,8 @@ pub enum Preset {
     /// ConfigMaps and tokens at Metadata only.
     #[serde(rename = "gce")]
     Gce,
-    /// CIS Kubernetes Benchmark 3.2.2: Secrets, ConfigMaps and tokens at Metadata, changes of workloads with their bodies,
-    /// everything else at Metadata.
+    /// CIS Kubernetes Benchmark 3.2.2: Secrets, ConfigMaps and tokens at Metadata, changes of workloads with their
+    /// bodies, everything else at Metadata.
     #[serde(rename = "cis")]
     Cis,
     /// The policy of the NSA and CISA Kubernetes Hardening Guide: everything with both bodies, Secrets and tokens at

@@ -2,7 +2,6 @@
 //! reports each of them, or follows it. It never panics, and in the end the node has the old manifest or the new one.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -69,11 +68,10 @@ fn stages() -> Vec<(Value, &'static [Option<Text>])> {
 
 /// The journals of version 1, with the Change of this node.
 fn old_journals(whole: &Whole) -> Vec<(Value, &'static [Option<Text>])> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/journal");
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(root).unwrap().map(Result::unwrap) {
-        let name = entry.file_name().into_string().unwrap();
-        let mut journal: Value = serde_json::from_slice(&std::fs::read(entry.path().join("in.json")).unwrap()).unwrap();
+    for case in testing::golden::cases("tests/cases/journal") {
+        let name = case.file_name().unwrap().to_string_lossy().into_owned();
+        let mut journal: Value = serde_json::from_slice(&std::fs::read(case.join("in.json")).unwrap()).unwrap();
         let Some(change) = journal["change"].as_object_mut().filter(|_| name.starts_with("v1-")) else { continue };
         for field in ["target", "before", "after", "ours", "argvBefore", "argvAfter", "probe", "rollout", "isInPlace"] {
             change.insert(field.into(), whole.journal["change"][field].clone());
@@ -342,8 +340,6 @@ impl World {
 /// `TORTURE_RUNS` (default 2,000) cases from `TORTURE_SEED` (default 1) on.
 #[test]
 fn mutated_journals_are_reported_or_followed() {
-    #[expect(clippy::disallowed_methods, reason = "a test is asked for more runs")]
-    let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().unwrap());
     let templates: Vec<(Template, Whole)> = scenarios()
         .filter(|scenario| scenario.method == Method::Swift && scenario.before != Before::InPlace)
         .map(|scenario| {
@@ -362,8 +358,8 @@ fn mutated_journals_are_reported_or_followed() {
     let stages = stages();
     let progress: Vec<Value> = stages.iter().map(|(stage, _)| stage.clone()).collect();
     let mut count: BTreeMap<Ending, u64> = BTreeMap::new();
-    let first = number("TORTURE_SEED", 1);
-    for seed in first..first + number("TORTURE_RUNS", 2_000) {
+    let first = number("TORTURE_SEED").unwrap_or(1);
+    for seed in first..first + number("TORTURE_RUNS").unwrap_or(2_000) {
         let mut random = Random::new(seed);
         let (template, whole) = &templates[random.below(templates.len())];
         let mut world = template.world(seed);
