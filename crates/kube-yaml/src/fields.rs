@@ -58,14 +58,14 @@ impl Fields {
         let place = tree.place(id);
         let complaint = |message: &str| Error { place, message: message.to_string() };
         if depth > MAX_DEPTH {
-            return Err(complaint("deeper than any object of Kubernetes"));
+            return Err(complaint("nested deeper than any Kubernetes object"));
         }
         self.places.0.push((path.to_string(), place));
         Ok(match tree.value(id) {
             Value::Null => Json::Null,
             Value::Bool(value) => Json::Bool(*value),
             Value::Text(text) => Json::String(text.clone()),
-            Value::Number(text) => Json::Number(number(text).ok_or_else(|| complaint("no number that JSON has"))?),
+            Value::Number(text) => Json::Number(number(text).ok_or_else(|| complaint("not a number that JSON has"))?),
             Value::List(items) => {
                 let items = items.iter().enumerate();
                 let items = items.map(|(n, item)| self.json(tree, *item, &format!("{path}[{n}]"), depth + 1));

@@ -136,11 +136,11 @@ pub enum Error {
         if *writable { ", writable" } else { "" }
     )]
     MountConflict { path: String, at: String, found: String, writable: bool, line: usize },
-    #[error("--{flag}={path} lies below no mount of kube-apiserver that shows {path} of the node")]
+    #[error("--{flag}={path} is not below a mount of kube-apiserver that shows {path} of the node")]
     NotMounted { flag: String, path: String },
     #[error("line {line} is laid out in a way that cannot be edited safely ({what}); write it in the usual form")]
     Layout { line: usize, what: &'static str },
-    #[error("the edit could not be proved to mean what it should ({0}); nothing was written")]
+    #[error("the edit could not be proved correct ({0}); nothing was written")]
     NotProved(&'static str),
 }
 

@@ -127,7 +127,7 @@ fn list(place: &Place<'_>, parent: &Node, key: &str, now: &Value, then: Option<&
             match replacement {
                 Some(_) if is_item => {}
                 // Where a line goes, blank ones below it may become part of a block scalar above it, for one.
-                _ if !may_change(value) => return Err(Error::NotProved("it would change what is not ours")),
+                _ if !may_change(value) => return Err(Error::NotProved("it would change a part that is not ours")),
                 Some(next) => splices.push(replace_scalar(item, next.unwrap_or_default())?),
                 None => splices.push(remove_item(place, name, list, index)?),
             }
@@ -185,7 +185,7 @@ fn replaces(value: &Value, next: &Value) -> bool {
 }
 
 fn replace_scalar(node: &Node, value: &str) -> Result<Splice, Error> {
-    let Kind::Scalar { style, .. } = &node.kind else { return Err(layout(node, "a text is expected")) };
+    let Kind::Scalar { style, .. } = &node.kind else { return Err(layout(node, "a string is expected")) };
     let text = match style {
         Style::Plain if is_plain(value) => value.to_string(),
         Style::SingleQuoted => format!("'{}'", value.replace('\'', "''")),
@@ -527,7 +527,9 @@ fn dash(place: &Place<'_>, item: &Node) -> Result<usize, Error> {
         match written.strip_prefix('-') {
             Some(rest) if is_blank_or_comment(rest) => return Ok(start + line.len() - written.len()),
             None if start > 0 && (is_blank(written) || written.starts_with('#')) => end = start - 1,
-            _ => return Err(layout(item, "something else stands between a dash, its item and the start of the line")),
+            _ => {
+                return Err(layout(item, "there is something else between a dash, its item and the start of the line"));
+            }
         }
     }
 }

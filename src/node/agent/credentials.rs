@@ -28,8 +28,10 @@ impl Agent {
         }
         // No other Secret is read, whoever names it.
         if wanted.name != secret::credentials_name(&spec.setup) {
-            let message =
-                format!("the NodeAudit names the Secret {:?} for credentials, which no controller does", wanted.name);
+            let message = format!(
+                "the NodeAudit names the Secret {:?} for credentials, but the controller never uses that name",
+                wanted.name
+            );
             return Err(refused(message));
         }
         let what = format!("the Secret {}", wanted.name);
@@ -37,7 +39,7 @@ impl Agent {
         let found = found.map_err(|source| Error::Fetch { object: what.clone(), source })?;
         if found.type_.as_deref() != Some(secret::CREDENTIALS_TYPE) {
             return Err(refused(format!(
-                "{what} is not of the type {}, which a controller gives it",
+                "{what} does not have the type {} that the controller gives it",
                 secret::CREDENTIALS_TYPE
             )));
         }
