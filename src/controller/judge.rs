@@ -313,21 +313,15 @@ fn may_change(assignment: Assignment, before: Option<&NodeAudit>) -> bool {
 /// The capabilities of the API servers of the nodes, from the oldest to the newest. Where an agent has not reported
 /// yet, by the version of the kubelet, which is never newer than the API server.
 fn capabilities(world: &World, nodes: &[String]) -> Capabilities {
-    let minors = nodes.iter().filter_map(|name| {
-        let reported = |audit: &Arc<NodeAudit>| audit.status.as_ref()?.api_server_version.clone();
-        let version = world.audits.get(name).and_then(reported);
-        minor(&version.or_else(|| Some(world.nodes.get(name)?.kubelet_version.clone()))?)
-    });
-    let (minor, newest) = minors.fold((None, 0), |(oldest, newest), minor| {
-        (Some(oldest.map_or(minor, |oldest: u32| oldest.min(minor))), minor.max(newest))
-    });
-    Capabilities { minor: minor.unwrap_or(0), newest }
-}
-
-/// `v1.36.3` -> 36.
-fn minor(version: &str) -> Option<u32> {
-    let digits = version.strip_prefix("v1.")?;
-    digits[..digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len())].parse().ok()
+    let versions = || {
+        nodes.iter().filter_map(|name| {
+            let reported = |audit: &Arc<NodeAudit>| audit.status.as_ref()?.api_server_version.clone();
+            let version = world.audits.get(name).and_then(reported);
+            version.or_else(|| Some(world.nodes.get(name)?.kubelet_version.clone()))?.parse().ok()
+        })
+    };
+    // Without any known version, nothing is used that a version has to support.
+    Capabilities { oldest: versions().min().unwrap_or_default(), newest: versions().max().unwrap_or_default() }
 }
 
 #[cfg(test)]
@@ -512,14 +506,5 @@ mod tests {
         let restored = claims[1].nodes.iter().chain(&claims[3].nodes);
         assert!(restored.clone().count() == 2 && restored.map(|node| node.goal.revision).all(|goal| goal.is_none()));
         assert_eq!(claims[0].nodes[0].goal.revision, Some("r-1"), "it keeps its Revision");
-    }
-
-    #[test]
-    fn a_minor_version_is_read_as_kubernetes_writes_it() {
-        let cases =
-            [("v1.36.3", Some(36)), ("v1.33.0-rc.1+k3s1", Some(33)), ("v1.36+", Some(36)), ("", None), ("v2.1", None)];
-        for (version, want) in cases {
-            assert_eq!(minor(version), want, "{version:?}");
-        }
     }
 }

@@ -18,7 +18,7 @@ pub enum Error {
     #[error("{MANIFEST} is a symbolic link, which cannot be replaced safely: put the manifest itself there")]
     ManifestLink,
     #[error(
-        "{MANIFESTS_DIR}/{other} defines the pod {pod} too, and the kubelet runs the one that it reads last: move the file out of that directory"
+        "{MANIFESTS_DIR}/{other} also defines the pod {pod}, and the kubelet runs the one that it reads last: move the file out of that directory"
     )]
     DuplicatePod { other: String, pod: String },
     #[error(

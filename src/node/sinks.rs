@@ -13,7 +13,7 @@ use super::{POD_LOGS_DIR, observe, process};
 use crate::api::{Finding, NodeSinkStatus, Reason};
 use crate::journal::Endpoint;
 use crate::sink::canary::{self, Position};
-use crate::sink::deliver::{Log, Seen, Webhook};
+use crate::sink::deliver::{CanarySearch, Log, Webhook};
 use crate::sink::metrics::Sample;
 use crate::sink::target::{SinkTarget, WebhookTarget};
 use crate::sink::{reach, unknown};
@@ -171,7 +171,7 @@ impl Sinks {
                 }
                 let seen = match position {
                     Some((path, position)) => wait_for(host, path, position, id).await,
-                    None => Seen::NoFile,
+                    None => CanarySearch::NoFile,
                 };
                 let log = self.logs.entry(sink.name.clone()).or_default();
                 log.judge(seen, &target.path, sent, seconds(target.max_wait_seconds), process::clock().wall)
@@ -212,14 +212,14 @@ fn host_label(target: &WebhookTarget) -> String {
     if target.port == default { target.host.clone() } else { format!("{}:{}", target.host, target.port) }
 }
 
-async fn wait_for(host: &Host, path: &str, position: &Position, id: &str) -> Seen {
+async fn wait_for(host: &Host, path: &str, position: &Position, id: &str) -> CanarySearch {
     let deadline = tokio::time::Instant::now() + LOOK_FOR;
     loop {
         match canary::find(|| host.open_file(path), position, id) {
-            Ok(true) => return Seen::Canary,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Seen::NoFile,
+            Ok(true) => return CanarySearch::Found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return CanarySearch::NoFile,
             // Whether the file can be read is reported as its reachability.
-            Ok(false) | Err(_) if tokio::time::Instant::now() >= deadline => return Seen::Nothing,
+            Ok(false) | Err(_) if tokio::time::Instant::now() >= deadline => return CanarySearch::NotFound,
             Ok(false) | Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
@@ -245,7 +245,7 @@ fn log_reachable(host: &Host, path: &str, position: Option<&(String, Position)>)
         Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Finding {
             status: crate::api::Truth::False,
             reason: Reason::LogFileMissing,
-            message: format!("{path} is not there"),
+            message: format!("{path} does not exist"),
         },
         Some(Err(error)) => Finding {
             status: crate::api::Truth::False,

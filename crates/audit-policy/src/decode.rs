@@ -268,20 +268,7 @@ const RULE_FIELDS: &[&str] = &[
 /// Whether two words differ only in case or in a letter or two.
 fn is_near(word: &str, name: &str) -> bool {
     word.eq_ignore_ascii_case(name)
-        || (name.len() >= 4 && word.len() <= 32 && distance(word, name) <= 1 + name.len() / 8)
-}
-
-/// The number of letters to add, remove or replace.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.chars().enumerate() {
-            let best = (diagonal + usize::from(x != y)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = std::mem::replace(&mut row[j + 1], best);
-        }
-    }
-    row.last().copied().unwrap_or_default()
+        || (name.len() >= 4 && word.len() <= 32 && strsim::levenshtein(word, name) <= 1 + name.len() / 8)
 }
 
 impl Fields for RawPolicy {

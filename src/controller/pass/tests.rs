@@ -17,7 +17,7 @@ use crate::floor::Floor;
 use crate::render::{Rendered, render};
 use crate::rollout::Assignment;
 use crate::status::{Facts, Judgement, status};
-use crate::validate::{Capabilities, References, validate};
+use crate::validate::{Capabilities, KubernetesVersion, References, validate};
 
 /// A host with its agent and guard, as far as a rollout is concerned.
 #[derive(Debug, Default)]
@@ -95,7 +95,7 @@ static RENDERED: LazyLock<[Rendered; 5]> = LazyLock::new(|| {
     std::array::from_fn(|days| {
         let mut setup = example("s");
         setup.spec.sinks[0].log.as_mut().unwrap().max_age_days = days as i64 + 1;
-        let capabilities = Capabilities { minor: 36, newest: 36 };
+        let capabilities = Capabilities::of(KubernetesVersion::new(36));
         render(&validate(&setup, &References::default(), capabilities, &Floor::default()).unwrap())
     })
 });

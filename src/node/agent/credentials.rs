@@ -28,8 +28,10 @@ impl Agent {
         }
         // The agent reads no other Secret, no matter who names it.
         if wanted.name != secret::credentials_name(&spec.setup) {
-            let message =
-                format!("the NodeAudit names the Secret {:?} for credentials; no controller writes that", wanted.name);
+            let message = format!(
+                "the NodeAudit names the Secret {:?} for credentials, but the controller never uses that name",
+                wanted.name
+            );
             return Err(refused(message));
         }
         let object = format!("the Secret {}", wanted.name);
@@ -37,7 +39,7 @@ impl Agent {
         let found = found.map_err(|source| Error::Fetch { object: object.clone(), source })?;
         if found.type_.as_deref() != Some(secret::CREDENTIALS_TYPE) {
             return Err(refused(format!(
-                "{object} does not have the type {} that a controller gives it",
+                "{object} does not have the type {} that the controller gives it",
                 secret::CREDENTIALS_TYPE
             )));
         }

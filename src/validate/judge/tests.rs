@@ -5,12 +5,14 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::AuditSetup;
 use crate::render::render;
-use crate::validate::{Capabilities, References, validate};
+use crate::validate::{Capabilities, KubernetesVersion, References, validate};
 
 /// As the controller renders it under the default floor.
 fn content(spec: &str) -> Value {
     let setup = AuditSetup::new("cluster", serde_saphyr::from_str(spec).unwrap());
-    let valid = validate(&setup, &References::default(), Capabilities::of(36), &Floor::default()).unwrap();
+    let valid =
+        validate(&setup, &References::default(), Capabilities::of(KubernetesVersion::new(36)), &Floor::default())
+            .unwrap();
     serde_json::to_value(render(&valid).revision.content).unwrap()
 }
 
