@@ -51,9 +51,9 @@ test-upstream: ## The policy engine and the editor of manifests against upstream
 
 # Long runs, of one seed each, that print the SEED and the FROM which repeat a failure.
 .PHONY: torture-files torture-manifest fuzz
-torture-files: ## Random faults at random moments on a host directory (CASES=100000 SEED=1)
+torture-files: ## Random faults at random moments on a host directory, and damaged journals (CASES=100000 of each, SEED=1)
 	TORTURE_RUNS=$(or $(CASES),100000) TORTURE_SEED=$(SEED) \
-	  cargo test --locked --profile torture --lib -- --nocapture random_faults_at_random_moments
+	  cargo test --locked --profile torture --lib -- --nocapture random_faults_at_random_moments mutated_journals
 torture-manifest: ## Generated manifests, edited (CASES=1000000 SEED=1 FROM=0); prints what was refused and why
 	CASES=$(or $(CASES),1000000) SEED=$(SEED) FROM=$(FROM) \
 	  cargo test --locked --profile torture -p static-pod --lib -- --ignored --nocapture many_manifests
@@ -89,7 +89,7 @@ torture: image ## Random faults at random moments on NODES nodes: RUNS of them, 
 	$(call on_testbed,$(NODES),torture-$(SEED)) $(FAULTS) torture --runs $(RUNS) --seed $(SEED)
 
 .PHONY: bench
-bench: bench-replay bench-restart bench-rollout bench-presets ## Everything that is measured, on a machine that does nothing else (two hours)
+bench: bench-replay bench-restart bench-rollout bench-presets bench-idle ## Everything that is measured, on a machine that does nothing else (two hours)
 
 .PHONY: bench-restart
 bench-restart: image ## What a change costs, by the operator and by hand, on one real control plane (half an hour)
@@ -102,6 +102,10 @@ bench-rollout: image ## What a rollout over three nodes costs, by the operator a
 .PHONY: bench-presets
 bench-presets: image ## Events a minute of each preset on an idle cluster (a quarter of an hour)
 	$(call on_testbed,1,bench) tests/bench/presets
+
+.PHONY: bench-idle
+bench-idle: image ## What the operator costs a cluster at rest: events, requests, CPU (a quarter of an hour)
+	$(call on_testbed,1,bench) tests/bench/idle
 
 .PHONY: bench-replay
 bench-replay: ## How fast logs are replayed and requests decided, beside jq and upstream's Go (SIZE=1.1e9 bytes, ROUNDS=5; no cluster)

@@ -52,16 +52,16 @@ pub(crate) struct Outage {
 struct State {
     began: Option<Instant>,
     /// When the API last began to respond.
-    answers_since: Instant,
+    responds_since: Instant,
 }
 
 impl Outage {
     pub(crate) fn new() -> Self {
-        Self { state: Mutex::new(State { began: None, answers_since: Instant::now() }) }
+        Self { state: Mutex::new(State { began: None, responds_since: Instant::now() }) }
     }
 
     /// A request failed for a reason that is not in its content.
-    pub(crate) fn failed(&self, error: &kube::Error) {
+    pub(crate) fn failed(&self, error: &(dyn std::error::Error + 'static)) {
         self.begin(|| tracing::info!(error = error::chain(error), "the Kubernetes API is not responding; retrying"));
     }
 
@@ -70,16 +70,16 @@ impl Outage {
         self.begin(|| tracing::info!("the Kubernetes API is not responding in time; retrying"));
     }
 
-    pub(crate) fn answered(&self) {
+    pub(crate) fn responded(&self) {
         let mut state = self.state.lock().expect("nobody panics with this lock");
         if let Some(began) = state.began.take() {
-            state.answers_since = Instant::now();
+            state.responds_since = Instant::now();
             tracing::info!(seconds = began.elapsed().as_secs(), "the Kubernetes API responds again");
         }
     }
 
-    pub(crate) fn answers_since(&self) -> Instant {
-        self.state.lock().expect("nobody panics with this lock").answers_since
+    pub(crate) fn responds_since(&self) -> Instant {
+        self.state.lock().expect("nobody panics with this lock").responds_since
     }
 
     fn begin(&self, log: impl FnOnce()) {

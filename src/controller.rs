@@ -1,45 +1,50 @@
 //! `audit-operator controller`: Setups in, `NodeAudit`s, Secrets, status and Events out. Never touches a host.
 //!
-//! Of several controllers the one that holds the [`lease`] works. It makes a pass whenever something it watches changes, and
-//! once a minute anyway: [`fetch`] the cluster, [`cover`] decides which Setup has which node, and for each Setup
-//! [`reconcile`] validates, renders, asks [`crate::rollout`] who may change next, applies the answer and reports.
-//! Nothing is remembered between passes but what the API holds, and when each agent was last [`heard`], so a pass can be cut off
-//! anywhere and made again.
+//! Of several controllers the one that holds the Lease works. It makes a pass whenever a watch shows a change, and once a minute anyway.
+//! A pass is five steps: fetch the cluster out of the stores, judge all Setups (which nodes, which Revision), decide once over all nodes
+//! ([`crate::rollout`]), apply, report. The three in the middle are pure but for the writes.
+//! Nothing is remembered between passes but the stores and the contact with each agent, so a pass can be cut off anywhere and made again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::core::Status;
 use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::watcher;
 use prometheus_client::registry::Registry;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::api;
 use crate::client::{self, Clients, Outage, clients};
-use crate::error;
+use crate::error::LastError;
 use crate::floor::{self, FloorFile};
 use crate::telemetry::{self, Health};
-use heard::Heard;
 use lease::{Election, Lost};
 use metrics::Metrics;
+use pass::pass;
 pub use receiver_secrets::ReceiverSecret;
-use watch::{Watch, Watches};
+use silence::Silence;
+use stores::Stores;
 
 mod apply;
+mod cache;
 mod change;
 mod cover;
 mod fetch;
-mod heard;
+mod judge;
 mod lease;
 mod metrics;
+mod pass;
 mod receiver_secrets;
-mod reconcile;
 mod report;
-mod watch;
+mod silence;
+mod stores;
+mod world;
 
-/// A pass is made at least this often, for what no watch tells: that an agent fell silent.
+/// A pass is made at least this often: no watch shows that an agent fell silent.
 const PERIOD: Duration = Duration::from_secs(60);
 /// Changes that come together are answered together.
 const DEBOUNCE: Duration = Duration::from_millis(50);
@@ -77,7 +82,7 @@ pub enum Error {
     Floor(#[from] floor::Error),
     #[error(transparent)]
     Serve(#[from] telemetry::ServeError),
-    /// A request that failed, and what it was about.
+    /// A request that failed.
     #[error("cannot {step} {object}")]
     Request {
         step: &'static str,
@@ -85,7 +90,7 @@ pub enum Error {
         #[source]
         source: Box<kube::Error>,
     },
-    /// A request that was answered with a refusal.
+    /// A request that the API server refused.
     #[error("cannot {step} {object}")]
     Refused {
         step: &'static str,
@@ -93,32 +98,45 @@ pub enum Error {
         #[source]
         source: Box<Status>,
     },
+    /// A watch that has not shown all objects yet.
+    #[error("cannot watch {kind}: its list is not complete")]
+    Watch {
+        kind: String,
+        #[source]
+        source: Option<Arc<watcher::Error>>,
+    },
 }
 
 impl Error {
-    /// For `map_err`: what was tried with what.
+    /// For `map_err`: the step and its object.
     fn request(step: &'static str, object: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         let object = object.into();
         move |error| match error {
-            // kube's own text of a refusal holds all of it twice.
+            // kube's own text of a refusal repeats it.
             kube::Error::Api(source) if !client::is_outage_status(&source) => Self::Refused { step, object, source },
             error => Self::Request { step, object, source: Box::new(error) },
         }
     }
 
-    /// Whether it is the API that does not answer, and not the request that is wrong.
-    fn outage(&self) -> Option<&kube::Error> {
+    /// Whether the API is away, and not the request wrong.
+    fn is_outage(&self) -> bool {
         match self {
-            Error::Client(source) | Error::Request { source, .. } if client::is_outage(source) => Some(source),
-            _ => None,
+            Error::Client(source) | Error::Request { source, .. } => client::is_outage(source),
+            Error::Watch { source, .. } => source.as_ref().is_some_and(|source| cache::is_outage(source)),
+            Error::Floor(_) | Error::Serve(_) | Error::Refused { .. } => false,
         }
+    }
+
+    /// The outcome of a pass that failed with it, as the label of a metric.
+    fn reason(&self) -> &'static str {
+        if self.is_outage() { "outage" } else { "error" }
     }
 }
 
-/// What every step of a pass has at hand.
+/// The means of a pass.
 struct Context {
     client: Client,
-    /// The client that watches wait with.
+    /// The client of the watches.
     watches: Client,
     namespace: String,
     floor: FloorFile,
@@ -156,7 +174,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
     Ok(())
 }
 
-/// Stands for election, and works while elected.
+/// Takes part in the election, and works while elected.
 async fn campaign(context: &Context, secrets: &[ReceiverSecret], election: &mut Election, stop: &CancellationToken) {
     while !stop.is_cancelled() {
         tokio::select! {
@@ -166,6 +184,8 @@ async fn campaign(context: &Context, secrets: &[ReceiverSecret], election: &mut 
         }
         tracing::info!("leading");
         context.metrics.leads(true);
+        let mut stores = Stores::begin(context.watches.clone(), &context.namespace);
+        let (shown, changes) = (stores.secrets.clone(), stores.changes_of_secrets());
         // Polled in this order: when the leadership is lost, the work is dropped at its next await and does nothing more.
         tokio::select! {
             biased;
@@ -174,8 +194,8 @@ async fn campaign(context: &Context, secrets: &[ReceiverSecret], election: &mut 
                 Lost::Lapsed => tracing::info!("the leadership lapsed"),
                 Lost::Taken => tracing::warn!("another controller took the leadership"),
             },
-            () = lead(context) => {}
-            never = receiver_secrets::keep(context, secrets) => match never {},
+            () = lead(context, &mut stores) => {}
+            never = receiver_secrets::keep(context, &shown, changes, secrets) => match never {},
         }
         context.metrics.leads(false);
     }
@@ -183,40 +203,34 @@ async fn campaign(context: &Context, secrets: &[ReceiverSecret], election: &mut 
 }
 
 /// Makes pass after pass. Ends only by being dropped.
-async fn lead(context: &Context) {
-    let mut watches = Watches::new(context.watches.clone(), &context.namespace);
-    watches.keep([Watch::Setups, Watch::NodeAudits, Watch::Secrets, Watch::ConfigMaps].into());
-    let mut heard = Heard::default();
+async fn lead(context: &Context, stores: &mut Stores) {
+    let mut changes = stores.changes();
+    let mut silence = Silence::default();
     let mut retry = RETRY_MIN;
-    let mut last_error = None;
+    let mut last_error = LastError::default();
     loop {
-        let made = reconcile::pass(context, &mut heard).await;
+        // A change during the pass wakes the next one.
+        changes.mark_unchanged();
+        let made = pass(context, stores, &mut silence).await;
         context.health.passed();
         match made {
-            Ok(pass) => {
-                context.outage.answered();
+            Ok(wake) => {
                 context.health.ready();
-                context.metrics.reconciled("ok");
-                (retry, last_error) = (RETRY_MIN, None);
-                watches.keep(pass.watches);
+                context.metrics.passed("ok");
+                retry = RETRY_MIN;
+                last_error.clear();
                 tokio::select! {
-                    () = watches.changed() => {}
-                    () = sleep(pass.wake.unwrap_or(PERIOD).min(PERIOD)) => {}
+                    _ = changes.changed() => {}
+                    () = sleep(wake.unwrap_or(PERIOD).min(PERIOD)) => {}
                 }
                 sleep(DEBOUNCE).await;
             }
             Err(error) => {
-                if let Some(source) = error.outage() {
-                    context.metrics.reconciled("outage");
-                    context.outage.failed(source);
-                } else {
-                    context.metrics.reconciled("error");
-                    // Once for each error, not once for each try.
-                    let error = error::chain(&error);
-                    if last_error.as_ref() != Some(&error) {
-                        tracing::warn!(error, "a pass failed and is made again");
-                    }
-                    last_error = Some(error);
+                context.metrics.passed(error.reason());
+                if error.is_outage() {
+                    context.outage.failed(&error);
+                } else if let Some(error) = last_error.changed(&error) {
+                    tracing::warn!(error, "reconcile failed; retrying");
                 }
                 sleep(retry).await;
                 retry = (retry * 2).min(RETRY_MAX);

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::api::Rollout;
 use crate::floor::Floor;
-use crate::plan::Desired;
+use crate::plan::{Desired, GuardKind, Requester};
 use crate::revision::{Content, Revision};
 
 /// A policy and a log sink; kube-apiserver keeps its own settings of the shutdown.
@@ -22,10 +22,9 @@ pub fn content(policy: &str, log: Value) -> Content {
 pub fn desired(content: Content) -> Desired {
     Desired {
         revision: Some(Revision::new(content)),
-        setup_generation: Some(1),
+        requester: Requester::Setup { generation: 1, has_slot: true },
         rollout: Rollout::default(),
         floor: Floor::default(),
-        may_change: true,
-        guard: None,
+        guard: GuardKind::ThisProcess,
     }
 }

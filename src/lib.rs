@@ -37,6 +37,7 @@ pub mod node;
 mod client;
 pub mod controller;
 pub mod error;
+mod heartbeat;
 pub mod receiver;
 pub mod sink;
 mod tls;

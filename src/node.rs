@@ -1,8 +1,8 @@
-//! The only code that touches a host: the agent, which observes, stages and reports, and the guard, which alone replaces the
-//! manifest and takes it back.
+//! The code that changes a host: the agent, which observes, stages and reports, and the guard, which alone replaces the manifest and
+//! rolls it back.
 //!
-//! Both are loops around pure parts: [`crate::plan`] says what a node still has to change, [`crate::verdict`] what the guard
-//! does next. They share the journal below a file lock, so there is exactly one writer at any time.
+//! Both are loops around pure parts: [`crate::plan`] lists the changes that a node needs, [`crate::verdict`] decides the guard's next
+//! step. They share the journal under a file lock, so there is exactly one writer at any time.
 
 pub mod agent;
 pub mod files;
@@ -17,25 +17,25 @@ mod sinks;
 mod stage;
 mod state;
 
-pub use observe::{Refusal, observe};
+pub use observe::{Error as ObserveError, observe};
 pub use stage::{keep_files, leave, remove_unused, stage};
 pub use state::{LockedState, State};
 
 /// The manifest of kube-apiserver: the only foreign file that is changed.
 pub const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
-/// The directory that the kubelet runs everything from, dot files aside.
+/// The directory whose files the kubelet runs, except dot files.
 pub const MANIFESTS_DIR: &str = "/etc/kubernetes/manifests";
 /// Our state on a node.
 pub const STATE_DIR: &str = "/var/lib/audit-operator";
 /// Log directories of the pods on a node.
 pub const POD_LOGS_DIR: &str = "/var/log/pods";
 
-/// How a watch of the Kubernetes API is taken up again: soon, since a single-node cluster loses its API server at each change.
+/// How a broken watch of the Kubernetes API restarts: soon, because a single-node cluster loses its API server at each change.
 pub(crate) fn retry() -> impl kube::runtime::utils::Backoff {
     Soon
 }
 
-/// One second, for ever: the API server that went is about to come back.
+/// One second, for ever: the API server is about to come back.
 struct Soon;
 
 impl Iterator for Soon {

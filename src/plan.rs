@@ -1,144 +1,115 @@
-//! What a node shall have, and what was read from it, in; the complete, ordered list of changes, out.
+//! A node's target and its observed state in; the complete, ordered list of changes out.
 //!
-//! A [`Plan`] leaves nothing to decide: [`crate::node::stage`] carries out its actions in their order, and the guard the change that they
-//! record. Its `Display` is the dry run. Nothing here reads a host or a clock.
+//! A [`Plan`] leaves nothing to decide: [`crate::node::stage`] carries out its actions in their order, and the guard
+//! carries out the Change that they record. Its `Display` is the dry run. Nothing here reads a host or a clock.
+
+mod log;
+mod recheck;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::api::{Reason, Rollout};
 use crate::floor::Floor;
-use crate::journal::{Change, Clock, Endpoint, Failure, Journal, Sha, Stage};
+use crate::journal::{Change, Clock, Endpoint, Failure, FileName, Journal, Progress, Sha, Stage, Verdict};
 use crate::render;
 use crate::revision::{self, KUBECONFIG_FILE, POLICY_FILE, Revision, RevisionId};
 
+pub use log::{LogDirectory, LogFile, LogPlace};
+pub use recheck::{StagedChange, recheck};
+
 const MIB: u64 = 1024 * 1024;
-mod recheck;
 
-pub use recheck::{Staged, recheck};
-
-/// Disk space that stays free beside what the log may take.
-const HEADROOM_BYTES: u64 = 256 * MIB;
-
-/// How long manifests must have been left alone, and kube-apiserver have run, before a change of ours begins. A kubeadm upgrade writes the
-/// next manifest when the component of the last one is back, which takes it some 10 to 40 s; and back it is when the API server shows
-/// another hash of its pod (kubernetes@v1.36.3 cmd/kubeadm/app/util/apiclient/wait.go, WaitForStaticPodHashChange): a manifest of ours
-/// put there before would have the old hash again.
+/// How long manifests must have been left alone, and kube-apiserver must have run, before a change of ours begins. A
+/// kubeadm upgrade writes the next manifest once the component of the last one is back, which takes some 10 to 40 s. It
+/// recognises kube-apiserver by another hash of its pod (kubernetes@v1.36.3 cmd/kubeadm/app/util/apiclient/wait.go,
+/// WaitForStaticPodHashChange): a manifest of ours put there earlier would restore the old hash.
 const SETTLE_SECONDS: u64 = 45;
-/// The same where kube-apiserver was not started since somebody changed its manifest: a kubelet whose API server hangs takes minutes to
-/// follow, and kubeadm waits five for it (kubernetes@v1.36.3 cmd/kubeadm/app/apis/kubeadm/timeoututils.go, UpgradeManifests).
+/// The same if kube-apiserver has not started since somebody changed its manifest: a kubelet whose API server hangs
+/// takes minutes to follow, and kubeadm waits five (kubernetes@v1.36.3 cmd/kubeadm/app/apis/kubeadm/timeoututils.go,
+/// UpgradeManifests).
 const FOLLOW_SECONDS: u64 = 300;
 
-/// What a node shall have.
+/// What a node should have.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Desired {
-    /// `None`: its original manifest.
+    /// The target; `None`: the original manifest.
     pub revision: Option<Revision>,
-    /// Generation of the Setup: what failed under it is not tried again. `None`: a person asks, and is not refused that.
-    pub setup_generation: Option<i64>,
+    pub requester: Requester,
     pub rollout: Rollout,
-    /// What the Revision was judged by.
+    /// The floor that the Revision was judged by.
     pub floor: Floor,
-    /// Whether it is the turn of the node.
-    pub may_change: bool,
-    /// The static pod of the guard, as YAML with [`GUARD_CHANGE`] in its name; `None` where the guard's loop runs in this process.
-    pub guard: Option<String>,
+    pub guard: GuardKind,
 }
 
-/// What was read from a node.
+/// Who wants the change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requester {
+    /// A person, here and now: nothing is quarantined, and nothing has to settle first.
+    Person,
+    /// A Setup. A Revision that failed under this generation is not tried again under it.
+    Setup { generation: i64, has_slot: bool },
+}
+
+/// Where the guard runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GuardKind {
+    /// In the process that asks for the plan.
+    ThisProcess,
+    /// In a static pod: its YAML, with [`GUARD_CHANGE`] in its name.
+    StaticPod(String),
+}
+
+/// The state read from a node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observed {
     /// Text of the manifest.
     pub manifest: String,
     pub journal: Journal,
-    /// The manifest as it was before us, as far as it was kept.
+    /// The manifest before ours, if it was kept.
     pub original: Option<String>,
-    /// Files of the Revision that was last confirmed, by name: what a broken one is made good with.
+    /// Files of the last confirmed Revision, by name: a broken Revision is repaired with them.
     pub confirmed_files: BTreeMap<String, String>,
     /// Log directories of the API server's pods.
     pub pods: Vec<String>,
-    /// Where the log goes; `None` without a log file.
+    /// The place of the log; `None` without a log file.
     pub log: Option<LogPlace>,
-    /// Milliseconds since a manifest of the control plane was last changed, by anybody, or kube-apiserver was last started; `None` where the
-    /// clock went back since.
+    /// Milliseconds since anybody last changed a manifest of the control plane, or kube-apiserver last started; `None`
+    /// if the clock was set back since.
     pub changed_ms_ago: Option<u64>,
-    /// Whether kube-apiserver was started since its manifest was last changed, as far as its logs tell.
+    /// Whether kube-apiserver has started since its manifest was last changed, as far as its logs show.
     pub has_followed: bool,
     pub now: Clock,
 }
 
-/// What a node has at the path of the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogPlace {
-    /// As the Setup names it.
-    pub path: String,
-    pub directory: LogDirectory,
-    pub file: LogFile,
-    /// Bytes that are free there, and those that the files there take already.
-    pub free_bytes: u64,
-    pub used_bytes: u64,
-}
-
-/// The directory of a log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogDirectory {
-    /// It is there, or can be made.
-    Usable,
-    /// This part of its path is a file.
-    BelowFile(String),
-    /// A link on the way leads to what is not there, or in a circle.
-    Dangling { link: String, target: String },
-    /// It is on no mount of the agent, by a link on the way (with its target) or by its own path.
-    Unmounted { directory: String, link: Option<(String, String)> },
-    /// A link on the way leads below a directory that has another purpose.
-    Foreign { link: String, target: String, purpose: &'static str },
-}
-
-/// The file of a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFile {
-    /// It is not there yet, is empty, or begins as an audit log does.
-    Usable,
-    /// The Revision that runs writes it.
-    Own,
-    Directory,
-    Link,
-    /// A device, a pipe or a socket.
-    Special(&'static str),
-    /// It begins with something else.
-    Foreign,
-    /// Its beginning, as far as it is read, does not tell.
-    Unclear,
-}
-
-/// What there is to do.
+/// The result of planning.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Plan {
     Nothing(Idle),
-    /// The node cannot be changed as it is.
+    /// The node cannot be changed in its present state.
     Refused(Refusal),
     Change(Box<Steps>),
 }
 
-/// Why there is nothing to do.
+/// Why the plan is to do nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Idle {
-    /// The node has what it shall have.
+    /// The node is up to date.
     AsDesired,
-    /// The node runs the Revision that it is assigned, and would not accept it now: the floor has risen, or this program renders it
-    /// otherwise. It stays as it is until it is assigned another one.
+    /// The node runs its target, but would not accept it now: the floor has risen, or this program renders it
+    /// differently. It stays as it is until it is assigned another Revision.
     LeftAlone(Refusal),
-    /// A change is under way.
+    /// A change is in progress.
     Changing,
     Paused,
-    /// It is not the turn of this node.
-    Held,
-    /// Something else has just changed the manifests, and may be at it still: kubeadm writes one after the other.
+    /// The node has no slot.
+    NoSlot,
+    /// Somebody else has just changed the manifests, and may not be done: kubeadm writes one after the other.
     Settling {
         changed_seconds_ago: u64,
         has_followed: bool,
     },
-    /// The Revision failed here before, under this generation of the Setup.
+    /// The Revision failed on this node before, under this generation of the Setup.
     Quarantined(Failure),
 }
 
@@ -149,14 +120,20 @@ pub struct Refusal {
     pub message: String,
 }
 
-/// The actions of the agent, and the change that the guard then carries out.
+impl From<static_pod::Error> for Refusal {
+    fn from(error: static_pod::Error) -> Self {
+        Self { reason: (&error).into(), message: error.to_string() }
+    }
+}
+
+/// The actions of the agent, and the Change that the guard then carries out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Steps {
     pub actions: Vec<Action>,
     pub change: Change,
     pub before: String,
     pub after: String,
-    /// Hand-made audit flags that are changed or removed; `restore` gives them back.
+    /// Audit flags of somebody else that are changed or removed; `restore` brings them back.
     pub taken_over: Vec<String>,
 }
 
@@ -167,7 +144,7 @@ pub enum Action {
         path: String,
         mode: u32,
     },
-    /// Write a file, or leave it if it holds that content.
+    /// Write a file, unless it has that content.
     WriteFile {
         path: String,
         mode: u32,
@@ -178,7 +155,7 @@ pub enum Action {
         name: String,
         content: String,
     },
-    /// Record the change in the journal: from here on the guard has work.
+    /// Record the Change in the journal: from here on the guard has work.
     Record,
     /// Put the guard's static pod into the manifest directory.
     StartGuard {
@@ -188,77 +165,75 @@ pub enum Action {
 
 /// Name of the original manifest in our state.
 pub const ORIGINAL: &str = "original.yaml";
-/// What a change is made of, in our state, while it is under way.
+/// The parts of a Change, in our state, while it is in progress.
 pub const CHANGE_DIR: &str = "change";
-/// Names of its manifests.
+/// Its manifests.
 pub const BEFORE: &str = "change/before.yaml";
 pub const AFTER: &str = "change/after.yaml";
-/// The content of the Revision and the floor that it was judged by: the guard judges it once more.
+/// A copy of the journal, with which the guard continues if the journal is lost or damaged in the middle of the Change.
+pub const JOURNAL_COPY: &str = "change/journal.json";
+/// The content of the Revision and the floor that it was judged by: the guard judges it again.
 pub const CONTENT: &str = "change/content.json";
 pub const FLOOR: &str = "change/floor.json";
-/// Room for the way back: given free where the disk has filled up meanwhile.
+/// Space for the rollback: released if the disk has filled up meanwhile.
 pub const RESERVE: &str = "change/reserve";
 const RESERVE_BYTES: usize = 128 * 1024;
-/// Files that make a broken Revision good, by the name that they have in it.
+/// Files that repair a broken Revision, by their name in it.
 pub const REPAIR_DIR: &str = "change/repair";
 /// The guard's static pod.
 pub const GUARD_MANIFEST: &str = "/etc/kubernetes/manifests/audit-operator-guard.yaml";
-/// Stands for the number of the change in [`Desired::guard`].
+/// Placeholder for the number of the Change in [`GuardKind::StaticPod`].
 pub const GUARD_CHANGE: &str = "CHANGE";
 
-/// Audits nothing: a kube-apiserver that must come up, whatever it shall record, comes up with this.
+/// Audits nothing: a kube-apiserver that must come up, no matter what it should record, comes up with this.
 const SAFE_POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: None\n";
 /// Reaches nobody, and with [`SAFE_POLICY`] has nothing to send.
 const SAFE_KUBECONFIG: &str = "apiVersion: v1\nkind: Config\nclusters:\n- name: none\n  cluster:\n    server: https://127.0.0.1:9/\ncontexts:\n- name: none\n  context:\n    cluster: none\n    user: none\ncurrent-context: none\nusers:\n- name: none\n  user: {}\n";
 
-/// Plans the way from what was observed to what is desired.
+/// Plans the way from the observed to the desired state.
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
-    if observed.journal.unconfirmed().is_some() {
+    if observed.journal.under_way().is_some() {
         return Plan::Nothing(Idle::Changing);
     }
     match steps(desired, observed) {
-        // Somebody else put a manifest of their own in the place of ours; the kubelet may not have followed yet.
+        Err(refusal) => Plan::Refused(refusal),
+        // Somebody else replaced our manifest with one of their own; the kubelet may not have followed yet.
         Ok(None) if desired.revision.is_none() && observed.journal.confirmed.is_some() => {
             Plan::Nothing(settling(desired, observed).unwrap_or(Idle::AsDesired))
         }
         Ok(None) => Plan::Nothing(Idle::AsDesired),
-        Err(refusal) => Plan::Refused(refusal),
-        Ok(Some(steps)) => {
-            let target = desired.revision.as_ref().map(|revision| &revision.id);
-            let failed =
-                desired.setup_generation.and_then(|generation| observed.journal.quarantine(target, generation));
-            if let Some(failure) = failed {
-                Plan::Nothing(Idle::Quarantined(failure.clone()))
-            } else if desired.rollout.paused {
-                Plan::Nothing(Idle::Paused)
-            } else if !desired.may_change {
-                Plan::Nothing(Idle::Held)
-            } else if let Some(settling) = settling(desired, observed)
-                // What is only watched writes nothing.
-                && !steps.change.is_in_place
-            {
-                Plan::Nothing(settling)
-            } else {
-                Plan::Change(Box::new(steps))
-            }
-        }
+        Ok(Some(steps)) => match obstacle(desired, observed, &steps.change) {
+            Some(idle) => Plan::Nothing(idle),
+            None => Plan::Change(Box::new(steps)),
+        },
     }
 }
 
-/// What the original gives; of nothing where it cannot be edited, so that every manifest passes for somebody else's.
-fn ours(original: &str, revision: &Revision) -> Sha {
-    let edited = static_pod::update(original, original, &render::intent(revision));
-    Sha::of(edited.map_or(String::new(), |edited| edited.text).as_bytes())
+/// Why a change that is due does not begin now.
+fn obstacle(desired: &Desired, observed: &Observed, change: &Change) -> Option<Idle> {
+    if let Requester::Setup { generation, .. } = desired.requester
+        && let Some(failure) = observed.journal.quarantine(change.target.as_ref(), generation)
+    {
+        return Some(Idle::Quarantined(failure.clone()));
+    }
+    if desired.rollout.paused {
+        return Some(Idle::Paused);
+    }
+    if matches!(desired.requester, Requester::Setup { has_slot: false, .. }) {
+        return Some(Idle::NoSlot);
+    }
+    // A change that is only watched writes nothing.
+    settling(desired, observed).filter(|_| !change.is_in_place)
 }
 
-/// While something else changed a manifest too short a time ago. What we wrote ourselves needs no time, nor what a person asks for.
+/// If somebody else changed a manifest too short a time ago. Our own changes need no time, nor does a person's request.
 fn settling(desired: &Desired, observed: &Observed) -> Option<Idle> {
-    let left = observed.journal.change.as_ref().map(|change| match change.stage {
-        Stage::Confirmed => &change.after,
+    let left = observed.journal.change.as_ref().map(|change| match change.progress {
+        Progress::Ended { verdict: Verdict::Confirmed, .. } => &change.after,
         _ => &change.before,
     });
     let is_ours = left == Some(&Sha::of(observed.manifest.as_bytes()));
-    if is_ours || desired.setup_generation.is_none() {
+    if is_ours || desired.requester == Requester::Person {
         return None;
     }
     let has_followed = observed.has_followed;
@@ -267,121 +242,176 @@ fn settling(desired: &Desired, observed: &Observed) -> Option<Idle> {
     (changed_seconds_ago < limit).then_some(Idle::Settling { changed_seconds_ago, has_followed })
 }
 
+/// The steps to the target; `None` if the node is there.
 fn steps(desired: &Desired, observed: &Observed) -> Result<Option<Steps>, Refusal> {
-    let facts = static_pod::read(&observed.manifest).map_err(|error| unusable(&error))?;
-    // Without our annotation, too: what reads our files is no original.
-    let is_ours = facts.revision.is_some() || observed.manifest.contains(revision::REVISIONS_DIR);
-    let original = original(observed, is_ours).map_err(|error| unusable(&error))?;
-    let confirmed = observed.journal.confirmed.as_ref();
-    // Ours untouched: start from the original, so that the result does not depend on the Revisions in between.
-    // Changed by somebody else: their text is the base, and only our parts are edited.
-    let is_untouched = confirmed.is_some_and(|it| it.manifest == Sha::of(observed.manifest.as_bytes()));
-    let (after, taken_over) = match &desired.revision {
-        Some(revision) => {
-            check_manifest(&facts, revision)?;
-            check_log(revision, observed)?;
-            let base = if is_untouched { &original } else { &observed.manifest };
-            let edited =
-                static_pod::update(base, &original, &render::intent(revision)).map_err(|error| unusable(&error))?;
-            (edited.text, edited.taken_over)
-        }
-        None if !is_ours => return Ok(None),
-        None if is_untouched => (original.clone(), Vec::new()),
-        None => (without_ours(observed, &original)?, Vec::new()),
-    };
-    let is_in_place = after == observed.manifest;
-    let before = if !is_in_place {
-        observed.manifest.clone()
-    } else if confirmed.map(|it| &it.revision) == desired.revision.as_ref().map(|it| &it.id) {
-        return Ok(None);
-    } else {
-        // It is as it shall be, and nobody saw kube-apiserver serve with it: the journal was lost, or somebody edited another part in the
-        // middle of a change. The guard leaves it there and watches; the way back is a kube-apiserver without us.
-        without_ours(observed, &original)?
-    };
-    let facts_before = static_pod::read(&before).map_err(|error| unusable(&error))?;
-    let facts_after = static_pod::read(&after).map_err(|error| unusable(&error))?;
-    let change = Change {
-        number: observed.journal.changes + 1,
-        target: desired.revision.as_ref().map(|revision| revision.id.clone()),
-        // Generations begin at 1: a failure of this change keeps no Setup from trying.
-        setup_generation: desired.setup_generation.unwrap_or(0),
-        before: Sha::of(before.as_bytes()),
-        after: Sha::of(after.as_bytes()),
-        ours: desired.revision.as_ref().map_or_else(|| Sha::of(after.as_bytes()), |revision| ours(&original, revision)),
-        probe: endpoint(&facts_after),
-        is_in_place,
-        argv_before: facts_before.argv,
-        argv_after: facts_after.argv,
-        pod: facts_after.pod,
-        container: facts_after.container,
-        pods_before: observed.pods.clone(),
-        rollout: desired.rollout.clone(),
-        stage: Stage::Staged,
-        staged: observed.now.clone(),
-        begun: None,
-        rollback: None,
-        cause: None,
-        finished: None,
-    };
-    let mut actions = Vec::new();
-    if !is_ours || observed.original.is_none() {
-        actions.push(Action::Keep { name: ORIGINAL.into(), content: original });
-    }
-    if let Some(revision) = &desired.revision {
-        stage_revision(revision, observed, &mut actions);
-        let content = serde_json::to_string(&revision.content).expect("strings and numbers only");
-        let floor = serde_json::to_string(&desired.floor).expect("strings and numbers only");
-        actions.push(Action::Keep { name: CONTENT.into(), content });
-        actions.push(Action::Keep { name: FLOOR.into(), content: floor });
-    }
-    actions.push(Action::Keep { name: BEFORE.into(), content: before.clone() });
-    actions.push(Action::Keep { name: AFTER.into(), content: after.clone() });
-    actions.push(Action::Keep { name: RESERVE.into(), content: "\n".repeat(RESERVE_BYTES) });
-    // The order is the safety: everything that the guard reads lies there before the record that makes it read.
-    actions.push(Action::Record);
-    if let Some(guard) = &desired.guard {
-        actions.push(Action::StartGuard { manifest: guard_manifest(guard, change.number) });
-    }
+    let base = base(observed)?;
+    let Some(Manifests { before, after, taken_over }) = manifests(desired, observed, &base)? else { return Ok(None) };
+    let change = change(desired, observed, &base, &before, &after)?;
+    let actions = actions(desired, observed, &base, &change, &before, &after);
     Ok(Some(Steps { actions, change, before, after, taken_over }))
 }
 
-/// The guard's manifest for one change.
+/// The manifest to start from.
+struct Base {
+    facts: static_pod::Facts,
+    /// It has parts of ours.
+    is_ours: bool,
+    /// It is the last confirmed one.
+    is_untouched: bool,
+    /// The manifest before ours.
+    original: String,
+}
+
+fn base(observed: &Observed) -> Result<Base, Refusal> {
+    let facts = static_pod::read(&observed.manifest)?;
+    // Without our annotation, too: a manifest that reads our files is no original.
+    let is_ours = facts.revision.is_some() || observed.manifest.contains(revision::REVISIONS_DIR);
+    let original = match &observed.original {
+        // It has no mark of ours and so is an original itself, no matter who wrote it (a kubeadm upgrade does).
+        _ if !is_ours => observed.manifest.clone(),
+        Some(original) => original.clone(),
+        // The original was lost: the manifest without our parts replaces it.
+        None => static_pod::strip(&observed.manifest)?,
+    };
+    let is_untouched =
+        observed.journal.confirmed.as_ref().is_some_and(|it| it.manifest == Sha::of(observed.manifest.as_bytes()));
+    Ok(Base { facts, is_ours, is_untouched, original })
+}
+
+/// The two manifests of a Change.
+struct Manifests {
+    before: String,
+    after: String,
+    taken_over: Vec<String>,
+}
+
+fn manifests(desired: &Desired, observed: &Observed, base: &Base) -> Result<Option<Manifests>, Refusal> {
+    let without_ours = || static_pod::remove(&observed.manifest, &base.original);
+    let (after, taken_over) = match &desired.revision {
+        Some(revision) => {
+            check_manifest(&base.facts, revision)?;
+            if let Some(place) = &observed.log {
+                log::check(revision, place)?;
+            }
+            // Ours untouched: start from the original, so that the result does not depend on the Revisions in between.
+            // Changed by somebody else: start from their text, and edit only our parts.
+            let text = if base.is_untouched { &base.original } else { &observed.manifest };
+            let edited = static_pod::update(text, &base.original, &render::intent(revision))?;
+            (edited.text, edited.taken_over)
+        }
+        None if !base.is_ours => return Ok(None),
+        None if base.is_untouched => (base.original.clone(), Vec::new()),
+        None => (without_ours()?, Vec::new()),
+    };
+    if after != observed.manifest {
+        return Ok(Some(Manifests { before: observed.manifest.clone(), after, taken_over }));
+    }
+    let confirmed = observed.journal.confirmed.as_ref().map(|it| &it.revision);
+    if confirmed == desired.revision.as_ref().map(|it| &it.id) {
+        return Ok(None);
+    }
+    // It is as desired, and nobody saw kube-apiserver serve with it: the journal was lost, or somebody edited another
+    // part in the middle of a change. The guard leaves it in place and watches; the way back is a kube-apiserver
+    // without us.
+    Ok(Some(Manifests { before: without_ours()?, after, taken_over }))
+}
+
+fn change(desired: &Desired, observed: &Observed, base: &Base, before: &str, after: &str) -> Result<Change, Refusal> {
+    let facts_before = static_pod::read(before)?;
+    let facts_after = static_pod::read(after)?;
+    let file_name = |name: String, of: &str| {
+        FileName::try_from(name).map_err(|_| Refusal {
+            reason: Reason::ManifestUnusable,
+            message: format!("the {of} of kube-apiserver has no name that the kubelet could use"),
+        })
+    };
+    let ours = match &desired.revision {
+        Some(revision) => ours(&base.original, revision),
+        None => Sha::of(after.as_bytes()),
+    };
+    Ok(Change {
+        number: observed.journal.changes.saturating_add(1),
+        target: desired.revision.as_ref().map(|revision| revision.id.clone()),
+        setup_generation: match desired.requester {
+            Requester::Person => None,
+            Requester::Setup { generation, .. } => Some(generation),
+        },
+        before: Sha::of(before.as_bytes()),
+        after: Sha::of(after.as_bytes()),
+        is_in_place: after == observed.manifest,
+        ours,
+        probe: endpoint(&facts_after),
+        argv_before: facts_before.argv,
+        argv_after: facts_after.argv,
+        pod: file_name(facts_after.pod, "pod")?,
+        container: file_name(facts_after.container, "container")?,
+        pods_before: observed.pods.clone(),
+        rollout: desired.rollout.clone(),
+        staged: observed.now.clone(),
+        progress: Progress::UnderWay(Stage::Staged),
+    })
+}
+
+/// Hash of the manifest rendered from the original; of nothing if it cannot be edited, so that every manifest counts as
+/// somebody else's.
+fn ours(original: &str, revision: &Revision) -> Sha {
+    let edited = static_pod::update(original, original, &render::intent(revision));
+    Sha::of(edited.map_or(String::new(), |edited| edited.text).as_bytes())
+}
+
+fn actions(
+    desired: &Desired,
+    observed: &Observed,
+    base: &Base,
+    change: &Change,
+    before: &str,
+    after: &str,
+) -> Vec<Action> {
+    let keep = |name: &str, content: String| Action::Keep { name: name.into(), content };
+    let mut actions = Vec::new();
+    if !base.is_ours || observed.original.is_none() {
+        actions.push(keep(ORIGINAL, base.original.clone()));
+    }
+    if let Some(revision) = &desired.revision {
+        stage_revision(revision, observed, &mut actions);
+        let json = "strings and numbers only";
+        actions.push(keep(CONTENT, serde_json::to_string(&revision.content).expect(json)));
+        actions.push(keep(FLOOR, serde_json::to_string(&desired.floor).expect(json)));
+    }
+    actions.push(keep(BEFORE, before.into()));
+    actions.push(keep(AFTER, after.into()));
+    actions.push(keep(RESERVE, "\n".repeat(RESERVE_BYTES)));
+    // The order is the safety: everything that the guard reads is there before the record that makes it read.
+    actions.push(Action::Record);
+    if let GuardKind::StaticPod(template) = &desired.guard {
+        actions.push(Action::StartGuard { manifest: guard_manifest(template, change.number) });
+    }
+    actions
+}
+
+/// The guard's manifest for one Change.
 pub fn guard_manifest(template: &str, change: u64) -> String {
     template.replace(GUARD_CHANGE, &change.to_string())
 }
 
-/// The manifest before us. One that carries no mark of ours is an original itself, whoever wrote it (a kubeadm upgrade does). Where it
-/// was lost, what is left without our parts stands for it.
-fn original(observed: &Observed, is_ours: bool) -> Result<String, static_pod::Error> {
-    match &observed.original {
-        _ if !is_ours => Ok(observed.manifest.clone()),
-        Some(original) => Ok(original.clone()),
-        None => static_pod::strip(&observed.manifest),
-    }
-}
-
-fn without_ours(observed: &Observed, original: &str) -> Result<String, Refusal> {
-    static_pod::remove(&observed.manifest, original).map_err(|error| unusable(&error))
-}
-
-/// What keeps a kube-apiserver of this manifest from running a Revision, whatever node it is on.
+/// Why a kube-apiserver with this manifest cannot run a Revision, on any node.
 pub fn check_manifest(facts: &static_pod::Facts, revision: &Revision) -> Result<(), Refusal> {
     check_user(facts)?;
     check_grace(facts, revision)
 }
 
-/// What kube-apiserver needs to stop, beside the time of both shutdown flags.
+/// The time that kube-apiserver needs to stop, in addition to both shutdown flags.
 const STOP_SECONDS: i64 = 5;
-/// The kubelet's own (kubernetes@v1.36.3 pkg/apis/core/v1/defaults.go).
+/// The default of Kubernetes (kubernetes@v1.36.3 pkg/apis/core/v1/defaults.go).
 const DEFAULT_GRACE_SECONDS: i64 = 30;
 
-/// A kube-apiserver that takes longer to stop than it is given is killed, and its last audit events are lost.
+/// The kubelet kills a kube-apiserver that takes longer to stop than its grace period, and its last audit events are
+/// lost.
 fn check_grace(facts: &static_pod::Facts, revision: &Revision) -> Result<(), Refusal> {
     let content = &revision.content;
     let flags =
         [(revision::DELAY_FLAG, content.shutdown_delay_seconds), (revision::DRAIN_FLAG, content.drain_watches_seconds)];
-    // A flag of the manifest's own is left alone, and its author knows the grace period.
+    // A flag that was in the manifest before is left alone, and its author knows the grace period.
     let is_ours = |flag: &str, seconds: i64| facts.flags.get(flag).is_none_or(|value| *value == format!("{seconds}s"));
     let ours: i64 =
         flags.into_iter().filter(|(flag, seconds)| is_ours(flag, *seconds)).map(|(_, seconds)| seconds).sum();
@@ -390,97 +420,21 @@ fn check_grace(facts: &static_pod::Facts, revision: &Revision) -> Result<(), Ref
         return Ok(());
     }
     let message = format!(
-        "rollout.shutdownDelaySeconds and rollout.drainWatchesSeconds give kube-apiserver {ours} s to stop, and the manifest's \
-         terminationGracePeriodSeconds is {grace}: the kubelet would kill it, and audit events would be lost. Set both together to at most {}, or raise \
-         terminationGracePeriodSeconds",
+        "rollout.shutdownDelaySeconds and rollout.drainWatchesSeconds give kube-apiserver {ours} s to stop, but the manifest's \
+         terminationGracePeriodSeconds is {grace}: the kubelet would kill kube-apiserver, and audit events would be lost. Set both together to at \
+         most {}, or raise terminationGracePeriodSeconds",
         (grace - STOP_SECONDS).max(0)
     );
     Err(Refusal { reason: Reason::ManifestUnusable, message })
 }
 
-/// What lies in our directories is root's alone.
+/// Only root can read our directories.
 fn check_user(facts: &static_pod::Facts) -> Result<(), Refusal> {
     let Some(field) = &facts.rootless else { return Ok(()) };
     let message = format!(
-        "kube-apiserver does not run as root of this node ({field}), and could neither read the audit policy, which only root can read, nor write a log; a rootless control plane is not supported"
+        "kube-apiserver does not run as root on this node ({field}), so it could neither read the audit policy, which only root can read, nor write a log. A rootless control plane is not supported"
     );
     Err(Refusal { reason: Reason::ManifestUnusable, message })
-}
-
-fn check_log(revision: &Revision, observed: &Observed) -> Result<(), Refusal> {
-    let Some(log) = &observed.log else { return Ok(()) };
-    let why = unusable_directory(log).or_else(|| unusable_file(log));
-    if let Some(message) = why {
-        return Err(Refusal { reason: Reason::LogPathUnusable, message });
-    }
-    let directory = log.path.rsplit_once('/').map_or("/", |(directory, _)| directory);
-    let content = &revision.content;
-    let file_bytes = content.log_file_bytes();
-    let (growth, takes, advice) = match content.log_bytes() {
-        // Where nothing bounds the log, there must be room for the file and for the next one, which begins before the first is compressed.
-        0 => (
-            file_bytes.saturating_mul(2),
-            format!("nothing bounds the size of the log below {directory} (maxBackups is 0)"),
-            "set maxBackups",
-        ),
-        bound => (
-            bound.saturating_sub(log.used_bytes),
-            format!("the log and its backups may take {} MiB below {directory}", bound / MIB),
-            "lower maxBackups or maxSizeMegabytes",
-        ),
-    };
-    let needed = growth.saturating_add(HEADROOM_BYTES);
-    if log.free_bytes < needed {
-        let message = format!(
-            "{takes}, and {} MiB are free there, where {} MiB are needed; {advice}, or make room",
-            log.free_bytes / MIB,
-            needed / MIB
-        );
-        return Err(Refusal { reason: Reason::DiskFull, message });
-    }
-    Ok(())
-}
-
-fn unusable_directory(log: &LogPlace) -> Option<String> {
-    let path = &log.path;
-    match &log.directory {
-        LogDirectory::Usable => None,
-        LogDirectory::BelowFile(file) => {
-            Some(format!("{file} on this node is a file, and {path} needs a directory there"))
-        }
-        LogDirectory::Dangling { link, target } => Some(format!(
-            "{link} on this node is a link to {target}, which leads nowhere. Make that directory, or choose another log.path"
-        )),
-        LogDirectory::Unmounted { directory, link: Some((link, target)) } => Some(format!(
-            "{link} on this node is a link to {target}, which the agent does not mount. Have an administrator add {directory} to floor.logDirectories, or choose a log.path below one of them"
-        )),
-        LogDirectory::Unmounted { directory, link: None } => Some(format!(
-            "the agent does not mount {directory}, so it cannot check the log there. Have an administrator add the directory to floor.logDirectories, or choose a log.path below one of them"
-        )),
-        LogDirectory::Foreign { link, target, purpose } => Some(format!(
-            "{link} on this node is a link to {target}, where {purpose}. Choose another log.path, or remove the link"
-        )),
-    }
-}
-
-fn unusable_file(log: &LogPlace) -> Option<String> {
-    let path = &log.path;
-    match log.file {
-        LogFile::Usable | LogFile::Own => None,
-        LogFile::Directory => Some(format!("{path} is a directory on this node; name a file in it")),
-        LogFile::Link => Some(format!(
-            "{path} on this node is a symbolic link, which kube-apiserver would follow inside its container. Move it away, or name another file in log.path"
-        )),
-        LogFile::Special(kind) => {
-            Some(format!("{path} on this node is {kind}, and no file. Name another file in log.path"))
-        }
-        LogFile::Foreign => Some(format!(
-            "{path} is already on this node, and it is not an audit log. Move it away, or name another file in log.path"
-        )),
-        LogFile::Unclear => Some(format!(
-            "{path} is already on this node, and its first MiB does not show whether it is an audit log. Move it away, or name another file in log.path"
-        )),
-    }
 }
 
 fn stage_revision(revision: &Revision, observed: &Observed, actions: &mut Vec<Action>) {
@@ -492,10 +446,11 @@ fn stage_revision(revision: &Revision, observed: &Observed, actions: &mut Vec<Ac
         let good = observed.confirmed_files.get(name).cloned().unwrap_or_else(|| safe(name, &content));
         actions.push(Action::Keep { name: format!("{REPAIR_DIR}/{name}"), content: good });
     }
-    // The directory of the log is made by the kubelet (hostPath DirectoryOrCreate): the agent writes nowhere but in its two directories.
+    // The kubelet makes the directory of the log (hostPath DirectoryOrCreate): the agent writes only in its own two
+    // directories.
 }
 
-/// What makes a file good where no confirmed Revision has one of that name.
+/// The content that repairs a file if no confirmed Revision has one of that name.
 fn safe(name: &str, content: &str) -> String {
     match name {
         POLICY_FILE => SAFE_POLICY.into(),
@@ -504,7 +459,7 @@ fn safe(name: &str, content: &str) -> String {
     }
 }
 
-/// Where the API server of this manifest is asked whether it is ready.
+/// The address at which the API server of this manifest reports whether it is ready.
 pub fn endpoint(facts: &static_pod::Facts) -> Endpoint {
     let host = match facts.flags.get("bind-address").map(String::as_str) {
         None | Some("" | "0.0.0.0") => "127.0.0.1".to_string(),
@@ -513,10 +468,6 @@ pub fn endpoint(facts: &static_pod::Facts) -> Endpoint {
     };
     let port = facts.flags.get("secure-port").and_then(|port| port.parse().ok()).unwrap_or(6443);
     Endpoint { host, port }
-}
-
-fn unusable(error: &static_pod::Error) -> Refusal {
-    Refusal { reason: error.into(), message: error.to_string() }
 }
 
 /// The Revision that a target names, for people.
@@ -528,7 +479,7 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Plan::Nothing(idle @ Idle::AsDesired) => writeln!(f, "Nothing to do: {idle}."),
-            Plan::Nothing(idle) => writeln!(f, "Nothing is done: {idle}."),
+            Plan::Nothing(idle) => writeln!(f, "Nothing is done now: {idle}."),
             Plan::Refused(refusal) => writeln!(f, "Refused ({}): {}", refusal.reason, refusal.message),
             Plan::Change(steps) => steps.fmt(f),
         }
@@ -538,23 +489,28 @@ impl fmt::Display for Plan {
 impl fmt::Display for Idle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Idle::AsDesired => write!(f, "the node has what it shall have"),
+            Idle::AsDesired => f.write_str("the node is up to date"),
             Idle::LeftAlone(refusal) => {
-                write!(f, "kube-apiserver runs with it, and it would not be accepted now: {}", refusal.message)
+                write!(
+                    f,
+                    "kube-apiserver runs this revision, but the node would not accept it now: {}",
+                    refusal.message
+                )
             }
-            Idle::Changing => write!(f, "a change is under way"),
-            Idle::Paused => write!(f, "the rollout is paused"),
-            Idle::Held => write!(f, "it is not the turn of this node"),
+            Idle::Changing => f.write_str("a change is in progress"),
+            Idle::Paused => f.write_str("the rollout is paused"),
+            Idle::NoSlot => f.write_str("waiting for the slot of this node: one node changes at a time"),
             Idle::Settling { changed_seconds_ago, has_followed: false } => write!(
                 f,
-                "something else changed the manifests {changed_seconds_ago} s ago, and the kubelet has not started kube-apiserver since; ours follows {SETTLE_SECONDS} s after it did, or {FOLLOW_SECONDS} s after the change"
+                "somebody else changed the manifests {changed_seconds_ago} s ago, and the kubelet has not started kube-apiserver since; the operator applies its settings {SETTLE_SECONDS} s after that start, or {FOLLOW_SECONDS} s after the edit"
             ),
             Idle::Settling { changed_seconds_ago, has_followed: true } => write!(
                 f,
-                "something else changed the manifests or started kube-apiserver {changed_seconds_ago} s ago; ours follows when nothing did for {SETTLE_SECONDS} s"
+                "somebody else changed the manifests or restarted kube-apiserver {changed_seconds_ago} s ago; the operator applies its settings once both have been left alone for {SETTLE_SECONDS} s"
             ),
-            Idle::Quarantined(failure) => {
-                write!(f, "{} failed here before: {}", name(failure.target.as_ref()), failure.cause.message)
+            Idle::Quarantined(Failure { target, cause, .. }) => {
+                write!(f, "{} was rolled back on this node: {}", name(target.as_ref()), cause.message)?;
+                cause.last_words.as_ref().map_or(Ok(()), |words| write!(f, ": {words}"))
             }
         }
     }
@@ -569,16 +525,16 @@ impl fmt::Display for Steps {
         let rollout = &self.change.rollout;
         write!(f, "{:3}. guard: ", self.actions.len() + 1)?;
         match self.change.is_in_place {
-            true => write!(f, "leave the manifest, which is as it shall be")?,
+            true => write!(f, "leave the manifest, which is up to date")?,
             false => write!(f, "{:?} the manifest ({} -> {})", rollout.method, self.change.before, self.change.after)?,
         }
         writeln!(
             f,
-            ", wait until kube-apiserver was ready for {} s, or take it back after {} s",
+            ", wait until kube-apiserver has been ready for {} s, or roll back after {} s",
             rollout.min_ready_seconds, rollout.confirm_timeout_seconds
         )?;
         for flag in &self.taken_over {
-            writeln!(f, "     taken over: {flag} (given back by restore)")?;
+            writeln!(f, "     taken over: {flag} (restore brings it back)")?;
         }
         Ok(())
     }
@@ -712,85 +668,6 @@ spec:
         assert_eq!(drain(plan(&desired(None), &observed)), None);
         let Plan::Change(steps) = plan(&desired(Some("3s")), &observed) else { panic!("nobody saw it serve") };
         assert!(steps.change.is_in_place, "nothing of ours differs");
-    }
-
-    /// Why a log of `mib` at most (0: unbounded), with files of 100 MiB, is refused at a place.
-    fn refused(place: LogPlace, mib: u64) -> Option<(Reason, String)> {
-        let Desired { revision: Some(Revision { mut content, .. }), .. } = desired(None) else { unreachable!() };
-        let log = content.log.as_mut().unwrap();
-        (log.max_size_megabytes, log.max_backups) = (100, (mib as i64 / 100 - 1).max(0));
-        let observed = Observed { log: Some(place), ..observed(MANIFEST) };
-        check_log(&Revision::new(content), &observed).err().map(|refusal| (refusal.reason, refusal.message))
-    }
-
-    fn place() -> LogPlace {
-        LogPlace {
-            path: "/var/log/kubernetes/audit/audit.log".into(),
-            directory: LogDirectory::Usable,
-            file: LogFile::Usable,
-            free_bytes: u64::MAX,
-            used_bytes: 0,
-        }
-    }
-
-    #[test]
-    fn a_log_that_nothing_bounds_needs_room_for_two_files_and_the_headroom() {
-        let free = |mib: u64, used: u64| LogPlace { free_bytes: mib * MIB, used_bytes: used * MIB, ..place() };
-        for (place, bound, fits) in [
-            (free(456, 0), 0, true),
-            (free(455, 0), 0, false),
-            (free(455, 10_000), 0, false),
-            (free(1256, 0), 1000, true),
-            (free(1255, 0), 1000, false),
-            (free(256, 1000), 1000, true),
-            (free(255, 2000), 1000, false),
-        ] {
-            let refused = refused(place.clone(), bound);
-            assert_eq!(refused.is_none(), fits, "{place:?} {bound}: {refused:?}");
-            assert!(refused.is_none_or(|(reason, _)| reason == Reason::DiskFull));
-        }
-        let (_, message) = refused(free(300, 0), 0).unwrap();
-        let want = "nothing bounds the size of the log below /var/log/kubernetes/audit (maxBackups is 0), and 300 MiB are free there, where 456 MiB are needed; set maxBackups, or make room";
-        assert_eq!(message, want);
-    }
-
-    #[test]
-    fn a_place_that_cannot_take_the_log_is_named_with_what_to_do() {
-        let link = || ("/var/log/kubernetes/audit".to_string(), "/data/audit".to_string());
-        let (at, target) = link();
-        let directories = [
-            (LogDirectory::BelowFile("/var/log/kubernetes".into()), "/var/log/kubernetes on this node is a file"),
-            (
-                LogDirectory::Dangling { link: at.clone(), target: target.clone() },
-                "/var/log/kubernetes/audit on this node is a link to /data/audit, which leads nowhere. Make that directory",
-            ),
-            (
-                LogDirectory::Unmounted { directory: "/data/audit".into(), link: Some(link()) },
-                "/var/log/kubernetes/audit on this node is a link to /data/audit, which the agent does not mount. Have an administrator add /data/audit to floor.logDirectories",
-            ),
-            (
-                LogDirectory::Unmounted { directory: "/data".into(), link: None },
-                "the agent does not mount /data, so it cannot check the log there.",
-            ),
-            (
-                LogDirectory::Foreign { link: at, target, purpose: "the kubelet runs every file" },
-                "/var/log/kubernetes/audit on this node is a link to /data/audit, where the kubelet runs every file.",
-            ),
-        ];
-        let files = [
-            (LogFile::Directory, "is a directory on this node; name a file in it"),
-            (LogFile::Link, "is a symbolic link"),
-            (LogFile::Special("a pipe"), "is a pipe, and no file"),
-            (LogFile::Foreign, "is not an audit log. Move it away"),
-            (LogFile::Unclear, "does not show whether it is an audit log. Move it away"),
-        ];
-        let cases = directories.map(|(directory, want)| (LogPlace { directory, ..place() }, want));
-        for (place, want) in cases.into_iter().chain(files.map(|(file, want)| (LogPlace { file, ..place() }, want))) {
-            let (reason, message) = refused(place, 1).expect(want);
-            assert_eq!(reason, Reason::LogPathUnusable);
-            assert!(message.contains(want), "want {want}\ngot  {message}");
-        }
-        assert_eq!(refused(LogPlace { file: LogFile::Own, ..place() }, 1), None);
     }
 
     #[test]

@@ -1,16 +1,15 @@
-//! Which node may change next: what the nodes report and the clock in, a [`Decision`] out.
+//! Which node may change next: all nodes of the cluster, as they report, and the clock in; a [`Decision`] for each claim out.
 //!
-//! The controller asks on every pass and carries the answer out; nothing is remembered between two calls. Never touches the
-//! API or a node.
+//! The controller decides once in each pass and carries the answer out; nothing is remembered between two calls. Never touches the API
+//! or a node.
 //!
-//! *Guarantees.* At most one node is told to change in one decision, and none while another node, be it of another Setup, may
-//! change, is in change or is not known to serve, or while one of the same Setup took the same Revision back under the same
-//! generation. What waits on several nodes is begun on one after the other, drift too: a node is held but for its turn, and the
-//! next turn begins when the agent of the last one has seen that it is over.
+//! *Guarantees.* At most one node gets the slot in one decision over all claims. None gets it while another node, whoever claims it, has
+//! the slot, is in change or is not known to serve, or while a node of the same Setup rolled the same Revision back under the same
+//! generation. Nodes that wait for a change begin one after the other, drift included: a node without the slot changes nothing, and the
+//! next one gets the slot when the agent of the last one has reported that it saw the end of its own.
 //!
-//! *Assumptions.* A node reports since when its kube-apiserver is ready, or that it is not, within a quarter of a minute, and
-//! anything at least once a minute. An API server is only ready when its etcd has quorum. Nobody decides for two Setups at once:
-//! a node that one has just told to change is given to the next one without its old report.
+//! *Assumptions.* A node reports within half a minute that its kube-apiserver is not ready, and its agent renews its Lease at least once
+//! a minute. An API server is only ready when its etcd has quorum. No [`Node`] is older than what was last written for it.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,8 +18,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::api::{NodeAudit, NodeAuditSpec, NodeAuditStatus, NodeFailure, Phase, Reason};
 
-/// An agent that has not reported for longer than this is silent. It reports once a minute; three times that lets one
-/// report get lost and a restart of the API server pass.
+/// An agent without a sign of life for longer than this is silent. It gives one every 45 s; this lets one get lost and a restart of the
+/// API server pass.
 pub const SILENCE: Duration = Duration::from_secs(180);
 
 /// One node that a Setup covers, or covered until it is restored.
@@ -31,148 +30,184 @@ pub struct Node<'a> {
     pub is_ready: bool,
     pub goal: Goal<'a>,
     pub audit: Option<&'a NodeAudit>,
-    /// For how long its agent has reported nothing, by the clock of who asks: that of the node may be wrong.
-    pub unheard_for: Duration,
+    /// It had a `NodeAudit` when the status of a Setup was last written. A change goes on though somebody deletes the `NodeAudit`.
+    pub had_audit: bool,
+    pub contact: Contact,
+}
+
+/// The contact with an agent, by the steady clock of the controller: the clock of a node may be wrong, and any clock may jump.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Contact {
+    /// Since its last sign of life.
+    pub silent_for: Duration,
+    /// For how long it has reported the same `readySince`.
+    pub same_ready_for: Duration,
 }
 
 impl Node<'_> {
     /// Whether its agent has been silent for too long.
     pub fn is_silent(&self) -> bool {
-        self.unheard_for > SILENCE
+        self.contact.silent_for > SILENCE
+    }
+
+    /// Whether a change may be under way there.
+    fn is_known(&self) -> bool {
+        self.audit.is_some() || self.had_audit
     }
 }
 
-/// What a node shall come to run, and who wants it.
+/// The Revision that a node should run, and the Setup that assigns it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Goal<'a> {
     /// `None`: its original manifest, after which nothing of ours stays.
     pub revision: Option<&'a str>,
-    /// Of the Setup: one that is created anew begins its generations anew.
+    /// A Setup that is created again begins its generations again.
     pub setup_uid: Option<&'a str>,
     pub setup_generation: i64,
 }
 
 impl<'a> Goal<'a> {
-    /// What the node was told last.
-    pub fn as_told(audit: &'a NodeAudit) -> Self {
+    /// The goal in the spec of a `NodeAudit`.
+    pub fn assigned(audit: &'a NodeAudit) -> Self {
         let NodeAuditSpec { revision, setup_uid, setup_generation, .. } = &audit.spec;
         Self { revision: revision.as_deref(), setup_uid: setup_uid.as_deref(), setup_generation: *setup_generation }
     }
 }
 
-/// What holds for all nodes of a Setup.
-#[derive(Clone, Copy, Debug)]
-pub struct Terms {
+/// The nodes of one Setup, or of a Setup that is gone.
+#[derive(Clone, Debug)]
+pub struct Claim<'a> {
+    pub nodes: Vec<Node<'a>>,
     pub is_paused: bool,
+    /// For how long the API server of a node must be ready before another node changes.
     pub min_ready: SignedDuration,
-    pub now: Timestamp,
 }
 
-/// What to do with the `NodeAudit` of each node, in the order of the nodes, and how it stands.
+/// The decision for one claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    pub steps: Vec<(String, Step)>,
+    /// For each node of the claim, in their order.
+    pub assignments: Vec<Assignment>,
     pub progress: Progress,
-    /// When to ask again even if nothing is reported.
+    /// When to decide again even if nothing is reported.
     pub wake: Option<SignedDuration>,
 }
 
-/// What to do with one `NodeAudit`.
+/// What becomes of the `NodeAudit` of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// The goal is written into the spec, and the node may change now.
+pub enum Assignment {
+    /// The goal is written into the spec, and the node gets the slot.
     Start,
-    /// What the node was told last is not at its end: the spec keeps the goal that it has, and the node its turn, if it has it.
+    /// The node has not finished with its spec: it keeps the goal in it, and the slot if it has it.
     Continue,
-    /// The node has reached its goal: who wants it is brought up to date, and the node is held.
+    /// The node has reached its goal: setup and generation are brought up to date, and the slot ends.
     Follow,
-    /// The spec keeps the goal that it has, and the node is held. Where there is no spec yet, one is made that names no Revision:
-    /// the agent reports, and, being held, gives nothing back.
+    /// The spec keeps its goal, and the node has no slot. Where there is no spec yet, one is made that names no Revision: the agent
+    /// reports and, without the slot, restores nothing.
     Hold,
     /// The node has its original manifest and no Setup: its `NodeAudit` is deleted.
     Release,
 }
 
-/// How the rollout stands.
+/// The state of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// Every node has reached its goal.
     Done,
     /// It goes on by itself.
     Moving { detail: String },
-    /// Nodes would change, were it not paused.
+    /// Nodes would change if it were not paused.
     Paused { waiting: usize },
     /// It does not go on until a person, or the node itself, has put something right.
-    Stalled { node: String, reason: Reason, message: String },
+    Stalled { reason: Reason, message: String },
 }
 
-/// Decides for the `nodes` of a Setup, beside those of `others`.
-pub fn decide(nodes: &[Node], others: &[Node], terms: Terms) -> Decision {
-    let views: Vec<View> = nodes.iter().map(|node| View::new(node, terms)).collect();
-    let others: Vec<View> = others.iter().map(|node| View::new(node, terms)).collect();
+/// Decides for all nodes of the cluster: for each claim, in their order. `unclaimed`: further nodes that have a `NodeAudit`, or had one.
+pub fn decide(claims: &[Claim], unclaimed: &[Node], now: Timestamp) -> Vec<Decision> {
+    let mut starting = None;
+    let mut decisions = Vec::with_capacity(claims.len());
+    for (index, claim) in claims.iter().enumerate() {
+        let of_others =
+            claims.iter().enumerate().filter(|(other, _)| *other != index).flat_map(|(_, other)| &other.nodes);
+        let others: Vec<View> = of_others
+            .chain(unclaimed)
+            .filter(|node| node.is_known() || starting == Some(node.name))
+            .map(|node| View { is_starting: starting == Some(node.name), ..View::new(node, claim, now) })
+            .collect();
+        let decision = decide_claim(claim, &others, now);
+        let started = decision.assignments.iter().position(|assignment| *assignment == Assignment::Start);
+        starting = starting.or(started.map(|started| claim.nodes[started].name));
+        decisions.push(decision);
+    }
+    decisions
+}
+
+fn decide_claim(claim: &Claim, others: &[View], now: Timestamp) -> Decision {
+    let views: Vec<View> = claim.nodes.iter().map(|node| View::new(node, claim, now)).collect();
     let failed = views.iter().find_map(|view| view.failure().map(|failure| (view, failure)));
     let start = match failed {
         Some(_) => None,
-        None if terms.is_paused => None,
-        None => next(&views, &others),
+        None if claim.is_paused => None,
+        None => next(&views, others),
     };
 
-    let steps = views
+    let assignments = views
         .iter()
         .map(|view| {
-            let step = if view.is_released() {
-                Step::Release
+            if view.is_released() {
+                Assignment::Release
             } else if view.has_reached_goal() {
-                Step::Follow
+                Assignment::Follow
             } else if start.is_some_and(|start| start.node.name == view.node.name) {
-                Step::Start
-            } else if view.goes_on() && !terms.is_paused {
-                Step::Continue
+                Assignment::Start
+            } else if view.goes_on() && !claim.is_paused {
+                Assignment::Continue
             } else {
-                Step::Hold
-            };
-            (view.node.name.to_string(), step)
+                Assignment::Hold
+            }
         })
         .collect();
 
     let progress = match (failed, start) {
-        (Some((view, failure)), _) => took_back(view, failure),
+        (Some((view, failure)), _) => rolled_back(view, failure),
         (None, Some(view)) => Progress::Moving { detail: format!("{} starts", view.node.name) },
-        (None, None) => waiting(&views, &others, terms),
+        (None, None) => waiting(&views, others, claim.is_paused),
     };
     let wake = views
         .iter()
-        .chain(&others)
+        .chain(others)
         .filter_map(|view| match view.state {
             State::Settling { left } => Some(left),
             _ => None,
         })
         .max();
-    Decision { steps, progress, wake }
+    Decision { assignments, progress, wake }
 }
 
-/// A node with what is true of it.
+/// A node and its state.
 #[derive(Debug)]
 struct View<'a> {
     node: &'a Node<'a>,
     state: State,
     needs_start: bool,
+    /// Another claim has just given it the slot.
+    is_starting: bool,
 }
 
-/// How a node stands to its own spec, whatever its goal is.
+/// The state of a node against its own spec, whatever its goal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// It has what its spec says or is held, and its kube-apiserver has been ready for long enough.
+    /// It is as its spec asks or waits for the slot, and its kube-apiserver has been ready for long enough.
     Settled,
     /// The same, but not for long enough yet.
     Settling {
         left: SignedDuration,
     },
-    /// It has what its spec says or is held, and its kube-apiserver is not ready.
+    /// It is as its spec asks or waits for the slot, and its kube-apiserver is not ready.
     ApiServerDown,
-    /// It has not come to an end with what its spec says.
+    /// It has not finished with its spec.
     Changing,
-    /// It went back, and serves.
+    /// It rolled back, and serves.
     RolledBack,
     Drifted,
     Unsupported,
@@ -185,19 +220,18 @@ enum State {
 }
 
 impl<'a> View<'a> {
-    fn new(node: &'a Node<'a>, terms: Terms) -> Self {
-        let mut view = View { node, state: State::Unreported, needs_start: false };
-        view.state = view.state(terms);
+    fn new(node: &'a Node<'a>, claim: &Claim, now: Timestamp) -> Self {
+        let mut view = View { node, state: State::Unreported, needs_start: false, is_starting: false };
+        view.state = view.state(claim.min_ready, now);
         view.needs_start = match node.audit {
             None => node.goal.revision.is_some(),
-            // A Revision that failed is tried again only under a newer generation, so the generation alone can set a node in
-            // motion too. It is handed out as carefully as a Revision.
-            Some(audit) => !view.has_reached_goal() && (Goal::as_told(audit) != node.goal || view.is_held()),
+            // A Revision that failed is tried again under a newer generation, so the generation alone can set a node in motion too.
+            Some(audit) => !view.has_reached_goal() && (Goal::assigned(audit) != node.goal || view.waits_for_slot()),
         };
         view
     }
 
-    fn state(&self, terms: Terms) -> State {
+    fn state(&self, min_ready: SignedDuration, now: Timestamp) -> State {
         let Some(audit) = self.node.audit else { return State::Unreported };
         let Some(status) = audit.status.as_ref().filter(|status| status.last_seen.is_some()) else {
             return if self.node.is_silent() { State::Silent } else { State::Unreported };
@@ -208,13 +242,13 @@ impl<'a> View<'a> {
         if !self.node.is_ready {
             return State::NotReady;
         }
-        // Whatever it says is about an older spec: it may have begun with that one, and not told yet.
+        // Its report is about an older spec: it may have begun a change since.
         if status.observed_generation < audit.metadata.generation {
             return State::Changing;
         }
-        if self.has_what_spec_says() || self.is_held() {
-            let Some(ready) = ready_for(status, terms.now) else { return State::ApiServerDown };
-            let left = terms.min_ready - ready;
+        if self.is_as_spec_asks() || self.waits_for_slot() {
+            let Some(ready) = ready_for(status, self.node.contact, now) else { return State::ApiServerDown };
+            let left = min_ready - ready;
             return if left.is_positive() { State::Settling { left } } else { State::Settled };
         }
         match status.phase {
@@ -229,21 +263,21 @@ impl<'a> View<'a> {
         self.node.audit.and_then(|audit| audit.status.as_ref())
     }
 
-    fn has_what_spec_says(&self) -> bool {
-        self.node.audit.is_some_and(has_what_spec_says)
+    fn is_as_spec_asks(&self) -> bool {
+        self.node.audit.is_some_and(is_as_spec_asks)
     }
 
-    /// Whether something is to be done there, and is not begun before [`Step::Start`].
-    fn is_held(&self) -> bool {
-        self.node.audit.is_some() && !self.has_turn() && self.status().is_some_and(waits)
+    /// Whether a change is due there that does not begin before [`Assignment::Start`].
+    fn waits_for_slot(&self) -> bool {
+        self.node.audit.is_some() && !self.has_slot() && self.status().is_some_and(waits)
     }
 
     fn has_reached_goal(&self) -> bool {
         self.node.audit.is_some_and(|audit| audit.spec.revision.as_deref() == self.node.goal.revision)
-            && self.has_what_spec_says()
+            && self.is_as_spec_asks()
     }
 
-    /// The failure that halts the rollout: of the goal, and not made good since.
+    /// The failure that halts the rollout: of this goal, which the node has not reached since.
     fn failure(&self) -> Option<&'a NodeFailure> {
         let failure = self.status()?.last_failure.as_ref()?;
         let failed = Goal {
@@ -257,7 +291,7 @@ impl<'a> View<'a> {
     fn is_released(&self) -> bool {
         let Some(audit) = self.node.audit.filter(|_| self.node.goal.revision.is_none()) else { return false };
         match self.status().filter(|status| status.last_seen.is_some()) {
-            // A node that cannot be managed and has nothing of ours has nothing to give back either.
+            // A node that cannot be managed and has nothing of ours needs no restoring either.
             Some(status) => {
                 audit.spec.revision.is_none()
                     && status.observed_generation >= audit.metadata.generation
@@ -265,37 +299,37 @@ impl<'a> View<'a> {
                     && status.changing_to.is_none()
                     && !waits(status)
                     && matches!(status.phase, Phase::Unmanaged | Phase::Unsupported)
-                    // It is kept for as long as it holds up the others.
+                    // The NodeAudit is kept for as long as the others wait for this node.
                     && !matches!(self.state, State::Settling { .. } | State::ApiServerDown)
             }
-            // The first spec named no Revision and none was written since: the node was never told to change. In any other
-            // case an agent that is only late could be in the middle of a change. One that is there is heard first: it may
-            // know of settings of ours that are older than this spec.
+            // The first spec named no Revision and none was written since: the node never had the slot. In any other case a late agent
+            // could be in the middle of a change. An agent that is there reports first: it may find settings of ours that are older than
+            // this spec.
             None => {
                 audit.spec.revision.is_none() && audit.metadata.generation == Some(1) && self.state == State::Silent
             }
         }
     }
 
-    /// Whether this node can be told to change.
+    /// Whether this node can get the slot.
     fn can_start(&self) -> bool {
         self.needs_start && !matches!(self.state, State::Silent | State::NotReady | State::ApiServerDown)
     }
 
-    /// Whether what it was told last is not at its end, as far as anybody knows.
+    /// Whether it may still work on its spec.
     fn goes_on(&self) -> bool {
         let has_ended =
             matches!(self.state, State::Settled | State::Settling { .. } | State::ApiServerDown | State::RolledBack);
         self.node.audit.is_some() && !has_ended
     }
 
-    /// Whether another node may change beside it. One that went back serves, so it does not hold up others that need a
-    /// newer Revision. One that still may change could begin at any moment.
+    /// Whether another node may change beside it. A node that rolled back serves, so others that need a newer Revision do not wait for
+    /// it. A node that still has the slot could begin at any moment.
     fn lets_others_change(&self) -> bool {
-        matches!(self.state, State::Settled | State::RolledBack) && !self.has_turn()
+        matches!(self.state, State::Settled | State::RolledBack) && !self.has_slot() && !self.is_starting
     }
 
-    fn has_turn(&self) -> bool {
+    fn has_slot(&self) -> bool {
         self.node.audit.is_some_and(|audit| audit.spec.may_change)
     }
 
@@ -312,24 +346,25 @@ impl<'a> View<'a> {
     }
 }
 
-/// Whether the last report says that the node has what its spec asks for.
-fn has_what_spec_says(audit: &NodeAudit) -> bool {
+/// Whether the last report says that the node is as its spec asks.
+fn is_as_spec_asks(audit: &NodeAudit) -> bool {
     let Some(status) = &audit.status else { return false };
     let phase = if audit.spec.revision.is_some() { Phase::Confirmed } else { Phase::Unmanaged };
     status.revision == audit.spec.revision && status.phase == phase && !waits(status)
 }
 
-/// Whether something is to be done, and the agent is kept from it.
+/// Whether a change is due that the agent may not begin.
 fn waits(status: &NodeAuditStatus) -> bool {
     matches!(status.reason, Some(Reason::Paused | Reason::Held))
 }
 
-/// For how long kube-apiserver has been ready: by our clock, or by the node's own where that gives more, so that a node
-/// whose clock is ahead does not hold up the others.
-fn ready_for(status: &NodeAuditStatus, now: Timestamp) -> Option<SignedDuration> {
+/// For how long kube-apiserver has been ready: by our clock, by the node's own, or by how long the report has been the same, whichever
+/// gives more, so that nobody waits for a node whose clock is ahead.
+fn ready_for(status: &NodeAuditStatus, contact: Contact, now: Timestamp) -> Option<SignedDuration> {
     let since = status.ready_since.as_ref()?.0;
     let by_its_own = status.last_seen.as_ref().map(|seen| seen.0.duration_since(since));
-    by_its_own.max(Some(now.duration_since(since)))
+    let as_seen = SignedDuration::try_from(contact.same_ready_for).unwrap_or(SignedDuration::MAX);
+    by_its_own.max(Some(now.duration_since(since))).max(Some(as_seen))
 }
 
 fn serves(status: &NodeAuditStatus) -> bool {
@@ -344,17 +379,13 @@ fn next<'a>(views: &'a [View<'a>], others: &[View]) -> Option<&'a View<'a>> {
     views.iter().filter(|view| view.can_start()).filter(may_change).min_by_key(|view| view.rank())
 }
 
-fn took_back(view: &View, failure: &NodeFailure) -> Progress {
-    let what = match &failure.revision {
-        Some(revision) => format!("took {revision} back"),
-        None => "could not get its original manifest back".to_string(),
+fn rolled_back(view: &View, failure: &NodeFailure) -> Progress {
+    let outcome = match &failure.revision {
+        Some(revision) => format!("rolled back {revision}"),
+        None => "could not be restored to its original manifest".to_string(),
     };
-    let message = describe(failure);
-    Progress::Stalled {
-        node: view.node.name.to_string(),
-        reason: Reason::RolledBack,
-        message: format!("{} {what} ({}): {message}", view.node.name, failure.reason),
-    }
+    let message = format!("{} {outcome} ({}): {}", view.node.name, failure.reason, describe(failure));
+    Progress::Stalled { reason: Reason::RolledBack, message }
 }
 
 /// The message of a failure with the last words of kube-apiserver.
@@ -366,26 +397,25 @@ pub fn describe(failure: &NodeFailure) -> String {
 }
 
 /// Why nothing starts now.
-fn waiting(views: &[View], others: &[View], terms: Terms) -> Progress {
+fn waiting(views: &[View], others: &[View], is_paused: bool) -> Progress {
     let unfinished = || views.iter().filter(|view| !view.has_reached_goal() && !view.is_released());
     let stalled = |view: &View, reason: Reason, message: String| Progress::Stalled {
-        node: view.node.name.to_string(),
         reason,
         message: format!("{}: {message}", view.node.name),
     };
-    // What needs a person comes first. A silent agent does even where its node last had the right Revision: nobody knows
-    // whether it still has.
+    // A node that needs a person comes first. A silent agent does even where its node last had the right Revision: whether it still has
+    // is unknown.
     for view in views.iter().filter(|view| !view.is_released()) {
         let status = view.status();
         match view.state {
             State::Silent => {
                 let seen = status.and_then(|status| status.last_seen.as_ref());
                 let mut message = match seen {
-                    Some(seen) => format!("its agent is silent; its last report is of {:.0}", seen.0),
+                    Some(seen) => format!("its agent is silent; its last report is from {:.0}", seen.0),
                     None => "its agent has never reported".to_string(),
                 };
                 if view.node.goal.revision.is_none() {
-                    message += "; delete its NodeAudit to give the node up as it is";
+                    message += "; delete its NodeAudit to leave the node as it is";
                 }
                 return stalled(view, Reason::AgentSilent, message);
             }
@@ -395,7 +425,7 @@ fn waiting(views: &[View], others: &[View], terms: Terms) -> Progress {
                 return stalled(view, reason, message.unwrap_or_else(|| "the node cannot be managed as it is".into()));
             }
             State::RolledBack if !view.needs_start => {
-                return stalled(view, Reason::RolledBack, "took its Revision back".into());
+                return stalled(view, Reason::RolledBack, "rolled back its Revision".into());
             }
             _ => {}
         }
@@ -405,16 +435,16 @@ fn waiting(views: &[View], others: &[View], terms: Terms) -> Progress {
     }
     let in_change = unfinished().find(|view| matches!(view.state, State::Changing | State::Drifted));
     if let Some(view) = in_change {
-        return Progress::Moving { detail: format!("{} {}", view.node.name, Doing(view)) };
+        return Progress::Moving { detail: format!("{} {}", view.node.name, Activity(view)) };
     }
     let waiting = unfinished().filter(|view| view.needs_start).count();
-    if terms.is_paused && waiting > 0 {
+    if is_paused && waiting > 0 {
         return Progress::Paused { waiting };
     }
-    // Those that hold the others up, whether they have reached their goal or not.
+    // The node that the others wait for, whether it has reached its goal or not.
     let detail = match (holder(views), holder(others)) {
-        (Some(view), _) => format!("{} {}", view.node.name, Doing(view)),
-        (None, Some(view)) => format!("{} of another AuditSetup {}", view.node.name, Doing(view)),
+        (Some(view), _) => format!("{} {}", view.node.name, Activity(view)),
+        (None, Some(view)) => format!("{} of another AuditSetup {}", view.node.name, Activity(view)),
         (None, None) => "nothing has started yet".into(),
     };
     Progress::Moving { detail }
@@ -426,24 +456,25 @@ fn holder<'a>(views: &'a [View<'a>]) -> Option<&'a View<'a>> {
     holders.find(|view| !matches!(view.state, State::Settling { .. })).or(settling)
 }
 
-/// What a node is doing, for people.
-struct Doing<'a>(&'a View<'a>);
+/// The state of a node, for people.
+struct Activity<'a>(&'a View<'a>);
 
-impl fmt::Display for Doing<'_> {
+impl fmt::Display for Activity<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let phase = self.0.status().map(|status| status.phase).unwrap_or_default();
         let text = match (self.0.state, phase) {
+            _ if self.0.is_starting => "is about to change",
             (State::NotReady, _) => "is not Ready",
             (State::Silent, _) => "has an agent that does not report",
             (State::Unsupported, _) => "cannot be managed as it is",
             (State::ApiServerDown, _) => "has a kube-apiserver that is not ready",
             (State::Unreported, _) => "has no report from its agent yet",
-            (State::Settling { .. }, _) => "has to be ready for a while before the next node changes",
-            (State::Settled | State::RolledBack, _) => "has not seen yet that its turn is over",
-            (State::Drifted, _) => "was changed by something else and is put right",
+            (State::Settling { .. }, _) => "must be ready for a while before the next node changes",
+            (State::Settled | State::RolledBack, _) => "has not yet acknowledged the end of its change",
+            (State::Drifted, _) => "was changed by something else and is being corrected",
             (State::Changing, Phase::Verifying) => "is verifying",
             (State::Changing, Phase::Staged) => "has staged the change",
-            (State::Changing, Phase::RolledBack) => "went back and does not serve",
+            (State::Changing, Phase::RolledBack) => "rolled back and does not serve",
             _ => "is changing",
         };
         f.write_str(text)

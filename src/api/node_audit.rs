@@ -108,7 +108,8 @@ pub struct NodeAuditStatus {
     /// Since when `/readyz` of this node's kube-apiserver has succeeded without interruption. Absent while it fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_since: Option<Time>,
-    /// When the agent last wrote this status. A running agent writes it at least once a minute.
+    /// When the agent last wrote this status, which it does when the status changes. Its Lease in the operator's namespace
+    /// shows that it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Time>,
     /// The last change that was rolled back.
@@ -190,7 +191,7 @@ pub struct NodeSinkStatus {
     pub delivering: Finding,
     /// Events that kube-apiserver has dropped since it started.
     pub lost_events: i64,
-    /// When a delivery was last seen. Absent: not yet.
+    /// The last delivery seen before this status was written. Not updated while deliveries continue. Absent: none yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_delivered: Option<Time>,
 }

@@ -14,10 +14,10 @@ use super::render::print_findings;
 use super::{print, say};
 use crate::api::Rollout;
 use crate::floor::Floor;
-use crate::journal::{Change, Stage};
+use crate::journal::{Change, Verdict};
 use crate::node::files::Host;
 use crate::node::{self, State, guard};
-use crate::plan::{self, Desired, Plan};
+use crate::plan::{self, Desired, GuardKind, Plan, Requester};
 use crate::render::render;
 use crate::validate::Capabilities;
 
@@ -73,11 +73,10 @@ pub(super) async fn apply(args: &ApplyArgs, stop: CancellationToken) -> anyhow::
     let rollout = input.setup.spec.rollout.clone();
     let desired = Desired {
         revision: Some(rendered.revision),
-        setup_generation: None,
+        requester: Requester::Person,
         rollout,
         floor,
-        may_change: true,
-        guard: None,
+        guard: GuardKind::ThisProcess,
     };
     reach(&host, &desired, args.dry_run, stop).await
 }
@@ -95,11 +94,10 @@ pub(super) async fn restore(args: &RestoreArgs, stop: CancellationToken) -> anyh
     let host = Host::of_node(&args.host_root)?;
     let desired = Desired {
         revision: None,
-        setup_generation: None,
+        requester: Requester::Person,
         rollout: Rollout::default(),
         floor: Floor::default(),
-        may_change: true,
-        guard: None,
+        guard: GuardKind::ThisProcess,
     };
     reach(&host, &desired, args.dry_run, stop).await
 }
@@ -116,7 +114,7 @@ async fn reach(host: &Host, desired: &Desired, dry_run: bool, stop: Cancellation
             "another process is changing this node: a guard, or another call of this command. Wait until it has finished"
         );
     };
-    if let Some(change) = locked.journal()?.unconfirmed() {
+    if let Some(change) = locked.journal()?.under_way() {
         say(&format!("Continuing the unfinished change to {}.", plan::name(change.target.as_ref())));
     } else {
         let plan = plan::plan(desired, &node::observe(host, content)?);
@@ -130,11 +128,13 @@ async fn reach(host: &Host, desired: &Desired, dry_run: bool, stop: Cancellation
         node::stage(&locked, &steps)?;
     }
     say("Waiting for kube-apiserver …");
-    let change = guard::watch(&locked, &stop).await?;
+    let change = guard::watch(&locked, &stop).await;
     let change = change
         .context("interrupted before the change was confirmed or rolled back; run the command again to continue it")?;
     // A continued change may have had another target.
-    if change.stage == Stage::Confirmed && change.target.as_ref() == desired.revision.as_ref().map(|it| &it.id) {
+    if change.verdict() == Some(&Verdict::Confirmed)
+        && change.target.as_ref() == desired.revision.as_ref().map(|it| &it.id)
+    {
         match &desired.revision {
             Some(revision) => node::remove_unused(&locked, Some(revision))?,
             None => node::leave(locked)?,
@@ -151,17 +151,17 @@ fn show(plan: &Plan) -> anyhow::Result<ExitCode> {
 
 fn print_verdict(change: &Change) -> anyhow::Result<ExitCode> {
     let target = plan::name(change.target.as_ref());
-    if change.stage == Stage::Confirmed {
-        print(&format!("Confirmed: kube-apiserver runs with {target}.\n"))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let cause = change.cause.as_ref();
-    print(&format!(
-        "{}: {target}: {}\n",
-        if change.stage == Stage::RolledBack { "Rolled back" } else { "Abandoned" },
-        cause.map_or("", |cause| &cause.message)
-    ))?;
-    if let Some(words) = cause.and_then(|cause| cause.last_words.as_ref()) {
+    let (how, cause) = match change.verdict() {
+        Some(Verdict::Confirmed) => {
+            print(&format!("Confirmed: kube-apiserver runs with {target}.\n"))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Verdict::RolledBack(cause)) => ("Rolled back", cause),
+        Some(Verdict::Abandoned(cause)) => ("Abandoned", cause),
+        None => bail!("the change to {target} is still in progress"),
+    };
+    print(&format!("{how}: {target}: {}\n", cause.message))?;
+    if let Some(words) = &cause.last_words {
         print(&format!("Last line of kube-apiserver: {words}\n"))?;
     }
     Ok(ExitCode::from(1))

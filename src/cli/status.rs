@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::journal::Stage;
+use crate::journal::{Progress, Stage, Verdict};
 use crate::node::State;
 use crate::node::files::Host;
 use crate::plan;
@@ -28,7 +28,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let state = State::new(Host::of_node(&args.host_root)?);
     let journal = state.journal()?;
     if args.output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(&journal)?);
+        print!("{}", journal.to_json());
         return Ok(ExitCode::SUCCESS);
     }
     let observed = crate::node::observe(&state.host, None)?;
@@ -39,8 +39,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         None => println!("Confirmed:  nothing"),
     }
     if let Some(change) = &journal.change {
-        println!("Last change: to {}: {:?}", plan::name(change.target.as_ref()), change.stage);
-        if let Some(cause) = &change.cause {
+        let target = plan::name(change.target.as_ref());
+        let (state, cause) = match &change.progress {
+            Progress::UnderWay(Stage::Staged) => ("staged", None),
+            Progress::UnderWay(Stage::TakingOut { .. }) => ("taking out the old manifest", None),
+            Progress::UnderWay(Stage::Verifying { .. }) => ("verifying the new manifest", None),
+            Progress::UnderWay(Stage::RollingBack(rollback)) => ("rolling back", Some(&rollback.cause)),
+            Progress::Ended { verdict: Verdict::Confirmed, .. } => ("confirmed", None),
+            Progress::Ended { verdict: Verdict::RolledBack(cause), .. } => ("rolled back", Some(cause)),
+            Progress::Ended { verdict: Verdict::Abandoned(cause), .. } => ("abandoned", Some(cause)),
+        };
+        println!("Last change: to {target}: {state}");
+        if let Some(cause) = cause {
             println!("             {}: {}", cause.reason, cause.message);
         }
     }
@@ -50,7 +60,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             println!("             {words}");
         }
     }
-    let is_bad =
-        journal.change.as_ref().is_some_and(|change| matches!(change.stage, Stage::RolledBack | Stage::Abandoned));
+    let verdict = journal.change.as_ref().and_then(|change| change.verdict());
+    let is_bad = verdict.is_some_and(|verdict| *verdict != Verdict::Confirmed);
     Ok(if is_bad { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }

@@ -1,10 +1,11 @@
 //! Which Setup has which nodes, where several select the same one: the older wins. Pure.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use crate::api::{AuditSetup, CONTROL_PLANE_LABEL};
 
-/// What a Setup may do.
+/// The nodes of a Setup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cover {
     /// It has these nodes.
@@ -21,12 +22,16 @@ pub(super) fn selector(setup: &AuditSetup) -> String {
     setup.spec.node_selector.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
-/// Judges the Setups from the oldest on. `claims`: for each Setup, by name, the nodes that it selects, and those that it still
-/// has to give back if it is being deleted.
-pub(super) fn cover(setups: &[AuditSetup], claims: &BTreeMap<String, Vec<String>>) -> BTreeMap<String, Cover> {
+/// Judges the Setups from the oldest on. `claims`: for each Setup, by name, the nodes that it selects, or those that it still has to
+/// restore if it is being deleted.
+pub(super) fn cover(
+    setups: &[impl Borrow<AuditSetup>],
+    claims: &BTreeMap<String, Vec<String>>,
+) -> BTreeMap<String, Cover> {
     let mut by_age: Vec<_> = setups
         .iter()
         .filter_map(|setup| {
+            let setup: &AuditSetup = setup.borrow();
             let created = setup.metadata.creation_timestamp.as_ref().map(|time| time.0);
             Some((created, setup.metadata.name.as_deref()?))
         })
@@ -86,7 +91,7 @@ mod tests {
             &[("zz", early, &["cp1"], nodes(&["cp1"])), ("aa", late, &["cp1", "cp2"], conflict("zz", "cp1"))],
             // Of the same second: by name.
             &[("zz", early, &["cp1"], conflict("aa", "cp1")), ("aa", early, &["cp1"], nodes(&["cp1"]))],
-            // One that has nothing is in nobody's way.
+            // A Setup without nodes takes none from others.
             &[
                 ("one", "2026-11-21T09:00:00Z", &["cp1"], nodes(&["cp1"])),
                 ("two", early, &["cp1", "cp2"], conflict("one", "cp1")),

@@ -1,7 +1,6 @@
-//! The controller's metrics. Few: what status says is read from status.
+//! The controller's metrics. Few: status has the rest.
 
 use std::sync::atomic::AtomicI64;
-use std::sync::{Arc, Mutex};
 
 use k8s_openapi::jiff::SignedDuration;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -13,6 +12,7 @@ use prometheus_client::registry::Registry;
 
 use crate::api::{AuditSetupStatus, Truth};
 use crate::status::health;
+use crate::telemetry::family;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByOutcome {
@@ -48,38 +48,28 @@ pub(super) struct Metrics {
     nodes: Family<ByPhase, IntGauge>,
     sinks: Family<BySink, IntGauge>,
     rollouts: Family<BySetup, Histogram, fn() -> Histogram>,
-    /// What the pass that is being made has found.
-    found: Arc<Mutex<Vec<(String, AuditSetupStatus)>>>,
 }
 
 impl Metrics {
     pub(super) fn new(registry: &mut Registry) -> Self {
-        let metrics = Self {
-            reconciles: Family::default(),
-            leader: Gauge::default(),
-            nodes: Family::default(),
-            sinks: Family::default(),
-            rollouts: Family::new_with_constructor(|| Histogram::new(ROLLOUT_BUCKETS)),
-            found: Arc::default(),
-        };
         let registry = registry.sub_registry_with_prefix("audit_operator");
-        registry.register("reconciles", "Passes over all Setups, by outcome", metrics.reconciles.clone());
-        registry.register("leader", "1 while this controller leads", metrics.leader.clone());
-        registry.register("nodes", "Nodes by phase", metrics.nodes.clone());
-        registry.register(
-            "sink_healthy",
-            "1 if the sink receives events from every node, 0 if not; absent while that is not known",
-            metrics.sinks.clone(),
-        );
-        registry.register(
-            "rollout_seconds",
-            "From a new Revision of a Setup until every node ran it",
-            metrics.rollouts.clone(),
-        );
-        metrics
+        let rollouts = Family::new_with_constructor((|| Histogram::new(ROLLOUT_BUCKETS)) as fn() -> Histogram);
+        let help = "From a new Revision of a Setup until every node ran it";
+        registry.register("rollout_seconds", help, rollouts.clone());
+        Self {
+            reconciles: family(registry, "reconciles", "Passes over all Setups, by outcome"),
+            leader: family(registry, "leader", "1 while this controller leads"),
+            nodes: family(registry, "nodes", "Nodes by phase"),
+            sinks: family(
+                registry,
+                "sink_healthy",
+                "1 if the sink receives events from every node, 0 if not; absent while that is not known",
+            ),
+            rollouts,
+        }
     }
 
-    pub(super) fn reconciled(&self, outcome: &'static str) {
+    pub(super) fn passed(&self, outcome: &'static str) {
         self.reconciles.get_or_create(&ByOutcome { outcome }).inc();
     }
 
@@ -87,27 +77,17 @@ impl Metrics {
         self.rollouts.get_or_create(&BySetup { setup: setup.into() }).observe(took.as_secs_f64());
     }
 
-    /// What a controller that does not lead knew once is not true any more.
+    /// A controller that does not lead knows nothing of the nodes.
     pub(super) fn leads(&self, leads: bool) {
         self.leader.set(leads.into());
-        self.begin();
-        self.publish();
+        self.show(&[]);
     }
 
-    /// A pass begins.
-    pub(super) fn begin(&self) {
-        self.found.lock().expect("nobody panics with this lock").clear();
-    }
-
-    pub(super) fn observe(&self, setup: &str, status: &AuditSetupStatus) {
-        self.found.lock().expect("nobody panics with this lock").push((setup.into(), status.clone()));
-    }
-
-    /// Shows what the pass has found in place of what the one before did. Nothing is awaited in between, so nobody sees half of it.
-    pub(super) fn publish(&self) {
+    /// Shows the statuses of a pass in place of those of the pass before. Nothing is awaited in between, so no scrape sees half of it.
+    pub(super) fn show(&self, statuses: &[(String, AuditSetupStatus)]) {
         self.nodes.clear();
         self.sinks.clear();
-        for (setup, status) in self.found.lock().expect("nobody panics with this lock").drain(..) {
+        for (setup, status) in statuses {
             for node in &status.nodes {
                 let labels = ByPhase { setup: setup.clone(), phase: node.phase.as_str() };
                 self.nodes.get_or_create(&labels).inc();
@@ -143,15 +123,10 @@ mod tests {
             let nodes = serde_json::json!([{"name": "a", "phase": phase}, {"name": "b", "phase": phase}]);
             serde_json::from_value(serde_json::json!({"nodes": nodes, "sinks": [sink]})).unwrap()
         };
-        metrics.begin();
-        metrics.observe("gone", &status("Confirmed", "True"));
-        metrics.publish();
+        metrics.show(&[("gone".into(), status("Confirmed", "True"))]);
         let first = ["nodes{setup=\"gone\",phase=\"Confirmed\"} 2", "sink_healthy{setup=\"gone\",sink=\"l\"} 1"];
         assert_eq!(shown(), first);
-        metrics.begin();
-        metrics.observe("new", &status("Staged", "Unknown"));
-        assert_eq!(shown(), first, "until the pass is over");
-        metrics.publish();
+        metrics.show(&[("new".into(), status("Staged", "Unknown"))]);
         assert_eq!(shown(), ["nodes{setup=\"new\",phase=\"Staged\"} 2"]);
         metrics.leads(false);
         assert!(shown().is_empty());

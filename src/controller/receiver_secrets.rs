@@ -1,9 +1,9 @@
 //! The Secrets of the receiver that the chart brings: its certificate and its token, made in the cluster.
 //!
 //! Not by Helm: where a chart is only rendered, as by Argo CD, each rendering would make new ones, and a new CA restarts every API server
-//! before 1.36. [`plan`] decides what is missing or due, [`keep`] writes it. What is there and can serve is left alone, and so is what
-//! somebody else made. A certificate is renewed by the same CA, so a renewal changes nothing for those who trust it. The key of the CA is in a
-//! Secret of its own, which no pod mounts.
+//! before 1.36. [`plan`] decides which are missing or due, [`keep`] writes them. A Secret that can serve is left alone, and so is one that
+//! somebody else made. A certificate is renewed by the same CA, so a renewal changes nothing for those who trust it. The key of the CA is in
+//! a Secret of its own, which no pod mounts.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -22,10 +22,11 @@ use rcgen::{
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use tokio::sync::watch;
 use tokio::time::sleep;
 use x509_parser::extensions::GeneralName;
 
-use super::watch::{Watch, Watches};
+use super::cache::Cache;
 use super::{Context, DEBOUNCE, RETRY_MAX, now};
 use crate::api::HOSTS_ANNOTATION;
 use crate::error::LastError;
@@ -35,9 +36,9 @@ const SERVICE: &str = "audit-receiver";
 const TLS_SECRET: &str = "audit-receiver-tls";
 const TOKEN_SECRET: &str = "audit-receiver-token";
 const CA_SECRET: &str = "audit-receiver-ca";
-/// Type of the Secret with the key of the CA: nobody else reads one of this type.
+/// Type of the Secret with the key of the CA: no other program reads one of this type.
 const CA_TYPE: &str = "audit-operator.io/receiver-ca";
-/// Marks what the operator made, and may replace.
+/// Marks the Secrets that the operator made, and may replace.
 const MANAGED_BY_LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "audit-operator");
 
 const DAY: i64 = 24 * 3_600;
@@ -75,7 +76,7 @@ enum Error {
     ForeignCa,
 }
 
-/// What is stored under a name.
+/// The Secret under a name.
 #[derive(Debug, PartialEq, Eq)]
 enum Stored<T> {
     Missing,
@@ -86,14 +87,14 @@ enum Stored<T> {
     Foreign,
 }
 
-/// What counts of a CA.
+/// The facts about a CA.
 #[derive(Debug, PartialEq, Eq)]
 struct Ca {
     certificate: Vec<u8>,
     not_after: Timestamp,
 }
 
-/// What counts of a certificate that a CA signed.
+/// The facts about a certificate that a CA signed.
 #[derive(Debug, PartialEq, Eq)]
 struct Certificate {
     /// What the Secret gives to those who have to trust it.
@@ -102,7 +103,7 @@ struct Certificate {
     names: Vec<String>,
 }
 
-/// What is stored of all three.
+/// All three Secrets.
 #[derive(Debug)]
 struct AllStored {
     ca: Stored<Ca>,
@@ -110,7 +111,7 @@ struct AllStored {
     token: Stored<()>,
 }
 
-/// What has to be made.
+/// The Secrets to be made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Plan {
     ca: bool,
@@ -218,7 +219,7 @@ fn not_after(pem: &[u8]) -> Timestamp {
     read_certificate(pem).map_or(Timestamp::MIN, |certificate| certificate.not_after)
 }
 
-/// What is in the first certificate of a PEM text.
+/// The first certificate of a PEM text.
 struct Read {
     der: Vec<u8>,
     not_after: Timestamp,
@@ -277,28 +278,32 @@ fn token(data: &BTreeMap<String, ByteString>) -> Option<()> {
     data.get("token").filter(|token| !token.0.trim_ascii().is_empty()).map(drop)
 }
 
-/// Keeps the Secrets for as long as this controller leads. Ends only by being dropped.
-pub(super) async fn keep(context: &Context, wanted: &[ReceiverSecret]) -> Infallible {
+/// Keeps the Secrets for as long as this controller leads. `shown`: the Secrets of the namespace. Ends only by being dropped.
+pub(super) async fn keep(
+    context: &Context,
+    shown: &Cache<Secret>,
+    mut changes: watch::Receiver<()>,
+    wanted: &[ReceiverSecret],
+) -> Infallible {
     if wanted.is_empty() {
         return std::future::pending().await;
     }
-    let mut watches = Watches::new(context.watches.clone(), &context.namespace);
-    watches.keep([Watch::Secrets].into());
     let mut last_error = LastError::default();
     loop {
-        match make_missing(context, wanted, now()).await {
+        changes.mark_unchanged();
+        match make_missing(context, shown, wanted, now()).await {
             Ok(()) => {
                 last_error.clear();
                 tokio::select! {
-                    () = watches.changed() => sleep(DEBOUNCE).await,
+                    _ = changes.changed() => sleep(DEBOUNCE).await,
                     () = sleep(PERIOD) => {}
                 }
             }
             Err(error) => {
-                // The passes tell of an outage.
-                let is_outage = matches!(&error, Error::Request(error) if error.outage().is_some());
+                // The passes report an outage.
+                let is_outage = matches!(&error, Error::Request(error) if error.is_outage());
                 if let Some(error) = last_error.changed(&error).filter(|_| !is_outage) {
-                    tracing::warn!(error, "the Secrets of the receiver could not be made; it is tried again");
+                    tracing::warn!(error, "cannot make the Secrets of the receiver; retrying");
                 }
                 sleep(RETRY_MAX).await;
             }
@@ -306,14 +311,17 @@ pub(super) async fn keep(context: &Context, wanted: &[ReceiverSecret]) -> Infall
     }
 }
 
-async fn make_missing(context: &Context, wanted: &[ReceiverSecret], now: Timestamp) -> Result<(), Error> {
+async fn make_missing(
+    context: &Context,
+    shown: &Cache<Secret>,
+    wanted: &[ReceiverSecret],
+    now: Timestamp,
+) -> Result<(), Error> {
+    shown.synced().await?;
     let api = Api::<Secret>::namespaced(context.client.clone(), &context.namespace);
-    let read = async |name: &str| {
-        let object = format!("Secret {name}");
-        api.get_opt(name).await.map_err(super::Error::request("read", object))
-    };
-    let (ca_secret, tls_secret, token_secret) =
-        (read(CA_SECRET).await?, read(TLS_SECRET).await?, read(TOKEN_SECRET).await?);
+    let secrets = shown.objects();
+    let read = |name: &str| secrets.get(name).map(|secret| Secret::clone(secret));
+    let (ca_secret, tls_secret, token_secret) = (read(CA_SECRET), read(TLS_SECRET), read(TOKEN_SECRET));
     let stored = AllStored {
         ca: judge(ca_secret.as_ref(), ca),
         certificate: judge(tls_secret.as_ref(), certificate),
@@ -331,19 +339,19 @@ async fn make_missing(context: &Context, wanted: &[ReceiverSecret], now: Timesta
             _ => {
                 let made = make_ca(now).map_err(|source| Error::Make { what: "a CA", source })?;
                 let data = [("ca.crt", &made.certificate), ("ca.key", &made.key)];
-                write(&api, secret(ca_secret, CA_SECRET, CA_TYPE, None, &data)).await?;
+                write(shown, &api, secret(ca_secret, CA_SECRET, CA_TYPE, None, &data)).await?;
                 made
             }
         };
         let made = make_certificate(&signs, &context.namespace, now)
             .map_err(|source| Error::Make { what: "a certificate", source })?;
         let data = [("ca.crt", &signs.certificate), ("tls.crt", &made.certificate), ("tls.key", &made.key)];
-        write(&api, secret(tls_secret, TLS_SECRET, "kubernetes.io/tls", Some(&host), &data)).await?;
+        write(shown, &api, secret(tls_secret, TLS_SECRET, "kubernetes.io/tls", Some(&host), &data)).await?;
         tracing::info!(secret = TLS_SECRET, ?why, new_ca = plan.ca, "made a certificate for the receiver");
     }
     if plan.token {
         let made = make_token().map_err(Error::Random)?;
-        write(&api, secret(token_secret, TOKEN_SECRET, "Opaque", Some(&host), &[("token", &made)])).await?;
+        write(shown, &api, secret(token_secret, TOKEN_SECRET, "Opaque", Some(&host), &[("token", &made)])).await?;
         tracing::info!(secret = TOKEN_SECRET, "made a token for the receiver");
     }
     Ok(())
@@ -368,13 +376,14 @@ fn secret(before: Option<Secret>, name: &str, type_: &str, hosts: Option<&str>, 
 }
 
 /// Creates a Secret, or replaces the version that was read.
-async fn write(api: &Api<Secret>, secret: Secret) -> Result<(), super::Error> {
+async fn write(shown: &Cache<Secret>, api: &Api<Secret>, secret: Secret) -> Result<(), super::Error> {
     let name = secret.name_any();
     let written = match secret.resource_version() {
         Some(_) => api.replace(&name, &PostParams::default(), &secret).await,
         None => api.create(&PostParams::default(), &secret).await,
     };
-    written.map(drop).map_err(super::Error::request("write", format!("Secret {name}")))
+    shown.wrote(written.map_err(super::Error::request("write", format!("Secret {name}")))?);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,29 +1,37 @@
 //! Writes the status of a Setup where it changed, and publishes the Events that the change is worth.
 
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::{self, EventType};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 
+use super::judge::{Judged, Ruling};
+use super::pass::Decided;
+use super::stores::Stores;
+use super::world::World;
 use super::{Context, Error};
-use crate::api::{AuditSetup, FIELD_MANAGER, NodeAudit};
-use crate::rollout::Node;
+use crate::api::{AuditSetup, AuditSetupStatus, FIELD_MANAGER, NodeAudit};
+use crate::rollout::Decision;
 use crate::status::{Event, Facts, Judgement, Related, differs, events, rolled_out, status};
 
-/// Returns whether anything changed.
+/// Reports on a Setup; returns its name and status. There is nothing to report on one that is gone.
 pub(super) async fn report(
     context: &Context,
-    setup: &AuditSetup,
-    nodes: &[Node<'_>],
-    judgement: Judgement<'_>,
-) -> Result<bool, Error> {
+    stores: &Stores,
+    world: &World,
+    decided: &Decided<'_>,
+    now: Timestamp,
+) -> Result<Option<(String, AuditSetupStatus)>, Error> {
+    let Decided { judged: Judged::Setup { setup, ruling, .. }, claim, decision } = decided else { return Ok(None) };
     let name = setup.name_any();
-    let new = status(Facts { setup, nodes, judgement, now: super::now() });
-    context.metrics.observe(&name, &new);
+    let nodes = decided.judged.shown(world, claim);
+    let judgement = judgement(ruling, decision);
+    let new = status(Facts { setup, nodes: &nodes, judgement, now });
     let old = setup.status.clone().unwrap_or_default();
     if !differs(&old, &new) {
-        return Ok(false);
+        return Ok(Some((name, new)));
     }
     let patch = json!({
         "apiVersion": AuditSetup::api_version(&()), "kind": AuditSetup::kind(&()),
@@ -33,18 +41,34 @@ pub(super) async fn report(
     let params = PatchParams::apply(FIELD_MANAGER).force();
     let api = Api::<AuditSetup>::all(context.client.clone());
     let patched = api.patch_status(&name, &params, &Patch::Apply(&patch)).await;
-    patched.map_err(Error::request("write the status of", format!("AuditSetup {name}")))?;
+    stores.setups.wrote(patched.map_err(Error::request("write the status of", format!("AuditSetup {name}")))?);
     if let Some(took) = rolled_out(&old, &new) {
         context.metrics.rolled_out(&name, took);
     }
-    // After the status: an Event that is lost is better than one that comes at each try.
+    // After the status: an Event that is lost is better than one that comes at each retry.
     for event in events(&old, &new) {
         publish(context, setup, &event).await;
     }
-    Ok(true)
+    Ok(Some((name, new)))
 }
 
-/// An Event that cannot be published is a line in the log: nothing depends on it.
+fn judgement<'a>(ruling: &'a Ruling, decision: &'a Decision) -> Judgement<'a> {
+    match ruling {
+        Ruling::Rendered { rendered, change } => Judgement::Rendered {
+            target: rendered.revision.id.as_str(),
+            change: change.as_deref(),
+            policy: &rendered.policy,
+            findings: &rendered.findings,
+            progress: &decision.progress,
+        },
+        Ruling::Rejected(problems) => Judgement::Rejected(problems),
+        Ruling::Conflict { older, node } => Judgement::Conflict { older, node },
+        Ruling::NoNodes => Judgement::NoNodes,
+        Ruling::Deleted => Judgement::Restoring(&decision.progress),
+    }
+}
+
+/// An Event that cannot be published is only a line in the log: nothing depends on it.
 pub(super) async fn publish(context: &Context, setup: &AuditSetup, event: &Event) {
     let setup_name = setup.name_any();
     let (reason, action, note) = (event.reason, &event.action, &event.note);

@@ -1,7 +1,7 @@
-//! The agent's metrics: what the last turn found of this node, and what became of the turns so far.
+//! The agent's metrics: the results of the last pass, and counts of all passes.
 //!
-//! Facts come from the same [`Known`] and status that are reported, so the two cannot contradict each other. A fact that is
-//! not known has no sample.
+//! Facts come from the same [`Pass`] and status that are reported, so the two cannot contradict each other. An unknown
+//! fact has no sample.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -9,11 +9,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::agent::Error;
-use super::report::Known;
-use super::state;
-use crate::api::{NodeAuditStatus, NodeSinkStatus, Reason, Truth};
-use crate::client::is_outage;
+use super::report::Pass;
+use crate::api::{NodeAuditStatus, NodeSinkStatus, Truth};
 use crate::plan::Plan;
 use crate::telemetry::family;
 
@@ -48,8 +45,8 @@ pub(super) struct Metrics {
     delivered_at: Family<BySink, Gauge>,
     lost: Family<BySink, Gauge>,
     probes: Family<ByFact, Counter>,
-    turns: Counter,
-    failed_turns: Family<ByReason, Counter>,
+    passes: Counter,
+    failed_passes: Family<ByReason, Counter>,
     rollbacks: Family<ByReason, Gauge>,
     rolled_back_at: Family<ByReason, Gauge>,
     drift_corrections: Counter,
@@ -59,34 +56,34 @@ impl Metrics {
     pub(super) fn new(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("audit_operator");
         Self {
-            runs: family(registry, "revision_info", "1 for the Revision that this node runs and its phase"),
+            runs: family(registry, "revision_info", "1 for the Revision that this node runs, and its phase"),
             reachable: family(
                 registry,
                 "sink_reachable",
-                "1 if this node can connect to the sink, 0 if not; absent while that is not known",
+                "1 if this node can connect to the sink, 0 if not; absent while unknown",
             ),
             delivering: family(
                 registry,
                 "sink_delivering",
-                "1 if the events of this node arrive at the sink, 0 if not; absent while that is not known",
+                "1 if the events of this node arrive at the sink, 0 if not; absent while unknown",
             ),
             delivered_at: family(
                 registry,
                 "sink_last_delivery_timestamp_seconds",
-                "When the canary, or a delivery after it, was last seen; its age is time() less this",
+                "When the canary, or a delivery after it, was last seen; its age is time() minus this value",
             ),
             lost: family(
                 registry,
                 "sink_lost_events",
-                "Events that the kube-apiserver of this node gave up since it started",
+                "Events that the kube-apiserver of this node has lost since it started",
             ),
-            probes: family(registry, "probes", "Probes of sinks by what was asked and what was found"),
-            turns: family(registry, "turns", "Turns of the agent"),
-            failed_turns: family(registry, "turn_failures", "Turns of the agent that failed, by reason"),
+            probes: family(registry, "probes", "Probes of sinks, by fact and result"),
+            passes: family(registry, "passes", "Passes of the agent"),
+            failed_passes: family(registry, "pass_failures", "Passes of the agent that failed, by reason"),
             rollbacks: family(
                 registry,
                 "rollbacks",
-                "Changes that were rolled back, as far as the journal of this node remembers them, by reason",
+                "Changes in the journal of this node that were rolled back, by reason",
             ),
             rolled_back_at: family(
                 registry,
@@ -96,16 +93,16 @@ impl Metrics {
             drift_corrections: family(
                 registry,
                 "drift_corrections",
-                "Changes that were staged because something else had changed the manifest",
+                "Changes that were staged because somebody else had changed the manifest",
             ),
         }
     }
 
-    /// A turn ended.
-    pub(super) fn turned(&self, error: Option<&Error>) {
-        self.turns.inc();
-        if let Some(error) = error {
-            self.failed_turns.get_or_create(&ByReason { reason: reason(error) }).inc();
+    /// A pass ended. `failure`: the reason of its error.
+    pub(super) fn passed(&self, failure: Option<&'static str>) {
+        self.passes.inc();
+        if let Some(reason) = failure {
+            self.failed_passes.get_or_create(&ByReason { reason }).inc();
         }
     }
 
@@ -118,12 +115,12 @@ impl Metrics {
         }
     }
 
-    /// Takes over what a turn found. Nothing is awaited in between, so nobody sees half of it.
-    pub(super) fn observe(&self, known: &Known<'_>, status: &NodeAuditStatus) {
+    /// Shows the results of a pass. Nothing is awaited in between, so nobody sees half of them.
+    pub(super) fn observe(&self, pass: &Pass<'_>, status: &NodeAuditStatus) {
         self.clear();
         let revision = status.revision.clone().unwrap_or_default();
         self.runs.get_or_create(&Runs { revision, phase: status.phase.as_str() }).set(1);
-        for sink in &known.sinks {
+        for sink in &pass.sinks {
             let labels = BySink { sink: sink.name.clone() };
             for (gauge, found) in [(&self.reachable, &sink.reachable), (&self.delivering, &sink.delivering)] {
                 match found.status {
@@ -138,17 +135,17 @@ impl Metrics {
             self.lost.get_or_create(&labels).set(sink.lost_events);
         }
         // The newest comes last, and is the one whose time stays.
-        for failure in &known.journal.failures {
+        for failure in &pass.journal.failures {
             let labels = ByReason { reason: failure.cause.reason.as_str() };
             self.rollbacks.get_or_create(&labels).inc();
             self.rolled_back_at.get_or_create(&labels).set(failure.at.as_second());
         }
-        if is_drift_correction(known) {
+        if is_drift_correction(pass) {
             self.drift_corrections.inc();
         }
     }
 
-    /// Nothing is asked of this node.
+    /// No NodeAudit: this node has no target.
     pub(super) fn clear(&self) {
         self.runs.clear();
         for family in [&self.reachable, &self.delivering, &self.delivered_at, &self.lost] {
@@ -159,32 +156,14 @@ impl Metrics {
     }
 }
 
-/// Whether this very turn staged a change to the Revision that was confirmed already. In the next one nothing is planned, since
-/// the change is under way.
-fn is_drift_correction(known: &Known<'_>) -> bool {
-    let Ok(Plan::Change(steps)) = known.plan else { return false };
-    let confirmed = known.journal.confirmed.as_ref().map(|confirmed| &confirmed.revision);
-    known.journal.unconfirmed().is_some_and(|change| change.number == steps.change.number)
+/// Whether this very pass staged a Change to the Revision that was confirmed already. In the next pass nothing is
+/// planned, because the Change is in progress.
+fn is_drift_correction(pass: &Pass<'_>) -> bool {
+    let Plan::Change(steps) = pass.plan else { return false };
+    let confirmed = pass.journal.confirmed.as_ref().map(|confirmed| &confirmed.revision);
+    pass.journal.under_way().is_some_and(|change| change.number == steps.change.number)
         && confirmed.is_some()
         && steps.change.target.as_ref() == confirmed
-}
-
-/// One word for why a turn failed.
-fn reason(error: &Error) -> &'static str {
-    match error {
-        Error::State(state::Error::File(error)) | Error::File(error) => error.reason().as_str(),
-        Error::State(_) => Reason::FileError.as_str(),
-        Error::Fetch { source, .. } | Error::Report { source, .. } if is_outage(source) => "Outage",
-        Error::Fetch { .. } => "FetchFailed",
-        Error::Report { .. } => "ReportFailed",
-        // They end the program before its first turn.
-        Error::Client(_)
-        | Error::Floor(_)
-        | Error::Root(_)
-        | Error::Serve(_)
-        | Error::StateRemoved
-        | Error::LogDirectoryRemoved(_) => "NotStarted",
-    }
 }
 
 #[cfg(test)]

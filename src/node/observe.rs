@@ -1,4 +1,4 @@
-//! Reads a node: its manifest, what else lies beside it, our state, and the place of the log. Changes nothing.
+//! Reads a node: its manifest, the files beside it, our state, and the place of the log. Changes nothing.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -10,7 +10,7 @@ use crate::plan::{self, Observed};
 use crate::revision::{Content, RevisionId, directory};
 
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum Error {
     #[error("there is no {MANIFEST}: this is not a control-plane node of kubeadm, or its host root is not mounted")]
     ManifestMissing,
     #[error("{MANIFEST} is not UTF-8")]
@@ -18,11 +18,11 @@ pub enum Refusal {
     #[error("{MANIFEST} is a symbolic link, which cannot be replaced safely: put the manifest itself there")]
     ManifestLink,
     #[error(
-        "{MANIFESTS_DIR}/{other} defines the pod {pod} too, and the kubelet runs whichever it reads last: move it out of that directory"
+        "{MANIFESTS_DIR}/{other} defines the pod {pod} too, and the kubelet runs the one that it reads last: move the file out of that directory"
     )]
     DuplicatePod { other: String, pod: String },
     #[error(
-        "{MANIFESTS_DIR}/{other} is a link to what the agent does not mount, and the kubelet may run kube-apiserver from there: put the file itself into that directory, or remove the link"
+        "{MANIFESTS_DIR}/{other} is a link to a file that the agent does not mount, and the kubelet may run kube-apiserver from it: put the file itself into that directory, or remove the link"
     )]
     FileNotSeen { other: String },
     #[error(transparent)]
@@ -33,29 +33,29 @@ pub enum Refusal {
     Manifest(#[from] static_pod::Error),
 }
 
-impl Refusal {
+impl Error {
     pub fn reason(&self) -> Reason {
         match self {
-            Refusal::ManifestMissing => Reason::ManifestMissing,
-            Refusal::ManifestNotText | Refusal::ManifestLink | Refusal::FileNotSeen { .. } => Reason::ManifestUnusable,
-            Refusal::DuplicatePod { .. } => Reason::DuplicatePod,
-            Refusal::State(state::Error::File(error)) | Refusal::File(error) => error.reason(),
-            Refusal::State(_) => Reason::FileError,
-            Refusal::Manifest(error) => error.into(),
+            Error::ManifestMissing => Reason::ManifestMissing,
+            Error::ManifestNotText | Error::ManifestLink | Error::FileNotSeen { .. } => Reason::ManifestUnusable,
+            Error::DuplicatePod { .. } => Reason::DuplicatePod,
+            Error::State(error) => error.reason(),
+            Error::File(error) => error.reason(),
+            Error::Manifest(error) => error.into(),
         }
     }
 }
 
-/// Reads the node. `wanted` is the content that it shall have: the place of its log is looked at.
-pub fn observe(host: &Host, wanted: Option<&Content>) -> Result<Observed, Refusal> {
+/// Reads the node. `wanted` is the content of the target: the place of its log is read too.
+pub fn observe(host: &Host, wanted: Option<&Content>) -> Result<Observed, Error> {
     let state = state::State::new(host.clone());
     let journal = state.journal()?;
-    // Before it is read: what the link leads to may not be there for a pod.
+    // Before it is read: a pod may not see the target of the link.
     if host.is_link(MANIFEST) {
-        return Err(Refusal::ManifestLink);
+        return Err(Error::ManifestLink);
     }
-    let bytes = state.manifest()?.ok_or(Refusal::ManifestMissing)?;
-    let manifest = String::from_utf8(bytes).map_err(|_| Refusal::ManifestNotText)?;
+    let bytes = state.manifest()?.ok_or(Error::ManifestMissing)?;
+    let manifest = String::from_utf8(bytes).map_err(|_| Error::ManifestNotText)?;
     let facts = static_pod::read(&manifest)?;
     refuse_second_file(host, &(facts.namespace, facts.pod.clone()))?;
     let confirmed = journal.confirmed.as_ref().map(|confirmed| &confirmed.revision);
@@ -80,7 +80,7 @@ pub fn observe(host: &Host, wanted: Option<&Content>) -> Result<Observed, Refusa
 
 /// The kubelet runs every file of the directory but dot files, whatever its extension (kubernetes@v1.36.3
 /// pkg/kubelet/config/file.go, extractFromDir).
-fn refuse_second_file(host: &Host, pod: &(String, String)) -> Result<(), Refusal> {
+fn refuse_second_file(host: &Host, pod: &(String, String)) -> Result<(), Error> {
     let own = MANIFEST.rsplit_once('/').expect("a path").1;
     for name in host.list(MANIFESTS_DIR)? {
         let path = format!("{MANIFESTS_DIR}/{name}");
@@ -88,7 +88,7 @@ fn refuse_second_file(host: &Host, pod: &(String, String)) -> Result<(), Refusal
             continue;
         }
         if host.is_link(&path) && !host.follow(&path)?.is_of_node {
-            return Err(Refusal::FileNotSeen { other: name });
+            return Err(Error::FileNotSeen { other: name });
         }
         // The kubelet passes over all but files, and follows links as this does.
         if !host.metadata(&path).is_ok_and(|metadata| metadata.is_file()) {
@@ -96,15 +96,15 @@ fn refuse_second_file(host: &Host, pod: &(String, String)) -> Result<(), Refusal
         }
         let Some(bytes) = host.read(&path)? else { continue };
         if static_pod::pod_of(&bytes).as_ref() == Some(pod) {
-            return Err(Refusal::DuplicatePod { other: name, pod: format!("{}/{}", pod.0, pod.1) });
+            return Err(Error::DuplicatePod { other: name, pod: format!("{}/{}", pod.0, pod.1) });
         }
     }
     Ok(())
 }
 
-/// When something last happened to the manifests, and whether kube-apiserver was started since that was its own. By the change time of
-/// the manifests, which a rename sets too, and of the directories of kube-apiserver's logs, which get a file with each start of its container. Only
-/// what kubeadm writes: other static pods are no sign of it.
+/// When the manifests last changed, and whether kube-apiserver has started since its own did. By the change time of the
+/// manifests, which a rename sets too, and of the directories of kube-apiserver's logs, which get a file with each
+/// start of its container. Only the files that kubeadm writes count: other static pods do not announce an upgrade.
 fn last_change(host: &Host, pods: &[String]) -> Result<(Option<u64>, bool), files::Error> {
     const COMPONENTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
     let changed = |path: &str| {

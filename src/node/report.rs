@@ -1,23 +1,20 @@
-//! What a node says of itself: the journal, the plan and the probes, in; `NodeAudit.status`, out. Pure.
+//! The report of a node: the journal, the plan and the probes in; `NodeAudit.status` out. Pure.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::api::{
-    CredentialsRef, NodeAuditSpec, NodeAuditStatus, NodeFailure, NodeSinkStatus, Phase, Reason, RestartKubelet,
-};
-use crate::journal::{Cause, Change, Journal, Rollback, Stage, Way};
-use crate::plan::{self, Idle, Plan, Refusal};
-use crate::verdict::STUCK_AFTER_MS;
+use crate::api::{CredentialsRef, NodeAuditSpec, NodeAuditStatus, NodeFailure, NodeSinkStatus, Phase, Reason};
+use crate::journal::{Cause, Clock, Journal, Stage, UnderWay};
+use crate::plan::{self, Idle, Plan};
+use crate::verdict;
 
-/// What the agent knows after a turn.
+/// The results of one pass of the agent.
 #[derive(Debug)]
-pub(super) struct Known<'a> {
+pub(super) struct Pass<'a> {
     pub(super) spec: &'a NodeAuditSpec,
     pub(super) generation: Option<i64>,
     pub(super) journal: &'a Journal,
-    /// What there was to do, or why nobody could tell.
-    pub(super) plan: Result<&'a Plan, Refusal>,
+    pub(super) plan: &'a Plan,
     pub(super) api_server_version: Option<String>,
     /// Since when kube-apiserver is ready; `None`: it is not.
     pub(super) ready_since: Option<Timestamp>,
@@ -25,36 +22,37 @@ pub(super) struct Known<'a> {
     pub(super) sinks: Vec<NodeSinkStatus>,
 }
 
-/// The status to be written. `old` gives the moment since when a phase holds.
-pub(super) fn report(known: &Known<'_>, old: &NodeAuditStatus, now: Timestamp) -> NodeAuditStatus {
-    let (phase, reason, message) = phase(known, now);
-    let revision = known.journal.confirmed.as_ref().map(|confirmed| confirmed.revision.to_string());
+/// The status to be written. `old` has the moment since when a phase holds.
+pub(super) fn report(pass: &Pass<'_>, old: &NodeAuditStatus, now: &Clock) -> NodeAuditStatus {
+    let (phase, reason, message) = phase(pass, now);
+    let revision = pass.journal.confirmed.as_ref().map(|confirmed| confirmed.revision.to_string());
     let is_same = old.phase == phase && old.revision == revision;
     NodeAuditStatus {
-        observed_generation: known.generation,
+        observed_generation: pass.generation,
         phase,
         reason: Some(reason),
         message: Some(message),
-        since: old.since.clone().filter(|_| is_same).or(Some(Time(now))),
+        since: old.since.clone().filter(|_| is_same).or(Some(Time(now.wall))),
         revision,
-        changing_to: known.journal.unconfirmed().and_then(|change| change.target.as_ref()).map(ToString::to_string),
-        api_server_version: known.api_server_version.clone().or_else(|| old.api_server_version.clone()),
-        ready_since: known.ready_since.map(Time),
-        last_seen: Some(Time(now)),
-        last_failure: known.journal.failures.last().map(|failure| NodeFailure {
+        changing_to: pass.journal.under_way().and_then(|change| change.target.as_ref().map(ToString::to_string)),
+        api_server_version: pass.api_server_version.clone().or_else(|| old.api_server_version.clone()),
+        ready_since: pass.ready_since.map(Time),
+        last_seen: Some(Time(now.wall)),
+        last_failure: pass.journal.failures.last().map(|failure| NodeFailure {
             revision: failure.target.as_ref().map(ToString::to_string),
-            setup_generation: failure.setup_generation,
+            // Generations begin at 1: a person asked.
+            setup_generation: failure.setup_generation.unwrap_or(0),
             reason: failure.cause.reason,
             message: failure.cause.message.clone(),
             last_words: failure.cause.last_words.clone(),
             at: Time(failure.at),
         }),
-        credentials: known.credentials.clone(),
-        sinks: known.sinks.clone(),
+        credentials: pass.credentials.clone(),
+        sinks: pass.sinks.clone(),
     }
 }
 
-/// Whether `new` says anything that `old` does not, the time of writing aside.
+/// Whether `new` has news, apart from its time.
 pub(super) fn differs(old: &NodeAuditStatus, new: &NodeAuditStatus) -> bool {
     let mut old = old.clone();
     old.last_seen.clone_from(&new.last_seen);
@@ -64,111 +62,82 @@ pub(super) fn differs(old: &NodeAuditStatus, new: &NodeAuditStatus) -> bool {
     old != *new
 }
 
-fn phase(known: &Known<'_>, now: Timestamp) -> (Phase, Reason, String) {
-    if let Some(change) = known.journal.unconfirmed() {
-        return under_way(change, known.journal.given_up.as_ref(), now);
+type Said = (Phase, Reason, String);
+
+fn phase(pass: &Pass<'_>, now: &Clock) -> Said {
+    if let Some(change) = pass.journal.under_way() {
+        return under_way(change, pass.journal.abandoned.as_ref(), now);
     }
-    match &known.plan {
-        Err(refusal) | Ok(Plan::Refused(refusal)) => (Phase::Unsupported, refusal.reason, refusal.message.clone()),
-        Ok(Plan::Nothing(Idle::Quarantined(failure))) => {
-            let words = failure.cause.last_words.as_ref().map(|words| format!(": {words}")).unwrap_or_default();
-            let message =
-                format!("{} was taken back: {}{words}", plan::name(failure.target.as_ref()), failure.cause.message);
-            let is_of = |change: &&Change| change.finished == Some(failure.at) && change.ended_kubelet();
-            let ended_kubelet = known.journal.change.as_ref().filter(is_of);
-            (Phase::RolledBack, ended_kubelet.map_or(failure.cause.reason, |_| Reason::KubeletRestarted), message)
+    let confirmed = pass.journal.confirmed.as_ref().map(|confirmed| confirmed.revision.as_str());
+    let at_rest = if confirmed.is_some() { Phase::Confirmed } else { Phase::Unmanaged };
+    // The node ran its target, and something is to be done again.
+    let has_drifted = confirmed.is_some() && confirmed == pass.spec.revision.as_deref();
+    let (due, why) = match has_drifted {
+        true => (Phase::Drifted, "somebody else changed the manifest"),
+        false => (at_rest, "a change is due"),
+    };
+    match pass.plan {
+        Plan::Refused(refusal) => (Phase::Unsupported, refusal.reason, refusal.message.clone()),
+        Plan::Change(_) if has_drifted => {
+            (due, Reason::Drifted, format!("{why}; the operator applies its settings again"))
         }
-        Ok(Plan::Nothing(Idle::AsDesired | Idle::LeftAlone(_))) if known.ready_since.is_none() => idle(
-            known,
-            Reason::ApiServerDown,
-            "kube-apiserver is not ready, and no change of ours is under way; no node is changed until it is",
-        ),
-        // Confirmed, so that the others do not wait for it: what replaces the Revision goes to one after the other as ever.
-        Ok(Plan::Nothing(left @ Idle::LeftAlone(refusal))) => idle(known, refusal.reason, &left.to_string()),
-        Ok(Plan::Nothing(Idle::AsDesired)) => match &known.journal.confirmed {
-            Some(confirmed) => (
-                Phase::Confirmed,
-                Reason::Confirmed,
-                format!("kube-apiserver runs with revision {}", confirmed.revision),
-            ),
-            None => (Phase::Unmanaged, Reason::Unmanaged, "the manifest is not ours".into()),
+        Plan::Change(steps) => {
+            (due, Reason::Pending, format!("changing to {}", plan::name(steps.change.target.as_ref())))
+        }
+        Plan::Nothing(idle) => match idle {
+            Idle::AsDesired | Idle::LeftAlone(_) if pass.ready_since.is_none() => {
+                let message =
+                    "kube-apiserver is not ready, although no change is in progress; no node is changed until it is";
+                (at_rest, Reason::ApiServerDown, message.into())
+            }
+            Idle::AsDesired => match confirmed {
+                Some(revision) => (at_rest, Reason::Confirmed, format!("kube-apiserver runs with revision {revision}")),
+                None => (at_rest, Reason::Unmanaged, "the operator has not changed the manifest".into()),
+            },
+            // Confirmed, so that the other nodes do not wait for it: the next Revision goes to one node after the other
+            // as always.
+            Idle::LeftAlone(refusal) => (at_rest, refusal.reason, idle.to_string()),
+            Idle::Changing => (at_rest, Reason::Pending, "a change has just ended".into()),
+            // The reason says that the node is held, whatever its phase.
+            Idle::Paused => (due, Reason::Paused, format!("{why}; {idle}")),
+            Idle::NoSlot if has_drifted && pass.ready_since.is_none() => {
+                let message = "kube-apiserver is not ready; the operator applies its settings again once it is";
+                (due, Reason::Held, format!("{why}, and {message}"))
+            }
+            Idle::NoSlot => (due, Reason::Held, format!("{why}; {idle}")),
+            Idle::Settling { .. } if has_drifted => (due, Reason::Drifted, idle.to_string()),
+            Idle::Settling { .. } => (due, Reason::Pending, idle.to_string()),
+            Idle::Quarantined(failure) => {
+                let reason = if failure.ended_kubelet { Reason::KubeletRestarted } else { failure.cause.reason };
+                (Phase::RolledBack, reason, idle.to_string())
+            }
         },
-        // The reason says that the node is held, whatever its phase.
-        Ok(Plan::Nothing(Idle::Paused)) if has_drifted(known) => (
-            Phase::Drifted,
-            Reason::Paused,
-            "something else changed the manifest; nothing is put back while spec.rollout.paused is set".into(),
-        ),
-        Ok(Plan::Nothing(Idle::Paused)) => idle(known, Reason::Paused, "a change waits for the end of the pause"),
-        Ok(Plan::Nothing(Idle::Held)) if has_drifted(known) => {
-            let message = match known.ready_since {
-                Some(_) => "something else changed the manifest; our part is put back when it is the turn of this node",
-                None => {
-                    "something else changed the manifest, and kube-apiserver is not ready; our part is put back once it is"
-                }
-            };
-            (Phase::Drifted, Reason::Held, message.into())
-        }
-        Ok(Plan::Nothing(Idle::Held)) => idle(known, Reason::Held, "a change waits for the turn of this node"),
-        Ok(Plan::Nothing(Idle::Changing)) => idle(known, Reason::Pending, "a change has just ended"),
-        Ok(Plan::Nothing(settling @ Idle::Settling { .. })) if has_drifted(known) => {
-            (Phase::Drifted, Reason::Drifted, settling.to_string())
-        }
-        Ok(Plan::Nothing(settling @ Idle::Settling { .. })) => idle(known, Reason::Pending, &settling.to_string()),
-        Ok(Plan::Change(_)) if has_drifted(known) => {
-            (Phase::Drifted, Reason::Drifted, "something else changed the manifest; our part is put back".into())
-        }
-        Ok(Plan::Change(steps)) => {
-            idle(known, Reason::Pending, &format!("going to {}", plan::name(steps.change.target.as_ref())))
-        }
     }
 }
 
-/// Whether the node had what it shall have, and something else changed it.
-fn has_drifted(known: &Known<'_>) -> bool {
-    let confirmed = known.journal.confirmed.as_ref().map(|confirmed| confirmed.revision.as_str());
-    confirmed.is_some() && confirmed == known.spec.revision.as_deref()
-}
-
-fn under_way(change: &Change, given_up: Option<&Cause>, now: Timestamp) -> (Phase, Reason, String) {
+fn under_way(change: UnderWay, abandoned: Option<&Cause>, now: &Clock) -> Said {
     let target = plan::name(change.target.as_ref());
-    match (change.stage, &change.cause) {
-        (Stage::RollingBack, Some(cause)) if is_stuck(change, now) => {
-            let message = format!(
-                "the old manifest is back, and the kubelet does not take it up; restart the kubelet (rollout.restartKubelet is Never); {target} was taken back: {}",
-                cause.message
-            );
-            (Phase::Verifying, Reason::KubeletStuck, message)
-        }
-        (Stage::Staged, _) if let Some(before) = given_up => {
-            let message = format!("{target} is tried again; the last time it was given up: {}", before.message);
+    match (change.stage, abandoned) {
+        (Stage::Staged, Some(before)) => {
+            let message = format!("retrying {target}; the last attempt was abandoned: {}", before.message);
             (Phase::Staged, before.reason, message)
         }
-        (Stage::Staged, _) => (Phase::Staged, Reason::Staged, format!("{target} lies ready; the guard has not begun")),
-        (Stage::RollingBack, Some(cause)) if change.ended_kubelet() => {
-            let message = format!("taking {target} back, and the kubelet was ended for it: {}", cause.message);
-            (Phase::Verifying, Reason::KubeletRestarted, message)
+        (Stage::Staged, None) => (Phase::Staged, Reason::Staged, format!("{target} is staged; waiting for the guard")),
+        (Stage::TakingOut { .. } | Stage::Verifying { .. }, _) => {
+            (Phase::Verifying, Reason::Verifying, format!("kube-apiserver is restarting with {target}"))
         }
-        (Stage::RollingBack, Some(cause)) => {
-            (Phase::Verifying, cause.reason, format!("taking {target} back: {}", cause.message))
+        (Stage::RollingBack(rollback), _) => {
+            let (reason, doing) = if verdict::is_stuck(change, now) {
+                let advice = "the old manifest is back, but the kubelet does not follow it; restart the kubelet (rollout.restartKubelet is Never)";
+                (Reason::KubeletStuck, advice)
+            } else if rollback.ended_kubelet.is_some() {
+                (Reason::KubeletRestarted, "rolling back; the kubelet was ended so that it follows the old manifest")
+            } else {
+                (rollback.cause.reason, "rolling back")
+            };
+            (Phase::Verifying, reason, format!("{target} failed: {}; {doing}", rollback.cause.message))
         }
-        _ => (Phase::Verifying, Reason::Verifying, format!("kube-apiserver is being restarted with {target}")),
     }
-}
-
-/// Whether only a person can go on: [`verdict::next`](crate::verdict::next) waits, and may not end the kubelet.
-fn is_stuck(change: &Change, now: Timestamp) -> bool {
-    let waits = |rollback: &Rollback| {
-        let waited = now.duration_since(rollback.begun.wall).as_millis();
-        rollback.way != Way::Files && waited > i128::from(STUCK_AFTER_MS)
-    };
-    change.rollout.restart_kubelet == RestartKubelet::Never && change.rollback.as_ref().is_some_and(waits)
-}
-
-/// The node keeps what it has, for a reason.
-fn idle(known: &Known<'_>, reason: Reason, message: &str) -> (Phase, Reason, String) {
-    let phase = if known.journal.confirmed.is_some() { Phase::Confirmed } else { Phase::Unmanaged };
-    (phase, reason, message.into())
 }
 
 #[cfg(test)]

@@ -36,19 +36,23 @@ pub(super) enum Error {
     MetricsCut(#[source] io::Error),
 }
 
-/// What is remembered between probes.
+/// The memory between probes.
 #[derive(Default)]
 pub(super) struct Sinks {
     client: Option<(Endpoint, Client)>,
+    /// Version of the API server whose process started at that time.
+    version: Option<(f64, String)>,
     webhooks: BTreeMap<String, Webhook>,
     logs: BTreeMap<String, Log>,
     canaries: u64,
 }
 
-/// What a probe found.
-pub(super) struct Found {
+/// The result of a probe.
+pub(super) struct ProbeResult {
     pub(super) sinks: Vec<NodeSinkStatus>,
     pub(super) api_server_version: Option<String>,
+    /// Whether the API server answered the canary, where there is one, and the rest.
+    pub(super) is_answered: bool,
 }
 
 impl Sinks {
@@ -60,7 +64,7 @@ impl Sinks {
         targets: &[SinkTarget],
         canary: bool,
         endpoint: &Endpoint,
-    ) -> Found {
+    ) -> ProbeResult {
         let positions: BTreeMap<&str, (String, Position)> = targets
             .iter()
             .filter_map(|sink| {
@@ -70,24 +74,22 @@ impl Sinks {
             })
             .collect();
         let sent = process::clock().wall;
-        let asked = match self.client(endpoint) {
+        let answer = match self.client(endpoint) {
             Ok(client) => self.ask(&client, node, canary).await,
             Err(error) => Err(error),
         };
-        let mut found = Found { sinks: Vec::new(), api_server_version: None };
-        let sample = match &asked {
-            Ok((_, sample, version)) => {
-                found.api_server_version.clone_from(version);
-                Some(sample)
-            }
+        let version = self.version.as_ref().filter(|_| answer.is_ok()).map(|(_, version)| version.clone());
+        let mut found = ProbeResult { sinks: Vec::new(), api_server_version: version, is_answered: answer.is_ok() };
+        let sample = match &answer {
+            Ok((_, sample)) => Some(sample),
             Err(error) => {
                 tracing::debug!(error = crate::error::chain(error), "probe of the sinks");
                 None
             }
         };
         for sink in targets {
-            let status = match &asked {
-                Ok((id, sample, _)) if canary => self.look(host, sink, &positions, id, sample, sent).await,
+            let status = match &answer {
+                Ok((id, sample)) if canary => self.look(host, sink, &positions, id, sample, sent).await,
                 Ok(_) => (unknown(Reason::CanaryOff, "policy.canaryRule is false"), self.delivered_at(&sink.name)),
                 Err(error) => {
                     (unknown(Reason::MetricsUnavailable, crate::error::chain(error)), self.delivered_at(&sink.name))
@@ -120,13 +122,9 @@ impl Sinks {
         found
     }
 
-    /// Makes the canary request, then reads the API server's own counters.
-    async fn ask(
-        &mut self,
-        client: &Client,
-        node: &str,
-        canary: bool,
-    ) -> Result<(String, Sample, Option<String>), Error> {
+    /// Makes the canary request, then reads the API server's own counters, and its version where its process is a new
+    /// one.
+    async fn ask(&mut self, client: &Client, node: &str, canary: bool) -> Result<(String, Sample), Error> {
         self.canaries += 1;
         let id = format!("audit-operator-canary-{node}-{}-{}", process::clock().since_boot_ms, self.canaries);
         if canary {
@@ -143,8 +141,12 @@ impl Sinks {
         while let Some(line) = lines.try_next().await.map_err(Error::MetricsCut)? {
             sample.read_line(&line);
         }
-        let version = client.apiserver_version().await.ok().map(|version| version.git_version);
-        Ok((id, sample, version))
+        let started = sample.process_start_time_seconds;
+        if self.version.as_ref().is_none_or(|(of, _)| *of != started) {
+            let version = client.apiserver_version().await.ok();
+            self.version = version.map(|version| (started, version.git_version));
+        }
+        Ok((id, sample))
     }
 
     async fn look(
@@ -184,8 +186,8 @@ impl Sinks {
         webhook.or_else(|| self.logs.get(sink)?.delivered_at).map(Time)
     }
 
-    /// A client of this node's API server, not of any that answers for the cluster. The token goes only to a server that proves to
-    /// be an API server of this cluster.
+    /// A client of this node's API server, not of any that answers for the cluster. The token goes only to a server
+    /// that proves to be an API server of this cluster.
     fn client(&mut self, endpoint: &Endpoint) -> Result<Client, Error> {
         if let Some((known, client)) = &self.client
             && known == endpoint
@@ -204,7 +206,7 @@ impl Sinks {
     }
 }
 
-/// The host as it stands in the URL that kube-apiserver was given, and so in its metrics: without a default port.
+/// The host as kube-apiserver has it in its URL, and so in its metrics: without a default port.
 fn host_label(target: &WebhookTarget) -> String {
     let default = if target.tls.is_some() { 443 } else { 80 };
     if target.port == default { target.host.clone() } else { format!("{}:{}", target.host, target.port) }
@@ -216,14 +218,15 @@ async fn wait_for(host: &Host, path: &str, position: &Position, id: &str) -> See
         match canary::find(|| host.open_file(path), position, id) {
             Ok(true) => return Seen::Canary,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Seen::NoFile,
-            // A file that cannot be read is told by its reachability.
+            // Whether the file can be read is reported as its reachability.
             Ok(false) | Err(_) if tokio::time::Instant::now() >= deadline => return Seen::Nothing,
             Ok(false) | Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
 }
 
-/// What a log is that this program cannot see: a link to what is not mounted. Docker keeps the logs of containers behind such links.
+/// What a log is that this program cannot see: a link to what is not mounted. Docker keeps the logs of containers
+/// behind such links.
 fn unseen(host: &Host, path: &str) -> Option<Finding> {
     let place = host.follow(path).ok().filter(|place| !place.is_of_node)?;
     let link = place.link?;

@@ -1,8 +1,9 @@
-//! Carries out the agent's part of a plan: files first, the record last. And removes what a change has left without use.
+//! Carries out the agent's part of a plan: files first, the record last. And removes files that a change has made
+//! useless.
 //!
-//! *Flow.* Each action in its order; the journal's record makes the change begin, the guard's manifest follows it.
-//! *Guarantees.* Until the record is durable nothing has changed for kube-apiserver; a stop before it leaves files that the next
-//! run writes again. *Errors.* The first failed file operation ends the staging, before the record.
+//! *Flow.* Each action in its order; the record in the journal begins the Change, the guard's manifest follows it.
+//! *Guarantees.* Until the record is durable nothing has changed for kube-apiserver; a stop before it leaves files that
+//! the next run writes again. *Errors.* The first failed file operation ends the staging, before the record.
 
 use super::state::{self, LockedState};
 use super::{STATE_DIR, files};
@@ -11,7 +12,7 @@ use crate::plan::{Action, CHANGE_DIR, ORIGINAL, Steps};
 use crate::revision::credential::Directory;
 use crate::revision::{AUDIT_DIR, CREDENTIALS_DIR, REVISIONS_DIR, Revision, RevisionId, directory};
 
-/// Stages a change.
+/// Stages a Change.
 pub fn stage(state: &LockedState, steps: &Steps) -> Result<(), state::Error> {
     for action in &steps.actions {
         carry_out(state, action, steps)?;
@@ -43,7 +44,7 @@ fn write(state: &LockedState, path: &str, content: &str, mode: u32) -> Result<()
     state.host.replace(path, content.as_bytes(), mode).map(|_| ())
 }
 
-/// Puts the files of a Revision that runs back where they are gone or changed: kube-apiserver reads them again at its next start.
+/// Repairs the files of the running Revision: kube-apiserver reads them again at its next start.
 pub fn keep_files(state: &LockedState, revision: &Revision) -> Result<(), files::Error> {
     let directory = revision.directory();
     for path in [REVISIONS_DIR, &directory] {
@@ -52,27 +53,27 @@ pub fn keep_files(state: &LockedState, revision: &Revision) -> Result<(), files:
     for (name, content) in revision.files() {
         let path = format!("{directory}/{name}");
         if state.host.replace(&path, content.as_bytes(), 0o600)? {
-            tracing::warn!(path, "was gone or changed, and is put back");
+            tracing::warn!(path, "repaired: the file was missing or changed");
         }
     }
     Ok(())
 }
 
-/// Removes what we keep on a node that has nothing of ours in its manifest and shall have nothing: what stays is the log, and our directory
-/// if it has anything else in it.
+/// Removes our files from a node whose manifest has nothing of ours and should have nothing. The log stays, and our
+/// directory if somebody else has files in it.
 pub fn leave(state: LockedState) -> Result<(), state::Error> {
     remove_unused(&state, None)?;
     state.host.remove_directory(&state::path(CHANGE_DIR))?;
-    // The journal after what it speaks of, and the lock last.
+    // The journal after the files that it names, and the lock last.
     for name in [ORIGINAL, state::JOURNAL, state::LOCK] {
         state.forget(name)?;
     }
     Ok(state.host.remove_empty_directory(STATE_DIR)?)
 }
 
-/// Removes all Revisions but the one that runs, and credentials that it does not name. Only to be called on a node that has what it shall
-/// have. Never removes what is not ours: people keep their own policies in [`AUDIT_DIR`] too; nor what the manifest names, whoever wrote
-/// that: kube-apiserver reads it at its next start.
+/// Removes all Revisions but the running one, and the credentials that it does not name. Only for a node that is up to
+/// date. Never removes foreign files: people keep their own policies in [`AUDIT_DIR`] too. Never removes a file that
+/// the manifest names, no matter who wrote the manifest: kube-apiserver reads it at its next start.
 pub fn remove_unused(state: &LockedState, runs: Option<&Revision>) -> Result<(), files::Error> {
     let host = &state.host;
     let manifest = state.manifest()?.unwrap_or_default();
@@ -91,14 +92,14 @@ pub fn remove_unused(state: &LockedState, runs: Option<&Revision>) -> Result<(),
         }
     }
     for name in host.list(CREDENTIALS_DIR)? {
-        // What has another name is not ours.
+        // A directory with another name is not ours.
         if Directory::try_from(name.clone()).is_err() {
             continue;
         }
         let is_used = |runs: &Revision| {
             runs.content.webhook.as_ref().is_some_and(|webhook| webhook.credentials.to_string() == name)
         };
-        // A Revision that is not known here may name any of them.
+        // A Revision that is unknown here may name any of them.
         if !has_others && !runs.is_some_and(is_used) {
             host.remove_directory(&format!("{CREDENTIALS_DIR}/{name}"))?;
         }

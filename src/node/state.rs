@@ -1,7 +1,8 @@
-//! Our state on a node: the journal, and the files that belong to it, below one lock.
+//! Our state on a node: the journal and the files that belong to it, under one lock.
 //!
-//! Reading needs no lock: every file is replaced as a whole. Writing needs [`LockedState`], so that agent, guard and command line
-//! are never two writers at once.
+//! Reading needs no lock: every file is replaced as a whole. Writing needs [`LockedState`], so that agent, guard and
+//! command line never write at the same time. While a Change is in progress, its directory has a copy of the journal,
+//! which replaces one that is lost or damaged.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -9,7 +10,9 @@ use std::os::unix::fs::MetadataExt;
 
 use super::files::{self, Host};
 use super::{MANIFEST, STATE_DIR};
-use crate::journal::Journal;
+use crate::api::Reason;
+use crate::journal::{self, Journal};
+use crate::plan::JOURNAL_COPY;
 
 pub(super) const JOURNAL: &str = "journal.json";
 pub(super) const LOCK: &str = "lock";
@@ -20,12 +23,34 @@ pub enum Error {
     File(#[from] files::Error),
     #[error(transparent)]
     Root(#[from] files::RootError),
-    #[error("{STATE_DIR}/journal.json is damaged; move it away, and the node is looked at anew")]
+    #[error("{STATE_DIR}/journal.json is missing")]
+    JournalMissing,
+    #[error("{STATE_DIR}/journal.json is damaged; move it away, and the agent rebuilds it from the node")]
     JournalUnreadable(#[source] serde_json::Error),
-    #[error("{STATE_DIR}/journal.json is of version {0}, which is newer than this program")]
+    #[error(
+        "{STATE_DIR}/journal.json is of version {0}, which is newer than this program; install the newer version again"
+    )]
     JournalTooNew(u32),
     #[error("cannot lock {STATE_DIR}/lock")]
     Lock(#[source] io::Error),
+}
+
+impl Error {
+    pub fn reason(&self) -> Reason {
+        match self {
+            Error::File(error) => error.reason(),
+            _ => Reason::FileError,
+        }
+    }
+}
+
+impl From<journal::Error> for Error {
+    fn from(error: journal::Error) -> Self {
+        match error {
+            journal::Error::Unreadable(error) => Error::JournalUnreadable(error),
+            journal::Error::TooNew(version) => Error::JournalTooNew(version),
+        }
+    }
 }
 
 /// Our state, to be read.
@@ -38,7 +63,7 @@ pub struct State {
 #[derive(Debug)]
 pub struct LockedState {
     state: State,
-    /// Held for the lifetime of the value; the kernel lets go of it however the process ends.
+    /// Held for the lifetime of the value; the kernel releases it however the process ends.
     _lock: File,
 }
 
@@ -47,39 +72,49 @@ impl State {
         Self { host }
     }
 
-    /// The journal; an empty one where there is none.
+    /// The journal; an empty one if there is none.
     pub fn journal(&self) -> Result<Journal, Error> {
-        let Some(bytes) = self.host.read(&path(JOURNAL))? else {
-            return Ok(Journal { version: Journal::VERSION, ..Journal::default() });
-        };
-        // The version is looked at first: an older program must not guess at what a newer one wrote.
-        #[derive(serde::Deserialize)]
-        struct Version {
-            version: u32,
-        }
-        let Version { version } = serde_json::from_slice(&bytes).map_err(Error::JournalUnreadable)?;
-        if version > Journal::VERSION {
-            return Err(Error::JournalTooNew(version));
-        }
-        serde_json::from_slice(&bytes).map_err(Error::JournalUnreadable)
+        Ok(self.journal_or_copy()?.0)
     }
 
-    /// A file that was kept, as text.
+    /// The journal, or its copy with the damage of the journal.
+    pub(super) fn journal_or_copy(&self) -> Result<(Journal, Option<Error>), Error> {
+        let damage = match self.read_journal(JOURNAL) {
+            Ok(journal) => return Ok((journal, None)),
+            Err(error @ (Error::JournalMissing | Error::JournalUnreadable(_))) => error,
+            // An older program must not continue with the copy either.
+            Err(error) => return Err(error),
+        };
+        match (self.read_journal(JOURNAL_COPY), damage) {
+            (Ok(copy), damage) => Ok((copy, Some(damage))),
+            (Err(Error::File(error)), _) => Err(error.into()),
+            (Err(_), Error::JournalMissing) => Ok((Journal::default(), None)),
+            (Err(_), damage) => Err(damage),
+        }
+    }
+
+    fn read_journal(&self, name: &str) -> Result<Journal, Error> {
+        let bytes = self.host.read(&path(name))?.ok_or(Error::JournalMissing)?;
+        Ok(Journal::read(&bytes)?)
+    }
+
+    /// A file that we kept, as text.
     pub fn kept(&self, name: &str) -> Result<Option<String>, Error> {
         Ok(self.host.read(&path(name))?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    /// The manifest of kube-apiserver as it lies there.
+    /// The manifest of kube-apiserver.
     pub fn manifest(&self) -> Result<Option<Vec<u8>>, files::Error> {
         self.host.read(MANIFEST)
     }
 
-    /// Whether our directory is there. One that was removed under a pod stays mounted there, and takes no file any more.
+    /// Whether our directory exists. A directory that was removed under a pod stays mounted there, and takes no file
+    /// any more.
     pub fn is_there(&self) -> bool {
         self.host.metadata(STATE_DIR).is_ok_and(|directory| directory.nlink() > 0)
     }
 
-    /// The log directory that was removed under a pod, if one was: a new one of that name is not the one that is mounted.
+    /// The log directory that was removed under a pod, if there is one: a new one of that name is not the mounted one.
     pub(super) fn removed_log_directory<'a>(&self, logs: impl Iterator<Item = &'a str>) -> Option<&'a str> {
         let mut directories = logs.filter_map(|path| path.rsplit_once('/')).map(|(directory, _)| directory);
         directories.find(|directory| self.host.follow(directory).is_ok_and(|place| place.is_removed))
@@ -92,7 +127,7 @@ impl State {
         self.host.make_directory(STATE_DIR, 0o700)?;
         let lock = self.host.open_lock(&path(LOCK))?;
         match lock.try_lock() {
-            // Whoever left the node meanwhile has removed the file, and the next one locks another.
+            // The file was removed by the program that has left the node meanwhile; the next one locks another file.
             Ok(()) if !self.host.is_at(&lock, &path(LOCK)) => Ok(None),
             Ok(()) => Ok(Some(LockedState { state: self.clone(), _lock: lock })),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -124,12 +159,14 @@ impl std::ops::Deref for LockedState {
 }
 
 impl LockedState {
-    /// Makes the journal durable.
+    /// Makes the journal durable, and its copy before it: the copy is never behind.
     pub fn record(&self, journal: &Journal) -> Result<(), Error> {
-        let mut json = serde_json::to_vec_pretty(journal).expect("a journal is plain data");
-        json.push(b'\n');
-        if !self.host.replace(&path(JOURNAL), &json, 0o600)? {
-            // Whoever wrote it may have been stopped before this.
+        let json = journal.to_json();
+        if journal.under_way().is_some() {
+            self.keep(JOURNAL_COPY, &json)?;
+        }
+        if !self.host.replace(&path(JOURNAL), json.as_bytes(), 0o600)? {
+            // The program that wrote it may have been stopped before this.
             self.host.sync(&path(JOURNAL))?;
         }
         Ok(())
@@ -138,16 +175,20 @@ impl LockedState {
     /// Keeps a file of our state.
     pub fn keep(&self, name: &str, content: &str) -> Result<(), Error> {
         let path = path(name);
-        let directory = path.rsplit_once('/').expect("our state lies in a directory").0;
-        self.host.make_directory(directory, 0o700)?;
+        self.host.make_directory(parent(&path), 0o700)?;
         self.host.replace(&path, content.as_bytes(), 0o600)?;
         Ok(())
     }
 
-    /// Forgets a file that was kept.
+    /// Removes a file that we kept.
     pub fn forget(&self, name: &str) -> Result<(), Error> {
         Ok(self.host.remove(&path(name))?)
     }
+}
+
+/// The directory of a path on the host.
+pub(super) fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("/", |(directory, _)| directory)
 }
 
 /// Path on the host of a file of our state.

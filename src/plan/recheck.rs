@@ -1,21 +1,22 @@
-//! What the guard asks before it touches the manifest: is this change what a Revision that may run comes to, and nothing else?
+//! The guard's check before it touches the manifest: is this Change the edit that a permitted Revision makes, and
+//! nothing else?
 //!
-//! The agent has judged and planned the same. The guard believes neither it nor what lies in our state: it renders the Revision once
-//! more, and makes the edit once more.
+//! The agent has judged and planned the same. The guard trusts neither the agent nor the files in our state: it renders
+//! the Revision again, and makes the edit again.
 
 use crate::api::Reason;
 use crate::floor::Floor;
 use crate::revision::{Content, Revision, RevisionId};
 use crate::{render, validate};
 
-use super::{Refusal, unusable};
+use super::Refusal;
 
-/// A change, as it lies in our state.
+/// A Change, as our state has it.
 #[derive(Clone, Copy, Debug)]
-pub struct Staged<'a> {
+pub struct StagedChange<'a> {
     /// `None`: the original manifest.
     pub target: Option<&'a RevisionId>,
-    /// `after` lay there before the change, and is only watched.
+    /// `after` was in place before the Change, and is only watched.
     pub is_in_place: bool,
     /// Content of the Revision, and the floor that it was judged by; JSON.
     pub content: Option<&'a str>,
@@ -26,11 +27,11 @@ pub struct Staged<'a> {
 }
 
 /// Why the change must not begin.
-pub fn recheck(staged: &Staged) -> Result<(), Refusal> {
-    let Staged { target, is_in_place, content, floor, original, before, after } = *staged;
+pub fn recheck(staged: &StagedChange) -> Result<(), Refusal> {
+    let StagedChange { target, is_in_place, content, floor, original, before, after } = *staged;
     let refused = |message: String| Refusal { reason: Reason::RevisionUnreadable, message };
     let Some(target) = target else {
-        let restored = || static_pod::remove(before, original).map_err(|error| unusable(&error));
+        let restored = || static_pod::remove(before, original);
         return match is_in_place || after == original || restored()? == after {
             true => Ok(()),
             false => Err(refused("the staged manifest is not the original one".into())),
@@ -40,7 +41,7 @@ pub fn recheck(staged: &Staged) -> Result<(), Refusal> {
         return Err(refused(format!("revision {target} is not in our state; the agent stages it again")));
     };
     let content: Content = serde_json::from_str(content)
-        // Without the parser's words, which repeat what stands there: it may be a secret.
+        // Without the parser's message, which quotes the text: it may be a secret.
         .map_err(|error| {
             let (line, column) = (error.line(), error.column());
             refused(format!("the staged settings of revision {target} cannot be read (line {line}, column {column})"))
@@ -57,16 +58,16 @@ pub fn recheck(staged: &Staged) -> Result<(), Refusal> {
     })?;
     let intent = render::intent(&revision);
     let is_edit_of = |base: &str| {
-        let edited = static_pod::update(base, original, &intent).map_err(|error| unusable(&error))?;
+        let edited = static_pod::update(base, original, &intent)?;
         Ok::<bool, Refusal>(edited.text == after)
     };
-    // The plan starts from the original, or from what somebody else made of it.
+    // The plan starts from the original, or from somebody else's edit of it.
     let is_expected = match is_in_place {
         true => is_edit_of(after)?,
         false => is_edit_of(before)? || is_edit_of(original)?,
     };
     match is_expected {
         true => Ok(()),
-        false => Err(refused(format!("the staged manifest is not what revision {target} comes to"))),
+        false => Err(refused(format!("the staged manifest is not the one that revision {target} makes"))),
     }
 }

@@ -1,8 +1,8 @@
 //! The memory of all batches that are being read, bounded in bytes.
 //!
-//! A batch takes what it needs when it needs it, and waits for bytes without holding anybody else up. When there is not
-//! enough, the batch that has stood still the longest gives up what it has: a client that stalls, or one that waits for
-//! memory itself. So two that wait for each other end, too.
+//! A batch reserves memory as it needs it, and waits for bytes without holding up other batches. If memory runs out,
+//! the batch that has been idle longest gives up its share: one whose client stalls, or one that waits for memory
+//! itself. So two batches cannot wait for each other for ever.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// A batch that has got no byte for so long stands still.
+/// A batch without a new byte for this time is idle.
 const STALLED_AFTER: Duration = Duration::from_millis(500);
 
 pub(super) struct Memory {
@@ -34,7 +34,7 @@ struct Batch {
     give_up: CancellationToken,
 }
 
-/// The part of one batch; given back when this is dropped.
+/// The share of one batch. Dropping it frees the memory.
 pub(super) struct Share<'a> {
     memory: &'a Memory,
     id: u64,
@@ -45,13 +45,13 @@ pub(super) struct Share<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct GivenUp;
 
-/// What becomes of a wish for memory.
+/// The answer to a request for memory.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
     Granted,
-    /// This batch has to give up first.
+    /// This batch must give up its share first.
     GivesUp(u64),
-    /// Every batch is moving.
+    /// No batch is idle.
     Later,
 }
 
@@ -109,7 +109,7 @@ impl Share<'_> {
     /// Makes the share `bytes` large. Waits for memory if it has to.
     pub(super) async fn resize(&self, bytes: usize) -> Result<(), GivenUp> {
         loop {
-            // Before the look: what is freed after it wakes this.
+            // Before the check: memory that is freed after it wakes this.
             let freed = self.memory.freed.notified();
             tokio::pin!(freed);
             freed.as_mut().enable();
@@ -137,13 +137,13 @@ impl Share<'_> {
                 biased;
                 () = self.given_up() => return Err(GivenUp),
                 () = freed => {}
-                // By then the longest has stood still for long enough.
+                // By then the one that has been idle longest counts as idle.
                 () = sleep(STALLED_AFTER) => {}
             }
         }
     }
 
-    /// Returns when the batch has to give up.
+    /// Returns when the batch must give up its share.
     pub(super) async fn given_up(&self) {
         self.give_up.cancelled().await;
     }

@@ -168,7 +168,7 @@ fn most_crowded(strangers: impl Iterator<Item = (u64, IpAddr)>, share: usize) ->
     most.map(|(_, Reverse(oldest))| oldest)
 }
 
-/// What counts as one address. Whoever has one IPv6 address mostly has the 2^64 of its network.
+/// The network that counts as one address. The owner of an IPv6 address usually has the whole /64.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),

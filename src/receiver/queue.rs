@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// An output that has taken nothing for so long stands still.
+/// An output that has taken nothing for this time is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
-/// What a piece takes beside its text.
+/// The memory of a piece, in addition to its text.
 const PIECE_OVERHEAD_BYTES: usize = 64;
 
-/// Some lines, and of how many events.
+/// Lines, and their number of events.
 #[derive(Debug, Default)]
 pub(super) struct Piece {
     pub(super) lines: String,
@@ -25,11 +25,11 @@ impl Piece {
     }
 }
 
-/// What became of a piece.
+/// Whether a piece was queued.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Pushed {
     Queued,
-    /// The first one after `events` were dropped.
+    /// Queued, the first after `events` were dropped.
     QueuedAgain {
         events: u64,
     },
@@ -41,9 +41,9 @@ pub(super) enum Pushed {
 pub(super) struct Queue {
     max_bytes: usize,
     state: Mutex<State>,
-    /// For the output.
+    /// Wakes the output.
     changed: Condvar,
-    /// For those who push.
+    /// Wakes the batches that push.
     popped: Notify,
 }
 
@@ -53,7 +53,7 @@ struct State {
     bytes: usize,
     /// Events dropped since a piece was queued last.
     dropped: u64,
-    /// Somebody waited for the output in vain, and nothing was popped since.
+    /// A batch has waited for the output in vain, and nothing was popped since.
     is_stuck: bool,
     is_closed: bool,
 }
@@ -63,11 +63,11 @@ impl Queue {
         Self { max_bytes, state: Mutex::default(), changed: Condvar::new(), popped: Notify::new() }
     }
 
-    /// Waits for an output that is slow, as long as `patience` lasts, and not for one that stands still. A piece that
-    /// is larger than the whole queue is taken where nothing else waits.
+    /// Waits for a slow output as long as `patience` lasts, but not for a stuck one. A piece that is larger than the
+    /// whole queue is accepted if the queue is empty.
     pub(super) async fn push(&self, piece: Piece, patience: &mut Duration) -> Pushed {
         loop {
-            // Before the look: what is popped after it wakes this.
+            // Before the check: a pop after it wakes this.
             let popped = self.popped.notified();
             tokio::pin!(popped);
             popped.as_mut().enable();
@@ -86,7 +86,7 @@ impl Queue {
         self.push_now(piece)
     }
 
-    /// Whether it is decided what becomes of a piece.
+    /// Whether there is nothing to wait for.
     fn fits(&self, piece: &Piece) -> bool {
         let state = self.lock();
         state.is_closed || state.is_stuck || self.has_room(&state, piece)
@@ -129,7 +129,7 @@ impl Queue {
         }
     }
 
-    /// From now on nothing is taken.
+    /// Accepts nothing from now on.
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
         self.changed.notify_all();

@@ -1,8 +1,8 @@
-//! The bytes of an EventList in, however they are cut into pieces; its events out, one at a time.
+//! The bytes of an EventList in, in pieces of any size; its events out, one at a time.
 //!
-//! Never holds more than one event: the place within the list is a state, and what a piece of bytes ends in is kept
-//! until the next one completes it. Finds where values end; whether a value is JSON is for serde_json to say. Together
-//! they accept what serde_json alone accepts, but for events that are not objects, and for keys and other fields above
+//! Never holds more than one event: the place within the list is a state, and an incomplete value is kept until the
+//! next piece completes it. This module finds where values end, and serde_json checks whether they are JSON. Together
+//! they accept what serde_json accepts, except for events that are not objects, and for keys and other fields above
 //! [`OTHER_MAX_BYTES`]. Pure.
 
 use memchr::memchr2;
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 /// Largest key, and largest field other than `items`: kube-apiserver sends a kind, a version and an empty `metadata`.
 const OTHER_MAX_BYTES: usize = 16 << 10;
-/// Memory above this is given back once the event that needed it is complete.
+/// Memory above this is freed once its event is complete.
 const KEPT_BYTES: usize = 16 << 10;
 
 /// Why bytes are not an EventList.
@@ -27,7 +27,7 @@ pub(super) enum Malformed {
     Field { at: u64, source: serde_json::Error },
     #[error("a field before byte {at} is larger than {OTHER_MAX_BYTES} bytes")]
     FieldTooLarge { at: u64 },
-    #[error("the field {name} is there twice")]
+    #[error("the field {name} is given twice")]
     Twice { name: &'static str },
     #[error("the field {name} is missing")]
     Missing { name: &'static str },
@@ -37,12 +37,12 @@ pub(super) enum Malformed {
     Ended { at: u64 },
 }
 
-/// What was found in the bytes.
+/// An event in the bytes.
 #[derive(Debug)]
-pub(super) enum Found<'a> {
+pub(super) enum Scanned<'a> {
     /// A JSON object.
     Event(&'a RawValue),
-    /// An event that is larger than the limit. It was skipped, and nobody looked whether it is JSON.
+    /// An event that is larger than the limit. It is skipped without a check whether it is JSON.
     TooLarge,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Scanner {
     /// The field whose value is expected or read.
     field: Field,
     span: Span,
-    /// The beginning of a value, from the pieces before.
+    /// The beginning of a value, from earlier pieces.
     begun: Vec<u8>,
     is_skipping: bool,
     has_kind: bool,
@@ -112,7 +112,7 @@ impl Scanner {
         }
     }
 
-    /// Memory that is held from the pieces before.
+    /// Memory that is held from earlier pieces.
     pub(super) fn held_bytes(&self) -> usize {
         self.begun.capacity()
     }
@@ -122,8 +122,8 @@ impl Scanner {
         grown(self.begun.capacity(), self.begun.len() + length, self.max_event_bytes)
     }
 
-    /// Reads on in `bytes`, up to the end of the next event. `None`: they are used up.
-    pub(super) fn next<'a, 'b: 'a>(&'a mut self, bytes: &mut &'b [u8]) -> Result<Option<Found<'a>>, Malformed> {
+    /// Reads `bytes` up to the end of the next event. `None`: they are used up.
+    pub(super) fn next<'a, 'b: 'a>(&'a mut self, bytes: &mut &'b [u8]) -> Result<Option<Scanned<'a>>, Malformed> {
         let event = loop {
             let Place::Within(part) = self.place else {
                 self.begun.clear();
@@ -159,7 +159,7 @@ impl Scanner {
             if part == Part::Item && std::mem::take(&mut self.is_skipping) {
                 self.place = Place::AfterItem;
                 self.items += 1;
-                return Ok(Some(Found::TooLarge));
+                return Ok(Some(Scanned::TooLarge));
             }
             if !self.begun.is_empty() {
                 self.hold(head);
@@ -176,12 +176,12 @@ impl Scanner {
         self.items += 1;
         let event = if self.begun.is_empty() { event } else { &self.begun };
         match serde_json::from_slice(event) {
-            Ok(event) => Ok(Some(Found::Event(event))),
+            Ok(event) => Ok(Some(Scanned::Event(event))),
             Err(source) => Err(Malformed::Item { index, source }),
         }
     }
 
-    /// The end of the bytes. Nothing that came before counts as an EventList until this says so.
+    /// The end of the bytes. Only this decides whether they are an EventList.
     pub(super) fn end(self) -> Result<(), Malformed> {
         if self.place != Place::End {
             return Err(Malformed::Ended { at: self.at });
@@ -205,7 +205,7 @@ impl Scanner {
         *bytes = &bytes[count..];
     }
 
-    /// Where a byte leads that is no blank.
+    /// The next state after a byte that is not a blank.
     fn begin(&mut self, byte: u8) -> Result<Place, Malformed> {
         let expected = match (self.place, byte) {
             (Place::Start, b'{') => return Ok(Place::FirstKey),
@@ -270,14 +270,13 @@ impl Scanner {
     }
 }
 
-/// The capacity that replaces one which is too small: twice as much, so that copies stay few, and not more than the
-/// limit.
+/// The next capacity: twice as much, so that copies stay few, but not more than the limit.
 fn grown(capacity: usize, needed: usize, max_event_bytes: usize) -> usize {
     let limit = max_event_bytes.max(OTHER_MAX_BYTES);
     if needed <= capacity { capacity } else { (2 * needed).min(limit) }
 }
 
-/// How far a value reaches: brackets are counted and not matched, since serde_json reads the whole of it anyway.
+/// The end of a value. Brackets are counted and not matched, because serde_json parses the value anyway.
 #[derive(Clone, Copy, Debug, Default)]
 struct Span {
     state: State,
@@ -292,7 +291,7 @@ enum State {
     /// In an object or a list.
     Open,
     String,
-    /// In a string, behind a backslash.
+    /// In a string, after a backslash.
     Escape,
     /// A number, or a word.
     Bare,
@@ -330,7 +329,7 @@ impl Span {
                     }
                 },
                 State::Escape => self.state = State::String,
-                // What ends it is no part of it.
+                // The byte after a number or a word is not part of it.
                 State::Bare if matches!(byte, b',' | b':' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n') => {
                     return (at, true);
                 }
@@ -352,7 +351,7 @@ mod tests {
 
     use super::*;
 
-    /// What serde_json makes of the whole.
+    /// The result of serde_json for the whole text.
     #[derive(Deserialize)]
     struct List<'a> {
         kind: String,
@@ -362,7 +361,7 @@ mod tests {
         items: Vec<&'a RawValue>,
     }
 
-    /// By serde_json: `None` where it is no EventList of objects.
+    /// By serde_json: `None` if it is not an EventList of objects.
     fn whole(bytes: &[u8]) -> Option<Vec<String>> {
         let list: List<'_> = serde_json::from_slice(bytes).ok()?;
         let items: Vec<_> = list.items.iter().map(|item| item.get().to_string()).collect();
@@ -377,8 +376,8 @@ mod tests {
         for mut piece in pieces {
             while let Some(found) = scanner.next(&mut piece)? {
                 items.push(match found {
-                    Found::Event(event) => event.get().to_string(),
-                    Found::TooLarge => String::new(),
+                    Scanned::Event(event) => event.get().to_string(),
+                    Scanned::TooLarge => String::new(),
                 });
             }
             assert!(scanner.held_bytes() <= max_event_bytes.max(OTHER_MAX_BYTES));
@@ -428,8 +427,8 @@ mod tests {
             (r#"{"items":[{}{}]}"#, "expected a comma or ] at byte 12"),
             (r#"{"items":[{"a"}]}"#, "items[0] is not JSON: expected `:` at line 1 column 5"),
             (r#"{"items":[{"a":[}]}]}"#, "items[0] is not JSON: expected value at line 1 column 7"),
-            (r#"{"items":[],"items":[]}"#, "the field items is there twice"),
-            (r#"{"kind":"EventList","kind":"b"}"#, "the field kind is there twice"),
+            (r#"{"items":[],"items":[]}"#, "the field items is given twice"),
+            (r#"{"kind":"EventList","kind":"b"}"#, "the field kind is given twice"),
             (
                 r#"{"kind":1}"#,
                 "a field before byte 9 is not JSON: invalid type: integer `1`, expected a string at line 1 column 1",

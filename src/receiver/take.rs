@@ -25,7 +25,7 @@ use super::metrics::{EventLabels, Gauges};
 use super::places::Place;
 use super::queue::{Piece, Pushed};
 use super::rejection::Rejection;
-use super::scan::{Found, Scanner};
+use super::scan::{Scanned, Scanner};
 use super::{
     BODY_TIMEOUT, DRAIN_BYTES, DRAIN_IDLE_TIMEOUT, DRAIN_TIMEOUT, IDLE_TIMEOUT, PIECE_BYTES, QUEUE_PATIENCE, Shared,
     line,
@@ -180,8 +180,8 @@ async fn read(body: &mut Incoming, shared: &Shared) -> Result<(), Rejection> {
         let mut rest = &data[..];
         while let Some(found) = scanner.next(&mut rest).map_err(Rejection::Malformed)? {
             match found {
-                Found::Event(event) => batch.push(event).await,
-                Found::TooLarge => batch.skip(),
+                Scanned::Event(event) => batch.push(event).await,
+                Scanned::TooLarge => batch.skip(),
             }
         }
         share.resize(2 * scanner.held_bytes() + batch.held_bytes()).await.map_err(|_| Rejection::Busy)?;

@@ -76,7 +76,7 @@ pub struct Log {
     waiting_since: Option<Timestamp>,
 }
 
-/// What a look into the log file found.
+/// The result of a look into the log file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
     Canary,

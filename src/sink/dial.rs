@@ -131,7 +131,7 @@ pub(super) mod tests {
         }
     }
 
-    /// A listener that answers no more: its queue is full, so the kernel drops whoever comes next.
+    /// A listener that no longer answers: its queue is full, so the kernel drops further connections.
     pub(in crate::sink) async fn black_hole(address: &str) -> (SocketAddr, impl Sized) {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind(address.parse().unwrap()).unwrap();

@@ -47,7 +47,7 @@ pub(super) fn conditions(facts: Facts, sinks: &[SinkStatus], old: &[Condition]) 
     ]
 }
 
-/// How Ready, Reconciling and Stalled stand together. At most one of them is True.
+/// Ready, Reconciling and Stalled together: at most one of them is True.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Ready,

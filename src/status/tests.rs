@@ -1,10 +1,8 @@
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::*;
 use crate::api::{NodeAudit, SetupFinding};
-use crate::rollout::Goal;
+use crate::rollout::{Contact, Goal};
 
 const T0: &str = "2026-11-21T12:00:00Z";
 const T1: &str = "2026-11-21T12:05:00Z";
@@ -64,7 +62,7 @@ fn judged(
         .iter()
         .map(|audit| {
             let name = audit.metadata.name.as_deref().unwrap();
-            Node { name, is_ready: true, goal, audit: Some(audit), unheard_for: Duration::ZERO }
+            Node { name, is_ready: true, goal, audit: Some(audit), had_audit: false, contact: Contact::default() }
         })
         .collect();
     status(Facts { setup: &setup(old), nodes: &nodes, judgement, now: time(now) })
@@ -99,8 +97,7 @@ fn ready_reconciling_and_stalled_say_one_thing_together() {
     ];
     let (done, moving) = (Progress::Done, moving());
     let paused = Progress::Paused { waiting: 1 };
-    let stalled =
-        Progress::Stalled { node: "cp2".into(), reason: Reason::RolledBack, message: "cp2 rolled it back".into() };
+    let stalled = Progress::Stalled { reason: Reason::RolledBack, message: "cp2 rolled it back".into() };
     let reconciling = "Ready=False Reconciling=True Stalled=False";
     let halted = "Ready=False Reconciling=False Stalled=True";
     let still = "Ready=False Reconciling=False Stalled=False";
@@ -243,7 +240,7 @@ fn nothing_is_known_of_sinks_before_a_node_runs_a_revision() {
 fn history_has_the_outcome_of_each_revision() {
     let policy = policy();
     let (done, moving) = (Progress::Done, moving());
-    let back = Progress::Stalled { node: "cp1".into(), reason: Reason::RolledBack, message: String::new() };
+    let back = Progress::Stalled { reason: Reason::RolledBack, message: String::new() };
     let outcomes = |status: &AuditSetupStatus| -> Vec<_> {
         status.history.iter().map(|entry| (entry.revision.clone(), entry.outcome, entry.finished.is_some())).collect()
     };
@@ -303,8 +300,7 @@ fn line(event: &Event) -> String {
 fn one_event_for_each_change_and_none_without() {
     let policy = policy();
     let (done, moving) = (Progress::Done, moving());
-    let back =
-        Progress::Stalled { node: "cp1".into(), reason: Reason::RolledBack, message: "cp1 rolled it back".into() };
+    let back = Progress::Stalled { reason: Reason::RolledBack, message: "cp1 rolled it back".into() };
     let ill = json!([
         sink("local", finding("True", "Reachable", ""), finding("True", "Delivering", "")),
         sink("receiver", finding("False", "ConnectFailed", "refused"), finding("True", "Delivering", "")),
@@ -414,7 +410,8 @@ fn the_last_event_of_a_setup_claims_only_what_is_known() {
             is_ready: true,
             goal: Goal::default(),
             audit: Some(audit),
-            unheard_for: Duration::ZERO,
+            had_audit: false,
+            contact: Contact::default(),
         };
         Event::restored(&audits.iter().map(node).collect::<Vec<_>>()).note
     };

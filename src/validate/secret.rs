@@ -22,9 +22,14 @@ pub struct SecretFacts {
 }
 
 impl SecretFacts {
+    /// Whether a sink may use a Secret of this type at all.
+    pub(crate) fn is_usable_type(type_: &str) -> bool {
+        CREDENTIALS.contains(&type_)
+    }
+
     /// Whether a sink may use it at all.
     pub(crate) fn is_usable(&self, name: &str) -> bool {
-        CREDENTIALS.contains(&self.type_.as_str()) && !NEVER_NAMED.iter().any(|beginning| name.starts_with(beginning))
+        Self::is_usable_type(&self.type_) && !NEVER_NAMED.iter().any(|beginning| name.starts_with(beginning))
     }
 
     /// Whether its credentials may be sent to this host. Without the annotation: to every permitted destination, unless

@@ -1,4 +1,5 @@
-//! Decisions a second on one core, by turns: ours, and upstream's own evaluator in Go, for the GCE preset and the requests of a log.
+//! Decisions a second on one core, alternating between ours and upstream's own evaluator in Go, for the GCE preset and
+//! the requests of a log.
 //!
 //! `cargo bench --bench decisions -- LOG`; `make bench-replay` runs it.
 
@@ -55,7 +56,7 @@ fn main() {
     println!("  ours is {:.1} times as fast", ours / theirs);
 }
 
-/// Different ones, in the order of the log.
+/// Distinct requests, in the order of the log.
 fn requests(log: &str) -> Vec<String> {
     let mut reader = Reader::default();
     let (mut seen, mut found) = (HashSet::new(), Vec::new());

@@ -1,7 +1,7 @@
-//! What somebody with one stolen credential gets: nothing on the node that auditing does not have.
+//! The most that one stolen credential gives: nothing on the node that auditing does not have.
 //!
-//! The attacker holds the controller's real token, writes Revisions and NodeAudits with it, and knows everything that this repository
-//! says. The controller itself is scaled to zero meanwhile, as its Lease in the attacker's hands would have it.
+//! The attacker has the controller's real token, writes Revisions and NodeAudits with it, and knows this repository.
+//! The controller itself is scaled to zero meanwhile, as if the attacker held its Lease.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub fn a_stolen_credential_is_not_the_node(cluster: &Cluster) {
     a_floor_that_rises_is_rolled_out(cluster);
 }
 
-/// Everything of the node that an attack aims at, byte for byte.
+/// The files of the node that an attack aims at, byte for byte.
 fn node(cluster: &Cluster) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut directories = vec!["etc/kubernetes", "var/lib/audit-operator", "etc/cron.d"]
@@ -44,7 +44,7 @@ fn node(cluster: &Cluster) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-/// What runs now, as the controller stored it.
+/// The Revision that runs, as the controller stored it.
 fn stored(cluster: &Cluster) -> (String, Value) {
     let id = cluster.setup_field("/status/revision/current").as_str().unwrap().to_string();
     let secret: Secret = serde_json::from_str(&cluster.kubectl(&[
@@ -69,7 +69,7 @@ struct Forged {
     stored: Value,
 }
 
-/// With an id and a digest that are right by our own code: the best that a forger can do.
+/// Its id and its digest are correct by our own code: a forger can do no better.
 fn typed(what: &'static str, content: &Value) -> Forged {
     let revision =
         Revision::new(serde_json::from_value(content.clone()).unwrap_or_else(|error| panic!("{what}: {error}")));
@@ -84,7 +84,7 @@ fn forgeries(content: &Value) -> Vec<Forged> {
         content.pointer_mut(parent).unwrap()[name] = value;
         content
     };
-    // Fields that no Revision has: who computes the hash of all of it still has no type for it.
+    // Fields that no Revision has: the hash covers them, but no type holds them.
     let untyped = |what: &'static str, content: Value| {
         let digest = format!("sha256:{}", hex(&Sha256::digest(serde_json::to_vec(&content).unwrap())));
         Forged {
@@ -121,7 +121,7 @@ fn forgeries(content: &Value) -> Vec<Forged> {
 fn a_forged_revision_changes_nothing(cluster: &Cluster) {
     let (id, genuine) = stored(cluster);
     let content = &genuine["content"];
-    // The fixture is what the forgeries are made of: it must be one that an agent takes.
+    // The forgeries are made from the fixture, so an agent must accept the fixture.
     let parsed: Content = serde_json::from_value(content.clone()).unwrap();
     assert_eq!(Revision::new(parsed).id.as_str(), id);
     let token = cluster.service_account_token("audit-operator-controller", &[]);
@@ -186,7 +186,7 @@ fn assign(cluster: &Cluster, token: &str, spec: &Value) {
     patched.unwrap_or_else(|said| panic!("the controller's token may assign: {said}"));
 }
 
-/// Until the agent refuses what it was given, and names it.
+/// Waits until the agent refuses the Revision and names it.
 fn refusal(cluster: &Cluster, named: &str) -> String {
     cluster.wait(&format!("a refusal of {named}"), MINUTE, || {
         let audit = cluster.node_audit("cp1")?;
@@ -197,7 +197,7 @@ fn refusal(cluster: &Cluster, named: &str) -> String {
     })
 }
 
-/// Until the agent has the genuine Revision again.
+/// Waits until the agent has the genuine Revision again.
 fn healthy(cluster: &Cluster) {
     cluster.wait("the node as it was", MINUTE, || {
         let audit = cluster.node_audit("cp1")?;
@@ -206,8 +206,8 @@ fn healthy(cluster: &Cluster) {
     });
 }
 
-/// A genuine Revision and another one whose digests begin with the same ten digits, as somebody finds who is given a million tries: the
-/// NodeAudit names the genuine one, and the Secret of that name holds the other.
+/// A genuine Revision and a forged one whose digests begin with the same ten digits, found in a million tries: the
+/// NodeAudit names the genuine one, and the Secret of that name holds the forged one.
 fn same_digits(content: &Value) -> Option<Forged> {
     const MARK: &str = "0123456789012345";
     let family = |delay: i64| {
@@ -246,7 +246,7 @@ fn an_agent_writes_the_status_of_its_own_node(cluster: &Cluster) {
     let agent = "audit-operator-agent";
     let own = cluster.service_account_token(agent, &["--bound-object-kind=Node", "--bound-object-name=cp1"]);
     let unbound = cluster.service_account_token(agent, &[]);
-    // There is one node: the NodeAudit of another is written by who may.
+    // The cluster has one node: an administrator writes the NodeAudit of another.
     let controller = cluster.service_account_token("audit-operator-controller", &[]);
     let other = json!({"apiVersion": "audit-operator.io/v1alpha1", "kind": "NodeAudit", "metadata": {"name": "cp9"},
         "spec": {"setup": "nobody", "setupGeneration": 1}});
@@ -254,7 +254,7 @@ fn an_agent_writes_the_status_of_its_own_node(cluster: &Cluster) {
     let status = |token: &str, node: &str| {
         let status = json!({"apiVersion": "audit-operator.io/v1alpha1", "kind": "NodeAudit", "metadata": {"name": node},
             "status": {"apiServerVersion": "v1.36.3"}});
-        // As the agent does it, and without a read before.
+        // As the agent does it, and without reading first.
         let apply = [
             "apply",
             "--server-side",
@@ -274,7 +274,7 @@ fn an_agent_writes_the_status_of_its_own_node(cluster: &Cluster) {
         (&unbound, "cp9", "without a node claim"),
     ] {
         let said = status(token, node).expect_err(what);
-        assert!(said.contains("an agent can write the status of its own node only"), "{what}: {said}");
+        assert!(said.contains("an agent can write the status and the Lease of its own node only"), "{what}: {said}");
     }
     let spec = ["patch", "nodeaudit", "cp1", "--type=merge", "-p", r#"{"spec":{"mayChange":true}}"#];
     for (what, arguments) in [
@@ -294,15 +294,18 @@ fn an_agent_writes_the_status_of_its_own_node(cluster: &Cluster) {
     );
 }
 
-/// Not even an administrator by mistake: he changes the Setup, or removes the policy that stands in the way.
+/// Not even an administrator does so by mistake: the way is to change the Setup, or to remove the admission policy
+/// first.
 fn nobody_else_assigns_a_revision(cluster: &Cluster) {
     let revision = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "revision-r-0123456789", "namespace": "audit-system"}});
     let credentials = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "any", "namespace": "audit-system"}, "type": "audit-operator.io/credentials"});
     let audit = json!({"apiVersion": "audit-operator.io/v1alpha1", "kind": "NodeAudit", "metadata": {"name": "cp1"},
         "spec": {"setup": "quickstart", "setupGeneration": 1, "mayChange": true}});
-    for (object, want) in
-        [(revision, "writes Revisions"), (credentials, "writes Revisions"), (audit, "writes the spec of a NodeAudit")]
-    {
+    for (object, want) in [
+        (revision, "can write Revisions"),
+        (credentials, "can write Revisions"),
+        (audit, "can write the spec of a NodeAudit"),
+    ] {
         let said = cluster.refused(&object);
         assert!(said.contains(want), "{said}");
     }
@@ -325,13 +328,13 @@ fn a_setup_below_the_floor_is_refused(cluster: &Cluster) {
         ),
         (
             with("/spec/rollout", json!({"minReadySeconds": 3600, "confirmTimeoutSeconds": 60})),
-            "no change could ever be confirmed",
+            "no change could be confirmed",
         ),
     ] {
         let said = cluster.refused(&setup);
         assert!(said.contains(want), "{said}");
     }
-    // What CEL cannot tell is told by the controller.
+    // CEL cannot judge this, so the controller does.
     let blind = json!({"preset": "metadata", "prepend": [{"level": "None", "resources": [{"group": "audit-operator.io", "resources": ["auditsetups"]}]}]});
     cluster.apply(&with("/spec/policy", blind));
     let begin = std::time::Instant::now();
@@ -340,7 +343,7 @@ fn a_setup_below_the_floor_is_refused(cluster: &Cluster) {
         (stalled["reason"] == "BelowFloor").then(|| stalled["message"].to_string())
     });
     assert!(message.contains("spec.policy.prepend[0]") && message.contains("floor.rules[0]"), "{message}");
-    cluster.saw(&format!("below the floor, told after {:.1} s: {message}", begin.elapsed().as_secs_f64()));
+    cluster.saw(&format!("below the floor, reported after {:.1} s: {message}", begin.elapsed().as_secs_f64()));
     assert_eq!(cluster.api_server_pid(), process, "no node was touched");
     cluster.apply(&quickstart());
     cluster.wait_generation();

@@ -1,7 +1,8 @@
-//! The whole chain on a real control plane: kubeadm, etcd, kube-apiserver, the kubelet and containerd of the testbed, the chart by real Helm.
+//! The whole chain on a real control plane: kubeadm, etcd, kube-apiserver, the kubelet and containerd of the testbed,
+//! the chart installed by Helm.
 //!
-//! `make test-e2e` builds the image, brings the testbed up and runs this. The steps build on each other, so there is one test; each says
-//! what it saw. Nothing sleeps: every wait is for a condition, with a limit.
+//! `make test-e2e` builds the image, brings the testbed up and runs this. The steps build on each other, so there is
+//! one test. Each step prints its result. Nothing sleeps: every wait is for a condition, with a limit.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
@@ -31,13 +32,13 @@ fn one_setup_makes_a_real_api_server_audit_and_going_away_leaves_no_trace() {
     attacks::a_stolen_credential_is_not_the_node(&cluster);
     a_changed_policy_restarts_once_and_the_same_again_not_at_all(&cluster);
     a_rotated_token_is_used_without_a_restart(&cluster);
-    a_manifest_that_kubeadm_rewrote_is_put_right(&cluster);
+    a_manifest_that_kubeadm_rewrote_is_corrected(&cluster);
     a_stopped_receiver_and_a_deleted_log_are_noticed(&cluster);
     what_cannot_work_is_not_rolled_out(&cluster);
     bad_input_is_refused_by_the_api_server(&cluster);
     bad_input_is_refused_by_the_controller(&cluster);
     a_node_that_cannot_be_changed_says_so(&cluster);
-    a_revision_that_kills_the_api_server_is_taken_back(&cluster);
+    a_revision_that_kills_the_api_server_is_rolled_back(&cluster);
 
     the_setup_goes_before_its_operator(&cluster, &pristine);
     cluster.install_chart();
@@ -56,7 +57,7 @@ fn the_setup_goes_before_its_operator(cluster: &Cluster, pristine: &str) {
     cluster.saw("uninstalled: nothing is left on the node but the log");
 }
 
-/// The chart is uninstalled with a Setup in place: the node audits on, and `restore` on it takes it back.
+/// The chart is uninstalled before the Setup: the node continues to audit, and `restore` on the node ends that.
 fn the_operator_goes_before_its_setup(cluster: &Cluster, pristine: &str) {
     let (manifest, process) = (cluster.manifest(), cluster.api_server_pid());
     cluster.uninstall_chart();
@@ -66,7 +67,7 @@ fn the_operator_goes_before_its_setup(cluster: &Cluster, pristine: &str) {
     assert_eq!((cluster.manifest(), cluster.api_server_pid()), (manifest, process));
     assert!(cluster.setup_field("/metadata/deletionTimestamp").is_string(), "it waits for the operator");
 
-    // Its terminal goes away meanwhile.
+    // Its terminal is closed meanwhile.
     let answer = cluster.hang_up_during(&["restore", "--host-root", "/"]);
     assert!(answer.contains("Confirmed: kube-apiserver runs with the original manifest"), "{answer}");
     assert_eq!(cluster.manifest(), pristine, "the manifest is byte for byte what kubeadm wrote");
@@ -84,7 +85,7 @@ fn the_operator_goes_before_its_setup(cluster: &Cluster, pristine: &str) {
         r#"{"metadata":{"finalizers":null}}"#,
     ]);
     assert!(cluster.is_gone());
-    cluster.saw("uninstalled before the Setup was deleted: restore on the node, and nothing is left there but the log");
+    cluster.saw("uninstalled before the Setup was deleted: restore on the node leaves nothing there but the log");
 }
 
 /// `audit-operator apply`, `status` and `restore` on the node itself, without an operator in the cluster.
@@ -112,14 +113,14 @@ fn one_node_from_a_shell(cluster: &Cluster) {
     cluster.wait("the event in the log file", MINUTE, || cluster.log().contains(&audit_id).then_some(()));
 }
 
-/// A second manifest of the same pod: said in status, nothing changed, and gone on with when it is gone.
+/// A second manifest of the same pod: status reports it, and the change waits until it is removed.
 fn a_node_that_cannot_be_changed_says_so(cluster: &Cluster) {
     let (manifest, process) = (cluster.manifest(), cluster.api_server_pid());
     let wanted =
         edited("/spec/policy", json!({"preset": "metadata", "append": [{"level": "Metadata", "users": ["x"]}]}));
     let twin = "/etc/kubernetes/manifests/old.bak";
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: kube-apiserver, namespace: kube-system}\n";
-    // Or the kubelet would run the second file in place of the first.
+    // Otherwise the kubelet would run the second file in place of the first.
     cluster.with_kubelet_stopped(|| {
         cluster.write_node_file(twin, pod);
         cluster.apply(&wanted);
@@ -132,7 +133,7 @@ fn a_node_that_cannot_be_changed_says_so(cluster: &Cluster) {
         assert_eq!((cluster.manifest(), cluster.api_server_pid()), (manifest.clone(), process.clone()));
     });
     cluster.wait_condition("Ready", "True", 4 * MINUTE);
-    cluster.saw("a second manifest of the same pod stops the change, and its removal lets it go on");
+    cluster.saw("a second manifest of the same pod stops the change, and the change continues when it is removed");
     cluster.apply(&quickstart());
     cluster.wait_generation();
     cluster.wait_condition("Ready", "True", 3 * MINUTE);
@@ -185,7 +186,7 @@ fn a_rotated_token_is_used_without_a_restart(cluster: &Cluster) {
     cluster.saw(&format!("the new token was in use {} s after the Secret changed", begin.elapsed().as_secs()));
 }
 
-fn a_manifest_that_kubeadm_rewrote_is_put_right(cluster: &Cluster) {
+fn a_manifest_that_kubeadm_rewrote_is_corrected(cluster: &Cluster) {
     let ours = cluster.manifest();
     let begin = Instant::now();
     let kubeadm = ["kubeadm", "init", "phase", "control-plane", "apiserver", "--config", "/root/kubeadm.yaml"];
@@ -196,8 +197,11 @@ fn a_manifest_that_kubeadm_rewrote_is_put_right(cluster: &Cluster) {
         (node["status"]["phase"] == "Drifted").then(|| node["status"]["message"].to_string())
     });
     cluster.saw(&format!("kubeadm rewrote the manifest: {message}"));
-    cluster.wait("our part put back", 2 * MINUTE, || (cluster.manifest() == ours).then_some(()));
-    cluster.saw(&format!("our part was put back {} s after kubeadm was done", begin.elapsed().as_secs()));
+    cluster.wait("our settings in the manifest again", 2 * MINUTE, || (cluster.manifest() == ours).then_some(()));
+    cluster.saw(&format!(
+        "our settings were in the manifest again {} s after kubeadm was done",
+        begin.elapsed().as_secs()
+    ));
     cluster.wait_generation();
     cluster.wait_condition("Ready", "True", 2 * MINUTE);
 }
@@ -247,7 +251,7 @@ fn what_cannot_work_is_not_rolled_out(cluster: &Cluster) {
     cluster.wait_condition("Ready", "True", 3 * MINUTE);
 }
 
-/// Every rule that the CRD states, by an edit of the quickstart and a part of the answer.
+/// Every rule of the CRD: an edit of the quickstart that breaks it, and a part of the answer.
 fn bad_input_is_refused_by_the_api_server(cluster: &Cluster) {
     let log = json!({"name": "other", "log": {"path": "/var/log/other/audit.log"}});
     let webhook = |field: &str, value: Value| json!([{"name": "w", "webhook": {field: value}}]);
@@ -290,7 +294,7 @@ fn bad_input_is_refused_by_the_api_server(cluster: &Cluster) {
     cluster.saw("bad input is refused by kubectl apply");
 }
 
-/// What only the controller can judge: told in status, and no node is touched.
+/// Only the controller can judge these: status reports them, and no node is touched.
 fn bad_input_is_refused_by_the_controller(cluster: &Cluster) {
     let (manifest, process) = (cluster.manifest(), cluster.api_server_pid());
     for object in [
@@ -309,7 +313,7 @@ fn bad_input_is_refused_by_the_controller(cluster: &Cluster) {
         (service, json!({"namespace": "audit-system", "name": "headless", "port": 443}), "headless"),
         (service, json!({"namespace": "audit-system", "name": "external", "port": 443}), "ExternalName"),
         (service, json!({"namespace": "audit-system", "name": "audit-receiver", "port": 4444}), "has no TCP port 4444"),
-        (service, json!({"namespace": "audit-system", "name": "nobody", "port": 443}), "there is no Service"),
+        (service, json!({"namespace": "audit-system", "name": "nobody", "port": 443}), "does not exist"),
         (
             webhook,
             json!({"url": "http://10.0.0.1/", "auth": {"bearerTokenSecretRef": {"name": "audit-receiver-token"}}}),
@@ -320,7 +324,7 @@ fn bad_input_is_refused_by_the_controller(cluster: &Cluster) {
             json!({"url": "https://10.0.0.1/", "delivery": {"truncate": {"maxEventBytes": 8192, "maxBatchBytes": 4096}}}),
             "maxBatchBytes",
         ),
-        ("/spec/policy", json!({"configMapRef": {"name": "nowhere", "key": "policy.yaml"}}), "there is no ConfigMap"),
+        ("/spec/policy", json!({"configMapRef": {"name": "nowhere", "key": "policy.yaml"}}), "has no ConfigMap"),
         ("/spec/policy", json!({"configMapRef": {"name": "policies", "key": "missing.yaml"}}), "missing.yaml"),
         (
             "/spec/policy",
@@ -363,10 +367,10 @@ fn edited(pointer: &str, value: Value) -> Value {
     setup
 }
 
-fn a_revision_that_kills_the_api_server_is_taken_back(cluster: &Cluster) {
+fn a_revision_that_kills_the_api_server_is_rolled_back(cluster: &Cluster) {
     let before = cluster.manifest();
     let begin = Instant::now();
-    // Our reader takes its serial number, and Go's does not (crypto/x509, since Go 1.23).
+    // Our reader accepts its serial number, and Go's does not (crypto/x509, since Go 1.23).
     let name = "negative-serial";
     cluster
         .apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "audit-system"},
@@ -385,7 +389,7 @@ fn a_revision_that_kills_the_api_server_is_taken_back(cluster: &Cluster) {
     );
     assert_eq!(cluster.manifest(), before);
     cluster.saw(&format!(
-        "a CA that kube-apiserver cannot read was taken back after {} s: {stalled}",
+        "a CA that kube-apiserver cannot read was rolled back after {} s: {stalled}",
         begin.elapsed().as_secs()
     ));
     cluster.apply(&quickstart());

@@ -1,4 +1,4 @@
-//! What the running agent sees of its node: read from the kernel, not from YAML.
+//! The part of the node that the running agent sees: read from the kernel, not from YAML.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

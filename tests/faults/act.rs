@@ -1,9 +1,12 @@
-//! What is done to a node, and undone where the fault passes by itself.
+//! Acts against a node, undone if the fault passes by itself.
 
+use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use audit_operator::journal::Journal;
 use rustix::process::Signal;
+use serde_json::{Value, json};
 use testing::cluster::Cluster;
 
 use super::node::{Node, Program};
@@ -51,12 +54,16 @@ pub enum Act {
     EditOurPartEverywhere,
     /// The same on the last node.
     EditOurPartOfOther,
-    /// kubeadm writes the manifest anew.
+    /// kubeadm writes the manifest again.
     Kubeadm(&'static str),
     /// The owner of our directories changes.
     WrongOwner,
     /// The journal is moved away.
     LoseJournal,
+    /// The stage in the journal loses its first part, and the guard is killed.
+    LosePartOfJournal,
+    /// The journal is as a program of version 1 has written it, which kept no copy; and the guard is killed.
+    OldJournal,
     /// The directory of our state is deleted.
     LoseState,
     /// The node takes no more pods.
@@ -86,7 +93,7 @@ pub enum Act {
 }
 
 impl Act {
-    /// What has to be there before the change begins.
+    /// Prepares the act before the change begins.
     pub fn prepare(self, node: &Node, cluster: &Cluster) {
         if self == Act::KillKubeletBesideNested {
             node.exec(&format!("cp /usr/bin/sleep {NESTED}; setsid unshare --pid --fork --kill-child {NESTED} infinity > /dev/null 2>&1 < /dev/null &"));
@@ -136,7 +143,7 @@ impl Act {
                 }
             }
             Act::FullDisk(time) => {
-                // Its last bytes too: what is written replaces whole files.
+                // Its last bytes too: every write replaces a whole file.
                 node.exec(&format!("dd if=/dev/zero of={STATE}/filler bs=4k 2>/dev/null || true"));
                 sleep(time);
                 node.exec(&format!("rm {STATE}/filler"));
@@ -189,6 +196,20 @@ impl Act {
             }
             Act::LoseJournal => {
                 node.exec(&format!("mv {STATE}/journal.json /root/journal.lost"));
+            }
+            Act::LosePartOfJournal => rewrite_journal(node, |journal| {
+                let stages = journal["change"]["progress"]["UnderWay"].as_object_mut().expect("a stage with parts");
+                let stage = stages.values_mut().next().and_then(Value::as_object_mut).expect("its parts");
+                stage.remove("begun").expect("it has begun");
+                assert!(Journal::read(journal.to_string().as_bytes()).is_err(), "{journal}");
+            }),
+            Act::OldJournal => {
+                rewrite_journal(node, |journal| {
+                    let old = version_1(journal);
+                    let read = |journal: &Value| Journal::read(journal.to_string().as_bytes()).unwrap();
+                    assert_eq!(read(&old), read(journal), "{old}");
+                    *journal = old;
+                });
             }
             Act::LoseState => {
                 node.exec(&format!("rm -r {STATE}"));
@@ -271,6 +292,55 @@ impl Act {
             _ => {}
         }
     }
+}
+
+/// Changes the journal while the guard is stopped, and then kills the guard: the next one finds it so.
+fn rewrite_journal(node: &Node, change: impl FnOnce(&mut Value)) {
+    assert!(node.signal(Program::Guard, Signal::STOP) > 0, "no guard runs on {}", node.name);
+    let path = node.at(&format!("{STATE}/journal.json")).expect("the node is on");
+    let mut journal = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    change(&mut journal);
+    if journal["version"] == 1 {
+        node.exec(&format!("rm {STATE}/change/journal.json"));
+    }
+    let new = path.with_extension("new");
+    #[expect(clippy::disallowed_methods, reason = "a fault")]
+    fs::write(&new, journal.to_string()).unwrap();
+    fs::rename(&new, &path).unwrap();
+    node.signal(Program::Guard, Signal::KILL);
+}
+
+/// The journal as a program of version 1 wrote it.
+fn version_1(journal: &Value) -> Value {
+    let mut old = journal.clone();
+    old["version"] = json!(1);
+    let of = |value: &mut Value, name: &str| {
+        value.as_object_mut().and_then(|fields| fields.remove(name)).unwrap_or_default()
+    };
+    old["givenUp"] = of(&mut old, "abandoned");
+    let change = &mut old["change"];
+    let mut progress = of(&mut of(change, "progress"), "UnderWay");
+    let (stage, mut parts) = match progress.as_str() {
+        Some(stage) => (stage.to_string(), Value::Null),
+        None => {
+            let stage = progress.as_object().and_then(|stages| stages.keys().next()).cloned().expect("a stage");
+            (stage.clone(), of(&mut progress, &stage))
+        }
+    };
+    change["stage"] = json!(stage);
+    change["begun"] = parts["begun"].clone();
+    change["cause"] = parts["cause"].clone();
+    change["rollback"] = match of(&mut parts, "way") {
+        Value::Null => Value::Null,
+        way => {
+            json!({"way": way, "begun": parts["since"], "starts": parts["starts"], "endedKubelet": parts["endedKubelet"]})
+        }
+    };
+    change["finished"] = Value::Null;
+    for failure in old["failures"].as_array_mut().into_iter().flatten() {
+        of(failure, "endedKubelet");
+    }
+    old
 }
 
 /// Deletes the agent's pod and waits for the next one.

@@ -1,8 +1,8 @@
-//! Moments of a change, as the node's own files and processes tell them.
+//! Moments of a change, as the node's own files and processes show them.
 
 use std::time::{Duration, Instant};
 
-use audit_operator::journal::Stage;
+use audit_operator::journal::{Progress, Stage, Verdict};
 use audit_operator::node::probe;
 use testing::wait;
 
@@ -15,7 +15,7 @@ pub enum Moment {
     Applied,
     /// So long after that.
     After(Duration),
-    /// The first file of the change lies there, the journal does not know of it.
+    /// The first file of the change exists, the journal does not know of it.
     Staging,
     /// The journal knows; the manifest is as it was.
     Staged,
@@ -25,7 +25,7 @@ pub enum Moment {
     Begun,
     /// Swift: there is no manifest.
     TakenOut,
-    /// The new manifest lies there.
+    /// The new manifest is in place.
     Replaced,
     /// The old process is gone.
     OldGone,
@@ -33,15 +33,15 @@ pub enum Moment {
     NewRuns,
     /// The new process answers.
     Serves,
-    /// The journal says that it is taken back.
+    /// The journal says that it is rolled back.
     RollingBack,
-    /// The old manifest lies there again.
+    /// The old manifest is in place again.
     PutBack,
     /// The journal has the verdict.
     Finished,
 }
 
-/// What was true before the change.
+/// The state before the change.
 pub struct Before {
     pub manifest: String,
     pub changes: u64,
@@ -61,7 +61,15 @@ impl Before {
 
     pub fn has_come(&self, moment: Moment, node: &Node) -> bool {
         let change = || node.change().filter(|(number, _)| *number > self.changes);
-        let has_stage = |stages: &[Stage]| change().is_some_and(|(_, stage)| stages.contains(&stage));
+        let is_back = || {
+            let is = |progress| {
+                matches!(
+                    progress,
+                    Progress::UnderWay(Stage::RollingBack(_)) | Progress::Ended { verdict: Verdict::RolledBack(_), .. }
+                )
+            };
+            change().is_some_and(|(_, progress)| is(progress))
+        };
         let old_runs = || node.processes(Program::ApiServer).keys().any(|pid| self.api_server.contains(pid));
         match moment {
             Moment::Applied => true,
@@ -69,7 +77,7 @@ impl Before {
             Moment::Staging => node.exists("/var/lib/audit-operator/change/before.yaml") || change().is_some(),
             Moment::Staged => change().is_some(),
             Moment::GuardRuns => !node.processes(Program::Guard).is_empty(),
-            Moment::Begun => change().is_some_and(|(_, stage)| stage != Stage::Staged),
+            Moment::Begun => change().is_some_and(|(_, progress)| progress != Progress::UnderWay(Stage::Staged)),
             Moment::TakenOut => node.exists("/etc/kubernetes/manifests") && node.manifest().is_none(),
             Moment::Replaced => node.manifest().is_some_and(|text| text != self.manifest),
             Moment::OldGone => change().is_some() && !old_runs(),
@@ -80,11 +88,9 @@ impl Before {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 self.has_come(Moment::NewRuns, node) && runtime.block_on(probe::is_serving(&node.endpoint()))
             }
-            Moment::RollingBack => has_stage(&[Stage::RollingBack, Stage::RolledBack]),
-            Moment::PutBack => {
-                has_stage(&[Stage::RollingBack, Stage::RolledBack]) && node.manifest().as_ref() == Some(&self.manifest)
-            }
-            Moment::Finished => has_stage(&[Stage::Confirmed, Stage::RolledBack, Stage::Abandoned]),
+            Moment::RollingBack => is_back(),
+            Moment::PutBack => is_back() && node.manifest().as_ref() == Some(&self.manifest),
+            Moment::Finished => change().is_some_and(|(_, progress)| matches!(progress, Progress::Ended { .. })),
         }
     }
 

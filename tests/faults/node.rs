@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use audit_operator::journal::{Endpoint, Journal, Stage};
+use audit_operator::journal::{Endpoint, Journal, Progress};
 use audit_operator::node::MANIFEST;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -83,12 +83,12 @@ impl Node {
     }
 
     pub fn journal(&self) -> Option<Journal> {
-        serde_json::from_str(&self.read("/var/lib/audit-operator/journal.json")?).ok()
+        Journal::read(self.read("/var/lib/audit-operator/journal.json")?.as_bytes()).ok()
     }
 
-    /// Number and stage of the last change.
-    pub fn change(&self) -> Option<(u64, Stage)> {
-        self.journal()?.change.map(|change| (change.number, change.stage))
+    /// Number and progress of the last change.
+    pub fn change(&self) -> Option<(u64, Progress)> {
+        self.journal()?.change.map(|change| (change.number, change.progress))
     }
 
     pub fn endpoint(&self) -> Endpoint {

@@ -1,5 +1,5 @@
-//! Watches a run from the outside: for how long no API server answered, what manifests lay there and since when, how many nodes were in
-//! change at once.
+//! Watches a run from the outside: for how long no API server answered, what manifests lay there and since when, how
+//! many nodes were in change at once.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
-use audit_operator::journal::Stage;
+use audit_operator::journal::{Progress, Stage};
 use audit_operator::node::{MANIFESTS_DIR, probe};
 
 use super::node::Node;
 
-/// What was seen.
+/// Observations of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// Of each node, the time for which its `/readyz` failed.
@@ -102,8 +102,8 @@ fn look(nodes: &[Node], ends: &AtomicBool, seen: &Mutex<Seen>) {
                 // A node that loses its power takes its directories with it.
                 None => seen.was_missing |= node.exists(MANIFESTS_DIR),
             }
-            let stage = node.change().map(|(_, stage)| stage);
-            in_change += usize::from(matches!(stage, Some(Stage::TakingOut | Stage::Verifying | Stage::RollingBack)));
+            let begun = |progress| matches!(progress, Progress::UnderWay(stage) if stage != Stage::Staged);
+            in_change += usize::from(node.change().is_some_and(|(_, progress)| begun(progress)));
             seen.most_in_change = seen.most_in_change.max(in_change);
         }
         sleep(Duration::from_millis(5));

@@ -41,7 +41,7 @@ fn place(row: &Row) -> String {
         Moment::OldGone => "once the old process is gone",
         Moment::NewRuns => "once the new process runs",
         Moment::Serves => "once the new process answers",
-        Moment::RollingBack => "once it is decided to take it back",
+        Moment::RollingBack => "once the rollback is decided",
         Moment::PutBack => "right after the old manifest was put back",
         Moment::Finished => "right after the verdict",
     };
@@ -51,9 +51,9 @@ fn place(row: &Row) -> String {
 pub fn expected(row: &Row) -> &'static str {
     match row.outcome {
         Outcome::New => "the new Revision runs",
-        Outcome::Old => "taken back, and told",
-        Outcome::Without => "serves without our parts, and told",
-        Outcome::Either => "one or the other, and told",
+        Outcome::Old => "rolled back, and reported",
+        Outcome::Without => "serves without our parts, and reported",
+        Outcome::Either => "one or the other, and reported",
         Outcome::Original => "the original manifest is back",
     }
 }

@@ -65,7 +65,7 @@ fn draw(random: &mut Random, nodes: usize) -> Row {
         ),
         _ => Act::ImmutableManifests(up_to(random, 20)),
     };
-    // A good change that is hit may be given up; a bad one must never stay.
+    // A good change that is hit may be abandoned; a bad one must never stay.
     let outcome = if change == Change::Good { Outcome::Either } else { Outcome::Old };
     Row { fault: "random", change, is_swift: random.one_in(2), moment, act, outcome, nodes, is_chosen: false }
 }

@@ -1,4 +1,4 @@
-//! `audit-operator apply` on a host that it must not change: the message names what is wrong, and every byte stays.
+//! `audit-operator apply` on a host that it must not change: the message names the reason, and every byte stays.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use testing::root;
 const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
 const KUBEADM: &str = include_str!("../cases/manifest/kubeadm-1.36/in.yaml");
 
-/// A directory that stands for a host of kubeadm.
+/// A directory as the root of a host that kubeadm set up.
 fn host() -> (tempfile::TempDir, Host) {
     let directory = tempfile::tempdir().unwrap();
     let host = Host::open(directory.path()).unwrap();
@@ -19,7 +19,7 @@ fn host() -> (tempfile::TempDir, Host) {
     (directory, host)
 }
 
-/// Every file below a directory. Our lock is no change of anything.
+/// Every file below a directory, except our lock.
 fn tree(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(directory).unwrap() {
@@ -66,7 +66,7 @@ fn a_host_that_cannot_be_changed_keeps_every_byte_and_says_why() {
             host.make_directory("/var/log", 0o755).unwrap();
             replace(host, "/var/log/kubernetes", "");
         }),
-        ("/var/log/kubernetes/audit/audit.log is already on this node, and it is not an audit log", 1, |host| {
+        ("/var/log/kubernetes/audit/audit.log already exists on this node, and it is not an audit log", 1, |host| {
             host.make_directory("/var/log/kubernetes/audit", 0o700).unwrap();
             replace(host, "/var/log/kubernetes/audit/audit.log", "root:*:20000:0:99999:7:::\n");
         }),

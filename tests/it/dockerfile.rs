@@ -1,4 +1,4 @@
-//! The Dockerfile copies every input of the build: no Docker is needed to see that.
+//! The Dockerfile copies every input of the build. Checked without Docker.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -23,7 +23,8 @@ fn copied() -> Vec<PathBuf> {
         .collect()
 }
 
-/// The directories of the workspace's packages, relative to the checkout. Cargo reads all their manifests for any build.
+/// The directories of the workspace's packages, relative to the checkout. Cargo reads all their manifests for any
+/// build.
 fn packages() -> Vec<PathBuf> {
     let arguments = ["metadata", "--no-deps", "--offline", "--format-version=1"];
     let output = Command::new(env!("CARGO")).args(arguments).current_dir(root()).output().unwrap();
@@ -41,7 +42,7 @@ fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Files that a source includes, relative to the checkout. Unit tests may include what is not built.
+/// Files that a source includes, relative to the checkout. Those that unit tests include are not part of the build.
 fn included(source: &Path) -> Vec<PathBuf> {
     if source.extension().is_none_or(|extension| extension != "rs") || source.ends_with("tests.rs") {
         return Vec::new();

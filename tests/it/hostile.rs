@@ -1,7 +1,8 @@
 //! `audit-operator render` on AuditSetups that try to get more than their author was given.
 //!
-//! The first line of each file below `tests/cases/hostile` names the outcome: `# want: refused`, `accepted`, or `noted`,
-//! which is refused, or accepted with a note on standard error. A line `# floor: …` replaces the default floor.
+//! The first line of each file below `tests/cases/hostile` names the outcome: `# want: refused`, `accepted`, or
+//! `noted`, which is refused, or accepted with a note on standard error. A line `# floor: …` replaces the default
+//! floor.
 
 use std::fs;
 use std::io::Write;
@@ -47,7 +48,7 @@ fn every_hostile_setup_is_refused_or_does_no_harm() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Whatever was accepted, the manifest has the flags of auditing that the Setup has, and no others more than before.
+/// The manifest of an accepted Setup has the flags of auditing, and no other flag that it did not have before.
 fn harmless(out: &str, file: &str) {
     let report: serde_json::Value = serde_json::from_str(out).unwrap();
     let manifest = report["manifest"].as_str().unwrap();

@@ -1,4 +1,4 @@
-//! The intents that the tests of `static-pod` edit manifests by are those that real Setups render. `UPDATE_CASES=1` writes them anew.
+//! The intents in the tests of `static-pod` are rendered from real Setups. `UPDATE_CASES=1` writes them.
 
 use audit_operator::api::AuditSetup;
 use audit_operator::floor::Floor;

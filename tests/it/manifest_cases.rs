@@ -1,7 +1,7 @@
 //! Edits of every manifest below `tests/cases/manifest`: `in.yaml` and either `want.yaml` or `want.err`.
 //!
-//! `UPDATE_CASES=1 cargo test` writes what came out. Beside its wanted text, each edit must show every file that an audit flag names, be
-//! undone by `remove`, whole pod and all, and change nothing the second time.
+//! `UPDATE_CASES=1 cargo test` writes the wanted files. Each edit must also mount every file that an audit flag names,
+//! be undone completely by `remove`, and change nothing the second time.
 
 use std::fs;
 use std::path::Path;
@@ -13,13 +13,13 @@ use audit_operator::error::chain;
 use testing::golden::{Differences, cases};
 use testing::intent::intent;
 
-/// The whole pod, but for what means nothing: where the audit flags stand among the others, and whether an emptied key is empty,
-/// null or not there.
+/// The whole pod, without differences that mean nothing: the position of the audit flags among the others, and whether
+/// an emptied key is empty, null or absent.
 fn pod(text: &str) -> Value {
     meaning(serde_saphyr::from_str(text).unwrap())
 }
 
-/// The same of a pod that was read.
+/// The same for a parsed pod.
 pub fn meaning(mut pod: Value) -> Value {
     let without_empty = |parent: &mut Value, key: &str| {
         let is_empty = match &parent[key] {
@@ -69,7 +69,7 @@ pub fn unmounted(text: &str) -> Vec<String> {
     let mounts: Vec<(&Path, &Value)> = mounts.collect();
     let is_shown = |path: &str| {
         let above = mounts.iter().filter(|(at, _)| at.is_absolute() && Path::new(path).starts_with(at));
-        // The deepest decides what is seen.
+        // The deepest mount decides.
         above.max_by_key(|(at, _)| at.components().count()).is_some_and(|(_, name)| is_on_node(name))
     };
     let flags = static_pod::read(text).unwrap().flags.into_iter();

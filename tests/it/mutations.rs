@@ -1,8 +1,9 @@
-//! Inputs that nobody wrote ([`testing::mutate`]), for whatever reads text of others.
+//! Mutated inputs ([`testing::mutate`]) for everything that reads foreign text.
 //!
-//! No input may cause a panic or take a second, and what is accepted must keep the promise of who accepts it. A few inputs at every
-//! `cargo test`; `make fuzz TARGET=manifest SECONDS=600` for more, in bounded memory. It is no coverage-guided fuzzer: those need a
-//! nightly compiler, and this one needs nothing but `cargo test`. A case depends on its seed, its number and the files in `tests/cases`.
+//! No input may cause a panic or take a second, and an accepted input must keep the promises of its reader. A few
+//! inputs at every `cargo test`; `make fuzz TARGET=manifest SECONDS=600` for more, in bounded memory. This is not a
+//! coverage-guided fuzzer: those need a nightly compiler. A case depends on its seed, its number and the files in
+//! `tests/cases`.
 
 use std::time::{Duration, Instant};
 
@@ -86,7 +87,7 @@ const URLS: &[&str] = &[
     "https://audit.logging.svc:443/",
 ];
 
-/// What the target did with it; a broken promise panics.
+/// Returns the outcome; a broken promise panics.
 type Try = fn(&[u8]) -> &'static str;
 
 struct Target {
@@ -128,7 +129,7 @@ fn try_manifest(input: &[u8]) -> &'static str {
     "edited"
 }
 
-/// An input may carry parts that look like ours: those go, whoever wrote them.
+/// An input may contain parts that look like ours: they are removed too.
 fn without_ours(text: &str) -> serde_json::Value {
     let mut pod: serde_json::Value = serde_saphyr::from_str(text).unwrap();
     let drop_ours = |parent: &mut serde_json::Value, key: &str| {
@@ -190,7 +191,7 @@ fn try_request(input: &[u8]) -> &'static str {
 
 fn try_url(input: &[u8]) -> &'static str {
     let Ok(url) = std::str::from_utf8(input) else { return "no text" };
-    // A short policy: it is not what is judged here.
+    // A short policy: it is not the subject here.
     let spec = serde_json::json!({"policy": {"rules": [{"level": "Metadata"}]}, "sinks": [{"name": "w", "webhook": {"url": url}}]});
     let Ok(spec) = serde_json::from_value(spec) else { return "no Setup" };
     match validate(&AuditSetup::new("cluster", spec), &References::default(), Capabilities::of(36), &Default::default())
@@ -207,13 +208,13 @@ fn try_url(input: &[u8]) -> &'static str {
     }
 }
 
-/// Of this thread: other programs on the machine take none of it.
+/// CPU time of this thread, so that other programs on the machine do not count.
 fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap()
 }
 
-/// Runs cases until the time is over or enough are done, and counts what became of them.
+/// Runs cases until the time is over or enough are done, and counts the outcomes.
 fn run(name: &str, seed: u64, from: u64, cases: u64, time: Duration) {
     let Target { corpus, tokens, run } = target(name);
     assert!(!corpus.is_empty());

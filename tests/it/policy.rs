@@ -1,8 +1,8 @@
 //! `audit-operator policy lint`, `eval` and `request` as other programs use them.
 //!
-//! A case below `tests/cases/lint` holds `in.yaml` or `in.json`, perhaps `args`, and `want.out`: what is printed for people; where
-//! `--fix` corrects the file, `want.file` is what becomes of it. Every stanza is found in at least one case.
-//! `UPDATE_CASES=1 cargo test` writes what came out.
+//! A case below `tests/cases/lint` holds `in.yaml` or `in.json`, perhaps `args`, and the text output in `want.out`; if
+//! `--fix` corrects the file, `want.file` is the result. Every stanza is found in at least one case.
+//! `UPDATE_CASES=1 cargo test` writes the wanted files.
 
 use std::fs;
 use std::io::Write;
@@ -118,7 +118,7 @@ fn a_file_that_cannot_be_corrected_is_left_as_it_is() {
     assert!(error.contains("bad.yaml was not changed") && error.contains("rules[2].level"), "{error}");
     assert_eq!(fs::read_to_string(here.path().join("bad.yaml")).unwrap(), bad);
     assert_eq!(policy(here.path(), &["lint", "--fix", "-"], POLICY.as_bytes()).status.code(), Some(2));
-    // What a link points to is corrected, with the mode that it has.
+    // The target of a link is corrected, and keeps its mode.
     write(here.path(), "good.yaml", POLICY.replace("verbs", "verb").as_bytes());
     fs::set_permissions(here.path().join("good.yaml"), fs::Permissions::from_mode(0o640)).unwrap();
     std::os::unix::fs::symlink("good.yaml", here.path().join("link.yaml")).unwrap();
@@ -157,7 +157,7 @@ fn lint_tells_for_each_file_whether_the_api_server_would_start() {
     write(here.path(), "bad.yaml", b"rules: [");
     let lint = |args: &[&str]| answers(policy(here.path(), &[&["lint", "--output", "json"], args].concat(), b""));
     let (code, reports, _) = lint(&["policy.yaml", "lenient.yaml", "bad.yaml"]);
-    // Infos are for whoever wants to know, and keep nothing from being clean. Without its verbs the rule records Secrets too.
+    // A file with infos only is clean. Without its verbs the rule records Secrets too.
     let told = |report: &Value| {
         let findings = report["findings"].as_array().unwrap().iter();
         let findings = findings.filter(|finding| finding["severity"] != "info");
@@ -178,7 +178,7 @@ fn lint_tells_for_each_file_whether_the_api_server_would_start() {
     );
     assert_eq!(lint(&["policy.yaml"]).0, Some(0));
     assert_eq!(answers(policy(here.path(), &["lint", "-", "--output", "json"], POLICY.as_bytes())).0, Some(0));
-    // A file that is not there does not keep the others from being judged.
+    // A missing file does not stop the check of the others.
     let (code, reports, error) = lint(&["none.yaml", "policy.yaml"]);
     assert_eq!((code, reports.len()), (Some(2), 1));
     assert!(error.contains("none.yaml"), "{error}");
@@ -251,7 +251,7 @@ fn request_gives_attributes_or_says_that_nothing_is_audited() {
     assert_eq!(found[1].as_object().unwrap().keys().collect::<Vec<_>>(), ["error"]);
     assert_ne!(found[1]["error"], "");
     assert_eq!(policy(here.path(), &["request"], b"{\"method\":1}\n").status.code(), Some(2));
-    // A method that is none of HTTP's gives no verb.
+    // A method that HTTP does not have gives no verb.
     let input = b"{\"method\":\"get\",\"url\":\"/api/v1/pods\"}\n";
     assert_eq!(text(policy(here.path(), &["request"], input)), "\"\" pods\n");
 }
@@ -314,7 +314,7 @@ managed     fields are left out of the bodies
     let never = explain(&["--preset", "metadata", "--as", "alice", "GET", "/api/v1/watch"]);
     assert_eq!(text(never), "Never audited, under any policy: unable to determine kind and namespace from url.\n");
     assert_eq!(json(&["--preset", "metadata", "OPTIONS", "*"])["audited"], false);
-    // A kubelet is told which group is missing.
+    // For a kubelet, the output names the missing group.
     let kubelet = text(explain(&["--preset", "quiet", "--as", "system:node:n", "GET", "/api/v1/nodes"]));
     assert!(kubelet.contains("--as-group system:nodes"), "{kubelet}");
     for args in [
@@ -358,7 +358,7 @@ fn explain_tells_from_which_part_of_a_setup_a_rule_is() {
     setup("{rules: [{level: None, verbs: [get]}], append: [{level: Metadata}]}");
     assert_eq!(part(&["GET", "/"]), json!({"name": "rules", "index": 0}));
     assert_eq!(part(&["POST", "/"]), json!({"name": "append", "index": 0}));
-    // What would not be rolled out is refused with its place.
+    // A Setup that would not be rolled out is refused, with the place of the problem.
     setup("{preset: stig-literal}");
     let (code, _, error) = answers(explain(&["GET", "/"]));
     assert_eq!(code, Some(2));
@@ -397,7 +397,7 @@ fn coverage_is_told_with_rules_and_what_falls_short() {
     assert_eq!(presets(&["--coverage"]).status.code(), Some(2));
 }
 
-/// The tables in docs/presets.md are written from what the program says.
+/// The tables in docs/presets.md are generated from the output of the program.
 #[test]
 fn the_page_about_presets_says_what_they_are() {
     let here = directory();

@@ -1,4 +1,4 @@
-//! The receiver under what nobody should send it: others are served throughout, in less than 64 MB.
+//! The receiver under hostile clients: it serves the others throughout, in less than 64 MB.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -44,7 +44,7 @@ impl Receiver {
         let mut line = String::new();
         log.read_line(&mut line).unwrap();
         let address = line.rsplit_once("address=").unwrap_or_else(|| panic!("{line}")).1.trim().parse().unwrap();
-        // Or it would wait for a reader at some time.
+        // Otherwise it would wait for a reader when the pipe is full.
         spawn(move || drop(std::io::copy(&mut log, &mut std::io::sink())));
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).unwrap();
@@ -82,7 +82,7 @@ impl Receiver {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
-    /// Ends it, and tells what it took.
+    /// Ends it, and checks the most memory that it had.
     fn end(self, what: &str) {
         let peak = self.peak_kib();
         println!("{what}: {peak} KiB at most");
@@ -103,7 +103,7 @@ fn connect(address: SocketAddr, host: u8) -> TcpStream {
     socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), 0)).into()).unwrap();
     socket.connect_timeout(&address.into(), LIMIT).unwrap();
     if host > 1 {
-        // A port that waits for late packets is one that the next connection cannot have.
+        // A port in TIME_WAIT cannot be used by the next connection.
         socket.set_linger(Some(Duration::ZERO)).unwrap();
     }
     let stream = TcpStream::from(socket);
@@ -154,8 +154,8 @@ fn batch(events: usize, bytes: usize) -> String {
     list(&vec![event; events].join(","))
 }
 
-/// Sends batches on one connection that stays and on a new one each time, while `condition` holds and 20 times at least. Returns the
-/// times that they took, the longest last.
+/// Sends batches on one connection that stays and on a new one each time, while `condition` holds and 20 times at
+/// least. Returns the times that they took, the longest last.
 fn serve_others<S: Read + Write>(connect: impl Fn() -> S, condition: impl Fn() -> bool) -> Vec<Duration> {
     let body = batch(10, 1000);
     let mut kept = connect();
@@ -185,7 +185,7 @@ fn allow_many_files() {
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
 }
 
-/// Says so when it is dropped, also by a test that fails.
+/// Sets the flag when it is dropped, also by a failing test.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -207,7 +207,7 @@ fn a_thousand_idle_strangers_hold_nobody_up() {
     let is_over = AtomicBool::new(false);
     let times = scope(|scope| {
         let _over = Over(&is_over);
-        // One that comes again and again, a thousand times a second.
+        // One that connects a thousand times a second.
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 drop(connect(receiver.address, 2));

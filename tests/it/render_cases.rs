@@ -1,8 +1,8 @@
 //! `audit-operator render` on every directory below `tests/cases/render` and on every file in `examples`.
 //!
-//! A case holds `in.yaml`, perhaps `args` (further arguments), and either `want.out` (standard output; exit 0, or 1 with
-//! `--diff`) with `want.stderr` if there are notes, or `want.err` (standard error; exit 2). `UPDATE_CASES=1 cargo test`
-//! writes the wanted files.
+//! A case holds `in.yaml`, perhaps `args` (further arguments), and either `want.out` (standard output; exit 0, or 1
+//! with `--diff`) with `want.stderr` if there are notes, or `want.err` (standard error; exit 2).
+//! `UPDATE_CASES=1 cargo test` writes the wanted files.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -148,7 +148,7 @@ fn a_lower_level_is_counted_to_the_byte() {
         let (_, report) = here.replay(&["-"], line.as_bytes());
         assert_eq!(report["kept"]["bytes"], of(level, &want).len() + 1, "{level}");
         assert_eq!(report["kept"]["atLeast"], false);
-        // The same event with blanks goes another way to the same count.
+        // The same event with blanks takes another path to the same count.
         let spaced = line.replace("\":", "\" : ").replace("u\",\"g", "u\", \"g");
         assert_eq!(here.replay(&["-"], spaced.as_bytes()).1["kept"], report["kept"], "{level}");
     }
@@ -294,7 +294,7 @@ fn what_cannot_be_read_is_said_and_ends_it() {
     assert!(refusal(&[&policy[..], &["empty"]].concat()).contains("empty has no log"));
     assert!(refusal(&[&policy[..], &["fifo"]].concat()).contains("not a regular file"));
     assert!(refusal(&[&policy[..], &["audit.log", "absent.log"]].concat()).contains("absent.log"));
-    assert!(refusal(&policy).contains("no log is named"));
+    assert!(refusal(&policy).contains("name a log"));
     assert!(refusal(&["audit.log"]).contains("--policy"));
     assert!(refusal(&["--policy", "-", "-"]).contains("standard input"));
     assert!(refusal(&["--preset", "nothing", "audit.log"]).contains("unknown preset"));

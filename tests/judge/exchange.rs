@@ -14,13 +14,13 @@ use crate::server::{Credentials, TOKENS};
 
 /// Longer than any answer takes; a server that is not ready may give none.
 const LIMIT: Duration = Duration::from_secs(60);
-/// After so long whoever watches has seen enough.
+/// A watch ends after this time.
 const WATCH_LIMIT: Duration = Duration::from_millis(2000);
 
 /// What came back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
-    /// None where the server closed the connection without a word.
+    /// `None`: the server closed the connection without an answer.
     pub status: Option<u16>,
     /// Headers and body.
     pub text: String,
@@ -93,7 +93,7 @@ impl Client {
         let socket = TcpStream::connect(("127.0.0.1", self.port));
         let Ok(socket) = socket else { return Answer { status: None, text: String::new() } };
         socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        // Or the kernel would hold the request back until the server has acknowledged the handshake.
+        // Otherwise the kernel holds the request back until the server has acknowledged the handshake.
         socket.set_nodelay(true).unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let mut stream = StreamOwned::new(ClientConnection::new(config.clone(), name).unwrap(), socket);

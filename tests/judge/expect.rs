@@ -1,7 +1,8 @@
-//! What the events of a request must be, and what is different about those that there are.
+//! The expected events of a request, and the differences from the recorded ones.
 //!
-//! The policy engine says whether there are any, at which level, without which stages and with which object. What else there is to
-//! an event follows from how kube-apiserver answers; the run in which everything is recorded tells what it has to record.
+//! The policy engine decides whether there are events, at which level, without which stages and with which object. The
+//! rest of an event follows from the answer of kube-apiserver; the run that records everything shows what it can
+//! record.
 
 use audit_operator::api::{Level, Stage};
 use audit_policy::{Attributes, Evaluator, User, attributes};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use crate::exchange::Answer;
 use crate::script::Request;
 
-/// The policy engine's word on a request; or why it is answered before auditing.
+/// The policy engine's decision on a request, or the reason why it is answered before auditing.
 pub type Verdict = Result<Audited, String>;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -81,16 +82,17 @@ fn is_duration(text: &str) -> bool {
     is_any
 }
 
-/// Whether the answer to a request goes on: for whoever is authenticated, its beginning is an event.
+/// Whether the answer is a stream: for an authenticated client its beginning is an event.
 fn is_long_running(attributes: &Attributes) -> bool {
     let asked = Attributes { user: Some(User::default()), ..attributes.clone() };
     audit_policy::stages(&asked).contains(&Stage::ResponseStarted)
 }
 
-/// Whether the events of a request's answer are lost: from the level Request on, kube-apiserver holds a patch as it was sent for the
-/// JSON of its event, and then cannot write the event when the patch is none: a YAML apply that succeeds, or a broken patch
-/// (endpoints/handlers/patch.go#L133, pkg/audit/context.go#L178-L185, plugin/pkg/audit/log/backend.go#L68-L78). 1.37 refuses or
-/// converts such a patch first (kubernetes/kubernetes#139419).
+/// Whether the events of a request's answer are lost: from the level Request on, kube-apiserver holds a patch as it was
+/// sent for the JSON of its event, and then cannot write the event when the patch is none: a YAML apply that succeeds,
+/// or a broken patch (endpoints/handlers/patch.go#L133, pkg/audit/context.go#L178-L185,
+/// plugin/pkg/audit/log/backend.go#L68-L78). 1.37 refuses or converts such a patch first
+/// (kubernetes/kubernetes#139419).
 fn is_lost(seen: &Exchange, attributes: &Attributes, level: Level) -> bool {
     let is_patch = seen.request.headers.iter().any(|(name, value)| *name == "Content-Type" && value.contains("patch"));
     let is_read = !matches!(seen.answer.status, Some(401 | 403 | 415));
@@ -202,8 +204,8 @@ pub fn undocumented(seen: &Exchange, verdict: &Verdict) -> Vec<String> {
     found
 }
 
-/// An event that the server made of a request of its own, to itself: which the policy engine has to record in the same way.
-/// None where the event does not tell the method.
+/// Compares an event of a request that the server made to itself: the policy engine must record it in the same way.
+/// `None`: the event does not show the method.
 pub fn own_difference(event: &Value, evaluator: &Evaluator) -> Option<Result<(), String>> {
     let text = |field: &str| event[field].as_str().unwrap_or_default();
     let is_resource = !event["objectRef"].is_null();
@@ -239,7 +241,8 @@ fn shown_user(attributes: &Attributes) -> Value {
 }
 
 /// Empty fields are left out. `sent` is the decoded body, from which kube-apiserver takes what the path does not tell
-/// (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/request.go#L124-L152); but for a patch, and for options that have no metadata.
+/// (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/request.go#L124-L152); but for a patch, and for options
+/// that have no metadata.
 fn object_ref(attributes: &Attributes, sent: Option<&Value>) -> Value {
     if !attributes.is_resource_request {
         return Value::Null;

@@ -1,5 +1,5 @@
-//! Policy files, most of them bad: kube-apiserver starts with exactly those that `policy lint` calls valid, and says of the others
-//! what it was predicted to say.
+//! Policy files, most of them invalid: kube-apiserver starts with exactly those that `policy lint` calls valid, and
+//! rejects the others with the predicted message.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -146,14 +146,15 @@ fn valid(paths: &[PathBuf]) -> Vec<bool> {
 }
 
 struct Said {
-    /// Why it does not start; none where it has taken the policy.
+    /// Why it does not start; `None`: it accepts the policy.
     refusal: Option<String>,
-    /// It took the policy by lenient decoding.
+    /// It accepted the policy only by lenient decoding.
     has_warned: bool,
 }
 
-/// Starts a kube-apiserver that ends at once: the policy is loaded before etcd is needed, and a webhook configuration that does not
-/// exist is what it stumbles over next (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/server/options/audit.go#L273-L309).
+/// Starts a kube-apiserver that ends at once: the policy is loaded before etcd is needed, and a webhook configuration
+/// that does not exist is what it stumbles over next (kubernetes@v1.36.3
+/// staging/src/k8s.io/apiserver/pkg/server/options/audit.go#L273-L309).
 fn said_about(program: &Path, credentials: &Credentials, policy: &Path) -> Said {
     let name = policy.file_name().unwrap().to_string_lossy();
     let mut args = server::api_server_args(credentials, "http://127.0.0.1:1", &name, server::free_port(), policy);
@@ -183,8 +184,8 @@ fn difference(text: &[u8], is_valid: bool, said: &Said) -> Option<String> {
     };
     let errors: Vec<_> = loaded.findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
     let ids: HashSet<&str> = errors.iter().map(|error| error.id).collect();
-    // Each step ends with its errors: the type, the fields, the values, and then the rules are counted. The words of the decoders
-    // are theirs; of the rest we have the same.
+    // Each step ends with its errors: the type, the fields, the values, and then the rules are counted. The words of
+    // the decoders are theirs; of the rest we have the same.
     let predicted = |id: &str| match id {
         "syntax" | "wrong-type" => false,
         "api-version" | "kind" => true,

@@ -1,8 +1,9 @@
-//! The real kube-apiserver as the judge of the policy engine: its audit log, event by event, and which files it starts with.
+//! The real kube-apiserver as the judge of the policy engine: by its audit log, event by event, and by the files it
+//! starts with.
 //!
-//! Every policy gets a kube-apiserver with a cluster of its own (one etcd, a prefix each). Every request of [`script`] is
-//! sent to it, and its events are compared with the engine's decisions. One run records everything, so that the others
-//! know which events there could be. `make test-judge`; `JUDGE_SEED=2` for other policies and requests,
+//! Every policy gets a kube-apiserver with a cluster of its own (one etcd, a prefix each). Every request of [`script`]
+//! is sent to it, and its events are compared with the engine's decisions. One run records everything, so that the
+//! others know which events there could be. `make test-judge`; `JUDGE_SEED=2` for other policies and requests,
 //! `JUDGE_POLICY=seed-1` for one of the policies alone.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
@@ -36,7 +37,7 @@ pub fn seed() -> u64 {
     number("JUDGE_SEED").unwrap_or(1)
 }
 
-/// What was compared, and what was not the same.
+/// The number of comparisons, and the differences.
 #[derive(Default)]
 struct Total {
     policies: usize,
@@ -49,7 +50,7 @@ struct Total {
 }
 
 impl Total {
-    /// `full` is the run that records everything; none of that one itself.
+    /// `full` is the run that records everything; `None` for that run itself.
     fn add(&mut self, bench: &Bench, policy: &Named, verdicts: &[Verdict], run: &Run, full: Option<&Run>) {
         let loaded = audit_policy::load(policy.text.as_bytes(), MINOR).policy.unwrap();
         let mut hit = BTreeSet::new();

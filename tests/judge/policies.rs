@@ -1,4 +1,5 @@
-//! Policies that meet the requests: presets, some by hand, and many put together from what the requests are made of.
+//! Policies that match some of the requests: presets, a few written by hand, and many composed of the parts of the
+//! requests.
 
 use std::fs;
 use std::path::Path;
@@ -8,12 +9,12 @@ use serde_json::{Value, json};
 use testing::random::Random;
 
 pub struct Named {
-    /// Good for a file name.
+    /// Usable as a file name.
     pub name: String,
     pub text: String,
 }
 
-/// Records everything there is to record.
+/// Records everything.
 pub fn everything() -> Named {
     let policy = json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{"level": "RequestResponse"}]});
     Named { name: "everything".into(), text: policy.to_string() }

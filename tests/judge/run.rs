@@ -13,7 +13,7 @@ use crate::policies::Named;
 use crate::script::Request;
 use crate::server::{ApiServer, Credentials, Etcd};
 
-/// Longer than an event is on its way after its request has ended.
+/// Longer than an event takes after the end of its request.
 const EVENTS_LIMIT: Duration = Duration::from_secs(15);
 
 /// One policy's run.
@@ -21,7 +21,7 @@ pub struct Run {
     pub answers: Vec<Answer>,
     /// Of each request.
     pub events: Vec<Vec<Value>>,
-    /// Of requests that the server made itself, or we while we waited for something.
+    /// Of requests that the server made itself, or that we made while waiting.
     pub others: Vec<Value>,
 }
 
@@ -80,7 +80,7 @@ impl Bench {
                 answers[index] = thread.join().unwrap();
             }
         });
-        // An event of a stream comes when the server notices that nobody reads any more.
+        // The event of a stream comes when the server notices that its client is gone.
         let mut run = Run::read(&server.events, answers);
         let has_all = |run: &Run| {
             (0..verdicts.len()).all(|index| {
@@ -88,7 +88,7 @@ impl Bench {
                 seen.events.len() >= expect::stages(&seen, &verdicts[index]).len()
             })
         };
-        // What is missing at the end of the limit shows as a difference.
+        // An event that is missing at the limit shows as a difference.
         _ = wait::poll(EVENTS_LIMIT, Duration::from_millis(100), || {
             run = Run::read(&server.events, std::mem::take(&mut run.answers));
             has_all(&run).then_some(())

@@ -1,4 +1,4 @@
-//! The requests, in the order in which they are sent: what a cluster is made of, then every kind of request there is.
+//! The requests, in the order in which they are sent: first the objects of a cluster, then every kind of request.
 //!
 //! The same for every policy, so that one run can be compared with another.
 
@@ -49,9 +49,9 @@ pub struct Request {
     pub identity: Identity,
     pub headers: Vec<(&'static str, String)>,
     pub body: Vec<u8>,
-    /// It goes on until we have seen enough, beside the others.
+    /// A stream: it stays open beside the others.
     pub is_waiting: bool,
-    /// It asks until the answer has this status: something has to come to be first.
+    /// It is repeated until the answer has this status: something must exist first.
     pub until: Option<u16>,
 }
 
@@ -149,7 +149,7 @@ const WIDGETS: &str = "/apis/judge.example.com/v1/namespaces/a/widgets";
 const A: &str = "/api/v1/namespaces/a";
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 
-/// Every request there is.
+/// All requests.
 pub fn requests(seed: u64) -> Vec<Request> {
     let mut random = Random::new(seed);
     [
@@ -166,13 +166,15 @@ pub fn requests(seed: u64) -> Vec<Request> {
     .concat()
 }
 
-/// A server that has much else to do refuses, for a while, what it will take: so it is asked until the object is there, and once more.
+/// A busy server rejects, for a while, requests that it will accept: so this repeats until the object exists, and once
+/// more.
 fn repeated(request: Request) -> Request {
     let is_object = request.method == "POST" && !request.target.ends_with("/token");
     if is_object { request.until(409) } else { request }
 }
 
-/// What the others find: two namespaces and something in them, a custom resource, an API that is served elsewhere and is not there.
+/// The objects for the others: two namespaces with objects, a custom resource, and an aggregated API that has no
+/// server.
 fn setup() -> Vec<Request> {
     let rule = json!([
         {"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"]},
@@ -575,7 +577,7 @@ fn reads(random: &mut Random) -> Vec<Request> {
     found
 }
 
-/// Paths that are not clean, of old, or not what they seem.
+/// Paths that are not clean, that are deprecated, or that look like others.
 fn odd_paths() -> Vec<Request> {
     #[rustfmt::skip]
     const TARGETS: &[&str] = &[
@@ -618,15 +620,15 @@ fn odd_paths() -> Vec<Request> {
     found
 }
 
-/// Put together at random: what is sent over a connection is the same as what upstream's code is asked in `tests/upstream`.
+/// Random ones: `tests/upstream` asks upstream's code about the same requests.
 fn odd(random: &mut Random) -> Vec<Request> {
     const WHO: &[Identity] = &[ROOT, ROOT, ALICE, BOB, Identity::ForgedToken];
     let mut found = Vec::new();
     while found.len() < 100 {
         let (method, target) = policies::request(random);
-        // Another request line than it is meant to be, or more than one.
+        // These would become another request line, or several.
         let is_line = !method.is_empty() && !method.contains(' ') && !target.contains([' ', '\n', '\r']);
-        // It would leave nothing for the others to find, or only by chance.
+        // These could delete the objects that the others need.
         let is_harmless = !matches!(method.as_str(), "DELETE") || !target.contains("v1/");
         if is_line && is_harmless {
             found.push(Request::new(&method, &target).by(random.pick(WHO)));

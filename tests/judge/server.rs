@@ -1,4 +1,4 @@
-//! Real etcd and kube-apiserver as plain child processes: on loopback, with everything of theirs in one directory.
+//! Real etcd and kube-apiserver as plain child processes: on loopback, with all their files in one directory.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use testing::{root, wait};
 
-/// A start takes four seconds, or fifty on a machine with much else to do.
+/// A start takes four seconds, or fifty on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(180);
 
 /// The directory with etcd and kube-apiserver.
@@ -22,7 +22,7 @@ pub fn programs() -> PathBuf {
     directory
 }
 
-/// A child that never outlives us: killed by its id when dropped, and by the kernel should we be killed ourselves.
+/// A child that never outlives us: it is killed when dropped, and by the kernel if we are killed.
 pub struct Process {
     child: Child,
     log: PathBuf,
@@ -82,7 +82,7 @@ pub struct Credentials {
     pub ca: String,
     /// Certificate and key.
     pub carol: (String, String),
-    /// Carol by her own word: another authority signed it.
+    /// Names Carol, but another authority signed it.
     pub forged: (String, String),
 }
 
@@ -156,7 +156,7 @@ impl Etcd {
     }
 }
 
-/// What every kube-apiserver here is started with; it does not say where to record events.
+/// The arguments of every kube-apiserver here; where to record events is not among them.
 pub fn api_server_args(credentials: &Credentials, etcd: &str, prefix: &str, port: u16, policy: &Path) -> Vec<String> {
     let file = |name: &str| credentials.directory.join(name).display().to_string();
     let certs = file(&format!("certs-{prefix}"));
@@ -176,10 +176,10 @@ pub fn api_server_args(credentials: &Credentials, etcd: &str, prefix: &str, port
         ("service-account-key-file", &file("sa.pub")),
         ("service-account-signing-key-file", &file("sa.key")),
         ("service-cluster-ip-range", "10.96.0.0/16"),
-        // Loopback is no endpoint that it could publish.
+        // It cannot publish loopback as an endpoint.
         ("endpoint-reconciler-type", "none"),
         ("authorization-mode", "RBAC"),
-        // Nobody makes the service accounts that it would ask for.
+        // No controller makes the service accounts that it would require.
         ("disable-admission-plugins", "ServiceAccount"),
         ("audit-policy-file", &policy.display().to_string()),
     ]

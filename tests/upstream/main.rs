@@ -1,9 +1,9 @@
-//! The policy engine against kube-apiserver's own code: what it loads, what it decides, what it derives from a URL. And the editor of
-//! manifests against the kubelet's ([`manifests`]).
+//! The policy engine against kube-apiserver's own code: loading, deciding, and deriving attributes from a URL. And the
+//! editor of manifests against the kubelet's reader ([`manifests`]).
 //!
-//! Generated input, the same for the same seed; upstream's code answers in a Go program beside this file. Any difference fails, and is
-//! shown with its input. By default 20,000 policy texts, 100,000 decisions, 50,000 URLs and 1,000 edits; `UPSTREAM_SCALE=10` makes it ten times as
-//! many, `UPSTREAM_SEED=2` others.
+//! The input is generated from a seed; upstream's code answers in a Go program beside this file. Any difference fails,
+//! and is shown with its input. By default there are 20,000 policy texts, 100,000 decisions, 50,000 URLs and 1,000
+//! edits; `UPSTREAM_SCALE=10` makes ten times as many, `UPSTREAM_SEED=2` others.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
@@ -27,7 +27,7 @@ fn random() -> Random {
     Random::new(number("UPSTREAM_SEED").unwrap_or(1))
 }
 
-/// Compares until the first few differences.
+/// Collects the first few differences.
 struct Differences {
     found: Vec<String>,
     compared: usize,
@@ -76,7 +76,8 @@ fn shown(policy: &Policy) -> Value {
     json!({"rules": rules, "omitStages": policy.omit_stages, "omitManagedFields": policy.omit_managed_fields})
 }
 
-/// Of a load: the policy or null, whether there was a warning, and upstream's messages where it refuses what it has decoded.
+/// The policy or null, whether there was a warning, and the messages in upstream's words if the decoded policy is
+/// rejected.
 fn loaded(text: &[u8]) -> (Value, bool, Vec<String>) {
     let loaded = audit_policy::load(text, MINOR);
     let errors = loaded.findings.iter().filter(|f| f.severity == Severity::Error);
@@ -176,79 +177,4 @@ fn attributes_are_derived_as_they_are_upstream() {
         }
     }
     differences.end("URLs");
-}
-
-/// What a cluster asks its API server for: nodes, controllers, people, probes.
-fn everyday_requests() -> Vec<Value> {
-    let node = json!({"name": "system:node:worker-1", "groups": ["system:nodes", "system:authenticated"]});
-    let controller = json!({
-        "name": "system:serviceaccount:kube-system:deployment-controller",
-        "groups": ["system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"],
-    });
-    let person =
-        json!({"name": "jane@example.com", "groups": ["oidc:developers", "oidc:on-call", "system:authenticated"]});
-    let anonymous = json!({"name": "system:anonymous", "groups": ["system:unauthenticated"]});
-    let resource = |user: &Value, verb: &str, group: &str, path: &str| {
-        let mut parts = path.split('/');
-        let mut part = || parts.next().unwrap_or_default();
-        json!({
-            "user": user, "verb": verb, "apiGroup": group, "apiVersion": "v1", "namespace": part(), "resource": part(),
-            "name": part(), "subresource": part(), "resourceRequest": true,
-        })
-    };
-    let other = |user: &Value, path: &str| json!({"user": user, "verb": "get", "path": path});
-    vec![
-        resource(&node, "update", "coordination.k8s.io", "kube-node-lease/leases/worker-1"),
-        resource(&node, "patch", "", "/nodes/worker-1/status"),
-        resource(&node, "get", "", "/nodes/worker-1"),
-        resource(&node, "watch", "", "/pods"),
-        resource(&node, "patch", "", "default/pods/web-5d4f8c7b9-x2x7k/status"),
-        resource(&node, "get", "", "default/secrets/web-tls"),
-        resource(&node, "create", "", "kube-system/serviceaccounts/kube-proxy/token"),
-        resource(&controller, "list", "apps", "/replicasets"),
-        resource(&controller, "update", "apps", "default/deployments/web/status"),
-        resource(&controller, "create", "", "default/events"),
-        resource(&controller, "watch", "batch", "/jobs"),
-        resource(&person, "get", "", "default/pods/web-5d4f8c7b9-x2x7k/log"),
-        resource(&person, "create", "", "default/pods/web-5d4f8c7b9-x2x7k/exec"),
-        resource(&person, "patch", "apps", "default/deployments/web"),
-        resource(&person, "delete", "networking.k8s.io", "default/ingresses/web"),
-        resource(&person, "create", "example.com", "default/widgets"),
-        resource(&person, "list", "", "default/configmaps"),
-        other(&anonymous, "/readyz"),
-        other(&anonymous, "/livez"),
-        other(&node, "/apis/apps/v1"),
-        other(&person, "/version"),
-        other(&controller, "/metrics"),
-    ]
-}
-
-/// Not a test of anything: `cargo test --release --features upstream --test upstream -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn decisions_a_second() {
-    const TIMES: u32 = 5_000_000;
-    let text = include_str!("../../crates/audit-policy/src/presets/gce-2026.1.yaml");
-    let requests = everyday_requests();
-    let mut judge = Judge::start();
-    let bench = json!({"op": "bench", "attributes": requests, "n": TIMES / 5});
-    let answers = judge.ask([upstream::load(text.as_bytes()), bench].into_iter());
-    let theirs = answers[1]["nanoseconds"].as_f64().unwrap() / f64::from(TIMES / 5);
-
-    let policy = audit_policy::load(text.as_bytes(), MINOR).policy.unwrap();
-    let evaluator = Evaluator::new(&policy);
-    let lines: Vec<String> = requests.iter().map(Value::to_string).collect();
-    let requests: Vec<Attributes> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let start = std::time::Instant::now();
-    let mut rules = 0;
-    for request in requests.iter().cycle().take(TIMES as usize) {
-        rules += evaluator.decide(std::hint::black_box(request)).rule.unwrap_or_default();
-    }
-    let ours = start.elapsed().as_nanos() as f64 / f64::from(TIMES);
-    std::hint::black_box(rules);
-    eprintln!(
-        "{} rules; {ours:.1} ns a decision, upstream {theirs:.1} ns: {:.1} times",
-        policy.rules.len(),
-        theirs / ours
-    );
 }

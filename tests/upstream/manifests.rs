@@ -1,5 +1,5 @@
-//! The editor of manifests against what the kubelet reads: whatever is edited must be, for the kubelet's own code, the same pod but for what
-//! the intent says. The manifests are those of the properties, and mutations of the golden cases.
+//! The editor of manifests against the kubelet's own code: for the kubelet an edited manifest must be the same pod,
+//! except for the intent. The manifests are those of the properties, and mutations of the golden cases.
 
 use serde_json::{Value, json};
 use testing::intent::intent;
@@ -21,7 +21,7 @@ fn manifest_text(random: &mut Random, corpus: &[Vec<u8>]) -> Option<String> {
     Some(sample(&mut Tape::new(&tape)).text)
 }
 
-/// What an edit may change, taken out of the pod: the audit flags, our mounts and volumes, the annotation.
+/// Removes and returns the parts that an edit may change: the audit flags, our mounts and volumes, the annotation.
 fn taken(pod: &mut Value, container: usize) -> Value {
     let is_ours = |item: &Value| item["name"].as_str().is_some_and(|name| name.starts_with("audit-operator-"));
     let take = |parent: &mut Value, key: &str, is_meant: &dyn Fn(&Value) -> bool| {

@@ -1,7 +1,8 @@
-//! The testbed, as a test sees it: through its own command, kubectl, Helm, and the disks of its nodes.
+//! The testbed as a test uses it: through its own command, kubectl, Helm, and the disks of its nodes.
 //!
-//! kubectl and not a client of our own: the API server is reachable in the network of the nodes only, and a test asks what a person would
-//! ask. A [`Cluster`] that is dropped by a panic prints the state of everything.
+//! Tests call kubectl and no client library: the API server can be reached only in the network of the nodes, and a
+//! person would use kubectl too. When a test panics, its [`Cluster`] prints the state of Setups, nodes and the
+//! operator.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -20,7 +21,7 @@ const JOURNAL: &str = "var/lib/audit-operator/journal.json";
 pub struct Cluster {
     pub testbed: PathBuf,
     disk: PathBuf,
-    /// Name of the Setup that the questions are about.
+    /// The Setup that questions about "the Setup" are about.
     setup: &'static str,
     begin: Instant,
 }
@@ -39,7 +40,8 @@ impl Cluster {
         println!("{:6.1} s  {what}", self.begin.elapsed().as_secs_f64());
     }
 
-    /// Prints Setups, NodeAudits, the operator's last words and the journal of every node, as far as they can be had.
+    /// Prints Setups, NodeAudits, the end of the operator's logs and the journal of every node, as far as they can be
+    /// read.
     pub fn print_state(&self) {
         for question in [
             &["get", "auditsetup,nodeaudit", "-o", "yaml"][..],
@@ -53,7 +55,7 @@ impl Cluster {
                 Err(error) => println!("{error}"),
             }
         }
-        // The disks of the nodes are beside each other: nodes/cp1/rootfs.
+        // The nodes' disks are beside each other: nodes/cp1/rootfs.
         let nodes = self.disk.ancestors().nth(2).and_then(|nodes| std::fs::read_dir(nodes).ok());
         for node in nodes.into_iter().flatten().flatten() {
             let journal = node.path().join("rootfs").join(JOURNAL);
@@ -70,13 +72,13 @@ impl Cluster {
         self.testbed(&[&["kubectl"], arguments].concat())
     }
 
-    /// kubectl, where the API server may be away.
+    /// kubectl while the API server may be down.
     fn try_kubectl(&self, arguments: &[&str]) -> Option<String> {
         let output = Command::new(&self.testbed).arg("kubectl").args(arguments).output().unwrap();
         output.status.success().then(|| text(&output))
     }
 
-    /// kubectl, again and again until it succeeds: what it does can be done twice.
+    /// Repeats kubectl until it succeeds. Only for commands that may run twice.
     pub fn kubectl_until(&self, arguments: &[&str]) {
         let what = format!("kubectl {}", arguments.join(" "));
         self.wait(&what, Duration::from_secs(120), || self.try_kubectl(arguments).map(|_| ()));
@@ -86,7 +88,7 @@ impl Cluster {
         self.install_chart_with(&[]);
     }
 
-    /// Installs the chart, or upgrades it, with further arguments for Helm.
+    /// Installs or upgrades the chart, with additional arguments for Helm.
     pub fn install_chart_with(&self, more: &[&str]) {
         let chart = root().join("charts/audit-operator");
         self.apply(&json!({"apiVersion": "v1", "kind": "Namespace",
@@ -143,7 +145,7 @@ impl Cluster {
         child.wait_with_output().unwrap()
     }
 
-    /// kubectl as somebody who has this token and nothing else. What it is given, and what it said: on success, standard output.
+    /// kubectl for a client that has only this token. Returns standard output, or standard error if it fails.
     pub fn kubectl_with_token(
         &self,
         token: &str,
@@ -163,7 +165,7 @@ impl Cluster {
         if output.status.success() { Ok(text(&output)) } else { Err(said) }
     }
 
-    /// A token of a service account of the operator, as the API server makes it for who may ask.
+    /// A token that the API server issues for one of the operator's service accounts.
     pub fn service_account_token(&self, name: &str, bound_to: &[&str]) -> String {
         let create = ["-n", "audit-system", "create", "token", name];
         self.kubectl(&[&create[..], bound_to].concat()).trim().to_string()
@@ -175,18 +177,18 @@ impl Cluster {
         });
     }
 
-    /// What the API server says to an object that it does not take.
+    /// The API server's message if it rejects the object. Nothing is stored.
     pub fn try_refused(&self, object: &Value) -> Option<String> {
         let output = self.with_object(object, &["apply", "--dry-run=server", "-f", "-"]);
         (!output.status.success()).then(|| errors(&output))
     }
 
-    /// Applies what must not be taken, and returns the answer.
+    /// The message with which the API server must reject the object.
     pub fn refused(&self, object: &Value) -> String {
         self.try_refused(object).unwrap_or_else(|| panic!("this was taken: {object}"))
     }
 
-    /// Runs our program on the node. Its exit status, and all that it said.
+    /// Runs our program on the node. Returns its exit status and both of its outputs.
     pub fn program(&self, arguments: &[&str]) -> (i32, String) {
         let output = self.node_command().args(arguments).output().unwrap();
         let said = format!("{}{}", text(&output), errors(&output));
@@ -203,7 +205,7 @@ impl Cluster {
         command
     }
 
-    /// Runs our program on the node, and sends it a hang-up and an interrupt in the middle of its change.
+    /// Runs our program on the node, and sends it SIGHUP and SIGINT in the middle of its Change.
     pub fn hang_up_during(&self, arguments: &[&str]) -> String {
         let before = self.manifest();
         let child = self.node_command().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -216,7 +218,7 @@ impl Cluster {
         text(&output)
     }
 
-    /// Nobody on the node reads the manifests meanwhile.
+    /// The kubelet reads no manifest meanwhile.
     pub fn with_kubelet_stopped(&self, act: impl FnOnce()) {
         self.testbed(&["exec", "cp1", "pkill", "-STOP", "-x", "kubelet"]);
         act();
@@ -227,7 +229,8 @@ impl Cluster {
         serde_json::from_str(&self.try_kubectl(&["get", "nodeaudit", node, "-o", "json"])?).ok()
     }
 
-    /// Replaces a file of the node: its readers see the old content or the new, and the kubelet ignores the name in between.
+    /// Replaces a file of the node by rename: readers see the old content or the new. The kubelet ignores the temporary
+    /// name.
     pub fn write_node_file(&self, path: &str, content: &str) {
         let path = self.on_disk(path);
         let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap()).unwrap();
@@ -250,7 +253,7 @@ impl Cluster {
         serde_json::from_str(&self.try_kubectl(&["get", "auditsetup", self.setup, "-o", "json"])?).ok()
     }
 
-    /// Whether the API says that there is no such Setup.
+    /// Whether the API server answers that the Setup does not exist.
     pub fn is_gone(&self) -> bool {
         let answer = self.try_kubectl(&["get", "auditsetup", self.setup, "--ignore-not-found", "-o", "name"]);
         answer.is_some_and(|names| names.trim().is_empty())
@@ -273,7 +276,7 @@ impl Cluster {
             .cloned()
     }
 
-    /// Until status speaks of the Setup as it is now.
+    /// Waits until status describes the current generation.
     pub fn wait_generation(&self) {
         self.wait("the generation observed", Duration::from_secs(60), || {
             let setup = self.setup()?;
@@ -330,7 +333,7 @@ impl Cluster {
         self.testbed(&["exec", "cp1", "cat", &format!("/proc/{pid}/cmdline")]).replace('\0', " ")
     }
 
-    /// A request with an audit id of our own.
+    /// Makes a request with an audit ID of our own, and returns that ID.
     pub fn request_with_audit_id(&self, name: &str) -> String {
         let id = format!("e2e-{name}-{}", std::process::id());
         let script = format!(

@@ -1,11 +1,11 @@
-//! Golden files: what a program makes of an input, kept beside it and compared. `UPDATE_CASES=1 cargo test` writes them.
+//! Golden files: the expected output, kept beside its input. `UPDATE_CASES=1 cargo test` writes them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::{root, setting};
 
-/// The entries of a directory of cases, in an order that does not change. A new case cannot be forgotten.
+/// The entries of a directory of cases, sorted. A new case is found by being there.
 pub fn cases(directory: &str) -> Vec<PathBuf> {
     let mut found: Vec<_> = fs::read_dir(root().join(directory)).unwrap().map(|entry| entry.unwrap().path()).collect();
     found.sort();
@@ -13,13 +13,13 @@ pub fn cases(directory: &str) -> Vec<PathBuf> {
     found
 }
 
-/// What differs from golden files. It must come to its end.
+/// Collects differences from golden files. [`Self::end`] fails the test if there is one.
 #[derive(Default)]
 #[must_use]
 pub struct Differences(Vec<String>);
 
 impl Differences {
-    /// Compares a file with what it should hold; `None`: it should not be there.
+    /// Compares a golden file with the output; `None`: there must be no such file.
     pub fn compare(&mut self, path: &Path, have: Option<&[u8]>) {
         if setting("UPDATE_CASES").is_some() {
             match have {
@@ -36,7 +36,7 @@ impl Differences {
         }
     }
 
-    /// Another thing that is wrong.
+    /// Adds another failure of the same test.
     pub fn add(&mut self, wrong: String) {
         self.0.push(wrong);
     }

@@ -1,4 +1,4 @@
-//! What the tests of the editor make of a manifest.
+//! The edit that the tests of `static-pod` make in the golden cases and in mutated manifests.
 
 use static_pod::{Intent, Mount};
 

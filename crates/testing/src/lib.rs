@@ -1,6 +1,7 @@
-//! What the test programs of audit-operator share.
+//! Shared code of the test programs.
 //!
-//! Unit tests of the crates use it too, so nothing here may need the root package: they would see two copies of its types.
+//! Unit tests of the crates use it too. It must not depend on the root package: its unit tests would see two copies of
+//! its own types.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
@@ -16,12 +17,12 @@ pub mod wait;
 
 use std::path::Path;
 
-/// The checkout.
+/// The root of the checkout.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap()
 }
 
-/// A test has no command line of its own: its settings are in the environment. An empty one is none.
+/// A test has no command line of its own: its settings are environment variables. An empty one counts as unset.
 #[expect(clippy::disallowed_methods, reason = "it is the one place where tests read the environment")]
 pub fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())

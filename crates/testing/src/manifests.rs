@@ -1,5 +1,5 @@
-//! Manifests of many shapes, drawn from a tape of bytes. A tape that has ended gives zeros, and a zero is the plainest choice: who zeroes
-//! bytes of the tape makes the manifest plainer.
+//! Manifests of many shapes, drawn from a tape of bytes. After its end a tape gives zeros, and zero is the plainest
+//! choice: to zero bytes of a tape is to simplify its manifest.
 
 use serde_json::{Map, Value, json};
 
@@ -27,11 +27,11 @@ impl<'a> Tape<'a> {
 
 pub struct Sample {
     pub text: String,
-    /// What the text was written from: no parser has seen it.
+    /// The value that the text was written from. No parser was involved.
     pub pod: Value,
-    /// What keeps it from being edited.
+    /// The part that must keep it from being edited.
     pub poison: Option<&'static str>,
-    /// Which of four further properties is looked at.
+    /// Which of four further properties is checked.
     pub lot: usize,
     /// Whether a part that an edit changes, or something around it, is a flow collection.
     pub is_flow: bool,
@@ -43,7 +43,7 @@ pub struct Sample {
 enum Yaml {
     Null,
     Text(String),
-    /// As it is written, and what that means.
+    /// The text, and its value.
     Raw(&'static str, Value),
     List(Vec<Yaml>),
     Map(Vec<(String, Yaml)>),
@@ -127,7 +127,7 @@ const MOUNTS: &[(&str, &str, bool)] = &[
     ("/tmp", "", false),
 ];
 
-/// Those of auditing that was set up by hand, and that may be in the way.
+/// Mounts of auditing that was set up by hand. They may conflict with ours.
 const AUDIT_MOUNTS: &[(&str, &str, bool)] = &[
     ("/etc/kubernetes/audit-policy.yaml", "/etc/kubernetes/audit-policy.yaml", true),
     ("/var/log/kubernetes/audit", "/var/log/kubernetes/audit", false),
@@ -345,7 +345,7 @@ fn mounts(tape: &mut Tape<'_>, is_by_hand: bool) -> (Vec<Yaml>, Vec<Yaml>) {
         .filter(|(index, _)| !tape.once_in(if *index < 4 { 3 } else { 1 }) || tape.once_in(8))
         .collect();
     for (index, mount) in AUDIT_MOUNTS.iter().enumerate() {
-        // The later ones are in the way.
+        // The later ones conflict with ours.
         let is_taken = all.iter().any(|(_, (path, ..))| path.trim_end_matches('/') == mount.0.trim_end_matches('/'));
         let odds = match index {
             0..2 => 2,
@@ -387,7 +387,7 @@ fn mounts(tape: &mut Tape<'_>, is_by_hand: bool) -> (Vec<Yaml>, Vec<Yaml>) {
     (mounts, volumes)
 }
 
-/// A list under its key; one that is empty in one of its ways.
+/// A list under its key; an empty list in one of its spellings.
 fn list(tape: &mut Tape<'_>, parent: &mut Vec<(String, Yaml)>, key: &str, items: Vec<Yaml>) {
     match (items.is_empty(), tape.below(3)) {
         (true, 0) => {}
@@ -545,7 +545,7 @@ impl<'t, 'a> Out<'t, 'a> {
         self.text.push('\n');
     }
 
-    /// Lines of comments, and blank ones, before what stands at a column.
+    /// Comment lines and blank lines before an item at a column.
     fn comment_lines(&mut self, column: usize) {
         if self.form == Form::Json || self.comment_every == 1 {
             return;
@@ -583,7 +583,7 @@ impl<'t, 'a> Out<'t, 'a> {
     }
 
     fn block_value(&mut self, value: &Yaml, column: usize, is_touched: bool) {
-        // What was empty is emptied with one blank before it, whatever there was.
+        // An edit that empties a value leaves one blank before it.
         let gap = if self.tape.once_in(30) && !value.is_empty() { "\t" } else { " " };
         match value {
             Yaml::List(_) | Yaml::Map(_) if !value.is_empty() && self.wants_flow() => {
@@ -652,7 +652,7 @@ impl<'t, 'a> Out<'t, 'a> {
         }
     }
 
-    /// A text in one of its styles, to the end of the line. What goes on stands further in than `column`.
+    /// A string in one of its styles, to the end of the line. Continuation lines are indented further than `column`.
     fn block_scalar(&mut self, value: &str, column: usize, is_kept: bool) {
         self.deepest = usize::MAX;
         let indent = " ".repeat(column + 2);
@@ -698,7 +698,7 @@ impl<'t, 'a> Out<'t, 'a> {
         }
     }
 
-    /// A flow collection, on one line or over several that stand at `column`.
+    /// A flow collection, on one line or on several that begin at `column`.
     fn flow_anew(&mut self, value: &Yaml, column: usize) {
         self.is_over_lines = self.tape.once_in(2);
         self.has_trailing_commas = self.tape.once_in(2);

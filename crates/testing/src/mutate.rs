@@ -1,12 +1,12 @@
-//! Mutations of what lies in `tests/cases`, by a seeded generator: bits, ranges, lines and tokens, dropped, doubled, moved, and taken from
-//! one another.
+//! Mutations of the files in `tests/cases` by a seeded generator: bits, ranges, lines and tokens are dropped, doubled,
+//! moved and exchanged.
 
 use std::fs;
 
 use crate::golden::cases;
 use crate::random::Random;
 
-/// Longer ones are cut: what grows with the square of the length must show within the time.
+/// Longer inputs are cut. This is long enough to show a reader whose time grows with the square of the length.
 const MAX_BYTES: usize = 64 << 10;
 
 pub const YAML_TOKENS: &[&str] = &[

@@ -109,7 +109,7 @@ pub fn attributes(random: &mut Random) -> Value {
     } else if !random.one_in(20) {
         request["user"] = json!({"name": random.pick(USERS), "groups": some(random, GROUPS, 4)});
     }
-    // Upstream does not look at what does not belong to the kind of request, and neither may we.
+    // Upstream ignores fields that do not belong to the kind of request, and so must we.
     if is_resource || random.one_in(3) {
         request["namespace"] = random.pick(NAMESPACES).into();
         request["apiGroup"] = random.pick(API_GROUPS).into();
@@ -229,7 +229,7 @@ pub fn policy_text(random: &mut Random) -> Vec<u8> {
             yaml_text(random, &value)
         }
     };
-    // Half of the texts stay as they are, so that what is well-formed is looked at too.
+    // Half of the texts stay well-formed.
     if !is_clean && random.one_in(2) {
         for _ in 0..random.pick(&[1, 1, 1, 2, 4]) {
             text = mutated(random, text);
@@ -262,7 +262,7 @@ pub fn policy_text(random: &mut Random) -> Vec<u8> {
             bytes.truncate(length);
         }
         6 => {
-            // Far behind, where upstream's reader has not come when the first document ends.
+            // Far behind, where upstream's reader has not arrived when the first document ends.
             bytes.extend(b"\n---\n");
             bytes.extend(std::iter::repeat_n(b'#', random.below(1200)));
             bytes.extend(random.pick(&[&b"\x00"[..], b"\xff", b"\n- [", b"\n...\n}"]));
@@ -272,7 +272,7 @@ pub fn policy_text(random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// Strings that are something else to some YAML, or hard to write.
+/// Strings that some YAML readers take for another type, or that are hard to write.
 #[rustfmt::skip]
 const ODD: &[&str] = &[
     "on", "no", "y", "N", "null", "~", "", "1", "1_000", "0o17", "0x1f", "08", "1e3", ".5", ".5_0", "1.", "+1", "-1",
@@ -419,7 +419,7 @@ fn json_text(random: &mut Random, value: &Value) -> String {
     }
 }
 
-/// One spelling of many; not always one of the same value, which only makes it a better test.
+/// One spelling of many. Not always of the same value, which only makes it a better test.
 fn yaml_text(random: &mut Random, value: &Value) -> String {
     let style = Style {
         step: random.pick(&[1, 2, 2, 2, 4]),
@@ -646,7 +646,7 @@ fn scalar(random: &mut Random, style: &Style, text: &str, indent: usize, out: &m
             }
             out.push('"');
         }
-        // Plain even where that makes something else of it.
+        // Plain even if that changes its value.
         _ if !is_plain && !style.is_odd(random) => out.push_str(&Value::from(text).to_string()),
         _ => out.push_str(text),
     }

@@ -1,4 +1,4 @@
-//! What generated tests draw from.
+//! The random numbers of generated tests.
 
 /// splitmix64: the same numbers for the same seed, on every machine.
 pub struct Random(u64);

@@ -1,4 +1,4 @@
-//! The Go program that answers with upstream's code.
+//! The Go program of `tests/upstream`, which answers with upstream's code.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -15,7 +15,7 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Builds the program where that has not happened yet, and starts it.
+    /// Builds the program unless it is there, and starts it.
     pub fn start() -> Self {
         let build = root().join("tests/upstream/build");
         let built = Command::new(build).stderr(Stdio::inherit()).output().expect("tests/upstream/build cannot be run");
@@ -74,7 +74,7 @@ pub fn request(method: &str, url: &str) -> Value {
     json!({"op": "request", "method": method, "url": url})
 }
 
-/// Upstream's messages, where it was the validation that refused a policy; sorted.
+/// Upstream's messages if its validation rejected the policy, sorted.
 pub fn validation_messages(error: &str) -> Option<Vec<String>> {
     let list = error.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(error);
     if !(list.starts_with("rules[") || list.starts_with("omitStages[") || list.starts_with("loaded illegal policy")) {

@@ -14,7 +14,7 @@ pub fn poll<T>(limit: Duration, pause: Duration, mut look: impl FnMut() -> Optio
     }
 }
 
-/// [`poll`] for a value that must come. The description is asked for when it did not.
+/// [`poll`] for a value that must come; `what` describes it in the failure.
 pub fn until<T>(what: impl FnOnce() -> String, limit: Duration, look: impl FnMut() -> Option<T>) -> T {
     poll(limit, Duration::from_millis(50), look)
         .unwrap_or_else(|| panic!("waited {} s in vain for {}", limit.as_secs(), what()))

@@ -1,8 +1,8 @@
 //! Reads audit logs with as many threads as there are cores: files to blocks of whole lines, blocks to counters.
 //!
-//! *Flow.* One thread at a time reads the next block; each counts the lines of its own block into counters of its own,
-//! which the caller merges. *Guarantees.* Memory does not grow with the logs: a block a thread, and no line longer than
-//! 64 MiB. What is damaged is counted and placed, and ends nothing; what cannot be read ends everything.
+//! *Flow.* One thread at a time reads the next block. Each thread counts the lines of its block into its own counters,
+//! which the caller merges. *Guarantees.* Memory does not grow with the logs: one block per thread, and no line longer
+//! than 64 MiB. Damaged lines are counted and listed; a read error ends the run.
 
 mod blocks;
 mod document;
@@ -43,7 +43,7 @@ struct DamagedLine {
     message: String,
 }
 
-/// Gives every line to `line`, with the counters of the thread that it is read on.
+/// Calls `line` for every line, with the counters of its thread.
 pub(super) fn read<C: Send>(
     args: &Logs,
     counters: impl Fn() -> C + Sync,

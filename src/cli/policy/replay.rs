@@ -145,7 +145,7 @@ fn text(name: &str, report: &Report) -> anyhow::Result<String> {
             )?;
         }
     }
-    out.push_str("\nWhat the log cannot tell:\n");
+    out.push_str("\nLimits of this estimate:\n");
     for unknown in &report.unknown {
         writeln!(out, "- {}", unknown.message)?;
     }

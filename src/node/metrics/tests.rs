@@ -2,8 +2,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::*;
-use crate::api::{Finding, NodeAuditSpec, Phase, Rollout};
-use crate::journal::{Cause, Change, Clock, Confirmed, Endpoint, Failure, Journal, Sha, Stage};
+use crate::api::{Finding, NodeAuditSpec, Phase, Reason, Rollout};
+use crate::journal::{Cause, Change, Clock, Confirmed, Endpoint, Failure, Journal, Progress, Sha, Stage};
+use crate::node::state;
 use crate::plan::{Idle, Steps};
 use crate::revision::RevisionId;
 
@@ -15,11 +16,15 @@ fn id(text: &str) -> RevisionId {
     RevisionId::try_from(text.to_string()).unwrap()
 }
 
+fn clock() -> Clock {
+    Clock { wall: at(0), boot_id: "a".into(), since_boot_ms: 1 }
+}
+
 fn change(target: &str, stage: Stage) -> Change {
     Change {
         number: 7,
         target: Some(id(target)),
-        setup_generation: 1,
+        setup_generation: Some(1),
         before: Sha::of(b"before"),
         after: Sha::of(b"after"),
         is_in_place: false,
@@ -27,22 +32,18 @@ fn change(target: &str, stage: Stage) -> Change {
         argv_before: vec![],
         argv_after: vec![],
         probe: Endpoint { host: "127.0.0.1".into(), port: 6443 },
-        pod: "kube-apiserver".into(),
-        container: "kube-apiserver".into(),
+        pod: "kube-apiserver".to_string().try_into().unwrap(),
+        container: "kube-apiserver".to_string().try_into().unwrap(),
         pods_before: vec![],
         rollout: Rollout::default(),
-        stage,
-        staged: Clock { wall: at(0), boot_id: "a".into(), since_boot_ms: 1 },
-        begun: None,
-        rollback: None,
-        cause: None,
-        finished: None,
+        staged: clock(),
+        progress: Progress::UnderWay(stage),
     }
 }
 
 fn failure(reason: Reason, seconds: i64) -> Failure {
     let cause = Cause { reason, message: String::new(), last_words: None };
-    Failure { target: None, setup_generation: 1, cause, at: at(seconds) }
+    Failure { target: None, setup_generation: Some(1), cause, at: at(seconds), ended_kubelet: false }
 }
 
 fn sink(name: &str, reachable: (Truth, Reason), delivering: (Truth, Reason)) -> NodeSinkStatus {
@@ -67,18 +68,18 @@ fn samples(registry: &Registry) -> Vec<String> {
 
 fn observe(metrics: &Metrics, journal: &Journal, plan: &Plan, sinks: &[NodeSinkStatus], phase: Phase) {
     let spec: NodeAuditSpec = serde_json::from_str(r#"{"setup": "cluster", "setupGeneration": 1}"#).unwrap();
-    let known = Known {
+    let pass = Pass {
         spec: &spec,
         generation: None,
         journal,
-        plan: Ok(plan),
+        plan,
         api_server_version: None,
         ready_since: None,
         credentials: None,
         sinks: sinks.to_vec(),
     };
     let revision = journal.confirmed.as_ref().map(|confirmed| confirmed.revision.to_string());
-    metrics.observe(&known, &NodeAuditStatus { phase, revision, ..NodeAuditStatus::default() });
+    metrics.observe(&pass, &NodeAuditStatus { phase, revision, ..NodeAuditStatus::default() });
 }
 
 fn confirmed(revision: &str) -> Journal {
@@ -87,7 +88,7 @@ fn confirmed(revision: &str) -> Journal {
 }
 
 #[test]
-fn a_turn_is_told_in_samples_and_what_is_not_known_has_none() {
+fn a_pass_is_shown_in_samples_and_an_unknown_fact_has_none() {
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     let nothing = Plan::Nothing(Idle::AsDesired);
@@ -103,14 +104,16 @@ fn a_turn_is_told_in_samples_and_what_is_not_known_has_none() {
     let journal = Journal { failures, ..confirmed("r-0123456789") };
     metrics.probed(&sinks);
     observe(&metrics, &journal, &nothing, &sinks, Phase::Confirmed);
-    metrics.turned(None);
-    metrics.turned(Some(&Error::State(state::Error::JournalTooNew(2))));
+    metrics.passed(None);
+    metrics.passed(Some(state::Error::JournalTooNew(2).reason().as_str()));
     assert_eq!(
         samples(&registry),
         [
             r#"audit_operator_drift_corrections_total 0"#,
             r#"audit_operator_last_rollback_timestamp_seconds{reason="ConfirmTimeout"} 1800000002"#,
             r#"audit_operator_last_rollback_timestamp_seconds{reason="CrashLoop"} 1800000003"#,
+            r#"audit_operator_pass_failures_total{reason="FileError"} 1"#,
+            r#"audit_operator_passes_total 2"#,
             r#"audit_operator_probes_total{fact="delivering",reason="Delivering"} 1"#,
             r#"audit_operator_probes_total{fact="delivering",reason="Pending"} 1"#,
             r#"audit_operator_probes_total{fact="reachable",reason="ConnectFailed"} 1"#,
@@ -124,8 +127,6 @@ fn a_turn_is_told_in_samples_and_what_is_not_known_has_none() {
             r#"audit_operator_sink_lost_events{sink="siem"} 3"#,
             r#"audit_operator_sink_reachable{sink="local"} 1"#,
             r#"audit_operator_sink_reachable{sink="siem"} 0"#,
-            r#"audit_operator_turn_failures_total{reason="FileError"} 1"#,
-            r#"audit_operator_turns_total 2"#,
         ]
     );
 
@@ -147,12 +148,12 @@ fn a_drift_correction_counts_once_when_it_is_staged() {
     };
     let staged = |target: &str| Journal { change: Some(change(target, Stage::Staged)), ..confirmed("r-0123456789") };
     let other_number = Journal {
-        change: Some(Change { number: 6, ..change("r-0123456789", Stage::Verifying) }),
+        change: Some(Change { number: 6, ..change("r-0123456789", Stage::Verifying { begun: clock() }) }),
         ..confirmed("r-0123456789")
     };
     for (journal, plan, want, why) in [
-        (staged("r-0123456789"), plan("r-0123456789"), 1, "staged: something else had changed the manifest"),
-        (staged("r-0123456789"), Plan::Nothing(Idle::Changing), 0, "the turns after it"),
+        (staged("r-0123456789"), plan("r-0123456789"), 1, "staged: somebody else had changed the manifest"),
+        (staged("r-0123456789"), Plan::Nothing(Idle::Changing), 0, "the passes after it"),
         (staged("r-aaaaaaaaaa"), plan("r-aaaaaaaaaa"), 0, "a new Revision"),
         (confirmed("r-0123456789"), plan("r-0123456789"), 0, "not staged: somebody else holds the lock"),
         (other_number, plan("r-0123456789"), 0, "another change is under way"),

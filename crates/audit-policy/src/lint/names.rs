@@ -413,9 +413,9 @@ impl Linter<'_> {
                 self.add(Finding::new(REMOVED_RESOURCE, place, path.into(), message).help(help));
             }
         } else if let [first, ..] = RESOURCES.groups_with(name).as_slice() {
-            let named = if first.is_empty() { "the core group, which is called \"\"" } else { first };
+            let named = if first.is_empty() { "the core group (\"\")" } else { first };
             let message = format!("{name} are not in {shown}, but in {named}");
-            let help = format!("name them in an entry with group: {}", if first.is_empty() { "\"\"" } else { first });
+            let help = format!("write them in an entry with group: {}", if first.is_empty() { "\"\"" } else { first });
             let edit = elsewhere.map(|(now, group_path)| Edit::new(self.places.of(group_path), group, now));
             self.add(Finding::new(WRONG_GROUP, place, path.into(), message).help(help).edit(edit));
         } else {
@@ -445,7 +445,7 @@ impl Linter<'_> {
                 self.find(CLUSTER_SCOPED, path.into(), message.into());
             }
         } else if !is_namespaced && !in_none {
-            let message = format!("{name} are in no namespace: this rule never matches them");
+            let message = format!("{name} are cluster-scoped: this rule never matches them");
             self.find(CLUSTER_SCOPED, path.into(), message);
         } else if is_namespaced
             && rule.namespaces.iter().all(String::is_empty)

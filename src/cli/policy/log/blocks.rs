@@ -10,19 +10,19 @@ use memchr::{memchr, memrchr};
 
 use super::DamagedLine;
 use super::document::{Lines, is_document};
-use super::files::Opened;
+use super::files::LogFile;
 use super::progress::Progress;
 
 /// Large enough that reading is cheap, small enough for the cache of a core.
 const BLOCK: usize = 512 << 10;
 /// No event is that long: two bodies of 3 MiB, or a large list.
 const MAX_LINE: usize = 64 << 20;
-/// What is looked at to tell a document from lines.
+/// The bytes that decide whether a file is a document or lines.
 const HEAD: u64 = 4 << 10;
 
 /// All blocks of all files, one after the other.
 pub(super) struct Blocks {
-    waiting: std::vec::IntoIter<Opened>,
+    waiting: std::vec::IntoIter<LogFile>,
     current: Option<Current>,
     files: Vec<(String, bool)>,
     /// For each block, its file and how many lines it has.
@@ -35,9 +35,9 @@ pub(super) struct Blocks {
 struct Current {
     reader: Box<dyn Read + Send>,
     name: String,
-    /// Read already: the beginning of a line.
+    /// The beginning of a line, read already.
     carry: Vec<u8>,
-    /// Of the carry.
+    /// Offset of the carry in the file.
     offset: u64,
     is_at_end: bool,
 }
@@ -48,18 +48,18 @@ pub(super) struct Start {
     pub offset: u64,
 }
 
-/// What [`Current::fill`] came to.
+/// The result of [`Current::fill`].
 enum Filled {
     Lines,
-    /// A line that is not kept, and its length.
+    /// A line that is too long, and its length.
     TooLong(u64),
-    /// The decompression failed; there is nothing after it.
+    /// The decompression failed; the rest cannot be read.
     Broken(std::io::Error),
     End,
 }
 
 impl Blocks {
-    pub fn new(files: Vec<Opened>) -> Self {
+    pub fn new(files: Vec<LogFile>) -> Self {
         let bytes = files.iter().map(|opened| opened.bytes).sum();
         let is_known = files.iter().all(|opened| opened.file.is_some());
         Self {
@@ -73,12 +73,12 @@ impl Blocks {
         }
     }
 
-    /// Reads the next block; `done` tells how many lines the one before had. None at the end.
+    /// Reads the next block. `done` is the previous block of this thread, with its number of lines. `None` at the end.
     pub fn next(&mut self, buffer: &mut Buffer, done: Option<(usize, u64)>) -> anyhow::Result<Option<Start>> {
         if let Some((block, lines)) = done {
             self.blocks[block].1 = lines;
         }
-        // One long line is no reason to hold on to the room for it.
+        // Frees the memory of a single long line.
         if buffer.bytes.len() > 8 * BLOCK {
             *buffer = Buffer::default();
         }
@@ -112,8 +112,8 @@ impl Blocks {
         }
     }
 
-    fn open(&mut self, opened: Opened) -> anyhow::Result<()> {
-        let Opened { name, file, .. } = opened;
+    fn open(&mut self, opened: LogFile) -> anyhow::Result<()> {
+        let LogFile { name, file, .. } = opened;
         let input: Box<dyn Read + Send> = match file {
             Some(file) => Box::new(file),
             None => Box::new(std::io::stdin()),
@@ -125,7 +125,7 @@ impl Blocks {
         Ok(())
     }
 
-    /// Those that no thread has seen.
+    /// Damage that no thread has seen.
     pub fn damages(&self) -> (u64, Vec<DamagedLine>) {
         let found = self.damages.iter().map(|found| DamagedLine { message: found.message.clone(), ..*found });
         (self.damages.len() as u64, found.collect())
@@ -152,7 +152,7 @@ impl Current {
                 // The system's errors have a number, those of the decompression do not.
                 Err(error) if error.raw_os_error().is_some() => return Err(error),
                 Err(error) => {
-                    // What is behind the last line was never written as a whole.
+                    // The text after the last line end was never written completely.
                     let end = memrchr(b'\n', block.text()).map_or(0, |at| at + 1);
                     if end == 0 {
                         return Ok(Filled::Broken(error));
@@ -199,7 +199,7 @@ impl Current {
     }
 }
 
-/// Room for a block that is used again, so that it need not be cleared each time.
+/// Memory for a block. It is reused, so that it is cleared only once.
 #[derive(Default)]
 pub(super) struct Buffer {
     bytes: Vec<u8>,
@@ -220,7 +220,7 @@ impl Buffer {
         self.filled = end;
     }
 
-    /// Reads until it holds a multiple of a block, or until the end. What was read before an error is there.
+    /// Reads until it holds a multiple of a block, or until the end. Text from before an error is kept.
     fn read(&mut self, input: &mut impl Read) -> std::io::Result<bool> {
         let end = (self.filled / BLOCK + 1) * BLOCK;
         if self.bytes.len() < end {
@@ -238,7 +238,7 @@ impl Buffer {
     }
 }
 
-/// Fails once, and then is at its end.
+/// Fails once, then is at its end.
 struct Failing(Option<std::io::Error>);
 
 impl Read for Failing {
@@ -247,7 +247,7 @@ impl Read for Failing {
     }
 }
 
-/// Counts what is read of a file, before decompression.
+/// Counts the bytes that are read from a file, before decompression.
 struct Counted {
     input: Box<dyn Read + Send>,
     read: Arc<AtomicU64>,
@@ -261,7 +261,8 @@ impl Read for Counted {
     }
 }
 
-/// A line an event: decompressed, and taken apart if it is a document. What it is is told by its content.
+/// The text of a file with one event per line: decompressed, and split if it is a document. Both are detected by
+/// content.
 fn text_of(mut input: Counted) -> std::io::Result<(Box<dyn Read + Send>, bool)> {
     let mut magic = Vec::new();
     (&mut input).take(2).read_to_end(&mut magic)?;

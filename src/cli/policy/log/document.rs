@@ -1,8 +1,8 @@
-//! JSON documents that are spread over many lines, to a line an event.
+//! JSON documents over many lines, turned into one line per event.
 
 use std::io::{BufRead, BufReader, Read};
 
-/// Whether a text begins as a document does whose lines are not events: with a bracket that its line does not close.
+/// Whether a text begins like a document and not like lines of events: with a bracket that its line does not close.
 pub(super) fn is_document(start: &[u8]) -> bool {
     let start = start.trim_ascii_start();
     let line = memchr::memchr(b'\n', start).map(|end| start[..end].trim_ascii_end());
@@ -11,13 +11,13 @@ pub(super) fn is_document(start: &[u8]) -> bool {
     })
 }
 
-/// The elements of a list at the top, or of the `items` of an object at the top, a line each; then the object without
-/// them. Other objects are a line each. Blanks between tokens go, all else stays as it is, so that what is no JSON is
-/// found by whoever reads it.
+/// The elements of a top-level list, or of the `items` of a top-level object, one per line; then the object without
+/// them. Other objects are one line each. Only blanks between tokens are removed, so that the reader of the lines finds
+/// invalid JSON.
 pub(super) struct Lines<R> {
     input: BufReader<R>,
     out: Vec<u8>,
-    /// Of `out`, given out already.
+    /// The part of `out` that is read already.
     given: usize,
     state: State,
     is_at_end: bool,
@@ -25,11 +25,11 @@ pub(super) struct Lines<R> {
 
 #[derive(Default)]
 struct State {
-    /// The object at the top, without its items.
+    /// The top-level object, without its items.
     envelope: Vec<u8>,
     item: Vec<u8>,
     depth: usize,
-    /// Depth of the elements that are lines, if there are such now.
+    /// Depth of the elements that become lines, inside a list.
     items: Option<usize>,
     in_string: bool,
     is_escaped: bool,
@@ -54,7 +54,7 @@ impl<R: Read> Read for Lines<R> {
                 self.is_at_end = true;
                 self.state.end(&mut self.out);
             }
-            // Long enough that it is given out in parts, to be found too long there.
+            // Long enough to be passed on in parts; the reader reports a line that is too long.
             for text in [&mut self.state.item, &mut self.state.envelope] {
                 if text.len() > read.max(1 << 16) {
                     self.out.append(text);
@@ -119,7 +119,7 @@ impl State {
         self.depth == 0 && self.envelope.is_empty() || self.depth == 1 && self.envelope.ends_with(b"\"items\":")
     }
 
-    /// What was cut off is a line of its own.
+    /// A value that is cut off becomes a line of its own.
     fn end(&mut self, out: &mut Vec<u8>) {
         out.append(if self.item.is_empty() { &mut self.envelope } else { &mut self.item });
     }

@@ -1,5 +1,5 @@
-//! Which files a log is made of. All are opened at once, the one that is written first: whatever is rotated or removed
-//! meanwhile is read once and only once.
+//! The files of a log. All are opened at once, the active file first, so that a rotation meanwhile neither loses nor
+//! repeats a file.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -10,23 +10,23 @@ use anyhow::{Context, bail};
 
 use crate::cli::policy::{is_stdin, open_regular};
 
-/// One file of a log, opened. Without a file it is standard input.
-pub(super) struct Opened {
+/// One open file of a log. Without a file it is standard input.
+pub(super) struct LogFile {
     pub name: String,
     pub file: Option<File>,
     pub bytes: u64,
 }
 
-pub(super) fn open(logs: &[PathBuf]) -> anyhow::Result<Vec<Opened>> {
+pub(super) fn open(logs: &[PathBuf]) -> anyhow::Result<Vec<LogFile>> {
     let mut all = Vec::new();
-    // Device and inode: a path may name a file that another one stands for already.
+    // Device and inode: two paths may name the same file.
     let mut seen = HashSet::new();
     for log in logs {
         if is_stdin(log) {
-            if all.iter().any(|opened: &Opened| opened.file.is_none()) {
+            if all.iter().any(|opened: &LogFile| opened.file.is_none()) {
                 bail!("standard input (-) can be given only once");
             }
-            all.push(Opened { name: "standard input".into(), file: None, bytes: 0 });
+            all.push(LogFile { name: "standard input".into(), file: None, bytes: 0 });
             continue;
         }
         let is_directory = log.is_dir();
@@ -44,7 +44,7 @@ pub(super) fn open(logs: &[PathBuf]) -> anyhow::Result<Vec<Opened>> {
             let (path, file) = opened?;
             let metadata = file.metadata().with_context(|| format!("cannot read {}", path.display()))?;
             if seen.insert((metadata.dev(), metadata.ino())) {
-                all.push(Opened { name: path.display().to_string(), file: Some(file), bytes: metadata.len() });
+                all.push(LogFile { name: path.display().to_string(), file: Some(file), bytes: metadata.len() });
             }
         }
     }
@@ -67,7 +67,7 @@ fn rotated(log: &Path) -> anyhow::Result<Vec<PathBuf>> {
     list(directory, is_rotated)
 }
 
-/// All logs in a directory, those of the same name one after the other.
+/// All logs in a directory, with the rotated files of each together.
 fn logs_of(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     list(directory, |name| {
         let plain = name.strip_suffix(".gz").unwrap_or(name);
@@ -75,17 +75,17 @@ fn logs_of(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     })
 }
 
-/// `audit.log` and 3 of `audit.log.3`.
+/// Splits `audit.log.3` into `audit.log` and 3.
 fn numbered(name: &str) -> Option<(&str, u32)> {
     let (base, number) = name.rsplit_once('.')?;
     Some((base, number.parse().ok().filter(|_| number.len() <= 6 && number.bytes().all(|b| b.is_ascii_digit()))?))
 }
 
-/// The log that a file is of, and its place among the files of that: the one that is written last.
+/// The log that a file belongs to, and its order among the files of that log; the active file is last.
 fn order(name: &str) -> (String, String) {
     let plain = name.strip_suffix(".gz").unwrap_or(name);
     if let Some((base, number)) = numbered(plain) {
-        // Behind every time; the highest number is the oldest.
+        // After every time; the highest number is the oldest.
         return (base.to_string(), format!("}}{:06}", 999_999 - number));
     }
     let (stem, extension) = plain.rsplit_once('.').unwrap_or((plain, ""));
@@ -98,7 +98,7 @@ fn order(name: &str) -> (String, String) {
     }
 }
 
-/// The oldest of each log first. A file that is just being compressed is there twice: the whole one counts.
+/// The oldest file of each log first. A file that is being compressed exists twice: the plain one counts.
 fn list(directory: &Path, is_wanted: impl Fn(&str) -> bool) -> anyhow::Result<Vec<PathBuf>> {
     let failed = || format!("cannot read {}", directory.display());
     let mut names = Vec::new();

@@ -1,0 +1,195 @@
+//! The watches of the controller, and the objects that they show. Each kind is watched once; nothing is asked for again and again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret, Service};
+use kube::{Api, Client};
+use tokio::sync::watch;
+
+use super::Error;
+use super::cache::Cache;
+use crate::api::{AuditSetup, NodeAudit};
+use crate::client::watch_config;
+use crate::heartbeat;
+use crate::validate::SecretFacts;
+
+/// Secrets that can be nobody's credential, and are many or large.
+const OTHER_SECRETS: &str =
+    "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token,type!=bootstrap.kubernetes.io/token";
+
+/// Which Nodes a watch shows.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Nodes {
+    /// By label selector.
+    Selected(String),
+    /// One that has a `NodeAudit`, and is selected no more.
+    Named(String),
+}
+
+/// Namespace and name.
+pub(super) type ServiceName = (String, String);
+
+/// The stores of a controller that leads. Their watches end with it.
+pub(super) struct Stores {
+    client: Client,
+    changes: watch::Sender<()>,
+    changes_of_secrets: watch::Sender<()>,
+    pub(super) setups: Cache<AuditSetup>,
+    pub(super) audits: Cache<NodeAudit>,
+    /// Of the operator's namespace, like the next two.
+    pub(super) secrets: Cache<Secret>,
+    pub(super) config_maps: Cache<ConfigMap>,
+    /// The signs of life of the agents.
+    pub(super) leases: Cache<Lease>,
+    pub(super) nodes: BTreeMap<Nodes, Cache<Node>>,
+    pub(super) services: BTreeMap<ServiceName, Cache<Service>>,
+}
+
+impl Stores {
+    pub(super) fn begin(client: Client, namespace: &str) -> Self {
+        let changes = watch::Sender::new(());
+        let changes_of_secrets = watch::Sender::new(());
+        let of_any = notify(&changes);
+        let of_secrets = notify(&changes_of_secrets);
+        let of_secret = {
+            let of_any = of_any.clone();
+            move || {
+                of_any();
+                of_secrets();
+            }
+        };
+        let (label, value) = heartbeat::LABEL;
+        let agents = watch_config().labels(&format!("{label}={value}"));
+        let secrets = watch_config().fields(OTHER_SECRETS);
+        Self {
+            setups: Cache::begin(Api::all(client.clone()), watch_config(), |_| {}, of_any.clone()),
+            audits: Cache::begin(Api::all(client.clone()), watch_config(), |_| {}, of_any.clone()),
+            secrets: Cache::begin(Api::namespaced(client.clone(), namespace), secrets, trim_secret, of_secret),
+            config_maps: Cache::begin(Api::namespaced(client.clone(), namespace), watch_config(), |_| {}, of_any),
+            // No pass for a sign of life: the regular pass notices where one is missing.
+            leases: Cache::begin(Api::namespaced(client.clone(), namespace), agents, |_| {}, || {}),
+            nodes: BTreeMap::new(),
+            services: BTreeMap::new(),
+            client,
+            changes,
+            changes_of_secrets,
+        }
+    }
+
+    /// Notified of each change, the signs of life aside.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    pub(super) fn changes_of_secrets(&self) -> watch::Receiver<()> {
+        self.changes_of_secrets.subscribe()
+    }
+
+    /// Waits until every store shows what there is.
+    pub(super) async fn synced(&self) -> Result<(), Error> {
+        self.setups.synced().await?;
+        self.audits.synced().await?;
+        self.secrets.synced().await?;
+        self.config_maps.synced().await?;
+        self.leases.synced().await?;
+        for nodes in self.nodes.values() {
+            nodes.synced().await?;
+        }
+        for services in self.services.values() {
+            services.synced().await?;
+        }
+        Ok(())
+    }
+
+    /// Watches these Nodes and no others.
+    pub(super) fn watch_nodes(&mut self, wanted: &BTreeSet<Nodes>) {
+        self.nodes.retain(|nodes, _| wanted.contains(nodes));
+        for nodes in wanted {
+            if !self.nodes.contains_key(nodes) {
+                let config = match nodes {
+                    Nodes::Selected(selector) => watch_config().labels(selector),
+                    Nodes::Named(name) => watch_config().fields(&format!("metadata.name={name}")),
+                };
+                let cache = Cache::begin(Api::all(self.client.clone()), config, trim_node, notify(&self.changes));
+                self.nodes.insert(nodes.clone(), cache);
+            }
+        }
+    }
+
+    /// Watches these Services and no others.
+    pub(super) fn watch_services(&mut self, wanted: &BTreeSet<ServiceName>) {
+        self.services.retain(|service, _| wanted.contains(service));
+        for (namespace, name) in wanted {
+            let service = (namespace.clone(), name.clone());
+            if !self.services.contains_key(&service) {
+                let config = watch_config().fields(&format!("metadata.name={name}"));
+                let api = Api::namespaced(self.client.clone(), namespace);
+                let cache = Cache::begin(api, config, |_| {}, notify(&self.changes));
+                self.services.insert(service, cache);
+            }
+        }
+    }
+}
+
+fn notify(changes: &watch::Sender<()>) -> impl Fn() + Clone + Send + 'static {
+    let changes = changes.clone();
+    move || changes.send_replace(())
+}
+
+/// Without the content of a Secret that no sink may use and the controller did not write.
+fn trim_secret(secret: &mut Secret) {
+    let type_ = secret.type_.as_deref().unwrap_or_default();
+    if !SecretFacts::is_usable_type(type_) && !type_.starts_with("audit-operator.io/") {
+        secret.data = None;
+    }
+}
+
+/// Without the images and all that the kubelet reports beside its version and its conditions.
+fn trim_node(node: &mut Node) {
+    node.metadata.annotations = None;
+    node.spec = None;
+    if let Some(status) = node.status.take() {
+        let (conditions, node_info) = (status.conditions, status.node_info);
+        node.status = Some(k8s_openapi::api::core::v1::NodeStatus { conditions, node_info, ..Default::default() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_stores_keep_no_secret_that_they_do_not_need() {
+        for (type_, is_kept) in [
+            ("Opaque", true),
+            ("kubernetes.io/tls", true),
+            ("audit-operator.io/revision", true),
+            ("audit-operator.io/credentials", true),
+            ("audit-operator.io/receiver-ca", true),
+            ("kubernetes.io/dockerconfigjson", false),
+            ("helm.sh/release.v1", false),
+        ] {
+            let secret = json!({"metadata": {"name": "s"}, "type": type_, "data": {"key": "dmFsdWU="}});
+            let mut secret: Secret = serde_json::from_value(secret).unwrap();
+            trim_secret(&mut secret);
+            assert_eq!(secret.data.is_some(), is_kept, "{type_}");
+        }
+    }
+
+    #[test]
+    fn a_node_is_kept_as_far_as_it_is_read() {
+        let conditions = json!([{"type": "Ready", "status": "True"}]);
+        let mut node: Node = serde_json::from_value(json!({
+            "metadata": {"name": "cp1", "uid": "u", "annotations": {"a": "b"}},
+            "status": {"conditions": conditions, "images": [{"names": ["large"]}]},
+        }))
+        .unwrap();
+        trim_node(&mut node);
+        let want = json!({"metadata": {"name": "cp1", "uid": "u"}, "status": {"conditions": conditions}});
+        let want: Node = serde_json::from_value(want).unwrap();
+        assert_eq!(node, want);
+    }
+}
