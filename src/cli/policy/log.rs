@@ -36,7 +36,7 @@ pub(super) struct Logs {
 const LISTED: usize = 10;
 
 /// A damaged line, by its block.
-struct DamagedLine {
+struct BlockDamage {
     block: usize,
     line: u64,
     offset: u64,
@@ -67,7 +67,7 @@ pub(super) fn read<C: Send>(
                     // Blocks come in their order, so the first ones of a thread are enough.
                     if damages.1.len() < LISTED {
                         let offset = offset + start as u64;
-                        damages.1.push(DamagedLine { block, line: lines, offset, message: damage.to_string() });
+                        damages.1.push(BlockDamage { block, line: lines, offset, message: damage.to_string() });
                     }
                 });
                 lines += 1;
@@ -107,7 +107,7 @@ pub(super) fn read<C: Send>(
     let placed = found.into_iter().take(LISTED).map(|found| {
         let (file, is_document, lines_before) = blocks.place(found.block);
         let number = lines_before + found.line + 1;
-        let DamagedLine { offset, message, .. } = found;
+        let BlockDamage { offset, message, .. } = found;
         if is_document {
             DamageReport { file, line: None, offset: None, message: format!("event {number}: {message}") }
         } else {
