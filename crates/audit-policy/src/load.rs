@@ -105,8 +105,8 @@ pub(super) fn examine(text: &[u8], minor: u32) -> Examined {
 
 fn trap((place, trap): (Place, Trap)) -> Finding {
     let (stanza, message) = match trap {
-        Trap::Tag => (YAML_TAG, "policies must not contain tags"),
-        Trap::Alias => (YAML_ALIAS, "policies must not contain aliases"),
+        Trap::Tag => (YAML_TAG, "the policy contains a tag"),
+        Trap::Alias => (YAML_ALIAS, "the policy contains an alias"),
         Trap::SecondDocument => (SECOND_DOCUMENT, "a second document: kube-apiserver reads only the first one"),
     };
     Finding::new(stanza, place, String::new(), message.to_string())

@@ -102,7 +102,7 @@ mod tests {
                 "line 5, column 16: rules[0].omitStages[0]: Invalid value: \"RequestRecieved\"",
             ),
             (rules("- level: None\n   verbs: [get]\n"), "line 5, column "),
-            (rules("- &a {level: None}\n- *a\n"), "line 5, column 3: policies must not contain aliases"),
+            (rules("- &a {level: None}\n- *a\n"), "line 5, column 3: the policy contains an alias"),
             (format!("{HEAD}rules: []\n"), "line 3, column 8: loaded illegal policy with 0 rules"),
             (HEAD.to_string(), "line 1, column 1: loaded illegal policy with 0 rules"),
             (

@@ -12,7 +12,7 @@ mod report;
 mod tally;
 mod times;
 
-pub use report::{Basis, Batching, DamagedLine, Damages, Noise, Rate, Report, Rotation, Rule};
+pub use report::{Basis, Batching, DamageReport, Damages, Noise, Rate, Report, Rotation, Rule};
 pub use tally::Tally;
 
 use super::log::{Damage, Event, Memo, Reader, Request};

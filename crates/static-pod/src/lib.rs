@@ -361,7 +361,7 @@ fn flags(argv: &[String]) -> BTreeMap<String, String> {
     flags
 }
 
-/// Whether a flag may be ours: any of the audit family, or a shutdown flag that the original manifest does not set.
+/// Whether a flag may be ours: the audit family is, a shutdown flag only if the original manifest does not set it.
 fn may_be_ours(name: &str) -> bool {
     name.starts_with("audit-") || SHUTDOWN_FLAGS.contains(&name)
 }

@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use memchr::memchr_iter;
 
 use audit_policy::log::Damage;
-use audit_policy::replay::{DamagedLine, Damages};
+use audit_policy::replay::{DamageReport, Damages};
 use blocks::{Blocks, Buffer, Start};
 
 /// Where events are read from.
@@ -109,9 +109,9 @@ pub(super) fn read<C: Send>(
         let number = lines_before + found.line + 1;
         let BlockDamage { offset, message, .. } = found;
         if is_document {
-            DamagedLine { file, line: None, offset: None, message: format!("event {number}: {message}") }
+            DamageReport { file, line: None, offset: None, message: format!("event {number}: {message}") }
         } else {
-            DamagedLine { file, line: Some(number), offset: Some(offset), message }
+            DamageReport { file, line: Some(number), offset: Some(offset), message }
         }
     });
     Ok((counters, Damages { count, first: placed.collect() }))

@@ -81,7 +81,7 @@ fn words<'a>(words: impl Iterator<Item = &'a String>, more: &[&str]) -> BTreeSet
     words.cloned().chain(more.iter().map(|word| word.to_string())).collect()
 }
 
-/// One user for each set of matching rules, and the user of a failed authentication.
+/// One user for each set of matching rules, and `None` for failed authentication.
 fn users(rules: &[&PolicyRule]) -> Vec<Option<User<'static>>> {
     let other = other(rules);
     let names = words(rules.iter().flat_map(|rule| &rule.users), &[&other]);

@@ -50,7 +50,7 @@ pub struct Report {
     /// Lines that could not be read.
     pub damaged: u64,
     /// The first of them.
-    pub damage: Vec<DamagedLine>,
+    pub damage: Vec<DamageReport>,
 }
 
 /// The log itself.
@@ -188,7 +188,7 @@ pub struct Unknown {
 
 /// A damaged line and its place.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct DamagedLine {
+pub struct DamageReport {
     pub file: String,
     /// Counted from 1. `None`: in a document whose lines are not events.
     pub line: Option<u64>,
@@ -201,7 +201,7 @@ pub struct DamagedLine {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Damages {
     pub count: u64,
-    pub first: Vec<DamagedLine>,
+    pub first: Vec<DamageReport>,
 }
 
 /// The parameters of a report.
