@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -44,14 +44,24 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Cache<K> {
 /// The objects themselves.
 pub(super) struct Shared<K: Resource<DynamicType = ()> + Clone + 'static> {
     store: Store<K>,
-    /// Our writes that the watch has not shown yet, by the name of the object.
-    own: Mutex<BTreeMap<String, Own<K>>>,
+    /// Locked before the store is read or written, so that both are of the same moment.
+    own: Mutex<Own<K>>,
     /// Why the watch is interrupted, if it is.
     error: Mutex<Option<Arc<watcher::Error>>>,
 }
 
-/// A write of ours.
+/// Our writes that the watch has not shown yet.
 struct Own<K> {
+    /// By the name of the object.
+    writes: BTreeMap<String, Unshown<K>>,
+    /// The highest version that the watch has shown. It shows the changes of a kind in the order of their versions, so
+    /// it has shown every write up to this one, even if the object is gone since.
+    shown: u64,
+    /// The same for the list that is being read.
+    listed: u64,
+}
+
+struct Unshown<K> {
     write: Write<K>,
     /// It was made before the list began that is being read, so the list shows it, or what came after it.
     is_listed: bool,
@@ -62,29 +72,19 @@ enum Write<K> {
     Deletion { uid: String },
 }
 
-/// What is true of an object, given what the watch shows and what we wrote.
-#[derive(Debug, PartialEq, Eq)]
-enum Current {
-    /// The watch is at least as new as our write.
-    Stored,
-    Written,
-}
-
-fn current<K: ResourceExt>(stored: Option<&K>, write: &Write<K>) -> Current {
-    match (stored, write) {
-        (Some(stored), Write::Object(written)) => match (version(stored), version(written.as_ref())) {
-            (Some(stored), Some(written)) if stored < written => Current::Written,
-            _ => Current::Stored,
-        },
-        // It is not shown yet. Had somebody deleted it since, that event would have ended our write.
-        (None, Write::Object(_)) => Current::Written,
-        (Some(stored), Write::Deletion { uid }) if stored.uid().as_ref() == Some(uid) => Current::Written,
-        (_, Write::Deletion { .. }) => Current::Stored,
+impl<K: ResourceExt> Write<K> {
+    /// Whether the watch has shown it, or what came after it. `stored`: the object that it shows now.
+    fn is_shown(&self, stored: Option<&K>, shown: u64) -> bool {
+        match self {
+            // One without a version is taken from the watch.
+            Write::Object(written) => version(written.as_ref()).is_none_or(|version| version <= shown),
+            Write::Deletion { uid } => stored.and_then(ResourceExt::uid).as_ref() != Some(uid),
+        }
     }
 }
 
 /// A number that grows with each write of a kind: promised since 1.35 (KEP-5504), and true of etcd since there is
-/// Kubernetes. An object without one is taken from the watch.
+/// Kubernetes.
 fn version<K: ResourceExt>(object: &K) -> Option<u64> {
     object.resource_version()?.parse().ok()
 }
@@ -95,16 +95,18 @@ where
 {
     pub(super) fn new() -> (Arc<Self>, Writer<K>) {
         let (store, writer) = store();
-        (Arc::new(Self { store, own: Mutex::default(), error: Mutex::default() }), writer)
+        let own = Own { writes: BTreeMap::new(), shown: 0, listed: 0 };
+        (Arc::new(Self { store, own: Mutex::new(own), error: Mutex::default() }), writer)
     }
 
     /// All objects, by name.
     pub(super) fn objects(&self) -> BTreeMap<String, Arc<K>> {
-        let mut own = self.own.lock().expect("nobody panics with this lock");
+        let mut own = self.own();
+        let Own { writes, shown, .. } = &mut *own;
         let mut objects: BTreeMap<_, _> =
             self.store.state().into_iter().map(|object| (object.name_any(), object)).collect();
-        own.retain(|name, own| current(objects.get(name).map(Arc::as_ref), &own.write) == Current::Written);
-        for (name, own) in own.iter() {
+        writes.retain(|name, own| !own.write.is_shown(objects.get(name).map(Arc::as_ref), *shown));
+        for (name, own) in writes {
             match &own.write {
                 Write::Object(written) => objects.insert(name.clone(), Arc::clone(written)),
                 Write::Deletion { .. } => objects.remove(name),
@@ -113,9 +115,12 @@ where
         objects
     }
 
+    fn own(&self) -> MutexGuard<'_, Own<K>> {
+        self.own.lock().expect("nobody panics with this lock")
+    }
+
     fn keep(&self, name: String, write: Write<K>) {
-        let own = Own { write, is_listed: false };
-        self.own.lock().expect("nobody panics with this lock").insert(name, own);
+        self.own().writes.insert(name, Unshown { write, is_listed: false });
     }
 
     /// The API answered a write with this object.
@@ -130,26 +135,26 @@ where
 
     /// Trusts the watch alone from here on.
     pub(super) fn forget_own(&self) {
-        self.own.lock().expect("nobody panics with this lock").clear();
+        self.own().writes.clear();
     }
 
-    /// Ends the writes that an event makes obsolete, where the store alone does not show it: an object that is not
-    /// there may also be one that is not shown yet.
-    pub(super) fn follow(&self, event: &Event<K>) {
-        let mut own = self.own.lock().expect("nobody panics with this lock");
+    /// The watch shows this.
+    pub(super) fn show(&self, writer: &mut Writer<K>, event: &Event<K>) {
+        let mut own = self.own();
+        writer.apply_watcher_event(event);
+        let Own { writes, shown, listed } = &mut *own;
         match event {
-            Event::Init => own.values_mut().for_each(|own| own.is_listed = true),
-            Event::InitDone => own.retain(|_, own| !own.is_listed),
-            Event::Delete(object) => {
-                let is_obsolete = own.get(&object.name_any()).is_some_and(|own| match &own.write {
-                    Write::Object(written) => version(object) >= version(written.as_ref()),
-                    Write::Deletion { .. } => true,
-                });
-                if is_obsolete {
-                    own.remove(&object.name_any());
-                }
+            Event::Init => {
+                *listed = 0;
+                writes.values_mut().for_each(|own| own.is_listed = true);
             }
-            Event::Apply(_) | Event::InitApply(_) => {}
+            // The store has nothing of a list before all of it is there.
+            Event::InitApply(object) => *listed = version(object).unwrap_or(0).max(*listed),
+            Event::InitDone => {
+                *shown = *listed;
+                writes.retain(|_, own| !own.is_listed);
+            }
+            Event::Apply(object) | Event::Delete(object) => *shown = version(object).unwrap_or(0).max(*shown),
         }
     }
 }
@@ -180,9 +185,7 @@ where
                                 object.meta_mut().managed_fields = None;
                                 trim(object);
                             });
-                            // The store first: a write that is ended must be in it already.
-                            writer.apply_watcher_event(&event);
-                            shared.follow(&event);
+                            shared.show(&mut writer, &event);
                             *shared.error.lock().expect("nobody panics with this lock") = None;
                             if !matches!(event, Event::Init | Event::InitApply(_)) {
                                 changed();
@@ -302,6 +305,28 @@ mod tests {
                 ],
             ),
             (
+                "an answer that comes after the deletion of what was written",
+                vec![
+                    (Shown(Event::Apply(a("5"))), Some("5")),
+                    (Shown(Event::Delete(a("7"))), None),
+                    (Written(a("5")), None),
+                    (Written(again("9")), Some("9")),
+                ],
+            ),
+            (
+                "a creation that is gone by the time that the watch shows a later change",
+                vec![(Written(a("5")), Some("5")), (Shown(Event::Apply(object("b", "3", "8"))), None)],
+            ),
+            (
+                "a list shows nothing before it is complete",
+                vec![
+                    (Shown(Event::Init), None),
+                    (Written(a("5")), Some("5")),
+                    (Shown(Event::InitApply(object("b", "3", "8"))), Some("5")),
+                    (Shown(Event::InitDone), None),
+                ],
+            ),
+            (
                 "a deletion",
                 vec![
                     (Shown(Event::Apply(a("5"))), Some("5")),
@@ -342,10 +367,7 @@ mod tests {
             let (shared, mut writer) = Shared::<ConfigMap>::new();
             for (index, (happens, want)) in happens.into_iter().enumerate() {
                 match happens {
-                    Shown(event) => {
-                        writer.apply_watcher_event(&event);
-                        shared.follow(&event);
-                    }
+                    Shown(event) => shared.show(&mut writer, &event),
                     Written(object) => shared.keep("a".into(), Write::Object(Arc::new(object))),
                     Deleted(object) => shared.keep("a".into(), Write::Deletion { uid: object.uid().unwrap() }),
                 }

@@ -165,8 +165,7 @@ impl Api {
     /// The watch shows the next change.
     fn show(&mut self) {
         if let Some(event) = self.events.pop_front() {
-            self.writer.apply_watcher_event(&event);
-            self.shown.follow(&event);
+            self.shown.show(&mut self.writer, &event);
         }
     }
 
