@@ -133,7 +133,7 @@ impl Stores {
     }
 }
 
-fn notify(changes: &watch::Sender<()>) -> impl Fn() + Clone + Send + 'static {
+fn notify(changes: &watch::Sender<()>) -> impl Fn() + Clone + Send + Sync + 'static {
     let changes = changes.clone();
     move || changes.send_replace(())
 }
