@@ -10,7 +10,7 @@ use crate::api::{AuditSetup, NodeAudit};
 use crate::floor::Floor;
 use crate::revision::{Revision, secret};
 use crate::rollout::{self, Contact, Goal};
-use crate::validate::References;
+use crate::validate::{Problem, References};
 
 /// All that a pass decides on.
 #[derive(Default)]
@@ -19,8 +19,11 @@ pub(super) struct World {
     pub(super) setups: Vec<Arc<AuditSetup>>,
     /// Nodes that a Setup selects, and those that have a `NodeAudit`.
     pub(super) nodes: BTreeMap<String, NodeFacts>,
-    /// Names of the nodes that each Setup selects, by the name of the Setup.
+    /// Names of the nodes that each Setup selects, by the name of the Setup. Without a Setup whose nodes are not known:
+    /// it keeps those that it has.
     pub(super) selected: BTreeMap<String, Vec<String>>,
+    /// By the name of a Setup, why its nodes or its references are not known.
+    pub(super) unknown: BTreeMap<String, Vec<Problem>>,
     /// By name. Without those whose Node is gone: the garbage collector is about to remove them.
     pub(super) audits: BTreeMap<String, Arc<NodeAudit>>,
     /// The contact with the agent of each.
