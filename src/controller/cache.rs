@@ -146,6 +146,14 @@ where
         self.keep(object.name_any(), Write::Deletion { uid: object.uid().unwrap_or_default() });
     }
 
+    /// The API took the deletion of `object`. `left`: as it stays until its finalizers are removed.
+    pub(super) fn took(&self, object: &K, left: Option<K>) {
+        match left {
+            Some(left) => self.wrote(left),
+            None => self.deleted(object),
+        }
+    }
+
     /// Trusts the watch alone from here on.
     pub(super) fn forget_own(&self) {
         self.own().writes.clear();
@@ -311,9 +319,9 @@ mod tests {
     enum Happens {
         Shown(Event<ConfigMap>),
         Written(ConfigMap),
-        Deleted(ConfigMap),
+        Deletes(ConfigMap, Option<ConfigMap>),
     }
-    use Happens::{Deleted, Shown, Written};
+    use Happens::{Deletes, Shown, Written};
 
     #[test]
     fn our_own_writes_are_seen_at_once_and_those_of_others_when_the_watch_shows_them() {
@@ -378,7 +386,7 @@ mod tests {
                 "a deletion",
                 vec![
                     (Shown(Event::Apply(a("5"))), Some("5")),
-                    (Deleted(a("5")), None),
+                    (Deletes(a("5"), None), None),
                     // A last word of somebody else on what is deleted.
                     (Shown(Event::Apply(a("6"))), None),
                     (Shown(Event::Delete(a("7"))), None),
@@ -389,7 +397,7 @@ mod tests {
                 "a deletion, and another object of that name",
                 vec![
                     (Shown(Event::Apply(a("5"))), Some("5")),
-                    (Deleted(a("5")), None),
+                    (Deletes(a("5"), None), None),
                     (Shown(Event::Apply(again("9"))), Some("9")),
                 ],
             ),
@@ -407,6 +415,15 @@ mod tests {
                 vec![(Written(a("9")), Some("9")), (Shown(Event::Init), Some("9")), (Shown(Event::InitDone), None)],
             ),
             (
+                "a deletion that a finalizer holds up",
+                vec![
+                    (Shown(Event::Apply(a("5"))), Some("5")),
+                    (Deletes(a("5"), Some(a("6"))), Some("6")),
+                    (Shown(Event::Apply(a("6"))), Some("6")),
+                    (Shown(Event::Delete(a("8"))), None),
+                ],
+            ),
+            (
                 "versions that are no numbers: the watch is believed",
                 vec![(Shown(Event::Apply(a("x"))), Some("x")), (Written(a("y")), Some("x"))],
             ),
@@ -416,8 +433,8 @@ mod tests {
             for (index, (happens, want)) in happens.into_iter().enumerate() {
                 match happens {
                     Shown(event) => shared.show(&mut writer, &event),
-                    Written(object) => shared.keep("a".into(), Write::Object(Arc::new(object))),
-                    Deleted(object) => shared.keep("a".into(), Write::Deletion { uid: object.uid().unwrap() }),
+                    Written(object) => shared.wrote(object),
+                    Deletes(object, left) => shared.took(&object, left),
                 }
                 let found = shared.objects().get("a").and_then(|object| object.resource_version());
                 assert_eq!(found.as_deref(), want, "{name}: {index}");
