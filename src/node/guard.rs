@@ -99,9 +99,9 @@ pub async fn watch(state: &LockedState, stop: &CancellationToken) -> Option<Chan
         let pause = match round(state, &mut known, &mut seen).await {
             Ok(Round::NoChange) => return None,
             Ok(Round::Ended(change)) => return Some(*change),
-            Ok(Round::Step(Step::Wait)) => INTERVAL,
+            Ok(Round::Waited) => INTERVAL,
             // The next step follows at once.
-            Ok(Round::Step(_)) => Duration::ZERO,
+            Ok(Round::Stepped) => Duration::ZERO,
             // A guard that gave up would leave the node in the middle of the Change.
             Err(error) => {
                 if error.reason() == Reason::DiskFull && matches!(state.kept(RESERVE), Ok(Some(_))) {
@@ -125,7 +125,8 @@ pub async fn watch(state: &LockedState, stop: &CancellationToken) -> Option<Chan
 /// The result of one round.
 enum Round {
     NoChange,
-    Step(Step),
+    Waited,
+    Stepped,
     Ended(Box<Change>),
 }
 
@@ -145,7 +146,7 @@ async fn round(state: &LockedState, known: &mut Option<Journal>, seen: &mut Seen
     if let Some(recorded) = carry_out(state, change, &step, &evidence, &now, kubelet)? {
         *known = Some(recorded);
     }
-    Ok(Round::Step(step))
+    Ok(if step == Step::Wait { Round::Waited } else { Round::Stepped })
 }
 
 /// The journal with a Change. If it is lost or damaged in the middle of the Change, it is written again: nobody else

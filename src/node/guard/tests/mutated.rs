@@ -204,7 +204,7 @@ fn mutate(random: &mut Random, journal: &mut Value, stages: &[Value]) {
             }
         }
         6 => {
-            if let Some(fields) = journal["change"].as_object_mut() {
+            if let Some(fields) = journal.get_mut("change").and_then(Value::as_object_mut) {
                 fields.insert("progress".into(), stages[random.below(stages.len())].clone());
             }
         }
@@ -280,7 +280,7 @@ impl World {
         if matches!(step, Step::EndKubelet(_)) {
             self.restart_kubelet(10_000);
         }
-        Ok(Round::Step(step))
+        Ok(if step == Step::Wait { Round::Waited } else { Round::Stepped })
     }
 
     /// Reads the manifest as it really is; it is old or new, or kept while it is taken out.
@@ -323,12 +323,12 @@ impl World {
                         None => panic!("{}: it has not ended", case()),
                     });
                 }
-                Ok(Round::Step(Step::Wait)) => {
+                Ok(Round::Waited) => {
                     errors = 0;
                     // Longer looks, once the first minutes are over.
                     self.now_ms += if self.now_ms - begin > 1_000_000 { 20_000 } else { 0 };
                 }
-                Ok(Round::Step(_)) => errors = 0,
+                Ok(Round::Stepped) => errors = 0,
                 Err(_) if errors > 2 => return Ending::Reported,
                 Err(_) => errors += 1,
             }
