@@ -58,8 +58,8 @@ pub(super) fn judge(world: &World) -> Vec<Judged<'_>> {
     setups.chain(orphans(world, &covers)).collect()
 }
 
-/// The nodes that each Setup lays claim to. A Setup that is being deleted claims those that it has not restored yet, so that another
-/// Setup begins with them only then.
+/// The nodes that each Setup lays claim to. A Setup that is being deleted claims those that it has not restored yet, so
+/// that another Setup begins with them only then.
 fn claimed(world: &World) -> BTreeMap<String, Vec<String>> {
     let claimed = world.setups.iter().map(|setup| {
         let name = setup.name_any();
@@ -224,7 +224,8 @@ impl Judged<'_> {
     }
 }
 
-/// The goal of a node that keeps its Revision; `None` where it has none. Such a node gets no slot, and nothing is written for it.
+/// The goal of a node that keeps its Revision; `None` where it has none. Such a node gets no slot, and nothing is
+/// written for it.
 fn kept_goal<'a>(world: &'a World, setup: &AuditSetup, node: &str) -> Option<Goal<'a>> {
     match world.audits.get(node) {
         Some(audit) => (audit.spec.revision.is_some() || audit.spec.may_change).then(|| Goal::assigned(audit)),
@@ -249,8 +250,8 @@ struct Supplies<'a> {
     sinks: &'a [SinkRef],
 }
 
-/// The goal that goes into the spec. A node gets the slot only with a Revision, or after it had one: without one, a node that has our
-/// settings already would restore its original manifest.
+/// The goal that goes into the spec. A node gets the slot only with a Revision, or after it had one: without one, a
+/// node that has our settings already would restore its original manifest.
 fn assigned<'a>(goal: Goal<'a>, assignment: Assignment, before: Option<&'a NodeAudit>) -> Goal<'a> {
     match (assignment, before) {
         (Assignment::Start | Assignment::Follow, _) => goal,
@@ -259,7 +260,8 @@ fn assigned<'a>(goal: Goal<'a>, assignment: Assignment, before: Option<&'a NodeA
     }
 }
 
-/// `supplies`: none for a node that is being restored; it keeps those that it has, since its API server may use them until the very end.
+/// `supplies`: none for a node that is being restored; it keeps those that it has, since its API server may use them
+/// until the very end.
 fn node_spec(
     setup: &AuditSetup,
     before: Option<&NodeAudit>,
@@ -292,7 +294,8 @@ fn node_spec(
     }
 }
 
-/// The spec of a node that keeps its Revision, and the Setup that assigned it; `setup` says only whether it may change now.
+/// The spec of a node that keeps its Revision, and the Setup that assigned it; `setup` says only whether it may change
+/// now.
 fn kept_spec(setup: &AuditSetup, before: &NodeAudit, assignment: Assignment) -> NodeAuditSpec {
     let rollout = Rollout { paused: setup.spec.rollout.paused, ..before.spec.rollout.clone() };
     NodeAuditSpec { may_change: may_change(assignment, Some(before)), rollout, ..before.spec.clone() }
@@ -307,8 +310,8 @@ fn may_change(assignment: Assignment, before: Option<&NodeAudit>) -> bool {
     }
 }
 
-/// The capabilities of the API servers of the nodes, from the oldest to the newest. Where an agent has not reported yet, by the version
-/// of the kubelet, which is never newer than the API server.
+/// The capabilities of the API servers of the nodes, from the oldest to the newest. Where an agent has not reported
+/// yet, by the version of the kubelet, which is never newer than the API server.
 fn capabilities(world: &World, nodes: &[String]) -> Capabilities {
     let versions = || {
         nodes.iter().filter_map(|name| {
@@ -424,5 +427,84 @@ mod tests {
             ..want
         };
         assert_eq!(held, want);
+    }
+
+    #[test]
+    fn each_setup_is_judged_with_its_nodes() {
+        let setup = |name: &str, created: &str| {
+            let mut setup = example();
+            setup.metadata.name = Some(name.into());
+            setup.metadata.creation_timestamp = serde_json::from_value(json!(created)).unwrap();
+            setup
+        };
+        let (early, late) = ("2026-11-21T10:00:00Z", "2026-11-21T11:00:00Z");
+        let mut rejected = setup("rejected", late);
+        rejected.spec.policy = serde_json::from_value(json!({"configMapRef": {"name": "missing"}})).unwrap();
+        let mut deleted = setup("deleted", early);
+        deleted.metadata.deletion_timestamp = serde_json::from_value(json!(late)).unwrap();
+        let setups = [setup("conflict", late), deleted, setup("elsewhere", early), setup("nowhere", early), rejected];
+        let facts =
+            super::super::world::NodeFacts { uid: String::new(), is_ready: true, kubelet_version: "v1.36.0".into() };
+        let audit = |node: &str, setup: &str| {
+            let spec = json!({"setup": setup, "setupGeneration": 1, "revision": "r-1"});
+            (node.to_string(), Arc::new(audit(node, spec)))
+        };
+        let selected = |setup: &str, nodes: &[&str]| {
+            (setup.to_string(), nodes.iter().map(|node| node.to_string()).collect::<Vec<_>>())
+        };
+        let world = World {
+            setups: setups.map(Arc::new).into(),
+            nodes: ["a", "b", "c", "d", "e", "f"].map(|node| (node.to_string(), facts.clone())).into(),
+            selected: [
+                selected("conflict", &["b", "c"]),
+                // A Setup that is being deleted selects nothing new, and has its nodes until they are restored.
+                selected("deleted", &["b", "f"]),
+                selected("elsewhere", &["b"]),
+                selected("nowhere", &[]),
+                selected("rejected", &["d"]),
+            ]
+            .into(),
+            audits: [
+                audit("a", "deleted"),
+                // Another Setup goes on with this one.
+                audit("b", "nowhere"),
+                audit("c", "conflict"),
+                audit("e", "nowhere"),
+            ]
+            .into(),
+            ..World::default()
+        };
+        let judged = judge(&world);
+        let shown = judged.iter().map(|judged| {
+            let Judged::Setup { setup, ruling, covered, left } = judged else { panic!("no Setup went") };
+            let ruling = match ruling {
+                Ruling::Rendered { .. } => "Rendered".to_string(),
+                Ruling::Rejected(problems) => problems[0].field.clone(),
+                Ruling::Conflict { older, node } => format!("Conflict with {older} over {node}"),
+                Ruling::NoNodes => "NoNodes".into(),
+                Ruling::Deleted => "Deleted".into(),
+            };
+            format!("{}: {ruling}, has {}, left {}", setup.name_any(), covered.join(" "), left.join(" "))
+        });
+        assert_eq!(
+            shown.collect::<Vec<_>>(),
+            [
+                "conflict: Conflict with elsewhere over b, has , left c",
+                "deleted: Deleted, has a, left ",
+                "elsewhere: Rendered, has b, left ",
+                "nowhere: NoNodes, has , left e",
+                "rejected: spec.policy.configMapRef, has d, left ",
+            ]
+        );
+        // The node that the older one has is decided on once, and the one without a Revision of its own waits for
+        // nothing.
+        let claims: Vec<_> = judged.iter().map(|judged| judged.claim(&world)).collect();
+        let names = |claim: &Claim| claim.nodes.iter().map(|node| node.name.to_string()).collect::<Vec<_>>();
+        let names: Vec<_> = claims.iter().map(names).collect();
+        assert_eq!(names, [vec!["c"], vec!["a"], vec!["b"], vec!["e"], vec![]]);
+        assert!(unclaimed(&world, &claims).is_empty());
+        let restored = claims[1].nodes.iter().chain(&claims[3].nodes);
+        assert!(restored.clone().count() == 2 && restored.map(|node| node.goal.revision).all(|goal| goal.is_none()));
+        assert_eq!(claims[0].nodes[0].goal.revision, Some("r-1"), "it keeps its Revision");
     }
 }

@@ -1,8 +1,8 @@
 //! Leader election on a `coordination.k8s.io` Lease: of several controllers one works, and never two.
 //!
-//! [`claim`] decides, purely; [`Election`] carries it out with writes that hold the `resourceVersion` which was judged, so of
-//! two candidates one gets a conflict. Clocks of different machines are never compared: a foreign Lease has expired when it
-//! has not changed for its duration while *we* watched (as client-go does, kubernetes@v1.36.3
+//! [`claim`] decides, purely; [`Election`] carries it out with writes that hold the `resourceVersion` which was judged,
+//! so of two candidates one gets a conflict. Clocks of different machines are never compared: a foreign Lease has
+//! expired when it has not changed for its duration while *we* watched (as client-go does, kubernetes@v1.36.3
 //! staging/src/k8s.io/client-go/tools/leaderelection/leaderelection.go#L116-L131 and L421-L441).
 //!
 //! *Assumptions.* Two processes never share an identity; it is the name of the pod.
@@ -22,15 +22,15 @@ use crate::telemetry::Health;
 const NAME: &str = "audit-operator";
 /// A candidate waits this long after the last change of the Lease before it takes it from its holder.
 const DURATION: Duration = Duration::from_secs(15);
-/// The holder stops working this long after its last renewal that succeeded. Less than [`DURATION`], counted from before the
-/// request, so it has stopped before anybody else can have begun.
+/// The holder stops working this long after its last renewal that succeeded. Less than [`DURATION`], counted from
+/// before the request, so it has stopped before another controller can begin.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Time between two tries, to take it or to renew it.
 const RETRY: Duration = Duration::from_secs(2);
 /// No request takes longer than this, so that a hanging one leaves room for another before the deadline.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// What a Lease says, as far as it matters.
+/// The facts in a Lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Record {
     /// Empty when it was released.
@@ -51,21 +51,21 @@ impl Record {
     }
 }
 
-/// What a candidate may do.
+/// The next step of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Claim {
     /// There is no Lease.
     Create,
     /// It is free: released, expired, or already ours.
     Take,
-    /// Somebody else holds it, for this long at least.
+    /// Another candidate holds it, for this long at least.
     Wait(Duration),
 }
 
 /// Whether a candidate may take the Lease. `seen_at` is when it first saw the record as it is now.
 pub(super) fn claim(record: Option<&Record>, seen_at: Instant, now: Instant, identity: &str) -> Claim {
     let Some(record) = record else { return Claim::Create };
-    // Ours: we were away, or a container of this pod was restarted. The write tells whether it still is.
+    // Ours: we were away, or a container of this pod was restarted. The write shows whether it still is.
     if record.holder.is_empty() || record.holder == identity {
         return Claim::Take;
     }
@@ -80,7 +80,7 @@ pub(super) fn claim(record: Option<&Record>, seen_at: Instant, now: Instant, ide
 pub(super) enum Lost {
     /// It could not be renewed in time: the API is away.
     Lapsed,
-    /// Somebody else wrote it.
+    /// Another controller wrote it.
     Taken,
 }
 
@@ -99,8 +99,8 @@ impl Election {
         Self { api: Api::namespaced(client, namespace), identity, seen: None, held: None }
     }
 
-    /// Returns when the Lease is ours. Who waits for it is ready: that is all a controller that does not lead has to do, and a
-    /// rolling update waits for a new one to be ready before it ends the old one.
+    /// Returns when the Lease is ours. A controller that waits for it is ready: it has nothing else to do, and a
+    /// rolling update ends the old controller only when the new one is ready.
     pub(super) async fn win(&mut self, outage: &Outage, health: &Health) {
         loop {
             let tried = timeout(REQUEST_TIMEOUT, self.run_once()).await;
@@ -130,7 +130,7 @@ impl Election {
         }
     }
 
-    /// Keeps the Lease that was won; returns when it is lost. Whoever works under it must be stopped at once then: await this
+    /// Keeps the Lease that was won; returns when it is lost. The work under it must stop at once then: await this
     /// beside the work, and poll it first.
     pub(super) async fn hold(&mut self, outage: &Outage) -> Lost {
         let lost = self.hold_on(outage).await;
@@ -157,7 +157,7 @@ impl Election {
                     outage.responded();
                     self.keep(lease, started);
                 }
-                // Somebody else wrote it, or it was deleted: either way it is not ours as we know it.
+                // Another controller wrote it, or it was deleted: either way it is not ours any more.
                 Ok(Err(error)) if is_conflict(&error) || is_not_found(&error) => return Lost::Taken,
                 Ok(Err(error)) => outage.failed(&error),
                 Err(_) => outage.timed_out(),
@@ -176,8 +176,8 @@ impl Election {
         let params = PostParams::default();
         match timeout(REQUEST_TIMEOUT, self.api.replace(NAME, &params, &lease)).await {
             Ok(Ok(_)) => tracing::info!("released the leadership"),
-            Ok(Err(error)) => tracing::debug!(%error, "could not release the leadership: it will expire"),
-            Err(_) => tracing::debug!("could not release the leadership: it will expire"),
+            Ok(Err(error)) => tracing::debug!(%error, "cannot release the leadership; it will expire"),
+            Err(_) => tracing::debug!("cannot release the leadership; it will expire"),
         }
     }
 
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_in_a_lease_counts_as_our_own_duration() {
+    fn a_lease_without_a_valid_duration_has_our_own() {
         let spec = LeaseSpec { lease_duration_seconds: Some(-1), ..LeaseSpec::default() };
         let record = Record::of(&Lease { spec: Some(spec), ..Lease::default() });
         assert_eq!(record, Record { holder: String::new(), duration: DURATION, resource_version: String::new() });

@@ -1,9 +1,9 @@
 //! The Secrets of the receiver that the chart brings: its certificate and its token, made in the cluster.
 //!
-//! Not by Helm: where a chart is only rendered, as by Argo CD, each rendering would make new ones, and a new CA restarts every API server
-//! before 1.36. [`plan`] decides what is missing or due, [`keep`] writes it. What is there and can serve is left alone, and so is what
-//! somebody else made. A certificate is renewed by the same CA, so a renewal changes nothing for those who trust it. The key of the CA is in a
-//! Secret of its own, which no pod mounts.
+//! Not by Helm: where a chart is only rendered, as by Argo CD, each rendering would make new ones, and a new CA
+//! restarts every API server before 1.36. [`plan`] decides which are missing or due, [`keep`] writes them. A Secret
+//! that can serve is left alone, and so is one that somebody else made. A certificate is renewed by the same CA, so a
+//! renewal changes nothing for those who trust it. The key of the CA is in a Secret of its own, which no pod mounts.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -36,9 +36,9 @@ const SERVICE: &str = "audit-receiver";
 const TLS_SECRET: &str = "audit-receiver-tls";
 const TOKEN_SECRET: &str = "audit-receiver-token";
 const CA_SECRET: &str = "audit-receiver-ca";
-/// Type of the Secret with the key of the CA: nobody else reads one of this type.
+/// Type of the Secret with the key of the CA: no other program reads one of this type.
 const CA_TYPE: &str = "audit-operator.io/receiver-ca";
-/// Marks what the operator made, and may replace.
+/// Marks the Secrets that the operator made, and may replace.
 const MANAGED_BY_LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "audit-operator");
 
 const DAY: i64 = 24 * 3_600;
@@ -76,7 +76,7 @@ enum Error {
     ForeignCa,
 }
 
-/// What is stored under a name.
+/// The Secret under a name.
 #[derive(Debug, PartialEq, Eq)]
 enum Stored<T> {
     Missing,
@@ -87,14 +87,14 @@ enum Stored<T> {
     Foreign,
 }
 
-/// What counts of a CA.
+/// The facts about a CA.
 #[derive(Debug, PartialEq, Eq)]
 struct Ca {
     certificate: Vec<u8>,
     not_after: Timestamp,
 }
 
-/// What counts of a certificate that a CA signed.
+/// The facts about a certificate that a CA signed.
 #[derive(Debug, PartialEq, Eq)]
 struct Certificate {
     /// What the Secret gives to those who have to trust it.
@@ -103,7 +103,7 @@ struct Certificate {
     names: Vec<String>,
 }
 
-/// What is stored of all three.
+/// All three Secrets.
 #[derive(Debug)]
 struct AllStored {
     ca: Stored<Ca>,
@@ -111,7 +111,7 @@ struct AllStored {
     token: Stored<()>,
 }
 
-/// What has to be made.
+/// The Secrets to be made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Plan {
     ca: bool,
@@ -219,7 +219,7 @@ fn not_after(pem: &[u8]) -> Timestamp {
     read_certificate(pem).map_or(Timestamp::MIN, |certificate| certificate.not_after)
 }
 
-/// What is in the first certificate of a PEM text.
+/// The first certificate of a PEM text.
 struct Read {
     der: Vec<u8>,
     not_after: Timestamp,
@@ -278,7 +278,8 @@ fn token(data: &BTreeMap<String, ByteString>) -> Option<()> {
     data.get("token").filter(|token| !token.0.trim_ascii().is_empty()).map(drop)
 }
 
-/// Keeps the Secrets for as long as this controller leads. `shown`: the Secrets of the namespace. Ends only by being dropped.
+/// Keeps the Secrets for as long as this controller leads. `shown`: the Secrets of the namespace. Ends only by being
+/// dropped.
 pub(super) async fn keep(
     context: &Context,
     shown: &Cache<Secret>,
@@ -357,7 +358,8 @@ async fn make_missing(
     Ok(())
 }
 
-/// The Secret with new data. Of one that is there its metadata stays; without an owner, so that it outlives a new installation.
+/// The Secret with new data. Of one that is there its metadata stays; without an owner, so that it outlives a new
+/// installation.
 fn secret(before: Option<Secret>, name: &str, type_: &str, hosts: Option<&str>, data: &[(&str, &String)]) -> Secret {
     let mut secret = before.unwrap_or_else(|| Secret {
         metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() },

@@ -102,9 +102,9 @@ fn refuse_second_file(host: &Host, pod: &(String, String)) -> Result<(), Error> 
     Ok(())
 }
 
-/// When the manifests last changed, and whether kube-apiserver has started since its own did. By the change time of the manifests, which a
-/// rename sets too, and of the directories of kube-apiserver's logs, which get a file with each start of its container. Only the files that
-/// kubeadm writes count: other static pods do not announce an upgrade.
+/// When the manifests last changed, and whether kube-apiserver has started since its own did. By the change time of the
+/// manifests, which a rename sets too, and of the directories of kube-apiserver's logs, which get a file with each
+/// start of its container. Only the files that kubeadm writes count: other static pods do not announce an upgrade.
 fn last_change(host: &Host, pods: &[String]) -> Result<(Option<u64>, bool), files::Error> {
     const COMPONENTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
     let changed = |path: &str| {

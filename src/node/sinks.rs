@@ -122,7 +122,8 @@ impl Sinks {
         found
     }
 
-    /// Makes the canary request, then reads the API server's own counters, and its version where its process is a new one.
+    /// Makes the canary request, then reads the API server's own counters, and its version where its process is a new
+    /// one.
     async fn ask(&mut self, client: &Client, node: &str, canary: bool) -> Result<(String, Sample), Error> {
         self.canaries += 1;
         let id = format!("audit-operator-canary-{node}-{}-{}", process::clock().since_boot_ms, self.canaries);
@@ -185,8 +186,8 @@ impl Sinks {
         webhook.or_else(|| self.logs.get(sink)?.delivered_at).map(Time)
     }
 
-    /// A client of this node's API server, not of any that answers for the cluster. The token goes only to a server that proves to
-    /// be an API server of this cluster.
+    /// A client of this node's API server, not of any that answers for the cluster. The token goes only to a server
+    /// that proves to be an API server of this cluster.
     fn client(&mut self, endpoint: &Endpoint) -> Result<Client, Error> {
         if let Some((known, client)) = &self.client
             && known == endpoint
@@ -205,7 +206,7 @@ impl Sinks {
     }
 }
 
-/// The host as it stands in the URL that kube-apiserver was given, and so in its metrics: without a default port.
+/// The host as kube-apiserver has it in its URL, and so in its metrics: without a default port.
 fn host_label(target: &WebhookTarget) -> String {
     let default = if target.tls.is_some() { 443 } else { 80 };
     if target.port == default { target.host.clone() } else { format!("{}:{}", target.host, target.port) }
@@ -217,14 +218,15 @@ async fn wait_for(host: &Host, path: &str, position: &Position, id: &str) -> Can
         match canary::find(|| host.open_file(path), position, id) {
             Ok(true) => return CanarySearch::Found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return CanarySearch::NoFile,
-            // A file that cannot be read is told by its reachability.
+            // Whether the file can be read is reported as its reachability.
             Ok(false) | Err(_) if tokio::time::Instant::now() >= deadline => return CanarySearch::NotFound,
             Ok(false) | Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
 }
 
-/// What a log is that this program cannot see: a link to what is not mounted. Docker keeps the logs of containers behind such links.
+/// What a log is that this program cannot see: a link to what is not mounted. Docker keeps the logs of containers
+/// behind such links.
 fn unseen(host: &Host, path: &str) -> Option<Finding> {
     let place = host.follow(path).ok().filter(|place| !place.is_of_node)?;
     let link = place.link?;

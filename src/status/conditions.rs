@@ -1,5 +1,5 @@
-//! The conditions of a Setup. Ready, Reconciling and Stalled follow kstatus (sigs.k8s.io/cli-utils@v0.37.2 pkg/kstatus/README.md): the
-//! two others are True only while they explain why Ready is not. Pure.
+//! The conditions of a Setup. Ready, Reconciling and Stalled follow kstatus (sigs.k8s.io/cli-utils@v0.37.2
+//! pkg/kstatus/README.md): the two others are True only while they explain why Ready is not. Pure.
 
 use std::collections::BTreeSet;
 
@@ -47,7 +47,7 @@ pub(super) fn conditions(facts: Facts, sinks: &[SinkStatus], old: &[Condition]) 
     ]
 }
 
-/// How Ready, Reconciling and Stalled stand together. At most one of them is True.
+/// Ready, Reconciling and Stalled together: at most one of them is True.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Ready,

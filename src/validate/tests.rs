@@ -124,7 +124,7 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             policy("{rules: [{level: None, nonResourceURLs: [/a], resources: [{}]}]}"),
             "spec.policy.rules[0].nonResourceURLs",
             InvalidPolicy,
-            "Invalid value: [\"/a\"]: rules cannot apply to both regular resources and non-resource URLs: make two rules of it (mixed-rule)",
+            "Invalid value: [\"/a\"]: rules cannot apply to both regular resources and non-resource URLs: split it into two rules (mixed-rule)",
         ),
         (
             policy("{preset: gce, prepend: [{level: None, resources: [{resourceNames: [a]}]}]}"),

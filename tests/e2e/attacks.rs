@@ -276,6 +276,22 @@ fn an_agent_writes_the_status_of_its_own_node(cluster: &Cluster) {
         let said = status(token, node).expect_err(what);
         assert!(said.contains("an agent can write the status and the Lease of its own node only"), "{what}: {said}");
     }
+    let lease = |token: &str, name: &str| {
+        let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": name, "namespace": "audit-system"}, "spec": {"holderIdentity": "cp1"}});
+        let apply =
+            ["apply", "--server-side", "--force-conflicts", "--field-manager=attack", "--validate=false", "-f", "-"];
+        cluster.kubectl_with_token(token, &apply, Some(&lease))
+    };
+    lease(&own, "audit-operator-agent-cp1").unwrap_or_else(|said| panic!("an agent renews its own Lease: {said}"));
+    for (token, name, what) in [
+        (&own, "audit-operator", "the Lease of the controllers"),
+        (&own, "audit-operator-agent-cp9", "the Lease of another node"),
+        (&unbound, "audit-operator-agent-cp1", "without a node claim"),
+    ] {
+        let said = lease(token, name).expect_err(what);
+        assert!(said.contains("an agent can write the status and the Lease of its own node only"), "{what}: {said}");
+    }
     let spec = ["patch", "nodeaudit", "cp1", "--type=merge", "-p", r#"{"spec":{"mayChange":true}}"#];
     for (what, arguments) in [
         ("the spec of its own node", &spec[..]),

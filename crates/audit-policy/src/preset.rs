@@ -1,5 +1,5 @@
-//! The policies that come with the operator, as data files. A file is never changed once released: a new version gets a
-//! new file and name, and the name stands in the rendered policy and in status.
+//! The policies that come with the operator, as data files. A released file never changes: a new version gets a new
+//! file and name, which the rendered policy and status contain.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +17,8 @@ pub enum Preset {
     /// ConfigMaps and tokens at Metadata only.
     #[serde(rename = "gce")]
     Gce,
-    /// What the CIS Kubernetes Benchmark asks for in 3.2.2: Secrets, ConfigMaps and tokens at Metadata, changes of
-    /// workloads with their bodies, everything else at Metadata.
+    /// CIS Kubernetes Benchmark 3.2.2: Secrets, ConfigMaps and tokens at Metadata, changes of workloads with their
+    /// bodies, everything else at Metadata.
     #[serde(rename = "cis")]
     Cis,
     /// The policy of the NSA and CISA Kubernetes Hardening Guide: everything with both bodies, Secrets and tokens at
@@ -41,10 +41,10 @@ pub enum Preset {
     /// OpenShift's profile AllRequestBodies: everything with both bodies, credentials at Metadata.
     #[serde(rename = "openshift-all-request-bodies")]
     OpenshiftAllRequestBodies,
-    /// What the rules of Falco's k8saudit plugin look at. ConfigMaps are recorded with their content.
+    /// The events that the rules of Falco's k8saudit plugin use. ConfigMaps are recorded with their content.
     #[serde(rename = "falco")]
     Falco,
-    /// Only what detections of attacks need: an idle cluster leaves next to nothing in the log.
+    /// Only the events that attack detection needs: an idle cluster writes almost nothing.
     #[serde(rename = "quiet")]
     Quiet,
 }
@@ -52,7 +52,7 @@ pub enum Preset {
 /// A policy that comes with the operator.
 #[derive(Clone, Debug)]
 pub struct PresetPolicy {
-    /// Name and version, as `gce-2026.1`.
+    /// Name and version, such as `gce-2026.1`.
     pub name: &'static str,
     /// The file, with a comment for each rule.
     pub text: &'static str,
@@ -60,7 +60,7 @@ pub struct PresetPolicy {
 }
 
 impl PresetPolicy {
-    /// The name that a Setup uses: always of the newest version.
+    /// The name that a Setup uses for the newest version.
     pub fn unversioned(&self) -> &'static str {
         self.name.rsplit_once('-').map_or(self.name, |(name, _)| name)
     }
@@ -73,7 +73,7 @@ impl PresetPolicy {
     }
 }
 
-/// In the order in which they are listed: the general ones, those of benchmarks, those of products.
+/// In the order of the list: general presets, then those of benchmarks, then those of products.
 const ALL: [Preset; 11] = [
     Preset::Metadata,
     Preset::Quiet,

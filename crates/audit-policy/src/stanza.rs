@@ -1,26 +1,27 @@
-//! What lint looks for, one stanza each: the data behind every finding, `--explain`, SARIF and docs/policy-lint.md.
+//! The rules of lint, one stanza each: the data behind every finding, `--explain`, SARIF and docs/policy-lint.md.
 
 use std::fmt::Write;
 
 use crate::Severity::{self, Error, Info, Warning};
 
-/// One thing that lint finds.
+/// One kind of finding.
 #[derive(Debug, PartialEq)]
 pub struct Stanza {
-    /// Kebab-case; other programs know it by that. Never changed once released.
+    /// Kebab-case. Other programs depend on it: a released id never changes.
     pub id: &'static str,
     pub severity: Severity,
     /// Whether kube-apiserver refuses to start.
     pub stops_start: bool,
-    /// What is found, in a line.
+    /// The problem, in one sentence.
     pub about: &'static str,
     /// Why it matters.
     pub why: &'static str,
-    /// What to do.
+    /// The advice, as the continuation of a sentence: lower case, no full stop.
     pub fix: &'static str,
-    /// What `--fix` does, and whether kube-apiserver decides otherwise then; none where there is more than one way.
+    /// The edit that `--fix` makes, and its effect on the decisions of kube-apiserver. `None`: there is no single
+    /// correct edit.
     pub edit: Option<&'static str>,
-    /// Where the rule comes from.
+    /// Source of the rule.
     pub source: &'static str,
 }
 
@@ -52,7 +53,7 @@ const fn stops(
     Stanza { id, severity: Error, stops_start: true, about, why, fix, edit, source }
 }
 
-const fn tells(
+const fn starts(
     severity: Severity,
     id: &'static str,
     about: &'static str,
@@ -69,39 +70,39 @@ stanzas! {
     SYNTAX = stops(
         "syntax",
         "The file is neither YAML nor JSON as kube-apiserver reads them.",
-        "kube-apiserver exits at once, and its static pod crash-loops: the node has no API server until somebody corrects the file.",
-        "correct the text at the place named",
+        "kube-apiserver exits at once and its static pod crash-loops: the node has no API server until someone corrects the file.",
+        "correct the text at this place",
         None,
         YAML,
     );
     WRONG_TYPE = stops(
         "wrong-type",
-        "A value has the wrong type for its field.",
-        "kube-apiserver reads YAML 1.1: on, no, y, 1_000 and 08 are booleans and numbers there, and a list of strings accepts neither.",
+        "A value of the wrong type.",
+        "kube-apiserver reads YAML 1.1, in which on, no, y, 1_000 and 08 are booleans and numbers. A list of strings does not accept them.",
         "quote it",
         Some("Quotes a scalar that is meant as a string. kube-apiserver did not start before."),
         YAML,
     );
     API_VERSION = stops(
         "api-version",
-        "The apiVersion is not audit.k8s.io/v1.",
-        "Kubernetes 1.24 removed v1alpha1 and v1beta1. Without an apiVersion nothing is loaded.",
+        "An apiVersion other than audit.k8s.io/v1.",
+        "Kubernetes 1.24 removed v1alpha1 and v1beta1. Without an apiVersion, kube-apiserver loads nothing.",
         "write apiVersion: audit.k8s.io/v1",
         Some("Writes audit.k8s.io/v1 for v1alpha1 and v1beta1, whose policies have the same fields. kube-apiserver did not start before."),
         READER,
     );
     KIND = stops(
         "kind",
-        "The kind is not Policy.",
-        "kube-apiserver loads only a Policy, in exactly this spelling.",
+        "A kind other than Policy.",
+        "kube-apiserver loads only a Policy, spelled exactly like this.",
         "write kind: Policy",
         Some("Corrects the case. kube-apiserver did not start before."),
         READER,
     );
     NO_RULES = stops(
         "no-rules",
-        "A policy without a rule.",
-        "kube-apiserver rejects it. To record nothing, write a rule of level None.",
+        "A policy without rules.",
+        "kube-apiserver rejects it. To record nothing, write one rule of level None.",
         "add a rule",
         None,
         READER,
@@ -109,7 +110,7 @@ stanzas! {
     LEVEL = stops(
         "level",
         "An unknown or missing level.",
-        "kube-apiserver knows None, Metadata, Request and RequestResponse, in exactly this spelling.",
+        "The levels are None, Metadata, Request and RequestResponse, spelled exactly like this.",
         "write None, Metadata, Request or RequestResponse",
         Some("Corrects the case. kube-apiserver did not start before."),
         VALIDATION,
@@ -117,329 +118,329 @@ stanzas! {
     STAGE = stops(
         "stage",
         "An unknown stage.",
-        "kube-apiserver knows RequestReceived, ResponseStarted, ResponseComplete and Panic, in exactly this spelling.",
+        "The stages are RequestReceived, ResponseStarted, ResponseComplete and Panic, spelled exactly like this.",
         "write RequestReceived, ResponseStarted, ResponseComplete or Panic",
         Some("Corrects the case. kube-apiserver did not start before."),
         VALIDATION,
     );
     GROUP = stops(
         "group",
-        "This cannot be the name of an API group in this version of Kubernetes.",
-        "A group has a lower-case name without a version. \"*\" for every group is new in Kubernetes 1.36 and stops every older kube-apiserver.",
-        "write the name of the group alone",
+        "A name that no API group can have in this version of Kubernetes.",
+        "A group is named without its version and in lower case. \"*\" for every group exists since Kubernetes 1.36; no older kube-apiserver starts with it.",
+        "write only the name of the group",
         Some("Removes the version and writes lower case: Apps/v1 becomes apps. kube-apiserver did not start before."),
         VALIDATION,
     );
     NON_RESOURCE_URL = stops(
         "non-resource-url",
-        "A non-resource URL does not begin with /, or has a * that is not at its end.",
-        "Only a whole path, or the beginning of a path followed by a single *, can be matched.",
-        "begin it with /, and put the * at the end",
-        Some("Adds the / at the beginning of a path, if nothing else is wrong with it. kube-apiserver did not start before."),
+        "A non-resource URL that does not begin with /, or has a * before its end.",
+        "kube-apiserver matches a whole path, or the beginning of a path followed by a single *.",
+        "begin it with / and put the * at the end",
+        Some("Adds the leading / to a path that lacks nothing else. kube-apiserver did not start before."),
         VALIDATION,
     );
     RESOURCE_NAMES = stops(
         "resource-names",
         "resourceNames without resources.",
-        "A name alone is not a resource, and kube-apiserver rejects the rule.",
-        "also name the resources",
+        "A name alone does not identify a resource, so kube-apiserver rejects the rule.",
+        "name the resources too",
         None,
         VALIDATION,
     );
     MIXED_RULE = stops(
         "mixed-rule",
-        "nonResourceURLs in a rule with resources or namespaces.",
-        "No request is both, and kube-apiserver rejects the rule.",
+        "nonResourceURLs together with resources or namespaces in one rule.",
+        "No request matches both, so kube-apiserver rejects the rule.",
         "split it into two rules",
         None,
         VALIDATION,
     );
 
-    // --- kube-apiserver reads something else than stands there. ---
-    UNKNOWN_FIELD = tells(
+    // --- kube-apiserver reads the text in another way than its author meant. ---
+    UNKNOWN_FIELD = starts(
         Warning,
         "unknown-field",
-        "A field that kube-apiserver does not know, or not in this place.",
-        "kube-apiserver drops it and only logs a warning. A rule with one condition less usually matches more: OpenShift shipped `resource` for `resources`, and so recorded a whole API group at another level. The classic mistake is `verbs` below `resources`.",
+        "A field that kube-apiserver does not know at this place.",
+        "kube-apiserver drops it and only logs a warning. A rule without one of its conditions usually matches more: OpenShift shipped `resource` instead of `resources` and recorded a whole API group at another level. Another common mistake is `verbs` below `resources`.",
         "kube-apiserver drops it and only logs a warning: correct the name, the case or the indentation, or remove it",
-        Some("Corrects a name that is almost the name of a field that is missing there. The rule then matches as intended, which is less than before."),
+        Some("Corrects a name that resembles a field which is missing there. The rule then matches only what its author meant, which is less than before."),
         "kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/policy/reader.go; kubernetes/kubernetes#110116",
     );
-    DUPLICATE_FIELD = tells(
+    DUPLICATE_FIELD = starts(
         Warning,
         "duplicate-field",
-        "A field is given twice.",
-        "kube-apiserver logs a warning and continues. In YAML the last one counts; in JSON the second one is read over the first.",
+        "A field that is given twice.",
+        "kube-apiserver logs a warning and continues. In YAML the last one counts; in JSON the second is read on top of the first.",
         "keep one",
         None,
         READER,
     );
-    SECOND_DOCUMENT = tells(
+    SECOND_DOCUMENT = starts(
         Warning,
         "second-document",
         "Text after the end of the first YAML document.",
-        "kube-apiserver reads only the first document, and ignores the rest silently. A line that is indented less than the first one ends a document as `---` does.",
-        "make the file one document, with one indentation",
+        "kube-apiserver reads only the first document and ignores the rest without a warning. A line with less indentation than the first one ends a document, as `---` does.",
+        "make the file one document with one indentation",
         None,
         YAML,
     );
-    NULL_VALUE = tells(
+    NULL_VALUE = starts(
         Warning,
         "null-value",
-        "A value of null.",
-        "A null list is no condition at all, a null name is the empty name, and a null entry of resources is the whole core group.",
-        "remove the field, or quote the value",
+        "A null value.",
+        "A null list is no condition at all. In a list of names, null is the empty name; in a list of resources, it is the whole core group.",
+        "leave the field out, or quote it",
         None,
         YAML,
     );
-    YAML_TAG = tells(
+    YAML_TAG = starts(
         Info,
         "yaml-tag",
         "A YAML tag.",
-        "It changes the type of a value for parsers that know it; kube-apiserver's parser follows YAML 1.1. An AuditSetup does not accept it.",
+        "A tag changes the type of a value, but only for parsers that know it; kube-apiserver's parser follows YAML 1.1. The operator rejects an AuditSetup with a tag in its policy.",
         "quote the value instead",
         None,
         YAML,
     );
-    YAML_ALIAS = tells(
+    YAML_ALIAS = starts(
         Info,
         "yaml-alias",
         "A YAML alias.",
-        "kube-apiserver follows it, but many other readers of policies do not. With a merge key, the later text wins. An AuditSetup does not accept it.",
-        "write the value in full",
+        "kube-apiserver resolves it, but many other readers of policies do not. With a merge key, the later text wins. The operator rejects an AuditSetup with an alias in its policy.",
+        "write the value out",
         None,
         YAML,
     );
-    FOLDED_LIST = tells(
+    FOLDED_LIST = starts(
         Warning,
         "folded-list",
-        "A list item that seems to be several.",
-        "`- a` with a deeper `- b` below it is one string, \"a - b\", to every YAML parser. Nothing has that name.",
+        "A list item that looks like several.",
+        "To every YAML parser, `- a` with a deeper `- b` below it is one string, \"a - b\". Nothing has that name.",
         "give all items of the list the same indentation",
         None,
         YAML,
     );
 
-    // --- Rules that never match what they seem to. ---
-    LITERAL_WILDCARD = tells(
+    // --- Rules that match less or more than they seem to. ---
+    LITERAL_WILDCARD = starts(
         Warning,
         "literal-wildcard",
-        "A * in a list that has no wildcards.",
+        "A * in a list of whole names.",
         "users, userGroups, verbs, namespaces and resourceNames have no wildcards: a rule for the verb \"*\" matches no request.",
-        "remove the list to match everything, or write every name",
-        Some("Empties a list that has only \"*\", except for namespaces, because a rule without namespaces also matches requests without one. The rule then matches as intended; before, it matched nothing."),
+        "leave the list out to match everything, or write every name",
+        Some("Empties a list that holds only \"*\", except namespaces: a rule without them also matches requests outside of every namespace. The rule then matches as intended; before, it matched nothing."),
         CHECKER,
     );
-    UNKNOWN_VERB = tells(
+    UNKNOWN_VERB = starts(
         Warning,
         "unknown-verb",
-        "A verb that no matching request has.",
-        "Requests for resources have get, list, watch, create, update, patch, delete, deletecollection or proxy, all others their HTTP method in lower case. use, bind, escalate, impersonate, approve, sign and attest are verbs of RBAC only.",
+        "A verb that no request of the rule has.",
+        "Requests for resources have the verbs get, list, watch, create, update, patch, delete, deletecollection and proxy. The verb of every other request is its HTTP method in lower case. use, bind, escalate, impersonate, approve, sign and attest are verbs of RBAC only.",
         "write verbs of requests, in lower case",
-        Some("Writes the verb in lower case. The rule then matches it, as intended."),
+        Some("Writes a verb in lower case. The rule then matches it, as intended."),
         REQUEST_INFO,
     );
-    GROUP_AS_USER = tells(
+    GROUP_AS_USER = starts(
         Warning,
         "group-as-user",
-        "A group among the users, or a user among the groups.",
-        "users and userGroups are separate lists: system:masters is a group, system:anonymous is a user.",
+        "A group in users, or a user in userGroups.",
+        "kube-apiserver compares the two lists with different things: system:masters is a group, system:anonymous is a user.",
         "move it to the other list",
         None,
         "kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/authentication/user/user.go",
     );
-    DEAD_USER = tells(
+    DEAD_USER = starts(
         Warning,
         "dead-user",
         "A user that does not exist.",
-        "system:unsecured was the user of the insecure port, which Kubernetes 1.24 removed. kubelet was the user of kubelets before they had their own names (system:node:…). The policy of GCE and its many copies still name both, so their rules match less than they seem to. A service account is the user system:serviceaccount:NAMESPACE:NAME.",
+        "system:unsecured was the user of the insecure port, which Kubernetes 1.24 removed. kubelet was the user of all kubelets before each had a name of its own (system:node:…). GCE's policy and its many copies still name both, so their rules match less than they seem to. A service account is the user system:serviceaccount:NAMESPACE:NAME.",
         "remove it; for kubelets write userGroups: [\"system:nodes\"]",
         None,
         "kubernetes@v1.24.0 CHANGELOG-1.24; kubernetes cluster/gce/gci/configure-helper.sh",
     );
-    IMPOSSIBLE_NAMESPACE = tells(
+    IMPOSSIBLE_NAMESPACE = starts(
         Warning,
         "impossible-namespace",
-        "This cannot be the name of a namespace.",
-        "The namespace of a request is compared literally, and a name has only lower-case letters, digits and -.",
-        "correct the name; write one namespace per item",
+        "A name that no namespace can have.",
+        "kube-apiserver compares the namespace of a request literally. The name of a namespace consists of lower-case letters, digits and -.",
+        "correct the name; write each namespace as an item of its own",
         None,
         CHECKER,
     );
-    CLUSTER_SCOPED = tells(
+    CLUSTER_SCOPED = starts(
         Warning,
         "cluster-scoped",
         "A cluster-scoped resource in a rule with namespaces.",
-        "A request for it has no namespace (\"\"), so a rule for named namespaces never matches it.",
-        "move it to a rule without namespaces",
+        "A request for it has the namespace \"\", so a rule for named namespaces never matches it.",
+        "give it a rule of its own, without namespaces",
         None,
         DISCOVERY,
     );
-    CORE_GROUP = tells(
+    CORE_GROUP = starts(
         Warning,
         "core-group",
-        "\"core\" or a version in place of the core group.",
-        "The core group is called \"\". kube-apiserver reads core and v1 as names of other groups, which do not exist.",
+        "\"core\" or a version instead of the core group.",
+        "The core group is called \"\". To kube-apiserver, core and v1 are the names of other groups, which do not exist.",
         "write group: \"\"",
         Some("Writes \"\" for core and v1. The rule then matches the core group, as intended; before, it matched nothing."),
         CHECKER,
     );
-    UNKNOWN_GROUP = tells(
+    UNKNOWN_GROUP = starts(
         Warning,
         "unknown-group",
         "An API group that Kubernetes does not have.",
-        "Groups of custom resources have a dot in their name. The only groups without a dot are apps, autoscaling, batch, policy and the core group.",
+        "The group of a custom resource has a dot in its name. The only groups without a dot are apps, autoscaling, batch, policy and the core group.",
         "write the full name, such as rbac.authorization.k8s.io",
         Some("Writes the full name if all resources of the entry are in that group. The rule then matches them, as intended."),
         DISCOVERY,
     );
-    WRONG_GROUP = tells(
+    WRONG_GROUP = starts(
         Warning,
         "wrong-group",
-        "A resource belongs to another API group.",
-        "Group and resource are both compared: deployments in the core group, as in Falco's policy, match no request, and a later rule decides about the intended requests.",
-        "write it below its own group",
-        Some("Corrects the group of an entry if all its resources are in the same other group. The rule then matches them, as intended."),
+        "A resource that is in another API group.",
+        "kube-apiserver compares both group and resource. deployments in the core group, as in Falco's policy, match no request, and a later rule decides about deployments.",
+        "name it under its own group",
+        Some("Corrects the group of an entry if all its resources are in one other group. The rule then matches them, as intended."),
         DISCOVERY,
     );
-    UNKNOWN_RESOURCE = tells(
+    UNKNOWN_RESOURCE = starts(
         Warning,
         "unknown-resource",
         "A resource or subresource that its API group does not have.",
-        "Names of resources are plural and lower case, as in URLs: secrets, not secret or Secret. No request has another name.",
+        "Resources are named in the plural and in lower case, as in URLs: secrets, not secret or Secret. No request has another name.",
         "correct the name",
-        Some("Writes the name in the plural and in lower case, if the group has that resource. The rule then matches it, as intended."),
+        Some("Writes the name in the plural and in lower case if the group has that resource. The rule then matches it, as intended."),
         DISCOVERY,
     );
-    REMOVED_RESOURCE = tells(
+    REMOVED_RESOURCE = starts(
         Warning,
         "removed-resource",
         "A resource that this version of Kubernetes no longer serves.",
-        "No request for it succeeds, and its present API group has another name: a rule for extensions does not match apps.",
-        "write it below its present group",
+        "No request for it succeeds. The API group that serves it now has another name: a rule for extensions does not match apps.",
+        "name it under its present group",
         None,
         "kubernetes.io/docs/reference/using-api/deprecation-guide; the table is crates/audit-policy/src/lint/resources.txt",
     );
-    DEAD_PATTERN = tells(
+    DEAD_PATTERN = starts(
         Warning,
         "dead-pattern",
         "A resource pattern that matches no request.",
-        "There are four patterns: * for everything, pods, pods/* and */scale. */* does not mean everything, and a * inside a name is not a wildcard.",
+        "A pattern is * for everything, a whole name such as pods or pods/log, pods/*, or */scale. */* does not match everything, and a * within a name has no meaning.",
         "write \"*\" for all resources and subresources",
         Some("Writes \"*\" for \"*/*\". The rule then matches everything in the group, as intended."),
         CHECKER,
     );
-    PARENT_TOO = tells(
+    PARENT_TOO = starts(
         Info,
         "parent-too",
-        "A pattern such as pods/* also matches pods.",
-        "The documentation says that it matches the subresources, but the code does not check whether there is one.",
-        "name the subresources, if the resource itself is not intended",
+        "A pattern such as pods/*, which also matches pods.",
+        "According to the documentation it matches the subresources; the code does not check whether the request names one.",
+        "name the subresources if you do not mean the resource itself",
         None,
         CHECKER,
     );
-    RESOURCE_NAMES_VERB = tells(
+    RESOURCE_NAMES_VERB = starts(
         Warning,
         "resource-names-verb",
         "resourceNames with verbs whose requests have no name.",
-        "The name comes from the URL. A create and a deletecollection have none there, and a list or watch has one only with the field selector metadata.name.",
-        "make a rule without resourceNames for these verbs",
+        "The name comes from the URL. The create of an object and every deletecollection have no name there; a list or watch has one only with the field selector metadata.name.",
+        "give these verbs a rule without resourceNames",
         None,
         REQUEST_INFO,
     );
-    URL_NEVER_MATCHES = tells(
+    URL_NEVER_MATCHES = starts(
         Warning,
         "url-never-matches",
-        "A non-resource URL that only requests for resources have.",
-        "Paths below /api/v1/ and /apis/GROUP/VERSION/ are requests for resources, and only resources match them. The query is not part of the path.",
+        "A non-resource URL that matches no request.",
+        "Paths below /api/v1/ and /apis/GROUP/VERSION/ are requests for resources, which nonResourceURLs never match. The query is not part of the path.",
         "use resources, or the path without its query",
         None,
         REQUEST_INFO,
     );
-    EXEC_VERBS = tells(
+    EXEC_VERBS = starts(
         Warning,
         "exec-verbs",
         "exec, attach or portforward with only one of the verbs get and create.",
-        "The same command is a create as a POST (SPDY), and a get as a websocket, which is kubectl's default since 1.31. A rule for one of them misses the other.",
+        "The same command is a create as a POST (SPDY) and a get as a WebSocket, kubectl's default since 1.31. A rule for only one of them misses half.",
         "write both get and create, or no verbs",
         None,
         "kubernetes/enhancements#4006",
     );
-    UNREACHABLE_RULE = tells(
+    UNREACHABLE_RULE = starts(
         Warning,
         "unreachable-rule",
         "A rule that no request reaches.",
-        "The first rule that matches decides. One or more rules before this one match all of its requests.",
-        "move it before the rules that match its requests, or remove it",
+        "The first rule that matches decides. Earlier rules, one alone or several together, take every request that this rule matches.",
+        "move it before the rules that take its requests, or remove it",
         None,
         CHECKER,
     );
-    PARTLY_SHADOWED = tells(
+    PARTLY_SHADOWED = starts(
         Warning,
         "partly-shadowed",
-        "A name in a rule has no effect.",
-        "Rules before it match all requests with this name, and record them differently. The rest of the rule works.",
-        "move the rule before those that match its requests, or remove the name",
+        "A name in a rule that has no effect.",
+        "Earlier rules take every request that the rule matches by this name, and record it differently. The rest of the rule works.",
+        "move the rule before those that take its requests, or remove the name",
         None,
         CHECKER,
     );
-    REPEATED_VALUE = tells(
+    REPEATED_VALUE = starts(
         Info,
         "repeated-value",
-        "A value is given twice in a list.",
-        "It has no effect; often another value was intended.",
+        "A value that is in a list twice.",
+        "It has no effect, and often another value was meant.",
         "remove one",
         None,
         CHECKER,
     );
-    EMPTY_VALUE = tells(
+    EMPTY_VALUE = starts(
         Info,
         "empty-value",
         "An empty string in a list of names.",
-        "It is a name like any other: it matches a request with an unknown verb, a user without a name, or an object without a name. In namespaces it matches requests without a namespace.",
-        "remove it, unless this is intended",
+        "It is a name like any other: it matches a request with an unknown verb, a user without a name, an object without a name. In namespaces it matches requests outside of every namespace.",
+        "remove it, unless you mean it",
         None,
         CHECKER,
     );
-    EMPTY_NAMESPACE = tells(
+    EMPTY_NAMESPACE = starts(
         Info,
         "empty-namespace",
         "The namespace \"\".",
-        "It matches cluster-scoped objects, and also lists and watches of all namespaces (kubectl get -A). It is a warning if the resource is namespaced and the verbs are for single objects: then it matches nothing. A request for a Namespace has that namespace, except for list and create.",
-        "nothing, if both are intended",
+        "It matches cluster-scoped objects, and also lists and watches of all namespaces at once (kubectl get -A). With a namespaced resource and only verbs of single objects it matches nothing: then it is a warning. A Namespace is in its own namespace, except for list and create.",
+        "nothing, if you mean both",
         None,
         REQUEST_INFO,
     );
-    ALL_NAMESPACES = tells(
+    ALL_NAMESPACES = starts(
         Info,
         "all-namespaces",
-        "A rule with namespaces also covers lists or watches.",
-        "A list of all namespaces (kubectl get -A) also returns their objects, but its namespace is \"\", so this rule does not match it.",
-        "add \"\" to the namespaces, if such lists should match",
+        "A rule with namespaces that also covers lists or watches.",
+        "A list of all namespaces at once (kubectl get -A) returns their objects too. Its namespace is \"\", so this rule does not match it.",
+        "add \"\" to the namespaces if the rule should match such lists",
         None,
         REQUEST_INFO,
     );
-    RULE_TOO_LARGE = tells(
+    RULE_TOO_LARGE = starts(
         Info,
         "rule-too-large",
         "A rule with more combinations of values than lint compares.",
-        "Lint tries every combination of the values of a rule to find out whether a request reaches it, at most 65,536 per rule and a million per file. For this rule it does not know. If the rule could record Secrets, lint assumes that it does.",
+        "To decide whether a request reaches a rule, lint tries every combination of its values: at most 65,536 for a rule and a million for a file, so that it always ends soon. Lint does not know whether this rule is shadowed. If the rule may record Secrets, lint assumes that it does.",
         "split it into several rules",
         None,
         CHECKER,
     );
 
-    // --- What is recorded that should not be. ---
-    SECRET_BODIES = tells(
+    // --- Records too much. ---
+    SECRET_BODIES = starts(
         Error,
         "secret-bodies",
         "Secrets recorded above Metadata.",
-        "The event then contains the Secret in clear text, on the disk of every node and at every receiver, and every reader of the log has the credentials. At Request and above, the annotations contain them too, because they record the patches of mutating webhooks. AKS-engine's policy did this, and the letter of the STIG (V-242403) demands it.",
+        "The event then contains the Secret in plain text, on the disk of every control-plane node and wherever the events go: anyone who reads the log has the credentials. From Request on, so do the annotations, which record the patches of mutating webhooks. AKS-engine's policy did this, and the letter of the STIG (V-242403) demands it.",
         "put a rule of level Metadata for secrets before it, or acknowledge SecretsAboveMetadata",
         None,
         "CIS Kubernetes Benchmark 3.2.2; NSA/CISA Kubernetes Hardening Guide, appendix L",
     );
-    TOKEN_BODIES = tells(
+    TOKEN_BODIES = starts(
         Error,
         "token-bodies",
         "Tokens recorded above Metadata.",
@@ -448,90 +449,90 @@ stanzas! {
         None,
         "CIS Kubernetes Benchmark 3.2.2",
     );
-    CONFIGMAP_BODIES = tells(
+    CONFIGMAP_BODIES = starts(
         Warning,
         "configmap-bodies",
         "ConfigMaps recorded above Metadata.",
-        "They are not meant for credentials but often contain some, and they are large. CIS 3.2.2 asks for Metadata only.",
+        "ConfigMaps are not meant for credentials but often contain them, and they are large. CIS 3.2.2 asks for Metadata only.",
         "put a rule of level Metadata for configmaps before it, or acknowledge SecretsAboveMetadata",
         None,
         "CIS Kubernetes Benchmark 3.2.2",
     );
-    CUSTOM_RESOURCE_BODIES = tells(
+    CUSTOM_RESOURCE_BODIES = starts(
         Info,
         "custom-resource-bodies",
         "Custom resources recorded above Metadata.",
-        "Some operators keep passwords, tokens and connection strings in their custom resources, and lint cannot know which.",
-        "put a rule of level Metadata before it for those that hold credentials",
+        "Some operators keep passwords, tokens and connection strings in their custom resources. Lint cannot know which.",
+        "put a rule of level Metadata before it for those that contain credentials",
         None,
         "kubernetes.io/docs/concepts/configuration/secret",
     );
-    CSR_BODIES = tells(
+    CSR_BODIES = starts(
         Info,
         "certificate-request-bodies",
         "CertificateSigningRequests recorded above Metadata.",
-        "The request and the certificate contain no key, but they show who got which identity, and some signers add more.",
+        "The request and the certificate contain no private key. They show who obtained which identity, and some signers add more to them.",
         "put a rule of level Metadata for certificatesigningrequests before it, if that is too much",
         None,
         REQUEST,
     );
-    BODIES_OF_NOTHING = tells(
+    BODIES_OF_NOTHING = starts(
         Info,
         "no-bodies",
-        "Request or RequestResponse for requests without a recorded body.",
-        "kube-apiserver records bodies only for requests for resources. For all others both levels are the same as Metadata, and also for aggregated APIs, which kube-apiserver passes on without decoding, and for a watch. A get or list has no request body, only a response.",
+        "Request or RequestResponse where there is no body to record.",
+        "kube-apiserver records bodies only of requests for resources. For all others both levels are the same as Metadata; so they are for watches, and for aggregated APIs, which kube-apiserver passes on without decoding them. A get or list has no body of its own, only that of its response.",
         "write Metadata",
         None,
         REQUEST,
     );
-    LARGE_RESPONSES = tells(
+    LARGE_RESPONSES = starts(
         Info,
         "large-responses",
         "Whole lists recorded with their responses.",
-        "A list of all pods or secrets is one event of many megabytes. It fills disks, and webhooks reject or truncate it.",
+        "A list of all pods or secrets is one event of many megabytes. Such events fill disks, and webhooks reject or truncate them.",
         "put a rule of level Request or Metadata for get, list and watch before it",
         None,
         REQUEST,
     );
-    PROBES_RECORDED = tells(
+    PROBES_RECORDED = starts(
         Info,
         "probes-recorded",
         "Health probes are recorded.",
-        "The kubelet of every control-plane node requests /readyz every second and /livez every ten seconds, so most events are probes. With a webhook in a blocking mode the probes wait for it too, and the kubelet restarts kube-apiserver when the webhook is down.",
+        "The kubelet requests /readyz every second and /livez every ten seconds, on every control-plane node: most events are these. With a webhook in a blocking mode the probes also wait for it, and the kubelet restarts kube-apiserver when the webhook is down.",
         "put a rule of level None for nonResourceURLs [/healthz*, /livez*, /readyz*] before it",
         None,
         "kubernetes@v1.36.3 cmd/kubeadm/app/util/staticpod/utils.go",
     );
-    LEASES_RECORDED = tells(
+    LEASES_RECORDED = starts(
         Info,
         "leases-recorded",
-        "Renewals of leases are recorded.",
-        "Every node and every leader renews a Lease every few seconds, and none of these events is of interest.",
+        "Lease renewals are recorded.",
+        "Every node and every leader renews a Lease every few seconds. Each renewal is an event without information.",
         "put a rule of level None for get, update and patch of leases in coordination.k8s.io before it",
         None,
         CHECKER,
     );
 
-    // --- What is not recorded that should be. ---
-    NO_CATCH_ALL = tells(
+    // --- Records too little. ---
+    NO_CATCH_ALL = starts(
         Info,
         "no-catch-all",
-        "Some requests match no rule.",
-        "They are not recorded, silently. A last rule without conditions states what happens to them, even if it is None.",
+        "Requests that no rule matches.",
+        "kube-apiserver does not record them, and gives no warning. A last rule without conditions states their level, even if it is None.",
         "add a last rule without conditions, such as - level: Metadata",
         None,
         CHECKER,
     );
-    RBAC_UNRECORDED = tells(
+    RBAC_UNRECORDED = starts(
         Warning,
         "rbac-unrecorded",
         "Changes of RBAC are not recorded.",
-        "A user who grants himself a role leaves no trace. KKP's minimal policy has no rule for it, and no last rule for everything else.",
+        "Users who grant themselves a role leave no trace. KKP's minimal policy has no rule for RBAC, and no last rule for everything else.",
         "add a rule of level Metadata or higher for rbac.authorization.k8s.io",
         None,
         "PCI DSS 4.0 10.2.1.5; kubermatic/kubermatic pkg/resources/apiserver/audit.go",
     );
-    KEY_CONCERNS = tells(
+    KEY_CONCERNS = starts(
         Info,
         "cis-key-concerns",
         "A key concern of CIS 3.2.2 that is not recorded.",
@@ -540,47 +541,47 @@ stanzas! {
         None,
         "CIS Kubernetes Benchmark 3.2.2",
     );
-    FAILED_AUTHENTICATION = tells(
+    FAILED_AUTHENTICATION = starts(
         Info,
         "failed-authentication",
         "Failed authentication is not recorded.",
-        "A request with a wrong token (401) has no user, not even system:anonymous, so only a rule without users and userGroups matches it. Attempts to break in leave no trace.",
+        "A request with an invalid token (401) has no user, not even system:anonymous, so only a rule without users and userGroups matches it. Attempts to get in leave no trace.",
         "add a rule of level Metadata without users and userGroups, for example as the last rule",
         None,
         AUTHN_AUDIT,
     );
-    OMITS_RESPONSE_STARTED = tells(
+    OMITS_RESPONSE_STARTED = starts(
         Warning,
         "omits-response-started",
-        "ResponseStarted is omitted for failed authentication.",
-        "A request with a wrong token (401) has only one event, at the stage ResponseStarted, and it is dropped. The beginning of every watch and exec is dropped too.",
-        "do not omit ResponseStarted, or only in rules for watches",
+        "ResponseStarted is omitted where failed authentication is recorded.",
+        "A request with an invalid token (401) has one event only, at the stage ResponseStarted. Without the stage, the log has neither this event nor the beginning of any watch or exec.",
+        "keep ResponseStarted, or omit it only in rules for watches",
         None,
         AUTHN_AUDIT,
     );
-    OMITS_EVERY_STAGE = tells(
+    OMITS_EVERY_STAGE = starts(
         Warning,
         "omits-every-stage",
-        "All stages are omitted, or all except Panic.",
-        "The rule records nothing, but kube-apiserver still does the work of recording.",
+        "All stages are omitted, or all but Panic.",
+        "The rule records nothing, but kube-apiserver still collects the data for it.",
         "write level: None, or omit fewer stages",
         None,
         "kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/endpoints/filters/audit.go",
     );
-    OMITS_REQUEST_RECEIVED = tells(
+    OMITS_REQUEST_RECEIVED = starts(
         Warning,
         "omits-request-received",
         "RequestReceived is omitted, and the webhook or log is in mode blocking-strict.",
-        "The mode rejects a request whose RequestReceived event cannot be handed over. Without that event it rejects none. Only checked with --mode blocking-strict.",
-        "do not omit RequestReceived, or use the mode blocking",
+        "In this mode, kube-apiserver rejects a request if it cannot deliver its event of the stage RequestReceived. Without that event it rejects none. Checked only with --mode blocking-strict.",
+        "keep RequestReceived, or use the mode blocking",
         None,
         "kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/endpoints/filters/audit.go",
     );
-    BELOW_FLOOR = tells(
+    BELOW_FLOOR = starts(
         Error,
         "below-floor",
-        "A rule would record less than the floor of the cluster's administrator. Only checked with --floor.",
-        "The rules of the floor come before those of every AuditSetup and decide first, so the rule has no effect, and the operator rejects an AuditSetup with it.",
+        "A rule that would record less than the floor of the cluster's administrator. Checked only with --floor.",
+        "The rules of the floor come before those of every AuditSetup and decide first. The rule has no effect, so the operator rejects an AuditSetup that contains it.",
         "remove the rule, or name something else in it; only an administrator can change floor.rules",
         None,
         "docs/security.md",
@@ -607,12 +608,12 @@ pub fn manual(stanza: &Stanza) -> String {
 /// docs/policy-lint.md.
 pub fn documentation() -> String {
     let mut out = String::from(
-        "# Lint findings\n\n\
-         `audit-operator policy lint` reports the findings below. Those in the first section stop kube-apiserver; every other finding leaves \
-         `valid` true. Errors and warnings make the exit status 1, infos do not.\n\n\
-         Lint cannot find one problem: a receiver that itself writes to the Kubernetes API for every event causes events that cause \
-         events, if its requests are recorded. Put a rule of level None for the user of that receiver first.\n\n\
-         (`UPDATE_CASES=1 cargo test --test it` writes this page from crates/audit-policy/src/stanza.rs.)\n",
+        "# Findings of `audit-operator policy lint`\n\n\
+         Generated from crates/audit-policy/src/stanza.rs by `UPDATE_CASES=1 cargo test`; do not edit.\n\n\
+         kube-apiserver does not start with the findings of the first section. With every other finding it starts, and `valid` is \
+         true. Errors and warnings make the exit status 1; infos do not.\n\n\
+         One problem is not listed, because no policy file shows it: a receiver that writes to the Kubernetes API for every event \
+         feeds itself if its requests are recorded. Put a rule of level None for its user first.\n",
     );
     for (title, is_in) in [
         ("kube-apiserver does not start", (|stanza: &&&Stanza| stanza.stops_start) as fn(&&&Stanza) -> bool),

@@ -273,7 +273,7 @@ impl Cluster {
         assert!(slots <= 1, "{slots} nodes have a slot: {:?}", self.api.audits);
     }
 
-    /// kubeadm rewrites a manifest, whoever is in change.
+    /// kubeadm rewrites a manifest, whichever node is in change.
     fn drift(&mut self, name: &str) {
         let host = self.hosts.get_mut(name).unwrap();
         host.manifest = host.manifest.take().filter(|_| host.change.is_some());
@@ -297,7 +297,8 @@ impl Cluster {
             9..=12 => self.hosts.get_mut(name).unwrap().end(self.api.audits.get(name), event > 9),
             13 => self.edit(index, |wanted| wanted.setup.spec.rollout.paused ^= true),
             14 => self.edit(index, |Wanted { revision, .. }| *revision = if *revision == 1 { 2 } else { 1 }),
-            // Somebody deletes a NodeAudit, not to leave the node as it is, and not twice within the moment that a report takes.
+            // Somebody deletes a NodeAudit, not to leave the node as it is, and not twice within the moment that a
+            // report takes.
             15 if self.wanted.iter().all(|wanted| wanted.setup.metadata.deletion_timestamp.is_none()) => {
                 self.api.show_all();
                 self.pass();
