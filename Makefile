@@ -131,7 +131,7 @@ image: $(BINARY) ## Build the image (target/image.tar) without Docker
 $(BINARY):
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target $(TARGET)
 
-.PHONY: fmt fmt-check lint lint-rust lint-shell lint-python unit
+.PHONY: fmt fmt-check lint lint-rust lint-comments lint-shell lint-python unit
 fmt: $(SHFMT) $(RUFF) ## Format the code
 	cargo fmt --all
 	$(SHFMT) -i 2 -ci -w $(SHELL_SCRIPTS)
@@ -140,11 +140,15 @@ fmt-check: $(SHFMT) $(RUFF)
 	cargo fmt --all --check
 	$(SHFMT) -i 2 -ci -d $(SHELL_SCRIPTS)
 	$(RUFF) format --quiet --diff $(PYTHON)
-lint: lint-rust lint-shell lint-python ## Clippy, rustdoc, ShellCheck and Ruff, without a warning
+lint: lint-rust lint-comments lint-shell lint-python ## Clippy, rustdoc, ShellCheck and Ruff, without a warning
 lint-rust:
 	cargo clippy --workspace --all-targets --features e2e,upstream --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --no-deps -p kube-yaml -p audit-policy -p static-pod
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --quiet --no-deps --document-private-items
+# rustfmt does not wrap comments.
+lint-comments:
+	@LC_ALL=C.UTF-8 git grep -nP '^(?=.{121})\s*//' -- '*.rs'; \
+	  [ $$? = 1 ] || { echo 'Wrap these comments: they have more than 120 columns.' >&2; exit 1; }
 lint-shell: $(SHELLCHECK)
 	$(SHELLCHECK) $(SHELL_SCRIPTS)
 lint-python: $(RUFF)

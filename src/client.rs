@@ -1,5 +1,5 @@
-//! The clients of the Kubernetes API: how long they wait, which of their errors mean that the API is away, and one line in the log
-//! when that begins and one when it ends.
+//! The clients of the Kubernetes API: how long they wait, which of their errors mean that the API is away, and one line
+//! in the log when that begins and one when it ends.
 //!
 //! An API that is away for minutes is normal: the only API server of a cluster restarts with every change that we make.
 
@@ -13,14 +13,15 @@ use tokio::time::Instant;
 
 use crate::error;
 
-/// A request without an answer for so long never gets one: the machine of an API server may vanish without closing its connections.
+/// A request without an answer for so long never gets one: the machine of an API server may vanish without closing its
+/// connections.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// The same for a watch. The API server sends a bookmark every minute (kubernetes@v1.36.3
-/// staging/src/k8s.io/apiserver/pkg/storage/cacher/cacher.go, defaultBookmarkFrequency), so silence for longer than two means that the
-/// connection is dead.
+/// staging/src/k8s.io/apiserver/pkg/storage/cacher/cacher.go, defaultBookmarkFrequency), so silence for longer than two
+/// means that the connection is dead.
 const WATCH_SILENCE: Duration = Duration::from_secs(150);
-/// After this the API server ends a watch, and it is resumed. Each begin and end is an audit event, so this is long: a watch that is
-/// broken is noticed by [`WATCH_SILENCE`].
+/// After this the API server ends a watch, and it is resumed. Each begin and end is an audit event, so this is long: a
+/// watch that is broken is noticed by [`WATCH_SILENCE`].
 const WATCH_SECONDS: u32 = 3_600;
 
 /// Clients of the Kubernetes API. None waits for ever.

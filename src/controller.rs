@@ -1,9 +1,10 @@
 //! `audit-operator controller`: Setups in, `NodeAudit`s, Secrets, status and Events out. Never touches a host.
 //!
-//! Of several controllers the one that holds the Lease works. It makes a pass whenever a watch shows a change, and once a minute anyway.
-//! A pass is five steps: fetch the cluster out of the stores, judge all Setups (which nodes, which Revision), decide once over all nodes
-//! ([`crate::rollout`]), apply, report. The three in the middle are pure but for the writes.
-//! Nothing is remembered between passes but the stores and the contact with each agent, so a pass can be cut off anywhere and made again.
+//! Of several controllers the one that holds the Lease works. It makes a pass whenever a watch shows a change, and once
+//! a minute anyway. A pass is five steps: fetch the cluster out of the stores, judge all Setups (which nodes, which
+//! Revision), decide once over all nodes ([`crate::rollout`]), apply, report. The three in the middle are pure but for
+//! the writes. Nothing is remembered between passes but the stores and the contact with each agent, so a pass can be
+//! cut off anywhere and made again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -186,7 +187,8 @@ async fn campaign(context: &Context, secrets: &[ReceiverSecret], election: &mut 
         context.metrics.leads(true);
         let mut stores = Stores::begin(context.watches.clone(), &context.namespace);
         let (shown, changes) = (stores.secrets.clone(), stores.changes_of_secrets());
-        // Polled in this order: when the leadership is lost, the work is dropped at its next await and does nothing more.
+        // Polled in this order: when the leadership is lost, the work is dropped at its next await and does nothing
+        // more.
         tokio::select! {
             biased;
             () = stop.cancelled() => {}

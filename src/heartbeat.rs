@@ -1,8 +1,8 @@
-//! The sign of life of an agent: a Lease in the operator's namespace, renewed by the agent and watched by the controller. Its name and
-//! content are decided here alone. Pure.
+//! The sign of life of an agent: a Lease in the operator's namespace, renewed by the agent and watched by the
+//! controller. Its name and content are decided here alone. Pure.
 //!
-//! Why not a time in the status of the `NodeAudit`: each of its writes is recorded by most audit policies, and wakes everybody who
-//! watches; renewals of Leases are what every policy leaves out, as kubelets renew one every ten seconds.
+//! Why not a time in the status of the `NodeAudit`: each of its writes is recorded by most audit policies, and wakes
+//! everybody who watches; renewals of Leases are what every policy leaves out, as kubelets renew one every ten seconds.
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};

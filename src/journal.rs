@@ -1,8 +1,9 @@
 //! The journal of a node: the Revision it runs, the Change in progress, and earlier failures.
 //!
-//! It is `/var/lib/audit-operator/journal.json`, and it is written ahead: an intent is durable before its step is taken, so the next
-//! program to start knows what may have happened. Each state is legal by its type: the data of a stage is in the stage, and only a Change
-//! that has not ended is [`UnderWay`]. Pure data and transitions; [`crate::node`] reads and writes it under a file lock.
+//! It is `/var/lib/audit-operator/journal.json`, and it is written ahead: an intent is durable before its step is
+//! taken, so the next program to start knows what may have happened. Each state is legal by its type: the data of a
+//! stage is in the stage, and only a Change that has not ended is [`UnderWay`]. Pure data and transitions;
+//! [`crate::node`] reads and writes it under a file lock.
 
 mod version1;
 
@@ -47,8 +48,8 @@ impl std::fmt::Display for Sha {
     }
 }
 
-/// A moment, on the two clocks of a node. The wall clock is for people: it may jump. Durations are counted on the boot clock,
-/// which runs on while the machine sleeps and starts at zero with each boot.
+/// A moment, on the two clocks of a node. The wall clock is for people: it may jump. Durations are counted on the boot
+/// clock, which runs on while the machine sleeps and starts at zero with each boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Clock {
@@ -58,8 +59,9 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Milliseconds from `earlier` to `self`. After a reboot the time before it is unknown: the result is the time since the boot, so a
-    /// deadline stays bounded and no jump of the wall clock can shorten it. The same holds for a moment that this boot has not reached.
+    /// Milliseconds from `earlier` to `self`. After a reboot the time before it is unknown: the result is the time
+    /// since the boot, so a deadline stays bounded and no jump of the wall clock can shorten it. The same holds for a
+    /// moment that this boot has not reached.
     pub fn ms_since(&self, earlier: &Clock) -> u64 {
         let is_of_this_boot = self.boot_id == earlier.boot_id;
         let elapsed = self.since_boot_ms.checked_sub(earlier.since_boot_ms).filter(|_| is_of_this_boot);
@@ -79,14 +81,16 @@ pub struct Journal {
     /// The Change in progress, or else the last one.
     #[serde(deserialize_with = "required")]
     pub change: Option<Change>,
-    /// Why the last Change was abandoned. Kept while the next one is in progress, and until one is confirmed or rolled back.
+    /// Why the last Change was abandoned. Kept while the next one is in progress, and until one is confirmed or rolled
+    /// back.
     #[serde(deserialize_with = "required")]
     pub abandoned: Option<Cause>,
     /// Number of the last Change.
     pub changes: u64,
     /// The newest last.
     pub failures: Vec<Failure>,
-    /// UID of the Setup that the failures belong to. None in old journals: they count for the next Setup that takes the node.
+    /// UID of the Setup that the failures belong to. None in old journals: they count for the next Setup that takes the
+    /// node.
     #[serde(deserialize_with = "required")]
     pub setup_uid: Option<String>,
 }
@@ -96,7 +100,8 @@ pub struct Journal {
 #[serde(rename_all = "camelCase")]
 pub struct Confirmed {
     pub revision: RevisionId,
-    /// Hash of the manifest rendered from the original. If the manifest differs, somebody else changed it, and their edits are kept.
+    /// Hash of the manifest rendered from the original. If the manifest differs, somebody else changed it, and their
+    /// edits are kept.
     pub manifest: Sha,
     pub at: Timestamp,
 }
@@ -141,9 +146,11 @@ pub struct Change {
     /// Hashes of the manifest before and after, kept as `change/before.yaml` and `change/after.yaml`.
     pub before: Sha,
     pub after: Sha,
-    /// Whether `after` was in place before the Change, for an unknown time: the guard only watches it, and `before` is the way back.
+    /// Whether `after` was in place before the Change, for an unknown time: the guard only watches it, and `before` is
+    /// the way back.
     pub is_in_place: bool,
-    /// Hash of the manifest rendered from the original. It differs from `after` if somebody else had changed the manifest.
+    /// Hash of the manifest rendered from the original. It differs from `after` if somebody else had changed the
+    /// manifest.
     pub ours: Sha,
     /// Command lines of kube-apiserver before and after, by which its process is recognised.
     pub argv_before: Vec<String>,
@@ -275,7 +282,8 @@ pub struct EndedKubelet {
 pub enum Way {
     /// The old manifest is put back, and the kubelet follows it.
     Manifest,
-    /// The kubelet ignores manifests until it has seen an API server: the manifest stays, and the files it mounts are repaired.
+    /// The kubelet ignores manifests until it has seen an API server: the manifest stays, and the files it mounts are
+    /// repaired.
     Files,
     /// The old manifest is put back, and the kubelet is ended so that its service manager restarts it.
     Kubelet,
@@ -415,7 +423,8 @@ impl Journal {
             .find(|failure| failure.target.as_ref() == target && failure.setup_generation == Some(setup_generation))
     }
 
-    /// Assigns the node to a Setup. A failure under another Setup keeps nothing from being tried, though its generation may be the same.
+    /// Assigns the node to a Setup. A failure under another Setup keeps nothing from being tried, though its generation
+    /// may be the same.
     pub fn take_up(&mut self, setup_uid: &str) {
         if self.setup_uid.replace(setup_uid.into()).is_some_and(|before| before != setup_uid) {
             self.failures.clear();

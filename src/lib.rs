@@ -1,15 +1,16 @@
 //! Manages the auditing of kube-apiserver on self-hosted control planes.
 //!
-//! The modules are listed in the order of the data: a Setup comes in, a Revision is rendered from it, a Plan names the steps that a
-//! node still needs, the guard carries them out, and its Verdict goes back into status. [`floor`] holds the limits that the cluster's
-//! administrator has fixed and no Setup can weaken: controller, agent and guard check it.
+//! The modules are listed in the order of the data: a Setup comes in, a Revision is rendered from it, a Plan names the
+//! steps that a node still needs, the guard carries them out, and its Verdict goes back into status. [`floor`] holds
+//! the limits that the cluster's administrator has fixed and no Setup can weaken: controller, agent and guard check it.
 //!
-//! The groups of modules below are pure, with the clock passed in, up to `status`. Only [`node`] touches a host; only [`controller`]
-//! and the agent's report in [`node`] write to the Kubernetes API. [`sink`] probes destinations, [`receiver`] is one.
+//! The groups of modules below are pure, with the clock passed in, up to `status`. Only [`node`] touches a host; only
+//! [`controller`] and the agent's report in [`node`] write to the Kubernetes API. [`sink`] probes destinations,
+//! [`receiver`] is one.
 //!
-//! Three crates of the workspace know nothing of Kubernetes' API or of this operator: `kube_yaml` reads YAML and JSON as
-//! kube-apiserver, the kubelet and kubectl do; `audit_policy` loads, lints and evaluates audit policies; `static_pod` edits the manifest of
-//! kube-apiserver.
+//! Three crates of the workspace know nothing of Kubernetes' API or of this operator: `kube_yaml` reads YAML and JSON
+//! as kube-apiserver, the kubelet and kubectl do; `audit_policy` loads, lints and evaluates audit policies;
+//! `static_pod` edits the manifest of kube-apiserver.
 
 // What a user writes, and the Revision that is rendered from it.
 pub mod api;

@@ -1,8 +1,8 @@
-//! The code that changes a host: the agent, which observes, stages and reports, and the guard, which alone replaces the manifest and
-//! rolls it back.
+//! The code that changes a host: the agent, which observes, stages and reports, and the guard, which alone replaces the
+//! manifest and rolls it back.
 //!
-//! Both are loops around pure parts: [`crate::plan`] lists the changes that a node needs, [`crate::verdict`] decides the guard's next
-//! step. They share the journal under a file lock, so there is exactly one writer at any time.
+//! Both are loops around pure parts: [`crate::plan`] lists the changes that a node needs, [`crate::verdict`] decides
+//! the guard's next step. They share the journal under a file lock, so there is exactly one writer at any time.
 
 pub mod agent;
 pub mod files;
@@ -30,7 +30,8 @@ pub const STATE_DIR: &str = "/var/lib/audit-operator";
 /// Log directories of the pods on a node.
 pub const POD_LOGS_DIR: &str = "/var/log/pods";
 
-/// How a broken watch of the Kubernetes API restarts: soon, because a single-node cluster loses its API server at each change.
+/// How a broken watch of the Kubernetes API restarts: soon, because a single-node cluster loses its API server at each
+/// change.
 pub(crate) fn retry() -> impl kube::runtime::utils::Backoff {
     Soon
 }

@@ -1,7 +1,7 @@
 //! A node's target and its observed state in; the complete, ordered list of changes out.
 //!
-//! A [`Plan`] leaves nothing to decide: [`crate::node::stage`] carries out its actions in their order, and the guard carries out the
-//! Change that they record. Its `Display` is the dry run. Nothing here reads a host or a clock.
+//! A [`Plan`] leaves nothing to decide: [`crate::node::stage`] carries out its actions in their order, and the guard
+//! carries out the Change that they record. Its `Display` is the dry run. Nothing here reads a host or a clock.
 
 mod log;
 mod recheck;
@@ -20,13 +20,14 @@ pub use recheck::{StagedChange, recheck};
 
 const MIB: u64 = 1024 * 1024;
 
-/// How long manifests must have been left alone, and kube-apiserver must have run, before a change of ours begins. A kubeadm upgrade writes
-/// the next manifest once the component of the last one is back, which takes some 10 to 40 s. It recognises kube-apiserver by another hash
-/// of its pod (kubernetes@v1.36.3 cmd/kubeadm/app/util/apiclient/wait.go, WaitForStaticPodHashChange): a manifest of ours put there
-/// earlier would restore the old hash.
+/// How long manifests must have been left alone, and kube-apiserver must have run, before a change of ours begins. A
+/// kubeadm upgrade writes the next manifest once the component of the last one is back, which takes some 10 to 40 s. It
+/// recognises kube-apiserver by another hash of its pod (kubernetes@v1.36.3 cmd/kubeadm/app/util/apiclient/wait.go,
+/// WaitForStaticPodHashChange): a manifest of ours put there earlier would restore the old hash.
 const SETTLE_SECONDS: u64 = 45;
-/// The same if kube-apiserver has not started since somebody changed its manifest: a kubelet whose API server hangs takes minutes to
-/// follow, and kubeadm waits five (kubernetes@v1.36.3 cmd/kubeadm/app/apis/kubeadm/timeoututils.go, UpgradeManifests).
+/// The same if kube-apiserver has not started since somebody changed its manifest: a kubelet whose API server hangs
+/// takes minutes to follow, and kubeadm waits five (kubernetes@v1.36.3 cmd/kubeadm/app/apis/kubeadm/timeoututils.go,
+/// UpgradeManifests).
 const FOLLOW_SECONDS: u64 = 300;
 
 /// What a node should have.
@@ -73,8 +74,8 @@ pub struct Observed {
     pub pods: Vec<String>,
     /// The place of the log; `None` without a log file.
     pub log: Option<LogPlace>,
-    /// Milliseconds since anybody last changed a manifest of the control plane, or kube-apiserver last started; `None` if the clock was set
-    /// back since.
+    /// Milliseconds since anybody last changed a manifest of the control plane, or kube-apiserver last started; `None`
+    /// if the clock was set back since.
     pub changed_ms_ago: Option<u64>,
     /// Whether kube-apiserver has started since its manifest was last changed, as far as its logs show.
     pub has_followed: bool,
@@ -95,8 +96,8 @@ pub enum Plan {
 pub enum Idle {
     /// The node is up to date.
     AsDesired,
-    /// The node runs its target, but would not accept it now: the floor has risen, or this program renders it differently. It stays as it is
-    /// until it is assigned another Revision.
+    /// The node runs its target, but would not accept it now: the floor has risen, or this program renders it
+    /// differently. It stays as it is until it is assigned another Revision.
     LeftAlone(Refusal),
     /// A change is in progress.
     Changing,
@@ -169,7 +170,7 @@ pub const CHANGE_DIR: &str = "change";
 /// Its manifests.
 pub const BEFORE: &str = "change/before.yaml";
 pub const AFTER: &str = "change/after.yaml";
-/// A copy of the journal: what the guard goes on with if the journal is lost or damaged in the middle of the Change.
+/// A copy of the journal, with which the guard continues if the journal is lost or damaged in the middle of the Change.
 pub const JOURNAL_COPY: &str = "change/journal.json";
 /// The content of the Revision and the floor that it was judged by: the guard judges it again.
 pub const CONTENT: &str = "change/content.json";
@@ -309,8 +310,9 @@ fn manifests(desired: &Desired, observed: &Observed, base: &Base) -> Result<Opti
     if confirmed == desired.revision.as_ref().map(|it| &it.id) {
         return Ok(None);
     }
-    // It is as desired, and nobody saw kube-apiserver serve with it: the journal was lost, or somebody edited another part in the
-    // middle of a change. The guard leaves it in place and watches; the way back is a kube-apiserver without us.
+    // It is as desired, and nobody saw kube-apiserver serve with it: the journal was lost, or somebody edited another
+    // part in the middle of a change. The guard leaves it in place and watches; the way back is a kube-apiserver
+    // without us.
     Ok(Some(Manifests { before: without_ours()?, after, taken_over }))
 }
 
@@ -350,7 +352,8 @@ fn change(desired: &Desired, observed: &Observed, base: &Base, before: &str, aft
     })
 }
 
-/// Hash of the manifest rendered from the original; of nothing if it cannot be edited, so that every manifest counts as somebody else's.
+/// Hash of the manifest rendered from the original; of nothing if it cannot be edited, so that every manifest counts as
+/// somebody else's.
 fn ours(original: &str, revision: &Revision) -> Sha {
     let edited = static_pod::update(original, original, &render::intent(revision));
     Sha::of(edited.map_or(String::new(), |edited| edited.text).as_bytes())
@@ -402,7 +405,8 @@ const STOP_SECONDS: i64 = 5;
 /// The default of Kubernetes (kubernetes@v1.36.3 pkg/apis/core/v1/defaults.go).
 const DEFAULT_GRACE_SECONDS: i64 = 30;
 
-/// The kubelet kills a kube-apiserver that takes longer to stop than its grace period, and its last audit events are lost.
+/// The kubelet kills a kube-apiserver that takes longer to stop than its grace period, and its last audit events are
+/// lost.
 fn check_grace(facts: &static_pod::Facts, revision: &Revision) -> Result<(), Refusal> {
     let content = &revision.content;
     let flags =
@@ -442,7 +446,8 @@ fn stage_revision(revision: &Revision, observed: &Observed, actions: &mut Vec<Ac
         let good = observed.confirmed_files.get(name).cloned().unwrap_or_else(|| safe(name, &content));
         actions.push(Action::Keep { name: format!("{REPAIR_DIR}/{name}"), content: good });
     }
-    // The kubelet makes the directory of the log (hostPath DirectoryOrCreate): the agent writes only in its own two directories.
+    // The kubelet makes the directory of the log (hostPath DirectoryOrCreate): the agent writes only in its own two
+    // directories.
 }
 
 /// The content that repairs a file if no confirmed Revision has one of that name.

@@ -82,7 +82,7 @@ fn webhook(
         server_name: tls.server_name.clone(),
         authorities: tls.ca.as_ref().map(|pem| {
             // kube-apiserver re-reads them since 1.36 (the gate ClientsAllowCARotation of client-go).
-            if capabilities.minor >= 36 {
+            if capabilities.oldest.minor() >= 36 {
                 credential(CA_FILE, pem.as_bytes());
                 Authorities::Credential
             } else {

@@ -1,15 +1,18 @@
-//! Which node may change next: all nodes of the cluster, as they report, and the clock in; a [`Decision`] for each claim out.
+//! Which node may change next: all nodes of the cluster, as they report, and the clock in; a [`Decision`] for each
+//! claim out.
 //!
-//! The controller decides once in each pass and carries the answer out; nothing is remembered between two calls. Never touches the API
-//! or a node.
+//! The controller decides once in each pass and carries the answer out; nothing is remembered between two calls. Never
+//! touches the API or a node.
 //!
-//! *Guarantees.* At most one node gets the slot in one decision over all claims. None gets it while another node, whoever claims it, has
-//! the slot, is in change or is not known to serve, or while a node of the same Setup rolled the same Revision back under the same
-//! generation. Nodes that wait for a change begin one after the other, drift included: a node without the slot changes nothing, and the
-//! next one gets the slot when the agent of the last one has reported that it saw the end of its own.
+//! *Guarantees.* At most one node gets the slot in one decision over all claims. None gets it while another node,
+//! whoever claims it, has the slot, is in change or is not known to serve, or while a node of the same Setup rolled the
+//! same Revision back under the same generation. Nodes that wait for a change begin one after the other, drift
+//! included: a node without the slot changes nothing, and the next one gets the slot when the agent of the last one has
+//! reported that it saw the end of its own.
 //!
-//! *Assumptions.* A node reports within half a minute that its kube-apiserver is not ready, and its agent renews its Lease at least once
-//! a minute. An API server is only ready when its etcd has quorum. No [`Node`] is older than what was last written for it.
+//! *Assumptions.* A node reports within half a minute that its kube-apiserver is not ready, and its agent renews its
+//! Lease at least once a minute. An API server is only ready when its etcd has quorum. No [`Node`] is older than what
+//! was last written for it.
 
 use std::fmt;
 use std::time::Duration;
@@ -18,8 +21,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::api::{NodeAudit, NodeAuditSpec, NodeAuditStatus, NodeFailure, Phase, Reason};
 
-/// An agent without a sign of life for longer than this is silent. It gives one every 45 s; this lets one get lost and a restart of the
-/// API server pass.
+/// An agent without a sign of life for longer than this is silent. It gives one every 45 s; this lets one get lost and
+/// a restart of the API server pass.
 pub const SILENCE: Duration = Duration::from_secs(180);
 
 /// One node that a Setup covers, or covered until it is restored.
@@ -30,12 +33,14 @@ pub struct Node<'a> {
     pub is_ready: bool,
     pub goal: Goal<'a>,
     pub audit: Option<&'a NodeAudit>,
-    /// It had a `NodeAudit` when the status of a Setup was last written. A change goes on though somebody deletes the `NodeAudit`.
+    /// It had a `NodeAudit` when the status of a Setup was last written. A change goes on though somebody deletes the
+    /// `NodeAudit`.
     pub had_audit: bool,
     pub contact: Contact,
 }
 
-/// The contact with an agent, by the steady clock of the controller: the clock of a node may be wrong, and any clock may jump.
+/// The contact with an agent, by the steady clock of the controller: the clock of a node may be wrong, and any clock
+/// may jump.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Contact {
     /// Since its last sign of life.
@@ -102,8 +107,8 @@ pub enum Assignment {
     Continue,
     /// The node has reached its goal: setup and generation are brought up to date, and the slot ends.
     Follow,
-    /// The spec keeps its goal, and the node has no slot. Where there is no spec yet, one is made that names no Revision: the agent
-    /// reports and, without the slot, restores nothing.
+    /// The spec keeps its goal, and the node has no slot. Where there is no spec yet, one is made that names no
+    /// Revision: the agent reports and, without the slot, restores nothing.
     Hold,
     /// The node has its original manifest and no Setup: its `NodeAudit` is deleted.
     Release,
@@ -122,7 +127,8 @@ pub enum Progress {
     Stalled { reason: Reason, message: String },
 }
 
-/// Decides for all nodes of the cluster: for each claim, in their order. `unclaimed`: further nodes that have a `NodeAudit`, or had one.
+/// Decides for all nodes of the cluster: for each claim, in their order. `unclaimed`: further nodes that have a
+/// `NodeAudit`, or had one.
 pub fn decide(claims: &[Claim], unclaimed: &[Node], now: Timestamp) -> Vec<Decision> {
     let mut starting = None;
     let mut decisions = Vec::with_capacity(claims.len());
@@ -225,7 +231,8 @@ impl<'a> View<'a> {
         view.state = view.state(claim.min_ready, now);
         view.needs_start = match node.audit {
             None => node.goal.revision.is_some(),
-            // A Revision that failed is tried again under a newer generation, so the generation alone can set a node in motion too.
+            // A Revision that failed is tried again under a newer generation, so the generation alone can set a node in
+            // motion too.
             Some(audit) => !view.has_reached_goal() && (Goal::assigned(audit) != node.goal || view.waits_for_slot()),
         };
         view
@@ -302,9 +309,9 @@ impl<'a> View<'a> {
                     // The NodeAudit is kept for as long as the others wait for this node.
                     && !matches!(self.state, State::Settling { .. } | State::ApiServerDown)
             }
-            // The first spec named no Revision and none was written since: the node never had the slot. In any other case a late agent
-            // could be in the middle of a change. An agent that is there reports first: it may find settings of ours that are older than
-            // this spec.
+            // The first spec named no Revision and none was written since: the node never had the slot. In any other
+            // case a late agent could be in the middle of a change. An agent that is there reports first: it may find
+            // settings of ours that are older than this spec.
             None => {
                 audit.spec.revision.is_none() && audit.metadata.generation == Some(1) && self.state == State::Silent
             }
@@ -323,8 +330,8 @@ impl<'a> View<'a> {
         self.node.audit.is_some() && !has_ended
     }
 
-    /// Whether another node may change beside it. A node that rolled back serves, so others that need a newer Revision do not wait for
-    /// it. A node that still has the slot could begin at any moment.
+    /// Whether another node may change beside it. A node that rolled back serves, so others that need a newer Revision
+    /// do not wait for it. A node that still has the slot could begin at any moment.
     fn lets_others_change(&self) -> bool {
         matches!(self.state, State::Settled | State::RolledBack) && !self.has_slot() && !self.is_starting
     }
@@ -358,8 +365,8 @@ fn waits(status: &NodeAuditStatus) -> bool {
     matches!(status.reason, Some(Reason::Paused | Reason::Held))
 }
 
-/// For how long kube-apiserver has been ready: by our clock, by the node's own, or by how long the report has been the same, whichever
-/// gives more, so that nobody waits for a node whose clock is ahead.
+/// For how long kube-apiserver has been ready: by our clock, by the node's own, or by how long the report has been the
+/// same, whichever gives more, so that nobody waits for a node whose clock is ahead.
 fn ready_for(status: &NodeAuditStatus, contact: Contact, now: Timestamp) -> Option<SignedDuration> {
     let since = status.ready_since.as_ref()?.0;
     let by_its_own = status.last_seen.as_ref().map(|seen| seen.0.duration_since(since));
@@ -403,8 +410,8 @@ fn waiting(views: &[View], others: &[View], is_paused: bool) -> Progress {
         reason,
         message: format!("{}: {message}", view.node.name),
     };
-    // A node that needs a person comes first. A silent agent does even where its node last had the right Revision: whether it still has
-    // is unknown.
+    // A node that needs a person comes first. A silent agent does even where its node last had the right Revision:
+    // whether it still has is unknown.
     for view in views.iter().filter(|view| !view.is_released()) {
         let status = view.status();
         match view.state {

@@ -1,9 +1,9 @@
 //! The status of a Setup, and the Events that a change of it is worth: what was judged, rendered and reported in, plain
 //! values out.
 //!
-//! The controller calls [`status`] at the end of each pass, writes the result if it [`differs`] and publishes [`events`].
-//! Times come in; a condition keeps its `lastTransitionTime` while its status stays. No field of it moves by itself, so a cluster at
-//! rest costs no write.
+//! The controller calls [`status`] at the end of each pass, writes the result if it [`differs`] and publishes
+//! [`events`]. Times come in; a condition keeps its `lastTransitionTime` while its status stays. No field of it moves
+//! by itself, so a cluster at rest costs no write.
 
 mod conditions;
 mod events;
@@ -98,14 +98,16 @@ pub fn differs(old: &AuditSetupStatus, new: &AuditSetupStatus) -> bool {
     aligned != *old
 }
 
-/// How long the rollout took that has just been confirmed on every node. Unknown where it was over when it was first seen.
+/// How long the rollout took that has just been confirmed on every node. Unknown where it was over when it was first
+/// seen.
 pub fn rolled_out(old: &AuditSetupStatus, new: &AuditSetupStatus) -> Option<SignedDuration> {
     let entry = just_confirmed(old, new)?;
     let took = entry.finished.as_ref()?.0.duration_since(entry.started.0);
     took.is_positive().then_some(took)
 }
 
-/// The newest entry of the history, if it was confirmed just now. Once for each: a node that joins or drifts later does not open it again.
+/// The newest entry of the history, if it was confirmed just now. Once for each: a node that joins or drifts later does
+/// not open it again.
 fn just_confirmed<'a>(old: &AuditSetupStatus, new: &'a AuditSetupStatus) -> Option<&'a HistoryEntry> {
     let last = new.history.first().filter(|last| last.outcome == Outcome::Confirmed)?;
     let key = |entry: &HistoryEntry| (entry.revision.clone(), entry.started.clone(), entry.outcome);

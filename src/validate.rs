@@ -23,10 +23,12 @@ mod log;
 mod policy;
 mod schema;
 mod secret;
+mod version;
 mod webhook;
 
 pub use judge::{judge, judge_credentials};
 pub use secret::SecretFacts;
+pub use version::{KubernetesVersion, NotAVersion};
 
 pub use schema::{SchemaCheck, check_schema};
 
@@ -83,16 +85,16 @@ impl fmt::Display for Problem {
 /// The versions of the nodes' API servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Minor version of the oldest kube-apiserver that the Setup covers; 36 means 1.36.
-    pub minor: u32,
-    /// Minor version of the newest one.
-    pub newest: u32,
+    /// The oldest kube-apiserver that the Setup covers.
+    pub oldest: KubernetesVersion,
+    /// The newest one.
+    pub newest: KubernetesVersion,
 }
 
 impl Capabilities {
     /// All API servers have one version.
-    pub fn of(minor: u32) -> Self {
-        Self { minor, newest: minor }
+    pub fn of(version: KubernetesVersion) -> Self {
+        Self { oldest: version, newest: version }
     }
 }
 
@@ -219,7 +221,7 @@ pub fn validate(
     }
     let shutdown_delay_seconds = spec.rollout.shutdown_delay_seconds;
     // The flag is new in 1.27. Before, it is left out: a restart without it only takes longer.
-    let drain_watches_seconds = if capabilities.minor >= 27 { spec.rollout.drain_watches_seconds } else { 0 };
+    let drain_watches_seconds = if capabilities.oldest.minor() >= 27 { spec.rollout.drain_watches_seconds } else { 0 };
     Ok(ValidSetup { policy, log, webhook, findings, shutdown_delay_seconds, drain_watches_seconds, capabilities })
 }
 

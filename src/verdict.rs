@@ -1,31 +1,34 @@
-//! A Change in progress, the [`Evidence`] and the time in; the next [`Step`] of the guard, and in the end the [`Verdict`], out.
+//! A Change in progress, the [`Evidence`] and the time in; the next [`Step`] of the guard, and in the end the
+//! [`Verdict`], out.
 //!
-//! This one pure function decides between commit and rollback: the guard gathers evidence, calls [`next`], carries out the step and
-//! starts over. Each step may be repeated, because the guard can be killed before, during or after it.
+//! This one pure function decides between commit and rollback: the guard gathers evidence, calls [`next`], carries out
+//! the step and starts over. Each step may be repeated, because the guard can be killed before, during or after it.
 //!
-//! One thing makes a rollback difficult: a kubelet that was started while the API server was down. Until it has seen an API server it
-//! ignores every changed manifest (it never removes the old static pod while its API source is not ready:
-//! kubernetes@v1.36.3 pkg/kubelet/pod_workers.go, allowPodStart and pkg/kubelet/kubelet.go, HandlePodCleanups). Then the manifest must
-//! stay as that kubelet first saw it, and the files it mounts are repaired.
+//! One thing makes a rollback difficult: a kubelet that was started while the API server was down. Until it has seen an
+//! API server it ignores every changed manifest (it never removes the old static pod while its API source is not ready:
+//! kubernetes@v1.36.3 pkg/kubelet/pod_workers.go, allowPodStart and pkg/kubelet/kubelet.go, HandlePodCleanups). Then
+//! the manifest must stay as that kubelet first saw it, and the files it mounts are repaired.
 
 use std::fmt;
 
 use crate::api::{Method, Reason, RestartKubelet};
 use crate::journal::{Cause, Clock, EndedKubelet, Rollback, Stage, UnderWay, Verdict, Way};
 
-/// Exits of the new container after which the guard stops waiting for it. The first may have an innocent cause (a port that is
-/// still in use); the kubelet's back-off makes each further one more expensive.
+/// Exits of the new container after which the guard stops waiting for it. The first may have an innocent cause (a port
+/// that is still in use); the kubelet's back-off makes each further one more expensive.
 const EXITS_OF_A_CRASH_LOOP: u32 = 2;
-/// How long a kubelet may take to start the old manifest again before it counts as stuck: its slowest window for a pod that
-/// waits for its predecessor is 45 s, plus the 30 s grace of the predecessor (measured on 1.36.3).
+/// How long a kubelet may take to start the old manifest again before it counts as stuck: its slowest window for a pod
+/// that waits for its predecessor is 45 s, plus the 30 s grace of the predecessor (measured on 1.36.3).
 const STUCK_AFTER_MS: u64 = 120_000;
 /// How long a kubelet may take to end after its signal.
 const KUBELET_ENDS_WITHIN_MS: u64 = 10_000;
-/// How long the repair of the files may take, and kube-apiserver to read them: the container's back-off may have reached 160 s.
+/// How long the repair of the files may take, and kube-apiserver to read them: the container's back-off may have
+/// reached 160 s.
 const FILES_TIMEOUT_MS: u64 = 240_000;
 /// How long the guard waits for an API server that does not serve before a change begins.
 const BEGIN_TIMEOUT_MS: u64 = 300_000;
-/// The API's upper bound of every time in `rollout`: a journal with a larger one must not keep the guard waiting for ever.
+/// The API's upper bound of every time in `rollout`: a journal with a larger one must not keep the guard waiting for
+/// ever.
 const MAX_SECONDS: u64 = 3600;
 
 /// Which manifest is in place.
@@ -44,7 +47,8 @@ pub struct Evidence {
     pub in_place: InPlace,
     /// The process of kube-apiserver, if there is one; the older of two.
     pub process: Option<Process>,
-    /// Whether the old process is gone, and after it the kubelet's last trace of its pod. Matters only while the manifest is taken out.
+    /// Whether the old process is gone, and after it the kubelet's last trace of its pod. Matters only while the
+    /// manifest is taken out.
     pub released: bool,
     /// Whether the files that the new manifest mounts are good. Matters only on the way back by the files.
     pub is_repaired: bool,
@@ -52,8 +56,8 @@ pub struct Evidence {
     pub serving_ms: Option<u64>,
     /// Starts of the container in the newest pod that was not there before the change.
     pub starts: u32,
-    /// Of these, starts while an old process still ran. They fail because it has the port: a kubelet that was started meanwhile does not
-    /// wait for the pod that it replaces.
+    /// Of these, starts while an old process still ran. They fail because it has the port: a kubelet that was started
+    /// meanwhile does not wait for the pod that it replaces.
     pub starts_beside_old: u32,
     /// Last line that a container of a new pod wrote.
     pub last_words: Option<String>,
@@ -151,7 +155,8 @@ pub fn next(change: UnderWay, evidence: &Evidence, now: &Clock) -> Step {
     }
 }
 
-/// Whether only a person can help: the kubelet has had its time to follow the old manifest, and the guard must not end it.
+/// Whether only a person can help: the kubelet has had its time to follow the old manifest, and the guard must not end
+/// it.
 pub fn is_stuck(change: UnderWay, now: &Clock) -> bool {
     change.rollout.restart_kubelet == RestartKubelet::Never
         && change.rollback().is_some_and(|rollback| rollback.way != Way::Files && has_waited(rollback, now))
@@ -250,7 +255,8 @@ fn verify(change: UnderWay, begun: &Clock, evidence: &Evidence, now: &Clock) -> 
     roll_back(first_way(change, begun, evidence, now), reason, message)
 }
 
-/// A kubelet that started after the new manifest was put in place, and has seen no API server since, ignores the old one.
+/// A kubelet that started after the new manifest was put in place, and has seen no API server since, ignores the old
+/// one.
 fn first_way(change: UnderWay, begun: &Clock, evidence: &Evidence, now: &Clock) -> Way {
     let ignores_manifests = evidence.kubelet.is_some_and(|kubelet| {
         let started_later =

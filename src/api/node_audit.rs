@@ -108,8 +108,8 @@ pub struct NodeAuditStatus {
     /// Since when `/readyz` of this node's kube-apiserver has succeeded without interruption. Absent while it fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_since: Option<Time>,
-    /// When the agent last wrote this status, which it does when the status changes. Its Lease in the operator's namespace
-    /// shows that it runs.
+    /// When the agent last wrote this status, which it does when the status changes. Its Lease in the operator's
+    /// namespace shows that it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Time>,
     /// The last change that was rolled back.

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
-use super::input::{Input, kubernetes_minor};
+use super::input::Input;
 use super::render::print_findings;
 use super::{print, say};
 use crate::api::Rollout;
@@ -19,7 +19,7 @@ use crate::node::files::Host;
 use crate::node::{self, State, guard};
 use crate::plan::{self, Desired, GuardKind, Plan, Requester};
 use crate::render::render;
-use crate::validate::Capabilities;
+use crate::validate::{Capabilities, KubernetesVersion};
 
 #[derive(clap::Args)]
 pub(super) struct ApplyArgs {
@@ -38,8 +38,8 @@ pub(super) struct ApplyArgs {
     #[arg(long)]
     dry_run: bool,
     /// Version of kube-apiserver. Default: from the tag of its image.
-    #[arg(long, value_name = "VERSION", value_parser = kubernetes_minor)]
-    kubernetes_version: Option<u32>,
+    #[arg(long, value_name = "VERSION")]
+    kubernetes_version: Option<KubernetesVersion>,
 }
 
 #[derive(clap::Args)]
@@ -55,12 +55,12 @@ pub(super) struct RestoreArgs {
 pub(super) async fn apply(args: &ApplyArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let host = Host::of_node(&args.host_root)?;
     let input = Input::read(&args.files)?;
-    let minor = match args.kubernetes_version {
-        Some(minor) => minor,
-        None => minor_of(&node::observe(&host, None)?.manifest)?,
+    let version = match args.kubernetes_version {
+        Some(version) => version,
+        None => version_of(&node::observe(&host, None)?.manifest)?,
     };
     let floor = Floor::load(args.floor.as_deref())?;
-    let valid = input.validate(Capabilities::of(minor), &floor)?;
+    let valid = input.validate(Capabilities::of(version), &floor)?;
     let rendered = render(&valid);
     print_findings(&rendered);
     if !args.dry_run {
@@ -81,11 +81,11 @@ pub(super) async fn apply(args: &ApplyArgs, stop: CancellationToken) -> anyhow::
     reach(&host, &desired, args.dry_run, stop).await
 }
 
-/// Minor version of the kube-apiserver that a manifest runs, by the tag of its image.
-fn minor_of(manifest: &str) -> anyhow::Result<u32> {
+/// The version of the kube-apiserver that a manifest runs, by the tag of its image.
+fn version_of(manifest: &str) -> anyhow::Result<KubernetesVersion> {
     let image = static_pod::read(manifest)?.image;
     let tag = image.split('@').next().and_then(|image| image.rsplit_once(':')).map_or("", |(_, tag)| tag);
-    kubernetes_minor(tag.trim_start_matches('v')).map_err(|_| {
+    tag.parse().map_err(|_| {
         anyhow::anyhow!("the tag of the image {image} is not a version of kube-apiserver: give --kubernetes-version")
     })
 }

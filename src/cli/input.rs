@@ -337,15 +337,6 @@ fn parse<T: DeserializeOwned>(document: &Document, fields: &Fields, snippet: Sni
     })
 }
 
-/// `1.36`, `v1.36` or `v1.36.3`: the minor version.
-pub(super) fn kubernetes_minor(text: &str) -> Result<u32, String> {
-    let mut parts = text.strip_prefix('v').unwrap_or(text).split('.');
-    match (parts.next(), parts.next().map(str::parse)) {
-        (Some("1"), Some(Ok(minor))) => Ok(minor),
-        _ => Err("give a version such as 1.36".into()),
-    }
-}
-
 /// The path of a file on the node, below another root.
 pub(super) fn below(root: &Path, path: &str) -> PathBuf {
     root.join(path.trim_start_matches('/'))
@@ -366,14 +357,5 @@ mod tests {
                 s.to_string()
             })
         );
-    }
-
-    #[test]
-    fn versions_of_kubernetes() {
-        for (text, want) in
-            [("1.36", Some(36)), ("v1.29.4", Some(29)), ("1", None), ("2.1", None), ("", None), ("1.x", None)]
-        {
-            assert_eq!(kubernetes_minor(text).ok(), want, "{text}");
-        }
     }
 }

@@ -11,6 +11,8 @@ use clap::Subcommand;
 
 use audit_policy::{Finding, MAX_BYTES, Places, Policy, load};
 
+use crate::validate::KubernetesVersion;
+
 mod diff;
 mod eval;
 mod explain;
@@ -79,7 +81,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// A version whose rules this program knows.
 fn policy_minor(text: &str) -> Result<u32, String> {
-    match super::input::kubernetes_minor(text)? {
+    match text.parse::<KubernetesVersion>().map_err(|error| error.to_string())?.minor() {
         minor @ 26..=37 => Ok(minor),
         _ => Err("give a version from 1.26 to 1.37".into()),
     }

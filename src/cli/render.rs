@@ -13,13 +13,13 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 use similar::TextDiff;
 
-use super::input::{Input, below, kubernetes_minor};
+use super::input::{Input, below};
 use crate::api::SetupFinding;
 use crate::floor::Floor;
 use crate::plan::check_manifest;
 use crate::render::{Rendered, intent, render};
 use crate::revision::KUBECONFIG_FILE;
-use crate::validate::Capabilities;
+use crate::validate::{Capabilities, KubernetesVersion};
 
 /// Where kubeadm keeps the manifest.
 const MANIFEST: &str = "etc/kubernetes/manifests/kube-apiserver.yaml";
@@ -45,8 +45,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     floor: Option<PathBuf>,
     /// Version of kube-apiserver to render for.
-    #[arg(long, value_name = "VERSION", default_value = "1.36", value_parser = kubernetes_minor)]
-    kubernetes_version: u32,
+    #[arg(long, value_name = "VERSION", default_value = "1.36")]
+    kubernetes_version: KubernetesVersion,
     /// Form of the output.
     #[arg(long, value_name = "FORM", default_value = "text")]
     output: Output,

@@ -1,9 +1,9 @@
 //! Writes the decisions: Secrets, `NodeAudit`s and the finalizer.
 //!
-//! *Flow.* For each Setup: its finalizer, before anything is written for a node; the Revision and the credentials, before a node is
-//! assigned them; the `NodeAudit`s; at last its release, when its nodes are restored.
-//! *Guarantees.* Every write brings the API to a state and is left out where it already is in it, so a pass that was cut off is simply
-//! made again. A slot is given only while the API has the same `NodeAudit`s that the decision was made on.
+//! *Flow.* For each Setup: its finalizer, before anything is written for a node; the Revision and the credentials,
+//! before a node is assigned them; the `NodeAudit`s; at last its release, when its nodes are restored. *Guarantees.*
+//! Every write brings the API to a state and is left out where it already is in it, so a pass that was cut off is
+//! simply made again. A slot is given only while the API has the same `NodeAudit`s that the decision was made on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -128,7 +128,8 @@ impl Writer<'_> {
 
     async fn patch_finalizers(&self, setup: &AuditSetup, finalizers: &[String]) -> Result<(), Error> {
         let name = setup.name_any();
-        // With the resourceVersion: a list in a merge patch is replaced as a whole, and somebody else may have added to it.
+        // With the resourceVersion: a list in a merge patch is replaced as a whole, and somebody else may have added to
+        // it.
         let metadata = json!({"resourceVersion": setup.resource_version(), "finalizers": finalizers});
         let api = Api::<AuditSetup>::all(self.context.client.clone());
         let patch = Patch::Merge(json!({"metadata": metadata}));
@@ -156,7 +157,8 @@ impl Writer<'_> {
         if stored.owner_references().iter().any(|stored| stored.uid == owner.uid) {
             return Ok(());
         }
-        // Of another Setup with the same content, or of one of the same name that was deleted: it must not go with that one.
+        // Of another Setup with the same content, or of one of the same name that was deleted: it must not go with that
+        // one.
         let mut owners = stored.owner_references().to_vec();
         owners.push(owner);
         let metadata = json!({"resourceVersion": stored.resource_version(), "ownerReferences": owners});
@@ -166,11 +168,11 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Stores the credentials of a Setup, or removes them where it has none. Written only when a byte changes, for its version makes
-    /// the agents replace the files.
+    /// Stores the credentials of a Setup, or removes them where it has none. Written only when a byte changes, for its
+    /// version makes the agents replace the files.
     ///
-    /// `keeps_old`: a node may still run a Revision that names files which the Setup has no more. Its API server would not start again
-    /// without them, so they stay until every node has moved on.
+    /// `keeps_old`: a node may still run a Revision that names files which the Setup has no more. Its API server would
+    /// not start again without them, so they stay until every node has moved on.
     async fn store_credentials(
         &self,
         setup: &AuditSetup,
@@ -221,8 +223,8 @@ impl Writer<'_> {
         version
     }
 
-    /// Whether the API has the very `NodeAudit`s that were decided on. A watch may be late, and so may be the last words of a controller
-    /// that led before; asked only before a slot is given.
+    /// Whether the API has the very `NodeAudit`s that were decided on. A watch may be late, and so may be the last
+    /// words of a controller that led before; asked only before a slot is given.
     async fn is_current(&self) -> Result<bool, Error> {
         let listed = self.audits().list_metadata(&ListParams::default()).await;
         let listed = listed.map_err(Error::request("list", "NodeAudits"))?;
@@ -309,7 +311,8 @@ impl Writer<'_> {
     }
 }
 
-/// A merge patch with all of the spec, with nulls: a field that somebody else has set would stay if we only gave up ours.
+/// A merge patch with all of the spec, with nulls: a field that somebody else has set would stay if we only gave up
+/// ours.
 fn whole(audit: &NodeAudit) -> serde_json::Value {
     let mut spec = json!(audit.spec);
     let fields = spec.as_object_mut().expect("a spec is an object");

@@ -1,10 +1,11 @@
 //! The objects of one kind, as a watch shows them, with our own writes on top until the watch shows those too.
 //!
-//! *Guarantees.* A pass sees no object older than the one that this controller wrote last. Before the first list is complete there are
-//! no objects at all ([`Cache::synced`]).
+//! *Guarantees.* A pass sees no object older than the one that this controller wrote last. Before the first list is
+//! complete there are no objects at all ([`Cache::synced`]).
 //!
-//! *Caveats.* The writes of others are as old as the watch: two and a half minutes where its connection died ([`crate::client`]). A
-//! decision that must not be made on such a state is compared with the API first, as [`super::apply`] does before it gives a slot.
+//! *Caveats.* The writes of others are as old as the watch: two and a half minutes where its connection died
+//! ([`crate::client`]). A decision that must not be made on such a state is compared with the API first, as
+//! [`super::apply`] does before it gives a slot.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -82,8 +83,8 @@ fn current<K: ResourceExt>(stored: Option<&K>, write: &Write<K>) -> Current {
     }
 }
 
-/// A number that grows with each write of a kind: promised since 1.35 (KEP-5504), and true of etcd since there is Kubernetes. An object
-/// without one is taken from the watch.
+/// A number that grows with each write of a kind: promised since 1.35 (KEP-5504), and true of etcd since there is
+/// Kubernetes. An object without one is taken from the watch.
 fn version<K: ResourceExt>(object: &K) -> Option<u64> {
     object.resource_version()?.parse().ok()
 }
@@ -132,8 +133,8 @@ where
         self.own.lock().expect("nobody panics with this lock").clear();
     }
 
-    /// Ends the writes that an event makes obsolete, where the store alone does not show it: an object that is not there may also be one
-    /// that is not shown yet.
+    /// Ends the writes that an event makes obsolete, where the store alone does not show it: an object that is not
+    /// there may also be one that is not shown yet.
     pub(super) fn follow(&self, event: &Event<K>) {
         let mut own = self.own.lock().expect("nobody panics with this lock");
         match event {

@@ -10,7 +10,8 @@ use crate::api::{AuditSetup, CONTROL_PLANE_LABEL};
 pub(super) enum Cover {
     /// It has these nodes.
     Nodes(Vec<String>),
-    /// An older Setup has one of its nodes: it changes nothing at all, on no node, so that half a Setup is never in force.
+    /// An older Setup has one of its nodes: it changes nothing at all, on no node, so that half a Setup is never in
+    /// force.
     Conflict { older: String, node: String },
 }
 
@@ -22,8 +23,8 @@ pub(super) fn selector(setup: &AuditSetup) -> String {
     setup.spec.node_selector.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
-/// Judges the Setups from the oldest on. `claims`: for each Setup, by name, the nodes that it selects, or those that it still has to
-/// restore if it is being deleted.
+/// Judges the Setups from the oldest on. `claims`: for each Setup, by name, the nodes that it selects, or those that it
+/// still has to restore if it is being deleted.
 pub(super) fn cover(
     setups: &[impl Borrow<AuditSetup>],
     claims: &BTreeMap<String, Vec<String>>,

@@ -58,8 +58,8 @@ pub(super) fn judge(world: &World) -> Vec<Judged<'_>> {
     setups.chain(orphans(world, &covers)).collect()
 }
 
-/// The nodes that each Setup lays claim to. A Setup that is being deleted claims those that it has not restored yet, so that another
-/// Setup begins with them only then.
+/// The nodes that each Setup lays claim to. A Setup that is being deleted claims those that it has not restored yet, so
+/// that another Setup begins with them only then.
 fn claimed(world: &World) -> BTreeMap<String, Vec<String>> {
     let claimed = world.setups.iter().map(|setup| {
         let name = setup.name_any();
@@ -224,7 +224,8 @@ impl Judged<'_> {
     }
 }
 
-/// The goal of a node that keeps its Revision; `None` where it has none. Such a node gets no slot, and nothing is written for it.
+/// The goal of a node that keeps its Revision; `None` where it has none. Such a node gets no slot, and nothing is
+/// written for it.
 fn kept_goal<'a>(world: &'a World, setup: &AuditSetup, node: &str) -> Option<Goal<'a>> {
     match world.audits.get(node) {
         Some(audit) => (audit.spec.revision.is_some() || audit.spec.may_change).then(|| Goal::assigned(audit)),
@@ -249,8 +250,8 @@ struct Supplies<'a> {
     sinks: &'a [SinkRef],
 }
 
-/// The goal that goes into the spec. A node gets the slot only with a Revision, or after it had one: without one, a node that has our
-/// settings already would restore its original manifest.
+/// The goal that goes into the spec. A node gets the slot only with a Revision, or after it had one: without one, a
+/// node that has our settings already would restore its original manifest.
 fn assigned<'a>(goal: Goal<'a>, assignment: Assignment, before: Option<&'a NodeAudit>) -> Goal<'a> {
     match (assignment, before) {
         (Assignment::Start | Assignment::Follow, _) => goal,
@@ -259,7 +260,8 @@ fn assigned<'a>(goal: Goal<'a>, assignment: Assignment, before: Option<&'a NodeA
     }
 }
 
-/// `supplies`: none for a node that is being restored; it keeps those that it has, since its API server may use them until the very end.
+/// `supplies`: none for a node that is being restored; it keeps those that it has, since its API server may use them
+/// until the very end.
 fn node_spec(
     setup: &AuditSetup,
     before: Option<&NodeAudit>,
@@ -292,7 +294,8 @@ fn node_spec(
     }
 }
 
-/// The spec of a node that keeps its Revision, and the Setup that assigned it; `setup` says only whether it may change now.
+/// The spec of a node that keeps its Revision, and the Setup that assigned it; `setup` says only whether it may change
+/// now.
 fn kept_spec(setup: &AuditSetup, before: &NodeAudit, assignment: Assignment) -> NodeAuditSpec {
     let rollout = Rollout { paused: setup.spec.rollout.paused, ..before.spec.rollout.clone() };
     NodeAuditSpec { may_change: may_change(assignment, Some(before)), rollout, ..before.spec.clone() }
@@ -307,24 +310,18 @@ fn may_change(assignment: Assignment, before: Option<&NodeAudit>) -> bool {
     }
 }
 
-/// The capabilities of the API servers of the nodes, from the oldest to the newest. Where an agent has not reported yet, by the version
-/// of the kubelet, which is never newer than the API server.
+/// The capabilities of the API servers of the nodes, from the oldest to the newest. Where an agent has not reported
+/// yet, by the version of the kubelet, which is never newer than the API server.
 fn capabilities(world: &World, nodes: &[String]) -> Capabilities {
-    let minors = nodes.iter().filter_map(|name| {
-        let reported = |audit: &Arc<NodeAudit>| audit.status.as_ref()?.api_server_version.clone();
-        let version = world.audits.get(name).and_then(reported);
-        minor(&version.or_else(|| Some(world.nodes.get(name)?.kubelet_version.clone()))?)
-    });
-    let (minor, newest) = minors.fold((None, 0), |(oldest, newest), minor| {
-        (Some(oldest.map_or(minor, |oldest: u32| oldest.min(minor))), minor.max(newest))
-    });
-    Capabilities { minor: minor.unwrap_or(0), newest }
-}
-
-/// `v1.36.3` -> 36.
-fn minor(version: &str) -> Option<u32> {
-    let digits = version.strip_prefix("v1.")?;
-    digits[..digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len())].parse().ok()
+    let versions = || {
+        nodes.iter().filter_map(|name| {
+            let reported = |audit: &Arc<NodeAudit>| audit.status.as_ref()?.api_server_version.clone();
+            let version = world.audits.get(name).and_then(reported);
+            version.or_else(|| Some(world.nodes.get(name)?.kubelet_version.clone()))?.parse().ok()
+        })
+    };
+    // Without any known version, nothing is used that a version has to support.
+    Capabilities { oldest: versions().min().unwrap_or_default(), newest: versions().max().unwrap_or_default() }
 }
 
 #[cfg(test)]
@@ -499,7 +496,8 @@ mod tests {
                 "rejected: spec.policy.configMapRef, has d, left ",
             ]
         );
-        // The node that the older one has is decided on once, and the one without a Revision of its own waits for nothing.
+        // The node that the older one has is decided on once, and the one without a Revision of its own waits for
+        // nothing.
         let claims: Vec<_> = judged.iter().map(|judged| judged.claim(&world)).collect();
         let names = |claim: &Claim| claim.nodes.iter().map(|node| node.name.to_string()).collect::<Vec<_>>();
         let names: Vec<_> = claims.iter().map(names).collect();
@@ -508,14 +506,5 @@ mod tests {
         let restored = claims[1].nodes.iter().chain(&claims[3].nodes);
         assert!(restored.clone().count() == 2 && restored.map(|node| node.goal.revision).all(|goal| goal.is_none()));
         assert_eq!(claims[0].nodes[0].goal.revision, Some("r-1"), "it keeps its Revision");
-    }
-
-    #[test]
-    fn a_minor_version_is_read_as_kubernetes_writes_it() {
-        let cases =
-            [("v1.36.3", Some(36)), ("v1.33.0-rc.1+k3s1", Some(33)), ("v1.36+", Some(36)), ("", None), ("v2.1", None)];
-        for (version, want) in cases {
-            assert_eq!(minor(version), want, "{version:?}");
-        }
     }
 }

@@ -1,8 +1,8 @@
 //! Leader election on a `coordination.k8s.io` Lease: of several controllers one works, and never two.
 //!
-//! [`claim`] decides, purely; [`Election`] carries it out with writes that hold the `resourceVersion` which was judged, so of
-//! two candidates one gets a conflict. Clocks of different machines are never compared: a foreign Lease has expired when it
-//! has not changed for its duration while *we* watched (as client-go does, kubernetes@v1.36.3
+//! [`claim`] decides, purely; [`Election`] carries it out with writes that hold the `resourceVersion` which was judged,
+//! so of two candidates one gets a conflict. Clocks of different machines are never compared: a foreign Lease has
+//! expired when it has not changed for its duration while *we* watched (as client-go does, kubernetes@v1.36.3
 //! staging/src/k8s.io/client-go/tools/leaderelection/leaderelection.go#L116-L131 and L421-L441).
 //!
 //! *Assumptions.* Two processes never share an identity; it is the name of the pod.
@@ -22,8 +22,8 @@ use crate::telemetry::Health;
 const NAME: &str = "audit-operator";
 /// A candidate waits this long after the last change of the Lease before it takes it from its holder.
 const DURATION: Duration = Duration::from_secs(15);
-/// The holder stops working this long after its last renewal that succeeded. Less than [`DURATION`], counted from before the request, so
-/// it has stopped before another controller can begin.
+/// The holder stops working this long after its last renewal that succeeded. Less than [`DURATION`], counted from
+/// before the request, so it has stopped before another controller can begin.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Time between two tries, to take it or to renew it.
 const RETRY: Duration = Duration::from_secs(2);
@@ -99,8 +99,8 @@ impl Election {
         Self { api: Api::namespaced(client, namespace), identity, seen: None, held: None }
     }
 
-    /// Returns when the Lease is ours. A controller that waits for it is ready: it has nothing else to do, and a rolling update ends the
-    /// old controller only when the new one is ready.
+    /// Returns when the Lease is ours. A controller that waits for it is ready: it has nothing else to do, and a
+    /// rolling update ends the old controller only when the new one is ready.
     pub(super) async fn win(&mut self, outage: &Outage, health: &Health) {
         loop {
             let tried = timeout(REQUEST_TIMEOUT, self.run_once()).await;
@@ -130,8 +130,8 @@ impl Election {
         }
     }
 
-    /// Keeps the Lease that was won; returns when it is lost. The work under it must stop at once then: await this beside the work, and
-    /// poll it first.
+    /// Keeps the Lease that was won; returns when it is lost. The work under it must stop at once then: await this
+    /// beside the work, and poll it first.
     pub(super) async fn hold(&mut self, outage: &Outage) -> Lost {
         let lost = self.hold_on(outage).await;
         self.held = None;

@@ -83,7 +83,8 @@ impl Metrics {
         self.show(&[]);
     }
 
-    /// Shows the statuses of a pass in place of those of the pass before. Nothing is awaited in between, so no scrape sees half of it.
+    /// Shows the statuses of a pass in place of those of the pass before. Nothing is awaited in between, so no scrape
+    /// sees half of it.
     pub(super) fn show(&self, statuses: &[(String, AuditSetupStatus)]) {
         self.nodes.clear();
         self.sinks.clear();

@@ -22,8 +22,8 @@ pub(super) struct Decided<'a> {
     pub(super) decision: &'a Decision,
 }
 
-/// A pass over all Setups. One that fails does not hold up the others; the first error is returned. Returns when to make the next pass
-/// even if nothing changes.
+/// A pass over all Setups. One that fails does not hold up the others; the first error is returned. Returns when to
+/// make the next pass even if nothing changes.
 pub(super) async fn pass(
     context: &Context,
     stores: &mut Stores,

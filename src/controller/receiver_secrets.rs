@@ -1,9 +1,9 @@
 //! The Secrets of the receiver that the chart brings: its certificate and its token, made in the cluster.
 //!
-//! Not by Helm: where a chart is only rendered, as by Argo CD, each rendering would make new ones, and a new CA restarts every API server
-//! before 1.36. [`plan`] decides which are missing or due, [`keep`] writes them. A Secret that can serve is left alone, and so is one that
-//! somebody else made. A certificate is renewed by the same CA, so a renewal changes nothing for those who trust it. The key of the CA is in
-//! a Secret of its own, which no pod mounts.
+//! Not by Helm: where a chart is only rendered, as by Argo CD, each rendering would make new ones, and a new CA
+//! restarts every API server before 1.36. [`plan`] decides which are missing or due, [`keep`] writes them. A Secret
+//! that can serve is left alone, and so is one that somebody else made. A certificate is renewed by the same CA, so a
+//! renewal changes nothing for those who trust it. The key of the CA is in a Secret of its own, which no pod mounts.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -278,7 +278,8 @@ fn token(data: &BTreeMap<String, ByteString>) -> Option<()> {
     data.get("token").filter(|token| !token.0.trim_ascii().is_empty()).map(drop)
 }
 
-/// Keeps the Secrets for as long as this controller leads. `shown`: the Secrets of the namespace. Ends only by being dropped.
+/// Keeps the Secrets for as long as this controller leads. `shown`: the Secrets of the namespace. Ends only by being
+/// dropped.
 pub(super) async fn keep(
     context: &Context,
     shown: &Cache<Secret>,
@@ -357,7 +358,8 @@ async fn make_missing(
     Ok(())
 }
 
-/// The Secret with new data. Of one that is there its metadata stays; without an owner, so that it outlives a new installation.
+/// The Secret with new data. Of one that is there its metadata stays; without an owner, so that it outlives a new
+/// installation.
 fn secret(before: Option<Secret>, name: &str, type_: &str, hosts: Option<&str>, data: &[(&str, &String)]) -> Secret {
     let mut secret = before.unwrap_or_else(|| Secret {
         metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() },

@@ -1,4 +1,5 @@
-//! The contact with each agent, by the steady clock of this controller: those of the nodes may be wrong, and any may jump. Pure.
+//! The contact with each agent, by the steady clock of this controller: those of the nodes may be wrong, and any may
+//! jump. Pure.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +9,8 @@ use tokio::time::Instant;
 use crate::api::NodeAudit;
 use crate::rollout::Contact;
 
-/// When each agent last gave a sign of life, and since when it reports the same about its API server, as this controller saw it. A
-/// sign that it finds at its own start counts as given then.
+/// When each agent last gave a sign of life, and since when it reports the same about its API server, as this
+/// controller saw it. A sign that it finds at its own start counts as given then.
 #[derive(Debug, Default)]
 pub(super) struct Silence(BTreeMap<String, Seen>);
 
@@ -23,8 +24,8 @@ struct Seen {
 }
 
 impl Silence {
-    /// The contact with the agents of `audits`. `leases`: the version of the Lease of each agent. `since`: when the API last began to
-    /// respond; no agent is silent because it was away.
+    /// The contact with the agents of `audits`. `leases`: the version of the Lease of each agent. `since`: when the API
+    /// last began to respond; no agent is silent because it was away.
     pub(super) fn listen<'a>(
         &mut self,
         audits: impl IntoIterator<Item = (&'a String, &'a NodeAudit)>,
@@ -70,7 +71,8 @@ mod tests {
     fn an_agent_is_silent_by_our_clock_alone() {
         let start = Instant::now();
         let mut silence = Silence::default();
-        // Seconds here; when the API began to respond; the time in the report; the version of the Lease; for how long it is silent.
+        // Seconds here; when the API began to respond; the time in the report; the version of the Lease; for how long
+        // it is silent.
         for (now, since, reported, lease, want) in [
             (0, 0, Some("12:00:00"), None, 0),
             (50, 0, Some("12:00:00"), None, 50),

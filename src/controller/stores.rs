@@ -1,4 +1,5 @@
-//! The watches of the controller, and the objects that they show. Each kind is watched once; nothing is asked for again and again.
+//! The watches of the controller, and the objects that they show. Each kind is watched once; nothing is asked for again
+//! and again.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,40 +1,26 @@
-//! Journals as programs have written them (`tests/cases/journal/`): each loads, and the guard continues it as the program of its time
-//! did. `want.txt` was written by the last program that wrote version 1.
+//! Journals as programs have written them (`tests/cases/journal/`): each loads, and the guard continues it as the
+//! program of its time did. `want.txt` was written by the last program that wrote version 1.
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+
+use testing::golden::{Differences, cases};
+use testing::root;
 
 use super::*;
 use crate::verdict::{Evidence, InPlace, Kubelet, Process, Runs, Step, next};
 
-/// Directories of the cases.
-fn cases() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/journal");
-    let mut found: Vec<_> = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
-    found.sort();
-    assert!(found.len() > 10);
-    found
-}
-
-/// Compares with a file, which `UPDATE_CASES=1` writes.
-#[expect(clippy::disallowed_methods, reason = "a test writes its own files, on request")]
-fn assert_golden(path: &Path, found: &str) {
-    if std::env::var("UPDATE_CASES").is_ok() {
-        fs::write(path, found).unwrap();
-    }
-    assert_eq!(fs::read_to_string(path).unwrap(), found, "{}", path.display());
-}
-
 #[test]
 fn every_old_journal_is_lifted_and_continued_as_before() {
-    for directory in cases() {
+    let mut differences = Differences::default();
+    for directory in cases("tests/cases/journal") {
         let journal = Journal::read(&fs::read(directory.join("in.json")).unwrap()).unwrap();
-        assert_golden(&directory.join("want.json"), &journal.to_json());
+        differences.compare(&directory.join("want.json"), Some(journal.to_json().as_bytes()));
         assert_eq!(Journal::read(journal.to_json().as_bytes()).unwrap(), journal, "{}", directory.display());
         let continued = journal.under_way().map_or("none is under way\n".into(), steps);
-        assert_golden(&directory.join("want.txt"), &continued);
+        differences.compare(&directory.join("want.txt"), Some(continued.as_bytes()));
     }
+    differences.end();
 }
 
 /// States of a node, by name.
@@ -123,7 +109,7 @@ fn label(step: &Step) -> String {
 
 #[test]
 fn a_journal_of_version_1_whose_stage_lacks_a_part_is_rolled_back_or_ended() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/journal");
+    let root = root().join("tests/cases/journal");
     for (case, lost) in [
         ("v1-taking-out", "begun"),
         ("v1-verifying", "begun"),

@@ -1,4 +1,5 @@
-//! Journals of version 1: a stage, and beside it data that a stage may or may not need. Read only, and lifted to the present form.
+//! Journals of version 1: a stage, and beside it data that a stage may or may not need. Read only, and lifted to the
+//! present form.
 //!
 //! Whatever version 1 could leave out and its guard relied on gets the value that the guard is safest with.
 

@@ -1,9 +1,9 @@
 //! The agent: brings its own node to the target that its `NodeAudit` assigns, and reports.
 //!
-//! *Flow.* look at kube-apiserver -> read the NodeAudit -> fetch the Revision -> observe -> plan -> stage -> (guard) -> probe the sinks ->
-//! report. A pass is made whenever the NodeAudit changes, five times a second while a Change is in progress, and every 15 seconds otherwise.
-//! *Assumptions.* The Kubernetes API may be unavailable at any moment, above all during a Change of this very node: a pass that cannot
-//! reach it is repeated.
+//! *Flow.* look at kube-apiserver -> read the NodeAudit -> fetch the Revision -> observe -> plan -> stage -> (guard) ->
+//! probe the sinks -> report. A pass is made whenever the NodeAudit changes, five times a second while a Change is in
+//! progress, and every 16 seconds otherwise. *Assumptions.* The Kubernetes API may be unavailable at any moment, above
+//! all during a Change of this very node: a pass that cannot reach it is repeated.
 
 mod assignment;
 mod cadence;
@@ -73,7 +73,8 @@ pub struct Args {
     /// Image of the guard: the agent's own.
     #[arg(long, value_name = "IMAGE")]
     pub guard_image: String,
-    /// The floor, which no Revision can weaken, no matter who wrote it. Read again when it changes; without it the defaults apply.
+    /// The floor, which no Revision can weaken, no matter who wrote it. Read again when it changes; without it the
+    /// defaults apply.
     #[arg(long, value_name = "FILE")]
     pub floor: Option<PathBuf>,
     /// Address for /metrics, /healthz and /readyz.
@@ -192,7 +193,8 @@ impl Agent {
         self.leave(&assignment.borrow())
     }
 
-    /// Removes our files from a node that has nothing of ours and should have nothing: nobody may start this program here again.
+    /// Removes our files from a node that has nothing of ours and should have nothing: nobody may start this program
+    /// here again.
     fn leave(&self, assignment: &Assignment) -> Result<(), Error> {
         let Assignment { is_known, node_audit } = assignment;
         let wants_nothing = node_audit.as_ref().is_none_or(|node_audit| node_audit.spec.revision.is_none());
@@ -268,8 +270,8 @@ impl Agent {
             },
             None => None,
         };
-        // Credentials first: a kubeconfig that names a missing file stops kube-apiserver. Not for the original manifest, which needs none: their
-        // Secret may be gone.
+        // Credentials first: a kubeconfig that names a missing file stops kube-apiserver. Not for the original
+        // manifest, which needs none: their Secret may be gone.
         if let Some(revision) = &revision {
             self.place_credentials(spec, revision).await?;
         }
@@ -333,8 +335,8 @@ impl Agent {
         journal.confirmed.is_some_and(|confirmed| confirmed.revision.as_str() == name) && !is_changing
     }
 
-    /// Our last report, or that of the agent before. `node_audit`: as the watch shows it, which may be older than our report; it may
-    /// also be another one, or somebody may have changed its status since.
+    /// Our last report, or that of the agent before. `node_audit`: as the watch shows it, which may be older than our
+    /// report; it may also be another one, or somebody may have changed its status since.
     fn last_report<'a>(&'a self, node_audit: &'a NodeAudit) -> Option<&'a NodeAuditStatus> {
         let version = |audit: &NodeAudit| audit.resource_version().and_then(|version| version.parse::<u64>().ok());
         let is_newer = |ours: &&NodeAudit| ours.uid() == node_audit.uid() && version(ours) > version(node_audit);
@@ -384,7 +386,7 @@ impl Agent {
             None => false,
         };
         self.proven = is_ready.then(Instant::now);
-        self.ready = is_ready.then(|| Ready::go_on(self.ready.take(), process::clock().wall));
+        self.ready = is_ready.then(|| Ready::continued(self.ready.take(), process::clock().wall));
     }
 
     /// The facts of the manifest, if it can be read.

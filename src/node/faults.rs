@@ -25,7 +25,7 @@ struct State {
     happened: Option<String>,
 }
 
-/// The panic that stands for a kill.
+/// The panic in place of a kill.
 pub(super) struct Killed;
 
 impl Faults {

@@ -1,11 +1,12 @@
 //! Durable file operations below a host root. Everything that is written to a host goes through here.
 //!
-//! *Flow.* A path is resolved below the root as the host itself does ([`resolve`]). What is written is written through the opened directory
-//! of its file, by name and without following a link: no link, and nobody who replaces a directory meanwhile, leads out of the root.
+//! *Flow.* A path is resolved below the root as the host itself does ([`resolve`]). Each file is written through its
+//! opened directory, by name and without following a link: no link, and nobody who replaces a directory meanwhile,
+//! leads out of the root.
 //!
-//! *Guarantees.* [`Host::replace`] leaves the old content or the new one, whole, whenever the machine stops: a dot file beside the
-//! target (the kubelet ignores those), synced, renamed over it, the directory synced. Mode, owner and extended attributes of
-//! a replaced file are kept, the SELinux label among them.
+//! *Guarantees.* [`Host::replace`] leaves the old content or the new one, whole, whenever the machine stops: a dot file
+//! beside the target (the kubelet ignores those), synced, renamed over it, the directory synced. Mode, owner and
+//! extended attributes of a replaced file are kept, the SELinux label among them.
 //!
 //! *Caveats.* Hard links to a replaced file keep the old content. A symbolic link at the target is refused.
 //!
@@ -29,7 +30,8 @@ use crate::api::Reason;
 pub use resolve::Link;
 use resolve::Root;
 
-/// The kubelet's own limit for a manifest, and far above any file of ours (kubernetes@v1.36.3 pkg/kubelet/config/file.go, maxConfigLength).
+/// The kubelet's own limit for a manifest, and far above any file of ours (kubernetes@v1.36.3
+/// pkg/kubelet/config/file.go, maxConfigLength).
 const READ_LIMIT: u64 = 10 * 1024 * 1024;
 
 /// To read. Neither a pipe nor a terminal holds up who opens it.
@@ -39,9 +41,9 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 
 /// A failed file operation, with its file.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {what} {}", path.display())]
+#[error("cannot {step} {}", path.display())]
 pub struct Error {
-    what: &'static str,
+    step: &'static str,
     path: PathBuf,
     #[source]
     pub source: io::Error,
@@ -74,8 +76,8 @@ pub enum RootError {
 }
 
 /// Names the failed step and its file.
-fn failed<E: Into<io::Error>>(what: &'static str, path: &Path) -> impl FnOnce(E) -> Error {
-    move |source| Error { what, path: path.into(), source: source.into() }
+fn failed<E: Into<io::Error>>(step: &'static str, path: &Path) -> impl FnOnce(E) -> Error {
+    move |source| Error { step, path: path.into(), source: source.into() }
 }
 
 /// A host's file system, seen below a directory: `/` for a shell on the node, `/host` in a pod.
@@ -108,7 +110,8 @@ pub(super) struct Place {
     pub(super) resolved: PathBuf,
     /// The last link on the way.
     pub(super) link: Option<Link>,
-    /// Whether what is there, or else the nearest directory that is, belongs to the node, and not to the pod of this process.
+    /// Whether the file, or else its nearest existing directory, belongs to the node, and not to the pod of this
+    /// process.
     pub(super) is_of_node: bool,
     /// Whether that directory was removed. It stays mounted in a pod, and the node may have a new one of that name.
     pub(super) is_removed: bool,
@@ -122,7 +125,7 @@ pub(super) enum End {
     Other,
     /// It can be made.
     Missing,
-    /// A link leads to what is not there: nothing can be made at the path.
+    /// A link leads nowhere: nothing can be made at the path.
     Dangling,
     /// One of its directories is a file: [`Place::resolved`].
     BelowFile,
@@ -172,13 +175,14 @@ impl Host {
         if self.is_dir(MANIFESTS_DIR) { Ok(()) } else { Err(RootError::NotANode { path: self.path.clone() }) }
     }
 
-    /// A moment between two file operations at which a machine may stop, or an operation fail. `what` is about to be done to `path`.
+    /// A moment between two file operations at which a machine may stop, or an operation fail. `step` is the next one,
+    /// with its file.
     #[cfg_attr(not(test), expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "it is the tests' hook"))]
-    fn point(&self, what: &'static str, path: &Path) -> Result<(), Error> {
+    fn point(&self, step: &'static str, path: &Path) -> Result<(), Error> {
         #[cfg(test)]
-        self.faults.reached(what, path).map_err(failed(what, path))?;
+        self.faults.reached(step, path).map_err(failed(step, path))?;
         #[cfg(not(test))]
-        let _ = (what, path);
+        let _ = (step, path);
         Ok(())
     }
 
@@ -190,7 +194,7 @@ impl Host {
         }
     }
 
-    /// The opened directory of a file, for what is done to the file.
+    /// The opened directory of a file, for operations on the file.
     fn directory_of(&self, path: &str) -> Result<Entry<'_>, Error> {
         let shown = self.shown(path);
         let trimmed = path.trim_end_matches('/');
@@ -204,7 +208,7 @@ impl Host {
         }
     }
 
-    /// The same; nothing where there is no such directory.
+    /// The same; `None` if there is no such directory.
     fn directory_of_if_there(&self, path: &str) -> Result<Option<Entry<'_>>, Error> {
         match self.directory_of(path) {
             Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -217,7 +221,7 @@ impl Host {
         Ok(self.root.resolve(path, TO_READ)?.into())
     }
 
-    /// What is known of a file, links followed.
+    /// Metadata of a file, links followed.
     pub fn metadata(&self, path: &str) -> io::Result<Metadata> {
         File::from(self.root.resolve(path, OFlags::PATH)?).metadata()
     }
@@ -226,7 +230,7 @@ impl Host {
         self.root.resolve(path, OFlags::PATH | OFlags::DIRECTORY).is_ok()
     }
 
-    /// The kind of file that has this name, a link among them; nothing where nothing has it.
+    /// The kind of file that has this name, which may be a link; `None` if there is none.
     pub(super) fn kind(&self, path: &str) -> Result<Option<FileType>, Error> {
         let Some(entry) = self.directory_of_if_there(path)? else { return Ok(None) };
         Ok(entry.stat()?.map(|stat| FileType::from_raw_mode(stat.st_mode)))
@@ -237,7 +241,7 @@ impl Host {
         matches!(self.kind(path), Ok(Some(FileType::Symlink)))
     }
 
-    /// Follows a path, and says where it leads.
+    /// Follows a path to its end.
     pub(super) fn follow(&self, path: &str) -> Result<Place, Error> {
         let shown = self.shown(path);
         let root: &Root = &self.root;
@@ -262,12 +266,12 @@ impl Host {
         };
         let is_own = |nearest| resolve::is_same_mount(nearest, root.as_fd()).map_err(failed("look at", &shown));
         let is_of_node = self.view != View::Mounts || !is_own(nearest)?;
-        let stat = rustix::fs::fstatvfs(nearest).map_err(failed("ask the free space of", &shown))?;
+        let stat = rustix::fs::fstatvfs(nearest).map_err(failed("read the free space of", &shown))?;
         let is_removed = rustix::fs::fstat(nearest).map_err(failed("look at", &shown))?.st_nlink == 0;
         Ok(Place { end, resolved, link, is_of_node, is_removed, free_bytes: stat.f_bfree * stat.f_frsize })
     }
 
-    /// Content of a file, or nothing where there is none.
+    /// Content of a file; `None` if there is none.
     pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>, Error> {
         let shown = self.shown(path);
         match self.open_file(path) {
@@ -277,8 +281,8 @@ impl Host {
         }
     }
 
-    /// Makes `path` hold `bytes`. A file that is there keeps its mode, owner and attributes; a new one gets `mode`.
-    /// Does nothing, and says so, where it holds them already.
+    /// Gives `path` the content `bytes`. An existing file keeps its mode, owner and attributes; a new one gets `mode`.
+    /// Does nothing, and returns false, if it has that content already.
     pub fn replace(&self, path: &str, bytes: &[u8], mode: u32) -> Result<bool, Error> {
         self.replace_like(path, bytes, mode, None)
     }
@@ -314,13 +318,13 @@ impl Host {
         Ok(true)
     }
 
-    /// Makes durable what is at `path`, whoever put it there.
+    /// Makes the file at `path` durable, no matter who wrote it.
     pub fn sync(&self, path: &str) -> Result<(), Error> {
         self.point("sync", &self.shown(path))?;
         self.directory_of(path)?.sync_directory()
     }
 
-    /// Removes what an interrupted [`Host::replace`] of `path` left beside it.
+    /// Removes the temporary file that an interrupted [`Host::replace`] of `path` left beside it.
     pub fn remove_temporary(&self, path: &str) -> Result<(), Error> {
         self.point("remove", &self.shown(path))?;
         if let Some(entry) = self.directory_of_if_there(path)? {
@@ -349,8 +353,8 @@ impl Host {
         Ok(())
     }
 
-    /// Removes a directory of ours with everything in it. It may be gone already. No link is followed: a link in its place, or in it,
-    /// goes by itself.
+    /// Removes a directory of ours with everything in it. It may be gone already. No link is followed: a link in its
+    /// place, or in it, goes by itself.
     pub fn remove_directory(&self, path: &str) -> Result<(), Error> {
         self.point("remove", &self.shown(path))?;
         let Some(entry) = self.directory_of_if_there(path)? else { return Ok(()) };
@@ -361,7 +365,8 @@ impl Host {
         remove_tree(entry.directory.as_fd(), &name).map_err(failed("remove", &entry.shown))
     }
 
-    /// Removes a directory that has nothing in it. One that has is left alone, and so is a mount; it may be gone already.
+    /// Removes a directory that has nothing in it. One that has is left alone, and so is a mount; it may be gone
+    /// already.
     pub fn remove_empty_directory(&self, path: &str) -> Result<(), Error> {
         let Some(entry) = self.directory_of_if_there(path)? else { return Ok(()) };
         match rustix::fs::unlinkat(&entry.directory, entry.name.as_str(), AtFlags::REMOVEDIR) {
@@ -386,13 +391,13 @@ impl Host {
             Err(error) => return Err(failed("make directory", &entry.shown)(error)),
         }
         let made = entry.open(DIRECTORY).map_err(failed("make directory", &entry.shown))?;
-        // As it was asked for, whatever the umask.
+        // The requested mode, whatever the umask.
         rustix::fs::fchmod(&made, Mode::from_raw_mode(mode)).map_err(failed("set the mode of", &entry.shown))?;
         entry.sync_directory()
     }
 
-    /// Opens a file to be locked, and makes it where there is none. To be read, where it is there: a guard that starts on a read-only disk
-    /// finds its work once that can be written again.
+    /// Opens a file to be locked, and makes it where there is none. To be read, where it is there: a guard that starts
+    /// on a read-only disk finds its work once that can be written again.
     pub fn open_lock(&self, path: &str) -> Result<File, Error> {
         let entry = self.directory_of(path)?;
         let opened = match entry.open(TO_READ) {
@@ -455,9 +460,9 @@ impl Entry<'_> {
     }
 
     /// Opens it to read it; nothing where there is none. Fails, as a step of this name, where it is not a regular file.
-    fn open_regular(&self, what: &'static str) -> Result<Option<File>, Error> {
+    fn open_regular(&self, step: &'static str) -> Result<Option<File>, Error> {
         let is_regular =
-            |kind| if kind == FileType::RegularFile { Ok(()) } else { Err(not_regular(what, &self.shown)) };
+            |kind| if kind == FileType::RegularFile { Ok(()) } else { Err(not_regular(step, &self.shown)) };
         // Before it is opened: opening a device may do something.
         let Some(stat) = self.stat()? else { return Ok(None) };
         is_regular(FileType::from_raw_mode(stat.st_mode))?;
@@ -491,9 +496,9 @@ impl Entry<'_> {
         file.sync_all().map_err(failed("sync", path))
     }
 
-    fn rename_to(&self, to: &Self, what: &'static str, shown: &Path) -> Result<(), Error> {
+    fn rename_to(&self, to: &Self, step: &'static str, shown: &Path) -> Result<(), Error> {
         rustix::fs::renameat(&self.directory, self.name.as_str(), &to.directory, to.name.as_str())
-            .map_err(failed(what, shown))
+            .map_err(failed(step, shown))
     }
 
     /// Whether it was there.
@@ -510,8 +515,8 @@ impl Entry<'_> {
     }
 }
 
-fn not_regular(what: &'static str, path: &Path) -> Error {
-    failed(what, path)(io::Error::other("it is not a regular file"))
+fn not_regular(step: &'static str, path: &Path) -> Error {
+    failed(step, path)(io::Error::other("it is not a regular file"))
 }
 
 fn read(file: &File, path: &Path) -> Result<Vec<u8>, Error> {
@@ -533,7 +538,8 @@ fn names(directory: impl AsFd) -> Result<Vec<CString>, Errno> {
     names.filter(|name| name.as_ref().map_or(true, is_own)).collect()
 }
 
-/// Removes a directory with everything in it. A link in it goes by itself, and what somebody removes meanwhile is gone too.
+/// Removes a directory with its content. A link in it is removed, not its target, and a file that somebody else removes
+/// meanwhile is no error.
 fn remove_tree(parent: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
     let is_gone = |outcome| if outcome == Err(Errno::NOENT) { Ok(()) } else { outcome };
     let directory = match rustix::fs::openat(parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {

@@ -1,14 +1,14 @@
 //! The guard: replaces the manifest, watches, and confirms or rolls back.
 //!
-//! It runs as a static pod while a Change is unconfirmed, or within `audit-operator apply`. It gathers [`Evidence`], asks
-//! [`verdict::next`], records the step in the journal, and takes it. It needs no Kubernetes API: its rollback works on a node that
-//! has none.
+//! It runs as a static pod while a Change is unconfirmed, or within `audit-operator apply`. It gathers [`Evidence`],
+//! asks [`verdict::next`], records the step in the journal, and takes it. It needs no Kubernetes API: its rollback
+//! works on a node that has none.
 //!
-//! *Guarantees.* The journal names a step before it is taken. Every step can be taken twice. The guard replaces the manifest only
-//! while it is the planned one. It ends only with a Verdict: no file on the disk makes it stop in the middle of a Change. A journal that
-//! is lost or damaged is written again from its copy, or from memory; without both, the guard puts a missing manifest back, reports, and
-//! waits for a person. *Assumptions.* The host's pid namespace and `/proc`. *Caveats.* While the guard is stopped nobody counts: a
-//! deadline passes later.
+//! *Guarantees.* The journal names a step before it is taken. Every step can be taken twice. The guard replaces the
+//! manifest only while it is the planned one. It ends only with a Verdict: no file on the disk makes it stop in the
+//! middle of a Change. A journal that is lost or damaged is written again from its copy, or from memory; without both,
+//! the guard puts a missing manifest back, reports, and waits for a person. *Assumptions.* The host's pid namespace and
+//! `/proc`. *Caveats.* While the guard is stopped nobody counts: a deadline passes later.
 
 mod evidence;
 mod seen;
@@ -98,7 +98,7 @@ pub async fn watch(state: &LockedState, stop: &CancellationToken) -> Option<Chan
     loop {
         let pause = match round(state, &mut known, &mut seen).await {
             Ok(Round::NoChange) => return None,
-            Ok(Round::Ended(change)) => return Some(change),
+            Ok(Round::Ended(change)) => return Some(*change),
             Ok(Round::Step(Step::Wait)) => INTERVAL,
             // The next step follows at once.
             Ok(Round::Step(_)) => Duration::ZERO,
@@ -126,7 +126,7 @@ pub async fn watch(state: &LockedState, stop: &CancellationToken) -> Option<Chan
 enum Round {
     NoChange,
     Step(Step),
-    Ended(Change),
+    Ended(Box<Change>),
 }
 
 /// Looks, decides, and takes one step. `known`: the journal of the round before.
@@ -136,7 +136,7 @@ async fn round(state: &LockedState, known: &mut Option<Journal>, seen: &mut Seen
     let Some(change) = journal.under_way() else {
         // The guard before may have been stopped right after the verdict.
         tidy(state, journal)?;
-        return Ok(journal.change.clone().map_or(Round::NoChange, Round::Ended));
+        return Ok(journal.change.clone().map_or(Round::NoChange, |change| Round::Ended(change.into())));
     };
     let Look { evidence, kubelet } = look(state, change, seen).await?;
     let now = process::clock();
@@ -148,8 +148,8 @@ async fn round(state: &LockedState, known: &mut Option<Journal>, seen: &mut Seen
     Ok(Round::Step(step))
 }
 
-/// The journal with a Change. If it is lost or damaged in the middle of the Change, it is written again: nobody else may end a Change
-/// while we hold the lock.
+/// The journal with a Change. If it is lost or damaged in the middle of the Change, it is written again: nobody else
+/// may end a Change while we hold the lock.
 fn recall(state: &LockedState, known: Option<Journal>) -> Result<Option<Journal>, Error> {
     use state::Error::{JournalMissing, JournalTooNew, JournalUnreadable};
     let (journal, damage) = match (state.journal_or_copy(), known) {
@@ -171,7 +171,8 @@ fn recall(state: &LockedState, known: Option<Journal>) -> Result<Option<Journal>
     Ok(Some(journal))
 }
 
-/// The next step. Before the first touch of the manifest, and not again, the Change itself is judged: a way back must not depend on it.
+/// The next step. Before the first touch of the manifest, and not again, the Change itself is judged: a way back must
+/// not depend on it.
 fn decide(state: &State, change: UnderWay, evidence: &Evidence, now: &Clock) -> Result<Step, Error> {
     let step = verdict::next(change, evidence, now);
     if *change.stage == Stage::Staged
@@ -215,7 +216,8 @@ fn carry_out(
     if *step == Step::Wait {
         return Ok(None);
     }
-    // The probe between the look and the step may have taken seconds: a manifest that somebody wrote meanwhile is not replaced.
+    // The probe between the look and the step may have taken seconds: a manifest that somebody wrote meanwhile is not
+    // replaced.
     let replaces = matches!(step, Step::TakeOut | Step::PutIn | Step::PutBack);
     if replaces && in_place(state, &change)? != evidence.in_place {
         return Ok(None);
@@ -260,8 +262,8 @@ fn carry_out(
     }
 }
 
-/// Puts the new manifest in place. If it cannot be written, the one that was taken out returns meanwhile: a rename needs no space, and the
-/// node needs an API server.
+/// Puts the new manifest in place. If it cannot be written, the one that was taken out returns meanwhile: a rename
+/// needs no space, and the node needs an API server.
 fn put_in(state: &LockedState) -> Result<(), Error> {
     let written = put(state, AFTER);
     if written.is_err() {
@@ -281,8 +283,8 @@ fn put(state: &LockedState, name: &'static str) -> Result<(), Error> {
     Ok(state.host.remove(TAKEN_OUT)?)
 }
 
-/// Whether there was no manifest, and there is one again: the one that was taken out, or else the kept one from before the Change. Of two
-/// the one that is `before`.
+/// Whether there was no manifest, and there is one again: the one that was taken out, or else the kept one from before
+/// the Change. Of two the one that is `before`.
 pub(super) fn put_back_missing(state: &LockedState, before: Option<&Sha>) -> Result<bool, Error> {
     if state.manifest()?.is_some() {
         return Ok(false);
@@ -303,8 +305,9 @@ pub(super) fn put_back_missing(state: &LockedState, before: Option<&Sha>) -> Res
 
 fn end(state: &LockedState, change: UnderWay, verdict: Verdict, now: &Clock) -> Result<Journal, Error> {
     if let (Verdict::RolledBack(_), Some(target)) = (&verdict, &change.target) {
-        // A repaired directory no longer has the content of its name; the next attempt writes it again. It stays if the manifest names
-        // it: the one that was put back, which ran that very Revision, or one that somebody wrote meanwhile.
+        // A repaired directory no longer has the content of its name; the next attempt writes it again. It stays if the
+        // manifest names it: the one that was put back, which ran that very Revision, or one that somebody wrote
+        // meanwhile.
         let directory = revision::directory(target);
         let is_named = |text: Vec<u8>| String::from_utf8_lossy(&text).contains(&directory);
         if !state.manifest()?.is_some_and(is_named) {

@@ -1,5 +1,5 @@
-//! What this node has at the path of the log: where its links lead, how much room there is, what is in the file. Reads, and changes nothing;
-//! [`crate::plan`] judges.
+//! The place of the log on this node: the target of its links, the free space, the content of the file. Reads, and
+//! changes nothing; [`crate::plan`] judges.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
@@ -11,17 +11,19 @@ use super::files::{self, End, Host, Link, Place};
 use super::{POD_LOGS_DIR, STATE_DIR};
 use crate::plan::{LogDirectory, LogFile, LogPlace};
 
-/// How much of a file is read to tell what it is. The first line of a log that is rotated, or was cut off by a full disk, may not tell.
+/// How much of a file is read to recognise it. The first line may not be enough if the log was rotated or a full disk
+/// cut it off.
 const READ_LIMIT: u64 = 1024 * 1024;
 
-/// What the agent mounts for another purpose than a log. Elsewhere in the pod a link leads to no mount at all.
+/// Directories that the agent mounts for another purpose than a log. Elsewhere in the pod a link leads to no mount at
+/// all.
 const FOREIGN: [(&str, &str); 3] = [
     ("/etc/kubernetes", "the files of the control plane are"),
     (STATE_DIR, "the operator's journal is"),
     (POD_LOGS_DIR, "the kubelet keeps the logs of containers"),
 ];
 
-/// Looks at the path of a log. `is_own`: the Revision that runs writes there, so the file is ours whatever is in it.
+/// Looks at the path of a log. `is_own`: the running Revision writes there, so the file is ours whatever its content.
 pub(super) fn look(host: &Host, path: &str, is_own: bool) -> Result<LogPlace, files::Error> {
     let directory_path = path.rsplit_once('/').map_or("", |(directory, _)| directory);
     let place = host.follow(directory_path)?;
@@ -43,7 +45,7 @@ fn directory(place: &Place) -> LogDirectory {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let link = place.link.as_ref().map(|Link { path, target }| (text(path), text(target)));
     match (place.end, link) {
-        // First: what a pod sees beside its mounts tells nothing of the node.
+        // First: the pod's own directories beside its mounts are not the node's.
         (_, link) if !place.is_of_node => LogDirectory::Unmounted { directory: text(&place.resolved), link },
         (End::Other | End::BelowFile, _) => LogDirectory::BelowFile(text(&place.resolved)),
         (End::Dangling | End::Circle, link) => {
@@ -58,8 +60,8 @@ fn directory(place: &Place) -> LogDirectory {
     }
 }
 
-/// Of the log and its rotated files, `<name>-<time>.<extension>` (gopkg.in/natefinch/lumberjack.v2@v2.2.1): other files beside them do not
-/// make room.
+/// Of the log and its rotated files, `<name>-<time>.<extension>` (gopkg.in/natefinch/lumberjack.v2@v2.2.1): other files
+/// beside them do not count.
 fn used_bytes(host: &Host, directory: &str, path: &str) -> Result<u64, files::Error> {
     let file = path.rsplit('/').next().unwrap_or(path);
     let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
@@ -90,7 +92,7 @@ fn file(host: &Host, path: &str, has_directory: bool) -> Result<LogFile, files::
     })
 }
 
-/// What a file is, by the first of its lines that is an audit event.
+/// Recognises a file by the first of its lines that is an audit event.
 fn content(beginning: impl Read) -> io::Result<LogFile> {
     let mut reader = BufReader::new(beginning);
     let mut line = Vec::new();
@@ -109,7 +111,7 @@ fn content(beginning: impl Read) -> io::Result<LogFile> {
         if is_event(text[hole..].trim_ascii(), is_complete) {
             return Ok(LogFile::Usable);
         }
-        // The rest of an event whose beginning is gone tells nothing.
+        // The rest of an event without its beginning says nothing.
         let is_rest = hole > 0 || text.is_empty();
         complete += u32::from(is_complete && !is_rest);
     }
@@ -130,7 +132,8 @@ fn is_event(line: &[u8], is_complete: bool) -> bool {
         api_version: String,
     }
     const LEGACY: &[u8] = b" AUDIT: id=\"";
-    /// How kube-apiserver begins a line: that of an event which is longer than what is read, or is being written.
+    /// How kube-apiserver begins a line: an event that is longer than the part that is read, or is being written, has
+    /// no more.
     const BEGINNING: &[u8] = b"{\"kind\":\"Event\",\"apiVersion\":\"audit.k8s.io/";
     let is_time = |text: &[u8]| std::str::from_utf8(text).is_ok_and(|text| text.parse::<Timestamp>().is_ok());
     if let Some(at) = memchr::memmem::find(&line[..line.len().min(128)], LEGACY) {

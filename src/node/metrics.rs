@@ -1,7 +1,7 @@
 //! The agent's metrics: the results of the last pass, and counts of all passes.
 //!
-//! Facts come from the same [`Pass`] and status that are reported, so the two cannot contradict each other. An unknown fact has no
-//! sample.
+//! Facts come from the same [`Pass`] and status that are reported, so the two cannot contradict each other. An unknown
+//! fact has no sample.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -156,8 +156,8 @@ impl Metrics {
     }
 }
 
-/// Whether this very pass staged a Change to the Revision that was confirmed already. In the next pass nothing is planned, because the
-/// Change is in progress.
+/// Whether this very pass staged a Change to the Revision that was confirmed already. In the next pass nothing is
+/// planned, because the Change is in progress.
 fn is_drift_correction(pass: &Pass<'_>) -> bool {
     let Plan::Change(steps) = pass.plan else { return false };
     let confirmed = pass.journal.confirmed.as_ref().map(|confirmed| &confirmed.revision);

@@ -18,7 +18,7 @@ pub enum Error {
     #[error("{MANIFEST} is a symbolic link, which cannot be replaced safely: put the manifest itself there")]
     ManifestLink,
     #[error(
-        "{MANIFESTS_DIR}/{other} defines the pod {pod} too, and the kubelet runs the one that it reads last: move the file out of that directory"
+        "{MANIFESTS_DIR}/{other} also defines the pod {pod}, and the kubelet runs the one that it reads last: move the file out of that directory"
     )]
     DuplicatePod { other: String, pod: String },
     #[error(
@@ -102,9 +102,9 @@ fn refuse_second_file(host: &Host, pod: &(String, String)) -> Result<(), Error> 
     Ok(())
 }
 
-/// When the manifests last changed, and whether kube-apiserver has started since its own did. By the change time of the manifests, which a
-/// rename sets too, and of the directories of kube-apiserver's logs, which get a file with each start of its container. Only the files that
-/// kubeadm writes count: other static pods do not announce an upgrade.
+/// When the manifests last changed, and whether kube-apiserver has started since its own did. By the change time of the
+/// manifests, which a rename sets too, and of the directories of kube-apiserver's logs, which get a file with each
+/// start of its container. Only the files that kubeadm writes count: other static pods do not announce an upgrade.
 fn last_change(host: &Host, pods: &[String]) -> Result<(Option<u64>, bool), files::Error> {
     const COMPONENTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
     let changed = |path: &str| {

@@ -32,7 +32,7 @@ pub(super) fn called(name: &str) -> Vec<Process> {
 
 fn read(pid: i32, name: &str) -> Option<Process> {
     let directory = format!("/proc/{pid}");
-    // `comm` is short and cheap: it sorts out nearly all processes. The kernel cuts it at 15 bytes.
+    // `comm` is short and cheap, and excludes nearly all processes. The kernel cuts it at 15 bytes.
     let comm = fs::read_to_string(format!("{directory}/comm")).ok()?;
     if comm.trim_end() != &name[..name.len().min(15)] {
         return None;
@@ -53,13 +53,14 @@ fn read(pid: i32, name: &str) -> Option<Process> {
     is_running.then_some(Process { pid, argv, started_since_boot_ms: started * 1000 / TICKS_PER_SECOND })
 }
 
-/// UID of the pod of a process, where it can be told.
+/// UID of the pod of a process, if its cgroups show it.
 pub(super) fn pod(pid: i32) -> Option<String> {
     pod_of(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
 }
 
 /// The pod of a process by its cgroups: `…/pod<UID>/…`, with systemd `…-pod<UID>.slice/…` and `_` for `-`
-/// (kubernetes@v1.36.3 pkg/kubelet/cm/pod_container_manager_linux.go, GetPodContainerName; cgroup_manager_linux.go, ToSystemd).
+/// (kubernetes@v1.36.3 pkg/kubelet/cm/pod_container_manager_linux.go, GetPodContainerName; cgroup_manager_linux.go,
+/// ToSystemd).
 fn pod_of(cgroups: &str) -> Option<String> {
     let is_uid = |text: &str| {
         text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b'-' | b'_'))
@@ -72,10 +73,11 @@ fn pod_of(cgroups: &str) -> Option<String> {
         .map(|uid| uid.replace('_', "-"))
 }
 
-/// Whether a process is the host's own, and not in a container: by the pid namespaces that it is in, of which a guest's are more. The
-/// kubelet of a cluster in containers (kind) is seen from the host too. One that cannot be told counts as the host's.
+/// Whether a process belongs to the host, and not to a container: a process in a container is in more pid namespaces.
+/// The kubelet of a cluster in containers (kind) is visible from the host too. If the kernel does not show the
+/// namespaces, the process counts as the host's.
 pub(super) fn is_of_host(pid: i32) -> bool {
-    // Not by /proc/PID/ns, which only those may read who may trace the process.
+    // Not by /proc/PID/ns, which is readable only with permission to trace the process.
     fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| namespaces(&status) <= 1)
 }
 
@@ -106,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pod_of_a_process_is_told_by_its_cgroups() {
+    fn the_cgroups_of_a_process_show_its_pod() {
         let static_pod = "df8210a74f298f09093853e05da2a49a";
         let pod = "9b8a6673-dfc0-4268-b6ce-ad22daf5ff82";
         let id = "08272df779208892485e02c83645d7d91b788aee053be42aec8299bb356566c2";
@@ -136,7 +138,7 @@ mod tests {
     fn a_process_of_a_container_is_in_more_namespaces() {
         assert!(is_of_host(1) && is_of_host(i32::try_from(std::process::id()).unwrap()));
         assert_eq!(namespaces("Name:\tkubelet\nNSpid:\t4711\t12\nNSpgid:\t1\n"), 2);
-        assert_eq!(namespaces("Name:\tkubelet\n"), 0, "older kernels do not tell");
+        assert_eq!(namespaces("Name:\tkubelet\n"), 0, "older kernels do not show them");
     }
 
     #[test]

@@ -94,7 +94,8 @@ fn phase(pass: &Pass<'_>, now: &Clock) -> Said {
                 Some(revision) => (at_rest, Reason::Confirmed, format!("kube-apiserver runs with revision {revision}")),
                 None => (at_rest, Reason::Unmanaged, "the operator has not changed the manifest".into()),
             },
-            // Confirmed, so that the other nodes do not wait for it: the next Revision goes to one node after the other as always.
+            // Confirmed, so that the other nodes do not wait for it: the next Revision goes to one node after the other
+            // as always.
             Idle::LeftAlone(refusal) => (at_rest, refusal.reason, idle.to_string()),
             Idle::Changing => (at_rest, Reason::Pending, "a change has just ended".into()),
             // The reason says that the node is held, whatever its phase.

@@ -13,7 +13,7 @@ use super::{POD_LOGS_DIR, observe, process};
 use crate::api::{Finding, NodeSinkStatus, Reason};
 use crate::journal::Endpoint;
 use crate::sink::canary::{self, Position};
-use crate::sink::deliver::{Log, Seen, Webhook};
+use crate::sink::deliver::{CanarySearch, Log, Webhook};
 use crate::sink::metrics::Sample;
 use crate::sink::target::{SinkTarget, WebhookTarget};
 use crate::sink::{reach, unknown};
@@ -122,7 +122,8 @@ impl Sinks {
         found
     }
 
-    /// Makes the canary request, then reads the API server's own counters, and its version where its process is a new one.
+    /// Makes the canary request, then reads the API server's own counters, and its version where its process is a new
+    /// one.
     async fn ask(&mut self, client: &Client, node: &str, canary: bool) -> Result<(String, Sample), Error> {
         self.canaries += 1;
         let id = format!("audit-operator-canary-{node}-{}-{}", process::clock().since_boot_ms, self.canaries);
@@ -170,7 +171,7 @@ impl Sinks {
                 }
                 let seen = match position {
                     Some((path, position)) => wait_for(host, path, position, id).await,
-                    None => Seen::NoFile,
+                    None => CanarySearch::NoFile,
                 };
                 let log = self.logs.entry(sink.name.clone()).or_default();
                 log.judge(seen, &target.path, sent, seconds(target.max_wait_seconds), process::clock().wall)
@@ -185,8 +186,8 @@ impl Sinks {
         webhook.or_else(|| self.logs.get(sink)?.delivered_at).map(Time)
     }
 
-    /// A client of this node's API server, not of any that answers for the cluster. The token goes only to a server that proves to
-    /// be an API server of this cluster.
+    /// A client of this node's API server, not of any that answers for the cluster. The token goes only to a server
+    /// that proves to be an API server of this cluster.
     fn client(&mut self, endpoint: &Endpoint) -> Result<Client, Error> {
         if let Some((known, client)) = &self.client
             && known == endpoint
@@ -211,20 +212,21 @@ fn host_label(target: &WebhookTarget) -> String {
     if target.port == default { target.host.clone() } else { format!("{}:{}", target.host, target.port) }
 }
 
-async fn wait_for(host: &Host, path: &str, position: &Position, id: &str) -> Seen {
+async fn wait_for(host: &Host, path: &str, position: &Position, id: &str) -> CanarySearch {
     let deadline = tokio::time::Instant::now() + LOOK_FOR;
     loop {
         match canary::find(|| host.open_file(path), position, id) {
-            Ok(true) => return Seen::Canary,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Seen::NoFile,
+            Ok(true) => return CanarySearch::Found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return CanarySearch::NoFile,
             // Whether the file can be read is reported as its reachability.
-            Ok(false) | Err(_) if tokio::time::Instant::now() >= deadline => return Seen::Nothing,
+            Ok(false) | Err(_) if tokio::time::Instant::now() >= deadline => return CanarySearch::NotFound,
             Ok(false) | Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
 }
 
-/// What a log is that this program cannot see: a link to what is not mounted. Docker keeps the logs of containers behind such links.
+/// What a log is that this program cannot see: a link to what is not mounted. Docker keeps the logs of containers
+/// behind such links.
 fn unseen(host: &Host, path: &str) -> Option<Finding> {
     let place = host.follow(path).ok().filter(|place| !place.is_of_node)?;
     let link = place.link?;
@@ -243,7 +245,7 @@ fn log_reachable(host: &Host, path: &str, position: Option<&(String, Position)>)
         Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Finding {
             status: crate::api::Truth::False,
             reason: Reason::LogFileMissing,
-            message: format!("{path} is not there"),
+            message: format!("{path} does not exist"),
         },
         Some(Err(error)) => Finding {
             status: crate::api::Truth::False,

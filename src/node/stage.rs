@@ -1,8 +1,9 @@
-//! Carries out the agent's part of a plan: files first, the record last. And removes files that a change has made useless.
+//! Carries out the agent's part of a plan: files first, the record last. And removes files that a change has made
+//! useless.
 //!
 //! *Flow.* Each action in its order; the record in the journal begins the Change, the guard's manifest follows it.
-//! *Guarantees.* Until the record is durable nothing has changed for kube-apiserver; a stop before it leaves files that the next
-//! run writes again. *Errors.* The first failed file operation ends the staging, before the record.
+//! *Guarantees.* Until the record is durable nothing has changed for kube-apiserver; a stop before it leaves files that
+//! the next run writes again. *Errors.* The first failed file operation ends the staging, before the record.
 
 use super::state::{self, LockedState};
 use super::{STATE_DIR, files};
@@ -58,8 +59,8 @@ pub fn keep_files(state: &LockedState, revision: &Revision) -> Result<(), files:
     Ok(())
 }
 
-/// Removes our files from a node whose manifest has nothing of ours and should have nothing. The log stays, and our directory if somebody
-/// else has files in it.
+/// Removes our files from a node whose manifest has nothing of ours and should have nothing. The log stays, and our
+/// directory if somebody else has files in it.
 pub fn leave(state: LockedState) -> Result<(), state::Error> {
     remove_unused(&state, None)?;
     state.host.remove_directory(&state::path(CHANGE_DIR))?;
@@ -70,9 +71,9 @@ pub fn leave(state: LockedState) -> Result<(), state::Error> {
     Ok(state.host.remove_empty_directory(STATE_DIR)?)
 }
 
-/// Removes all Revisions but the running one, and the credentials that it does not name. Only for a node that is up to date. Never removes
-/// foreign files: people keep their own policies in [`AUDIT_DIR`] too. Never removes a file that the manifest names, no matter who wrote
-/// the manifest: kube-apiserver reads it at its next start.
+/// Removes all Revisions but the running one, and the credentials that it does not name. Only for a node that is up to
+/// date. Never removes foreign files: people keep their own policies in [`AUDIT_DIR`] too. Never removes a file that
+/// the manifest names, no matter who wrote the manifest: kube-apiserver reads it at its next start.
 pub fn remove_unused(state: &LockedState, runs: Option<&Revision>) -> Result<(), files::Error> {
     let host = &state.host;
     let manifest = state.manifest()?.unwrap_or_default();

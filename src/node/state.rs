@@ -1,8 +1,8 @@
 //! Our state on a node: the journal and the files that belong to it, under one lock.
 //!
-//! Reading needs no lock: every file is replaced as a whole. Writing needs [`LockedState`], so that agent, guard and command line
-//! never write at the same time. While a Change is in progress, its directory has a copy of the journal, which replaces one that is lost
-//! or damaged.
+//! Reading needs no lock: every file is replaced as a whole. Writing needs [`LockedState`], so that agent, guard and
+//! command line never write at the same time. While a Change is in progress, its directory has a copy of the journal,
+//! which replaces one that is lost or damaged.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -77,12 +77,12 @@ impl State {
         Ok(self.journal_or_copy()?.0)
     }
 
-    /// The journal, and what is wrong with it if it is the copy.
+    /// The journal, or its copy with the damage of the journal.
     pub(super) fn journal_or_copy(&self) -> Result<(Journal, Option<Error>), Error> {
         let damage = match self.read_journal(JOURNAL) {
             Ok(journal) => return Ok((journal, None)),
             Err(error @ (Error::JournalMissing | Error::JournalUnreadable(_))) => error,
-            // An older program must not go on with the copy either.
+            // An older program must not continue with the copy either.
             Err(error) => return Err(error),
         };
         match (self.read_journal(JOURNAL_COPY), damage) {
@@ -108,7 +108,8 @@ impl State {
         self.host.read(MANIFEST)
     }
 
-    /// Whether our directory exists. A directory that was removed under a pod stays mounted there, and takes no file any more.
+    /// Whether our directory exists. A directory that was removed under a pod stays mounted there, and takes no file
+    /// any more.
     pub fn is_there(&self) -> bool {
         self.host.metadata(STATE_DIR).is_ok_and(|directory| directory.nlink() > 0)
     }

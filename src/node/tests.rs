@@ -1,4 +1,4 @@
-//! Observe, plan and stage on a directory that stands for a host.
+//! Observe, plan and stage on a directory in place of a host.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -87,7 +87,7 @@ fn after_a_change_there_is_nothing_to_do_and_restoring_gives_the_original_bytes(
 }
 
 #[test]
-fn a_manifest_that_kubeadm_wrote_anew_is_the_new_original() {
+fn a_manifest_that_kubeadm_wrote_again_is_the_new_original() {
     let node = Node::new();
     node.carry_out(&desired("a"), Verdict::Confirmed);
     let upgraded = KUBEADM.replace("v1.36.3", "v1.36.4");
@@ -283,7 +283,7 @@ fn a_manifest_of_another_hand_is_left_until_the_api_server_was_started_with_it()
     let waits = |ms: u64| matches!(plan_after(ms), Plan::Nothing(Idle::Settling { .. }));
     let logs = format!("{POD_LOGS_DIR}/kube-system_kube-apiserver-cp1_0123/kube-apiserver");
     node.host.make_directory(&logs, 0o755).unwrap();
-    assert!(waits(44_999) && !waits(45_000), "started with what lies there: {}", plan_after(44_999));
+    assert!(waits(44_999) && !waits(45_000), "started with the manifest in place: {}", plan_after(44_999));
     // The time of a file is that of the kernel's last tick.
     let begin = process::clock();
     while process::clock().ms_since(&begin) < 20 {}
@@ -468,7 +468,7 @@ fn at_every_file_operation(
             let node = prepare();
             node.host.faults.arm(point, fault);
             match catch_unwind(AssertUnwindSafe(|| act(&node))) {
-                Ok(outcome) => assert!(outcome.is_err(), "point {point}: {fault:?} was not told"),
+                Ok(outcome) => assert!(outcome.is_err(), "point {point}: {fault:?} was not reported"),
                 Err(panic) => assert!(panic.is::<Killed>(), "point {point}: {fault:?}"),
             }
             check(&node, &format!("{fault:?} at {}", node.host.faults.happened().unwrap()));
@@ -499,7 +499,7 @@ fn a_staging_that_is_stopped_anywhere_has_changed_nothing_or_is_complete() {
             let steps = staged(node);
             stage(&state.lock().unwrap(), &steps).unwrap();
         }
-        // Whoever reads the record finds everything that it speaks of.
+        // A program that reads the record finds every file that it names.
         let change = state.journal().unwrap().change.unwrap();
         let sha = |name: &str| Sha::of(state.kept(name).unwrap().unwrap().as_bytes());
         assert_eq!((sha(plan::BEFORE), sha(plan::AFTER)), (change.before, change.after), "{fault}");

@@ -7,7 +7,7 @@ use crate::revision::Revision;
 /// Disk space that must stay free in addition to the log's own.
 const HEADROOM_BYTES: u64 = 256 * MIB;
 
-/// What is at the path of the log on a node.
+/// The path of the log on a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogPlace {
     /// As the Setup names it.
@@ -61,7 +61,8 @@ pub(super) fn check(revision: &Revision, log: &LogPlace) -> Result<(), Refusal> 
     let content = &revision.content;
     let file_bytes = content.log_file_bytes();
     let (growth, takes, advice) = match content.log_bytes() {
-        // Where nothing bounds the log, there must be room for the file and for the next one, which begins before the first is compressed.
+        // Where nothing bounds the log, there must be room for the file and for the next one, which begins before the
+        // first is compressed.
         0 => (
             file_bytes.saturating_mul(2),
             format!("nothing bounds the size of the log below {directory} (maxBackups is 0)"),

@@ -1,7 +1,8 @@
-//! The guard's check before it touches the manifest: is this Change the edit that a permitted Revision makes, and nothing else?
+//! The guard's check before it touches the manifest: is this Change the edit that a permitted Revision makes, and
+//! nothing else?
 //!
-//! The agent has judged and planned the same. The guard trusts neither the agent nor the files in our state: it renders the Revision
-//! again, and makes the edit again.
+//! The agent has judged and planned the same. The guard trusts neither the agent nor the files in our state: it renders
+//! the Revision again, and makes the edit again.
 
 use crate::api::Reason;
 use crate::floor::Floor;

@@ -9,7 +9,7 @@ use crate::api::AuditSetup;
 use crate::floor::Floor;
 use crate::revision::{DELAY_FLAG, DRAIN_FLAG};
 use crate::sink::target::targets;
-use crate::validate::{Capabilities, References, validate};
+use crate::validate::{Capabilities, KubernetesVersion, References, validate};
 
 fn pem() -> Vec<u8> {
     rcgen::generate_simple_self_signed(["a".to_string()]).unwrap().cert.pem().into_bytes()
@@ -40,7 +40,9 @@ impl World {
     fn render(&self, spec: &str) -> Rendered {
         let setup = AuditSetup::new("cluster", serde_saphyr::from_str(spec).unwrap());
         let floor = Floor::read("grantedRisks: [BlockingWebhook, UnboundedLog]").unwrap();
-        render(&validate(&setup, &self.references, Capabilities::of(self.minor), &floor).unwrap())
+        render(
+            &validate(&setup, &self.references, Capabilities::of(KubernetesVersion::new(self.minor)), &floor).unwrap(),
+        )
     }
 }
 

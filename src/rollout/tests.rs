@@ -192,8 +192,8 @@ fn claim(samples: &[Sample], rollout: Rollout) -> Claim<'_> {
     Claim { nodes: nodes(samples), is_paused: rollout == IsPaused, min_ready: SignedDuration::from_secs(10) }
 }
 
-/// Decides for a claim beside nodes that nobody claims, and beside the same nodes as another claim that wants nothing new: the answer
-/// must not differ.
+/// Decides for a claim beside nodes that nobody claims, and beside the same nodes as another claim that wants nothing
+/// new: the answer must not differ.
 fn decided_beside<'a>(samples: &'a [Sample], others: &'a [Sample], rollout: Rollout) -> Decided<'a> {
     let [decision] = &decide(&[claim(samples, rollout)], &nodes(others), time(NOW))[..] else { panic!("one claim") };
     let still = claim(others, IsPaused);
@@ -319,7 +319,8 @@ fn a_failure_halts_until_the_setup_changes() {
     let failure = failed("cp1").audit.unwrap().status.unwrap().last_failure;
     let healed = new("cp1").status("lastFailure", json!(failure));
     assert_eq!(shown(&decided(&[healed, old("cp2")], Runs)), "cp1 Follow, cp2 Start: cp2 starts");
-    // It rolled back another goal than the one it failed with last: with the slot or without, it does not get the same again.
+    // It rolled back another goal than the one it failed with last: with the slot or without, it does not get the same
+    // again.
     let other = json!({"revision": OLD, "setupGeneration": 7, "reason": "CrashLoop", "message": "", "at": ago(60)});
     let mut back = failed("cp1").status("lastFailure", other);
     for may_change in [true, false] {

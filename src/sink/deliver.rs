@@ -78,16 +78,23 @@ pub struct Log {
 
 /// The result of a look into the log file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
-    Canary,
-    Nothing,
+pub enum CanarySearch {
+    Found,
+    NotFound,
     NoFile,
 }
 
 impl Log {
     /// Judges a look into the file. `sent` is the time of the canary that is looked for.
-    pub fn judge(&mut self, seen: Seen, path: &str, sent: Timestamp, max_wait: Duration, now: Timestamp) -> Finding {
-        if seen == Seen::Canary {
+    pub fn judge(
+        &mut self,
+        seen: CanarySearch,
+        path: &str,
+        sent: Timestamp,
+        max_wait: Duration,
+        now: Timestamp,
+    ) -> Finding {
+        if seen == CanarySearch::Found {
             self.delivered_at = Some(now);
             self.waiting_since = None;
             return yes(Reason::Delivering, "");
@@ -98,7 +105,7 @@ impl Log {
             return unknown(Reason::Pending, "the canary is not in the log yet");
         }
         match seen {
-            Seen::NoFile => no(
+            CanarySearch::NoFile => no(
                 Reason::LogFileMissing,
                 format!(
                     "{path} does not exist. If it was deleted, kube-apiserver writes to the deleted file until it is restarted"
@@ -159,12 +166,12 @@ mod tests {
     fn a_log_is_judged_by_the_canary() {
         let mut log = Log::default();
         let none = Duration::ZERO;
-        assert_eq!(log.judge(Seen::Nothing, "/a", at(0), none, at(1)).status, Truth::Unknown);
-        assert_eq!(log.judge(Seen::Canary, "/a", at(15), none, at(16)).status, Truth::True);
-        assert_eq!(log.judge(Seen::Nothing, "/a", at(30), none, at(31)).status, Truth::Unknown);
-        let gone = log.judge(Seen::NoFile, "/a", at(60), none, at(61));
+        assert_eq!(log.judge(CanarySearch::NotFound, "/a", at(0), none, at(1)).status, Truth::Unknown);
+        assert_eq!(log.judge(CanarySearch::Found, "/a", at(15), none, at(16)).status, Truth::True);
+        assert_eq!(log.judge(CanarySearch::NotFound, "/a", at(30), none, at(31)).status, Truth::Unknown);
+        let gone = log.judge(CanarySearch::NoFile, "/a", at(60), none, at(61));
         assert_eq!((gone.status, gone.reason), (Truth::False, Reason::LogFileMissing));
-        assert_eq!(log.judge(Seen::Nothing, "/a", at(75), none, at(76)).reason, Reason::CanaryNotFound);
-        assert_eq!(log.judge(Seen::Canary, "/a", at(90), none, at(91)).status, Truth::True);
+        assert_eq!(log.judge(CanarySearch::NotFound, "/a", at(75), none, at(76)).reason, Reason::CanaryNotFound);
+        assert_eq!(log.judge(CanarySearch::Found, "/a", at(90), none, at(91)).status, Truth::True);
     }
 }

@@ -1,5 +1,5 @@
-//! The conditions of a Setup. Ready, Reconciling and Stalled follow kstatus (sigs.k8s.io/cli-utils@v0.37.2 pkg/kstatus/README.md): the
-//! two others are True only while they explain why Ready is not. Pure.
+//! The conditions of a Setup. Ready, Reconciling and Stalled follow kstatus (sigs.k8s.io/cli-utils@v0.37.2
+//! pkg/kstatus/README.md): the two others are True only while they explain why Ready is not. Pure.
 
 use std::collections::BTreeSet;
 

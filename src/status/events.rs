@@ -19,8 +19,8 @@ pub struct Event {
     pub related: Related,
 }
 
-/// The second object of an Event. Events of equal kind on equal objects are counted as one, so an Event that may come twice within
-/// minutes with another note needs another object.
+/// The second object of an Event. Events of equal kind on equal objects are counted as one, so an Event that may come
+/// twice within minutes with another note needs another object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Related {
     Nothing,

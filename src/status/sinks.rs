@@ -62,7 +62,8 @@ fn over_nodes(name: &str, views: &[View]) -> SinkStatus {
     }
 }
 
-/// The finding that keeps the sink from being healthy. An unreachable sink explains why nothing is delivered, so it comes first.
+/// The finding that keeps the sink from being healthy. An unreachable sink explains why nothing is delivered, so it
+/// comes first.
 fn worst<'a>(views: &'a [View]) -> Option<(&'a str, &'a Finding)> {
     let reachable = views.iter().map(|view| (view.node, &view.reachable));
     let findings = reachable.chain(views.iter().map(|view| (view.node, &view.delivering)));

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 
-/// A loop without a pass for so long hangs. It makes one every minute at least, and a request to the Kubernetes API has a time limit
-/// that is shorter.
+/// A loop without a pass for so long hangs. It makes one every minute at least, and a request to the Kubernetes API has
+/// a time limit that is shorter.
 const HANGS_AFTER: Duration = Duration::from_secs(5 * 60);
 
 /// The health of a program, as its loop reports it.
@@ -34,8 +34,8 @@ impl Health {
         *self.0.passed.lock().expect("nobody panics with this lock") = Instant::now();
     }
 
-    /// The program does its work. It stays ready: status and metrics report later failures, and an API that is away must not make its
-    /// own operator look broken.
+    /// The program does its work. It stays ready: status and metrics report later failures, and an API that is away
+    /// must not make its own operator look broken.
     pub fn ready(&self) {
         self.0.is_ready.store(true, Ordering::Relaxed);
     }

@@ -40,7 +40,7 @@ pub(super) fn check(
         );
         problems.add(format!("spec.policy.acknowledge[{i}]"), Reason::BelowFloor, message);
     }
-    let minor = capabilities.minor;
+    let oldest = capabilities.oldest;
     let field = "spec.policy";
     let mut omit_stages = spec.omit_stages.clone().unwrap_or(vec![Stage::RequestReceived]);
     let mut omit_managed_fields = spec.omit_managed_fields.unwrap_or(true);
@@ -88,12 +88,12 @@ pub(super) fn check(
         _ => problems.add(field, Reason::InvalidSetup, "exactly one of preset, rules and configMapRef is required"),
     }
     // New in 1.23; older API servers drop the field.
-    if minor < 23 {
+    if oldest.minor() < 23 {
         if omit_managed_fields && spec.omit_managed_fields.is_some() {
             problems.add(
                 format!("{field}.omitManagedFields"),
                 Reason::InvalidSetup,
-                format!("needs Kubernetes 1.23, but an API server here is 1.{minor}: remove it"),
+                format!("needs Kubernetes 1.23, but an API server here is {oldest}: remove it"),
             );
         }
         omit_managed_fields = false;
@@ -134,9 +134,10 @@ pub(super) fn check(
 
 /// The findings of lint in the file, for the oldest and for the newest API server.
 fn findings(text: &str, spec: &PolicySpec, capabilities: Capabilities, mode: Mode, floor: &Floor) -> Vec<Finding> {
-    let Capabilities { minor, newest } = capabilities;
+    let Capabilities { oldest, newest } = capabilities;
     let mut findings: Vec<Finding> = Vec::new();
-    for minor in [minor].into_iter().chain(Some(newest).filter(|newest| *newest != minor)) {
+    for version in [oldest].into_iter().chain(Some(newest).filter(|newest| *newest != oldest)) {
+        let minor = version.minor();
         let linted = lint(
             text.as_bytes(),
             &Terms {

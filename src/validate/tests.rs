@@ -95,7 +95,7 @@ fn references() -> References {
 }
 
 fn problems(setup: &AuditSetup, minor: u32) -> Vec<Problem> {
-    validate(setup, &references(), Capabilities::of(minor), &floor()).err().unwrap_or_default()
+    validate(setup, &references(), Capabilities::of(KubernetesVersion::new(minor)), &floor()).err().unwrap_or_default()
 }
 
 /// Every risk is granted; the rest is the default.
@@ -124,7 +124,7 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             policy("{rules: [{level: None, nonResourceURLs: [/a], resources: [{}]}]}"),
             "spec.policy.rules[0].nonResourceURLs",
             InvalidPolicy,
-            "Invalid value: [\"/a\"]: rules cannot apply to both regular resources and non-resource URLs: make two rules of it (mixed-rule)",
+            "Invalid value: [\"/a\"]: rules cannot apply to both regular resources and non-resource URLs: split it into two rules (mixed-rule)",
         ),
         (
             policy("{preset: gce, prepend: [{level: None, resources: [{resourceNames: [a]}]}]}"),
@@ -166,7 +166,7 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             policy("{configMapRef: {name: mine, key: secrets}}"),
             "spec.policy.configMapRef",
             RiskNotAcknowledged,
-            "key \"secrets\" of ConfigMap \"mine\": rules[1].level: secrets are recorded at Request, with what is in them: put a rule of level Metadata for secrets before it",
+            "key \"secrets\" of ConfigMap \"mine\": rules[1].level: secrets are recorded at Request, with their content: put a rule of level Metadata for secrets before it",
         ),
         (
             policy(
@@ -602,7 +602,7 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             policy("{rules: [{level: None, resources: [{group: audit-operator.io}]}, {level: Metadata}]}"),
             "spec.policy.rules[0]",
             BelowFloor,
-            "the rule would record nothing of what floor.rules[0] (auditsetups.audit-operator.io and nodeaudits.audit-operator.io) records at Metadata",
+            "the rule would record nothing of the requests that floor.rules[0] (auditsetups.audit-operator.io and nodeaudits.audit-operator.io) records at Metadata",
         ),
         (
             policy(
@@ -610,7 +610,7 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             ),
             "spec.policy.prepend[0]",
             BelowFloor,
-            "the rule would record nothing of what floor.rules[0]",
+            "the rule would record nothing of the requests that floor.rules[0]",
         ),
         // The rollout.
         (
@@ -718,7 +718,9 @@ fn what_needs_a_newer_api_server_is_refused_or_left_out() {
     assert_eq!(problems(&every_group, 35)[0].field, "spec.policy.rules[0].resources[0].group");
     let managed = |given: &str| policy(&format!("{{preset: gce{given}}}"));
     assert_eq!(problems(&managed(", omitManagedFields: true"), 22)[0].field, "spec.policy.omitManagedFields");
-    let valid = |setup: &AuditSetup, minor| validate(setup, &references(), Capabilities::of(minor), &floor()).unwrap();
+    let valid = |setup: &AuditSetup, minor| {
+        validate(setup, &references(), Capabilities::of(KubernetesVersion::new(minor)), &floor()).unwrap()
+    };
     assert!(!valid(&managed(""), 22).policy.omit_managed_fields);
     assert!(valid(&managed(""), 23).policy.omit_managed_fields);
     assert_eq!(valid(&managed(""), 26).drain_watches_seconds, 0);
@@ -728,7 +730,13 @@ fn what_needs_a_newer_api_server_is_refused_or_left_out() {
 #[test]
 fn stages_and_managed_fields_are_the_presets_where_the_setup_says_nothing() {
     let found = |given: &str| {
-        let valid = validate(&policy(&format!("{{{given}}}")), &references(), Capabilities::of(36), &floor()).unwrap();
+        let valid = validate(
+            &policy(&format!("{{{given}}}")),
+            &references(),
+            Capabilities::of(KubernetesVersion::new(36)),
+            &floor(),
+        )
+        .unwrap();
         (valid.policy.omit_stages, valid.policy.omit_managed_fields)
     };
     let literal = "preset: stig-literal, acknowledge: [SecretsAboveMetadata]";
@@ -742,7 +750,13 @@ fn stages_and_managed_fields_are_the_presets_where_the_setup_says_nothing() {
 #[test]
 fn what_does_not_stand_in_the_way_is_told() {
     let found = |setup: &AuditSetup, oldest, newest| {
-        let valid = validate(setup, &references(), Capabilities { minor: oldest, newest }, &floor()).unwrap();
+        let valid = validate(
+            setup,
+            &references(),
+            Capabilities { oldest: KubernetesVersion::new(oldest), newest: KubernetesVersion::new(newest) },
+            &floor(),
+        )
+        .unwrap();
         let told = valid.policy.findings.into_iter().map(|f| format!("{} {} {}", f.severity, f.id, f.field));
         told.collect::<Vec<_>>()
     };
@@ -763,7 +777,13 @@ fn what_does_not_stand_in_the_way_is_told() {
     assert_eq!((found(&classes, 30, 30), found(&classes, 30, 31)), (vec![], vec![gone.to_string()]));
     // And the other way round.
     let every_group = policy("{rules: [{level: Metadata, resources: [{group: '*'}]}]}");
-    let problems = validate(&every_group, &references(), Capabilities { minor: 35, newest: 36 }, &floor()).unwrap_err();
+    let problems = validate(
+        &every_group,
+        &references(),
+        Capabilities { oldest: KubernetesVersion::new(35), newest: KubernetesVersion::new(36) },
+        &floor(),
+    )
+    .unwrap_err();
     assert_eq!((problems.len(), problems[0].reason), (1, InvalidPolicy));
 }
 
@@ -783,7 +803,7 @@ fn needs_names_everything_once() {
 #[test]
 fn debug_output_holds_no_secret() {
     let setup = webhook("{urlSecretRef: {name: url}, auth: {basicAuthSecretRef: {name: basic}}}");
-    let valid = validate(&setup, &references(), Capabilities::of(36), &floor()).unwrap();
+    let valid = validate(&setup, &references(), Capabilities::of(KubernetesVersion::new(36)), &floor()).unwrap();
     let rendered = crate::render::render(&valid);
     assert!(rendered.revision.content.is_kubeconfig_secret());
     assert!(rendered.revision.files()["webhook.kubeconfig"].contains("s3cret"));
@@ -810,7 +830,9 @@ fn what_the_floor_does_not_grant_or_permit_is_refused() {
         ),
         (webhook("{urlSecretRef: {name: url}}"), None),
     ] {
-        let found = validate(&setup, &references(), Capabilities::of(36), &floor).err().unwrap_or_default();
+        let found = validate(&setup, &references(), Capabilities::of(KubernetesVersion::new(36)), &floor)
+            .err()
+            .unwrap_or_default();
         let found: Vec<_> = found.iter().map(|problem| (problem.field.as_str(), problem.reason)).collect();
         assert_eq!(found, want.into_iter().collect::<Vec<_>>(), "{:?}", setup.spec);
     }
@@ -823,7 +845,9 @@ fn a_secret_is_sent_only_to_the_hosts_that_it_names() {
     let auth = "auth: {bearerTokenSecretRef: {name: token}}";
     for (host, want) in [("siem.example.com", vec![]), ("evil.example", vec![SecretNotForHost])] {
         let setup = webhook(&format!("{{url: 'https://{host}/', {auth}}}"));
-        let found = validate(&setup, &references, Capabilities::of(36), &floor()).err().unwrap_or_default();
+        let found = validate(&setup, &references, Capabilities::of(KubernetesVersion::new(36)), &floor())
+            .err()
+            .unwrap_or_default();
         assert_eq!(found.iter().map(|problem| problem.reason).collect::<Vec<_>>(), want, "{host}");
     }
 }
@@ -833,7 +857,7 @@ fn a_secret_that_must_not_be_used_reads_as_one_that_is_not_there() {
     let mut references = references();
     let told = |references: &References, name: &str| {
         let setup = webhook(&format!("{{url: 'https://a/', auth: {{bearerTokenSecretRef: {{name: {name}}}}}}}"));
-        let found = validate(&setup, references, Capabilities::of(36), &floor()).unwrap_err();
+        let found = validate(&setup, references, Capabilities::of(KubernetesVersion::new(36)), &floor()).unwrap_err();
         (found.len(), found[0].message.replace(&format!("{name:?}"), "NAME"))
     };
     let missing = told(&references, "nowhere");
@@ -844,7 +868,7 @@ fn a_secret_that_must_not_be_used_reads_as_one_that_is_not_there() {
 #[test]
 fn what_is_worth_knowing_is_told() {
     let ids = |setup: &AuditSetup| {
-        let valid = validate(setup, &references(), Capabilities::of(36), &floor()).unwrap();
+        let valid = validate(setup, &references(), Capabilities::of(KubernetesVersion::new(36)), &floor()).unwrap();
         valid.findings.iter().map(|finding| format!("{} {}", finding.id, finding.field)).collect::<Vec<_>>()
     };
     assert_eq!(ids(&webhook("{url: 'http://a/'}")), ["plain-http spec.sinks[0].webhook.url"]);

@@ -1,4 +1,4 @@
-//! What is done to a node, and undone where the fault passes by itself.
+//! Acts against a node, undone if the fault passes by itself.
 
 use std::fs;
 use std::thread::sleep;
@@ -93,7 +93,7 @@ pub enum Act {
 }
 
 impl Act {
-    /// What has to be there before the change begins.
+    /// Prepares the act before the change begins.
     pub fn prepare(self, node: &Node, cluster: &Cluster) {
         if self == Act::KillKubeletBesideNested {
             node.exec(&format!("cp /usr/bin/sleep {NESTED}; setsid unshare --pid --fork --kill-child {NESTED} infinity > /dev/null 2>&1 < /dev/null &"));
@@ -143,7 +143,7 @@ impl Act {
                 }
             }
             Act::FullDisk(time) => {
-                // Its last bytes too: what is written replaces whole files.
+                // Its last bytes too: every write replaces a whole file.
                 node.exec(&format!("dd if=/dev/zero of={STATE}/filler bs=4k 2>/dev/null || true"));
                 sleep(time);
                 node.exec(&format!("rm {STATE}/filler"));

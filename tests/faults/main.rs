@@ -1,7 +1,8 @@
-//! Faults on the real control plane of the testbed: kubeadm, etcd, kube-apiserver, the kubelet and containerd, the chart by real Helm.
+//! Faults on the real control plane of the testbed: kubeadm, etcd, kube-apiserver, the kubelet and containerd, the
+//! chart by real Helm.
 //!
-//! `make test-faults` runs every row of the matrix and writes `docs/faults.md`; `make torture RUNS=200 SEED=1` makes changes with random
-//! faults at random moments. Both run in the network of the nodes (`testbed lan`).
+//! `make test-faults` runs every row of the matrix and writes `docs/faults.md`; `make torture RUNS=200 SEED=1` makes
+//! changes with random faults at random moments. Both run in the network of the nodes (`testbed lan`).
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 

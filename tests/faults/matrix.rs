@@ -1,4 +1,4 @@
-//! The fault matrix: what is done, when, and what has to come of it.
+//! The fault matrix: each act, its moment, and the outcome that must follow.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::act::Act;
 use super::moment::Moment;
 use super::node::Program;
 
-/// What is changed.
+/// The change that is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Another policy.
@@ -21,7 +21,8 @@ pub enum Change {
     Delete,
 }
 
-/// What has to come of it. In every case all API servers serve, nothing half done is left, and the next change goes through.
+/// The outcome that must follow. In every case all API servers serve, nothing half done is left, and the next change
+/// succeeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The new Revision runs.

@@ -41,7 +41,7 @@ pub enum Moment {
     Finished,
 }
 
-/// What was true before the change.
+/// The state before the change.
 pub struct Before {
     pub manifest: String,
     pub changes: u64,

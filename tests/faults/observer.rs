@@ -1,5 +1,5 @@
-//! Watches a run from the outside: for how long no API server answered, what manifests lay there and since when, how many nodes were in
-//! change at once.
+//! Watches a run from the outside: for how long no API server answered, what manifests lay there and since when, how
+//! many nodes were in change at once.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use audit_operator::node::{MANIFESTS_DIR, probe};
 
 use super::node::Node;
 
-/// What was seen.
+/// Observations of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// Of each node, the time for which its `/readyz` failed.

@@ -45,7 +45,7 @@ pub struct Result {
     pub failure: Option<String>,
 }
 
-/// What was seen of a run that ended well.
+/// Observations of a run that ended well.
 #[derive(Default)]
 struct Observed {
     outcome: String,
@@ -180,7 +180,7 @@ impl Runner {
         row.act.clean_up(&node, &self.cluster);
         assert!(most_in_change <= 1, "{most_in_change} nodes were in change at the same time");
         let changes = node.journal().map_or(0, |journal| journal.changes).saturating_sub(before.changes);
-        assert!(changes <= 3, "{changes} changes: what was applied in a row is gathered");
+        assert!(changes <= 3, "{changes} changes: the node goes straight to the newest Revision");
         // A new machine has none until it joins, and kubeadm moves the old one away before it puts the new one in.
         let may_be_missing = self.is_swift || matches!(row.act, Act::ReplaceOther | Act::Kubeadm(_));
         assert!(may_be_missing || !was_missing, "there was a moment without a manifest");
@@ -206,7 +206,7 @@ impl Runner {
         match outcome {
             Outcome::New => {
                 if row.change == Change::Rest {
-                    // Until a node has seen what was done to it, it still says that all is well.
+                    // Until a node has seen the act, it still reports that all is well.
                     let is_ours =
                         |node: &Node| node.manifest().is_some_and(|text| text.contains("--audit-policy-file"));
                     cluster.wait("our parts", limit, || self.nodes.iter().all(is_ours).then_some(()));
@@ -256,7 +256,8 @@ impl Runner {
         self.cluster.wait("an API server that serves", MINUTE, || self.cluster.is_serving().then_some(()));
     }
 
-    /// No manifest was ever half of one: each is one that was there before, or parses and names a Revision or nothing of ours.
+    /// No manifest was ever half of one: each is one that was there before, or parses and names a Revision or nothing
+    /// of ours.
     fn expect_whole(&self, manifests: &BTreeSet<String>, before: &[String]) {
         for text in manifests.iter().filter(|text| !before.contains(text)) {
             let facts = static_pod::read(text);
@@ -267,10 +268,10 @@ impl Runner {
 
 fn reason(cluster: &Cluster, node: &Node) -> String {
     let audit = cluster.node_audit(&node.name).unwrap_or_default();
-    audit["status"]["lastFailure"]["reason"].as_str().unwrap_or("not told").to_string()
+    audit["status"]["lastFailure"]["reason"].as_str().unwrap_or("not reported").to_string()
 }
 
-/// What is not as it should be on a node at rest.
+/// Disorder on a node at rest.
 pub fn disorder(node: &Node) -> Vec<String> {
     let mut found = Vec::new();
     match node.journal() {
@@ -280,9 +281,9 @@ pub fn disorder(node: &Node) -> Vec<String> {
             let facts = node.manifest().and_then(|text| static_pod::read(&text).ok());
             let revision = facts.as_ref().and_then(|facts| facts.revision.clone());
             let confirmed = journal.confirmed.map(|confirmed| confirmed.revision.to_string());
-            // Where ours was taken out by another hand, the journal tells what it was.
+            // If somebody else removed our manifest, the journal still names it.
             if revision.is_some() && revision != confirmed {
-                found.push("the journal and the manifest do not tell the same".into());
+                found.push("the journal and the manifest differ".into());
             }
             let policy = facts.as_ref().and_then(|facts| facts.flags.get("audit-policy-file"));
             if policy.is_some_and(|path| !node.exists(path)) {
@@ -310,7 +311,7 @@ pub fn disorder(node: &Node) -> Vec<String> {
     let manifest = node.manifest().unwrap_or_default();
     if let Ok(facts) = static_pod::read(&manifest) {
         if servers.values().any(|argv| *argv != facts.argv) {
-            found.push("the API server does not run with what the manifest says".into());
+            found.push("the API server does not run with the manifest's command line".into());
         }
     } else {
         found.push("the manifest cannot be read".into());

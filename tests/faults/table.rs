@@ -42,7 +42,7 @@ fn place(row: &Row) -> String {
         Moment::NewRuns => "once the new process runs",
         Moment::Serves => "once the new process answers",
         Moment::RollingBack => "once the rollback is decided",
-        Moment::PutBack => "right after the old manifest was put back",
+        Moment::PutBack => "right after the old manifest came back",
         Moment::Finished => "right after the verdict",
     };
     format!("{change}: {moment}")

@@ -3,7 +3,7 @@
 use audit_operator::api::AuditSetup;
 use audit_operator::floor::Floor;
 use audit_operator::render::{intent, render};
-use audit_operator::validate::{Capabilities, References, validate};
+use audit_operator::validate::{Capabilities, KubernetesVersion, References, validate};
 use serde_json::{Value, json};
 use testing::golden::Differences;
 use testing::root;
@@ -20,7 +20,7 @@ const SETUPS: [&str; 6] = [
 fn rendered(spec: &str) -> Value {
     let floor = Floor::read("logDirectories: [/var/log/kubernetes, /srv/audit logs]").unwrap();
     let setup = AuditSetup::new("cluster", serde_saphyr::from_str(spec).unwrap());
-    let valid = validate(&setup, &References::default(), Capabilities::of(36), &floor);
+    let valid = validate(&setup, &References::default(), Capabilities::of(KubernetesVersion::new(36)), &floor);
     let valid = valid.unwrap_or_else(|problems| panic!("{spec}: {problems:?}"));
     let intent = intent(&render(&valid).revision);
     let mounts = intent.mounts.iter();

@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use audit_operator::api::{AuditSetup, Reason};
-use audit_operator::validate::{Capabilities, References, validate};
+use audit_operator::validate::{Capabilities, KubernetesVersion, References, validate};
 use audit_policy::Evaluator;
 use testing::intent::intent;
 use testing::mutate::{YAML_TOKENS, files, manifests, mutated};
@@ -194,8 +194,12 @@ fn try_url(input: &[u8]) -> &'static str {
     // A short policy: it is not the subject here.
     let spec = serde_json::json!({"policy": {"rules": [{"level": "Metadata"}]}, "sinks": [{"name": "w", "webhook": {"url": url}}]});
     let Ok(spec) = serde_json::from_value(spec) else { return "no Setup" };
-    match validate(&AuditSetup::new("cluster", spec), &References::default(), Capabilities::of(36), &Default::default())
-    {
+    match validate(
+        &AuditSetup::new("cluster", spec),
+        &References::default(),
+        Capabilities::of(KubernetesVersion::new(36)),
+        &Default::default(),
+    ) {
         Err(problems) => {
             assert!(!problems.is_empty(), "it is refused without a reason");
             "refused"

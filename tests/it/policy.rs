@@ -376,7 +376,7 @@ fn coverage_is_told_with_rules_and_what_falls_short() {
     let shown = text(presets(&["openshift-default", "--coverage"]));
     for line in [
         "CIS Kubernetes Benchmark 1.10 and 2.0\n",
-        "  met      3.2.2 Secrets: access to Secrets is recorded, and at Metadata only\n           by rules[3] (line 31)\n",
+        "  met      3.2.2 Secrets: access to Secrets is recorded, at Metadata only\n           by rules[3] (line 31)\n",
         "  not met  policy, reads: reads are recorded with both bodies\n           should be at least RequestResponse, but rules[3] (line 31) has Metadata, for 30 of 30 requests:\n",
         "  partly   policy, the rest: other paths, anonymous and unauthenticated requests are recorded\n",
         "             … (--output json has all)\n",

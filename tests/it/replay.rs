@@ -237,8 +237,8 @@ fn damage_is_counted_and_placed_and_what_is_sound_is_counted_too() {
     wrong(0, 2, "cut off after 100 bytes");
     wrong(1, 3, "3 NUL bytes");
     wrong(2, 4, "control character");
-    wrong(3, 5, "no JSON");
-    wrong(4, 6, "another kind of object");
+    wrong(3, 5, "not JSON");
+    wrong(4, 6, "the object has another kind");
     wrong(5, 8, "cut off");
     assert_eq!(report["damage"][0]["offset"], good.len());
     assert_eq!(report["damage"][1]["offset"], good.len() + 101);

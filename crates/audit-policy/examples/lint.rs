@@ -1,4 +1,4 @@
-//! Prints the findings about a policy file, and what it records of a few requests.
+//! Prints the findings about a policy file, and its decisions about a few requests.
 
 #![expect(clippy::print_stdout, reason = "an example prints")]
 

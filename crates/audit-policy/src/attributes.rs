@@ -1,17 +1,18 @@
-//! What kube-apiserver knows of a request when it looks into the policy.
+//! The attributes of a request that a policy decides by.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Deserializer};
 
-/// Attributes of one request (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/authorization/authorizer/interfaces.go).
+/// Attributes of one request (kubernetes@v1.36.3
+/// staging/src/k8s.io/apiserver/pkg/authorization/authorizer/interfaces.go).
 ///
-/// As JSON they are a contract: other programs write them. Absent strings count as empty.
+/// Their JSON is a contract: other programs write it. Absent strings count as empty.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Attributes<'a> {
-    /// As authenticated, before impersonation; none where authentication failed.
+    /// The authenticated user, before impersonation. `None`: authentication failed.
     #[serde(borrow)]
     pub user: Option<User<'a>>,
     #[serde(borrow)]
@@ -21,7 +22,7 @@ pub struct Attributes<'a> {
     pub namespace: Text<'a>,
     #[serde(borrow)]
     pub api_group: Text<'a>,
-    /// No rule asks for it.
+    /// Rules do not use it.
     #[serde(borrow)]
     pub api_version: Text<'a>,
     #[serde(borrow)]
@@ -37,7 +38,7 @@ pub struct Attributes<'a> {
     pub path: Text<'a>,
 }
 
-/// An authenticated user, anonymous ones included.
+/// An authenticated user, or the anonymous one.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct User<'a> {
@@ -48,8 +49,9 @@ pub struct User<'a> {
 }
 
 impl User<'static> {
-    /// A user as kube-apiserver's authenticators give it: with the groups that follow from the name, and that of all who are
-    /// authenticated, or of all who are not. Groups of a certificate or of an identity provider cannot be known.
+    /// A user as kube-apiserver's authenticators create it: with the groups that follow from the name, and the group of
+    /// all authenticated or of all unauthenticated users. Groups from a certificate or an identity provider are
+    /// unknown.
     ///
     /// kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/authentication: group/authenticated_group_adder.go#L38-L58,
     /// request/anonymous/anonymous.go#L28-L55, serviceaccount/util.go#L84-L109.
@@ -77,7 +79,7 @@ impl User<'static> {
     }
 }
 
-/// A string, borrowed where it can be.
+/// A string, borrowed if possible.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Text<'a>(pub Cow<'a, str>);
 
@@ -115,7 +117,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// Null is nothing.
+/// Null is the default.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }

@@ -1,8 +1,8 @@
-//! What of the benchmarks a policy meets, decided and not claimed: each item is data, a set of requests with the level that it
-//! demands of each, and the evaluator judges them.
+//! Compares a policy with the benchmarks. Each item is data: requests with the level that the benchmark demands. The
+//! evaluator decides whether the policy meets it.
 //!
-//! An item is a sample of what its text means, in our reading: what fails here is not met, what passes here still wants an assessor.
-//! What is a matter of flags (how long a log is kept, where it lies) is not in here.
+//! The requests of an item are a sample, in our reading of its text. An item that fails here is not met; one that
+//! passes still needs an assessor. Demands on flags, such as the retention or the path of a log, are not covered.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -12,40 +12,41 @@ use serde::{Deserialize, Serialize};
 use super::{Attributes, Decision, Evaluator, Policy, User, attributes, stages};
 use crate::Level;
 
-/// One item of a benchmark, judged. A contract: other programs read it.
+/// The verdict on one item of a benchmark. A contract: other programs read it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Item {
     pub standard: &'static str,
     pub id: &'static str,
     pub title: &'static str,
-    pub outcome: Outcome,
-    /// Indices of the rules that do what is asked, as far as it is done.
+    pub outcome: Coverage,
+    /// Indices of the rules that meet a demand of the item.
     pub rules: BTreeSet<usize>,
-    /// How many requests were judged.
+    /// Number of judged requests.
     pub requests: usize,
-    /// Those of which too little is recorded, or too much.
+    /// Requests of which too little or too much is recorded.
     pub shortfalls: Vec<Shortfall>,
 }
 
+/// How far a policy meets an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Outcome {
+pub enum Coverage {
     Met,
     Partly,
     NotMet,
 }
 
-/// A request that is not recorded as an item asks.
+/// A request that is not recorded as an item demands.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Shortfall {
-    /// None where authentication failed.
+    /// `None`: authentication failed.
     pub user: Option<String>,
     pub method: &'static str,
     pub url: &'static str,
-    /// What is asked.
+    /// The demanded levels.
     pub least: Level,
     pub most: Level,
-    /// What is recorded; None where the stage with the outcome is omitted.
+    /// The recorded level; `Level::None` if the stage with the outcome is omitted.
     pub level: Level,
     /// The rule that decides.
     pub rule: Option<usize>,
@@ -56,22 +57,22 @@ pub struct Shortfall {
 #[serde(deny_unknown_fields)]
 struct Standard {
     standard: String,
-    items: Vec<Asked>,
+    items: Vec<Requirement>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+struct Requirement {
     id: String,
     title: String,
     demands: Vec<Demand>,
 }
 
-/// Every request by every user.
+/// A demand on every request by every user.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Demand {
-    by: Vec<By>,
+    by: Vec<Requester>,
     #[serde(default = "metadata")]
     least: Level,
     #[serde(default = "request_response")]
@@ -80,20 +81,21 @@ struct Demand {
     requests: Vec<String>,
 }
 
-/// Who asks.
+/// The user of a request.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum By {
+enum Requester {
     Person,
     Administrator,
     /// A ServiceAccount that is not part of Kubernetes.
     Workload,
-    /// One that is.
+    /// A ServiceAccount that is part of Kubernetes.
     Controller,
     Kubelet,
     Anonymous,
     /// Authentication failed.
-    Nobody,
+    #[serde(rename = "nobody")]
+    Unauthenticated,
 }
 
 fn metadata() -> Level {
@@ -104,7 +106,7 @@ fn request_response() -> Level {
     Level::RequestResponse
 }
 
-impl By {
+impl Requester {
     fn user(self) -> Option<User<'static>> {
         let (name, groups): (_, &[&str]) = match self {
             Self::Person => ("alice", &["developers"]),
@@ -113,7 +115,7 @@ impl By {
             Self::Controller => ("system:serviceaccount:kube-system:replicaset-controller", &[]),
             Self::Kubelet => ("system:node:worker-1", &["system:nodes"]),
             Self::Anonymous => ("system:anonymous", &[]),
-            Self::Nobody => return None,
+            Self::Unauthenticated => return None,
         };
         Some(User::authenticated(name, groups))
     }
@@ -129,14 +131,14 @@ static STANDARDS: LazyLock<[Standard; 4]> = LazyLock::new(|| {
     files.map(|text| kube_yaml::from_str(text).expect("the tests read every benchmark"))
 });
 
-/// Every item of every benchmark, in their order.
+/// Judges every item of every benchmark, in their order.
 pub fn coverage(policy: &Policy) -> Vec<Item> {
     let evaluator = Evaluator::new(policy);
     let items = STANDARDS.iter().flat_map(|s| s.items.iter().map(|item| (s.standard.as_str(), item)));
     items.map(|(standard, item)| judge(&evaluator, standard, item)).collect()
 }
 
-fn judge(evaluator: &Evaluator, standard: &'static str, item: &'static Asked) -> Item {
+fn judge(evaluator: &Evaluator, standard: &'static str, item: &'static Requirement) -> Item {
     let mut rules = BTreeSet::new();
     let mut shortfalls = Vec::new();
     let mut requests = 0;
@@ -146,9 +148,9 @@ fn judge(evaluator: &Evaluator, standard: &'static str, item: &'static Asked) ->
             let found = attributes(method, url).expect("the tests judge every item");
             let found = Attributes { user: by.user(), ..found };
             let Decision { level, omit_stages, rule, .. } = evaluator.decide(&found);
-            // The last stage has the outcome.
-            let is_told = stages(&found).last().is_some_and(|last| !omit_stages.contains(last));
-            let level = if is_told { level } else { Level::None };
+            // The last stage contains the outcome.
+            let has_outcome = stages(&found).last().is_some_and(|last| !omit_stages.contains(last));
+            let level = if has_outcome { level } else { Level::None };
             requests += 1;
             if (demand.least..=demand.most).contains(&level) {
                 rules.extend(rule);
@@ -160,11 +162,11 @@ fn judge(evaluator: &Evaluator, standard: &'static str, item: &'static Asked) ->
         }
     }
     let outcome = match shortfalls.len() {
-        0 => Outcome::Met,
-        missed if missed == requests => Outcome::NotMet,
-        _ => Outcome::Partly,
+        0 => Coverage::Met,
+        missed if missed == requests => Coverage::NotMet,
+        _ => Coverage::Partly,
     };
-    let Asked { id, title, .. } = item;
+    let Requirement { id, title, .. } = item;
     Item { standard, id, title, outcome, rules, requests, shortfalls }
 }
 

@@ -1,8 +1,8 @@
-//! Values to the fields of a policy, as kube-apiserver's JSON decoder fills them: names with their case, null as nothing, unknown and
-//! repeated fields with a warning, wrong types fatal.
+//! Decodes values to the fields of a policy as kube-apiserver's JSON decoder does: names are case-sensitive, null is
+//! the same as an absent field, unknown and repeated fields are warnings, wrong types are errors.
 //!
-//! sigs.k8s.io/json@v0.0.0-20250730193827-2d320260d730/internal/golang/encoding/json/decode.go. A repeated field is decoded on top of what the first one left, which
-//! is visible in JSON files only.
+//! sigs.k8s.io/json@v0.0.0-20250730193827-2d320260d730/internal/golang/encoding/json/decode.go. A repeated field is
+//! decoded on top of the first one, which only JSON files can show.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use super::write::quoted;
 use kube_yaml::scalar::is_rfc3339;
 use kube_yaml::{Key, Place, Tree, Value, ValueId};
 
-/// A policy as decoded and not yet validated. What is absent has the place of what it is absent from.
+/// A decoded policy, not yet validated. An absent value has the place of its parent.
 #[derive(Debug, Default)]
 pub(super) struct RawPolicy {
     pub rules: List<RawRule>,
@@ -51,7 +51,7 @@ pub(super) struct Word {
     pub text: String,
 }
 
-/// encoding/json finds the long s and the Kelvin sign equal to their ASCII letters.
+/// encoding/json treats the long s and the Kelvin sign as their ASCII letters.
 pub(super) fn fold(key: &str) -> String {
     key.chars()
         .map(|c| match c {
@@ -62,7 +62,7 @@ pub(super) fn fold(key: &str) -> String {
         .collect()
 }
 
-/// A Go slice: what a longer list left behind the end is still there when it grows again.
+/// A Go slice: items of a longer list stay behind its end and are there again when it grows.
 #[derive(Debug)]
 pub(super) struct List<T> {
     pub place: Place,
@@ -88,22 +88,22 @@ impl List<Word> {
     }
 }
 
-/// What the decoder has to say, in the order of the values.
+/// The result of decoding, in the order of the values.
 #[derive(Debug, Default)]
 pub(super) struct Decoded {
     pub policy: RawPolicy,
     pub findings: Vec<Finding>,
-    /// What kube-apiserver takes in silence, and hardly anybody means.
+    /// As in [`Loaded`](super::Loaded).
     pub traps: Vec<Finding>,
     pub places: Places,
 }
 
-/// Where the fields of a policy stand.
+/// Places of the fields of a policy.
 #[derive(Debug, Default)]
 pub struct Places(HashMap<String, Place>);
 
 impl Places {
-    /// Of a field as `rules[3].resources[0].group`, or of what it is missing from.
+    /// The place of a field such as `rules[3].resources[0].group`; if it is absent, of its nearest parent.
     pub fn of(&self, path: &str) -> Place {
         let mut path = path;
         loop {
@@ -118,7 +118,7 @@ impl Places {
     }
 }
 
-/// Decodes the fields of a Policy; its type is not looked at.
+/// Decodes the fields of a Policy. Its type is not judged here.
 pub(super) fn decode(tree: &Tree) -> Decoded {
     let mut decoder = Decoder {
         tree,
@@ -131,7 +131,7 @@ pub(super) fn decode(tree: &Tree) -> Decoded {
     };
     for duplicate in tree.duplicates.iter().take(MAX_FINDINGS) {
         let message = format!("yaml: key {:?} already set in map", duplicate.key.text);
-        let help = "kube-apiserver takes the last one and only logs a warning: remove the others";
+        let help = "kube-apiserver uses the last one and only logs a warning: remove the others";
         decoder.findings.push(Finding::new(DUPLICATE_FIELD, duplicate.key.place, String::new(), message).help(help));
     }
     let mut policy = RawPolicy::default();
@@ -150,21 +150,21 @@ struct Decoder<'a> {
     places: Places,
 }
 
-/// Something that a value is decoded into.
-trait Target {
+/// A destination of a value.
+trait Destination {
     fn fill(&mut self, decoder: &mut Decoder, id: ValueId);
 }
 
 /// A Go struct.
 trait Fields {
     const NAMES: &'static [&'static str];
-    /// The field with this name, spelled exactly so.
-    fn field(&mut self, name: &str) -> Option<&mut dyn Target>;
-    /// Where the value stands; for null too.
+    /// The field with exactly this name.
+    fn field(&mut self, name: &str) -> Option<&mut dyn Destination>;
+    /// The place of the value, even if it is null.
     fn set_place(&mut self, place: Place);
 }
 
-impl<T: Fields> Target for T {
+impl<T: Fields> Destination for T {
     fn fill(&mut self, decoder: &mut Decoder, id: ValueId) {
         self.set_place(decoder.tree.place(id));
         match decoder.tree.value(id) {
@@ -173,7 +173,7 @@ impl<T: Fields> Target for T {
                 let mut known: Vec<&str> = Vec::new();
                 for (key, value) in entries {
                     let Some(field) = self.field(&key.text) else {
-                        // Nobody knows which of two that are nearly the same was meant.
+                        // Of two similar names it is unknown which one was meant.
                         let is_missing = |name: &&&str| {
                             let is_meant =
                                 |(one, _): &&(Key, ValueId)| is_near(&one.text, name) && one.text != key.text;
@@ -196,7 +196,7 @@ impl<T: Fields> Target for T {
     }
 }
 
-impl Target for Word {
+impl Destination for Word {
     fn fill(&mut self, decoder: &mut Decoder, id: ValueId) {
         self.place = decoder.tree.place(id);
         match decoder.tree.value(id) {
@@ -207,7 +207,7 @@ impl Target for Word {
     }
 }
 
-impl Target for bool {
+impl Destination for bool {
     fn fill(&mut self, decoder: &mut Decoder, id: ValueId) {
         match decoder.tree.value(id) {
             Value::Null => {}
@@ -217,7 +217,7 @@ impl Target for bool {
     }
 }
 
-impl Target for Option<bool> {
+impl Destination for Option<bool> {
     fn fill(&mut self, decoder: &mut Decoder, id: ValueId) {
         match decoder.tree.value(id) {
             Value::Null => *self = None,
@@ -227,7 +227,7 @@ impl Target for Option<bool> {
     }
 }
 
-impl<T: Target + Default> Target for List<T> {
+impl<T: Destination + Default> Destination for List<T> {
     fn fill(&mut self, decoder: &mut Decoder, id: ValueId) {
         self.place = decoder.tree.place(id);
         match decoder.tree.value(id) {
@@ -265,30 +265,17 @@ const RULE_FIELDS: &[&str] = &[
     "omitManagedFields",
 ];
 
-/// Whether one word differs from the other by its case, or by a letter or two.
+/// Whether two words differ only in case or in a letter or two.
 fn is_near(word: &str, name: &str) -> bool {
     word.eq_ignore_ascii_case(name)
-        || (name.len() >= 4 && word.len() <= 32 && distance(word, name) <= 1 + name.len() / 8)
-}
-
-/// How many letters have to be added, removed or replaced.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.chars().enumerate() {
-            let best = (diagonal + usize::from(x != y)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = std::mem::replace(&mut row[j + 1], best);
-        }
-    }
-    row.last().copied().unwrap_or_default()
+        || (name.len() >= 4 && word.len() <= 32 && strsim::levenshtein(word, name) <= 1 + name.len() / 8)
 }
 
 impl Fields for RawPolicy {
     const NAMES: &'static [&'static str] =
         &["rules", "omitStages", "omitManagedFields", "apiVersion", "kind", "metadata"];
 
-    fn field(&mut self, name: &str) -> Option<&mut dyn Target> {
+    fn field(&mut self, name: &str) -> Option<&mut dyn Destination> {
         Some(match name {
             "rules" => &mut self.rules,
             "omitStages" => &mut self.omit_stages,
@@ -306,7 +293,7 @@ impl Fields for RawPolicy {
 impl Fields for RawRule {
     const NAMES: &'static [&'static str] = RULE_FIELDS;
 
-    fn field(&mut self, name: &str) -> Option<&mut dyn Target> {
+    fn field(&mut self, name: &str) -> Option<&mut dyn Destination> {
         Some(match name {
             "level" => &mut self.level,
             "users" => &mut self.users,
@@ -332,7 +319,7 @@ impl Fields for RawRule {
 impl Fields for RawResources {
     const NAMES: &'static [&'static str] = &["group", "resources", "resourceNames"];
 
-    fn field(&mut self, name: &str) -> Option<&mut dyn Target> {
+    fn field(&mut self, name: &str) -> Option<&mut dyn Destination> {
         Some(match name {
             "group" => &mut self.group,
             "resources" => &mut self.resources,
@@ -349,17 +336,17 @@ impl Fields for RawResources {
     }
 }
 
-/// Decoded for its type errors alone: nobody looks at it.
+/// Decoded only for its type errors.
 #[derive(Debug, Default)]
 pub(super) struct Metadata;
 
-impl Target for Metadata {
+impl Destination for Metadata {
     fn fill(&mut self, decoder: &mut Decoder, id: ValueId) {
         check(METADATA, decoder, id);
     }
 }
 
-/// The type of a field that is checked and not kept.
+/// The type of a field that is checked but not kept.
 #[derive(Clone, Copy)]
 enum Shape {
     Text,
@@ -367,7 +354,7 @@ enum Shape {
     Int,
     /// RFC 3339.
     Time,
-    /// Any value at all.
+    /// Any value.
     Any,
     List(&'static Shape),
     /// From names to strings.
@@ -415,7 +402,7 @@ const METADATA: Shape = Shape::Object(&[
     ),
 ]);
 
-/// The shapes are a few levels deep, and so is the recursion.
+/// The shapes, and so the recursion, are a few levels deep.
 fn check(shape: Shape, decoder: &mut Decoder, id: ValueId) {
     let tree = decoder.tree;
     match (shape, tree.value(id)) {
@@ -452,7 +439,7 @@ fn check(shape: Shape, decoder: &mut Decoder, id: ValueId) {
         (Shape::Text, _) => decoder.mismatch(id, "a string"),
         (Shape::Bool, _) => decoder.mismatch(id, "true or false"),
         (Shape::Int, _) => decoder.mismatch(id, "a whole number"),
-        (Shape::Time, _) => decoder.mismatch(id, "a time as 2006-01-02T15:04:05Z"),
+        (Shape::Time, _) => decoder.mismatch(id, "a time such as 2006-01-02T15:04:05Z"),
         (Shape::List(_), _) => decoder.mismatch(id, "a list"),
         (Shape::Texts | Shape::Object(_), _) => decoder.mismatch(id, "an object"),
     }
@@ -473,26 +460,26 @@ impl Decoder<'_> {
         self.path.truncate(length);
     }
 
-    /// Fills a field that has a name, and remembers where its value stands.
-    fn fill(&mut self, target: &mut dyn Target, id: ValueId) {
+    /// Fills a named field and records the place of its value.
+    fn fill(&mut self, destination: &mut dyn Destination, id: ValueId) {
         self.places.0.insert(self.path.clone(), self.tree.place(id));
-        target.fill(self, id);
+        destination.fill(self, id);
     }
 
-    /// Null is the same as nothing, which looks different. An empty file is told as such.
+    /// Reports a null, which reads as an absent field. An empty file is reported elsewhere.
     fn null(&mut self, id: ValueId, wanted: &str) {
         let written = self.tree.written(id).unwrap_or("null");
         if self.traps.len() == MAX_FINDINGS || self.path.is_empty() {
             return;
         }
         let message = if written.is_empty() {
-            format!("nothing stands here, which is null to kube-apiserver, not {wanted}")
+            format!("no value: kube-apiserver reads null, not {wanted}")
         } else {
-            format!("{} is null to kube-apiserver, not {wanted}", quoted(written))
+            format!("kube-apiserver reads {} as null, not {wanted}", quoted(written))
         };
         let help = match (wanted, self.path.ends_with(']')) {
-            ("a string", true) => "quote it if that is a name, or remove it",
-            ("a string", false) => "quote it if that is a name, or leave the field out",
+            ("a string", true) => "quote it if it is a name, or remove it",
+            ("a string", false) => "quote it if it is a name, or leave the field out",
             (_, true) => "remove it",
             _ => "leave the field out",
         };
@@ -511,7 +498,7 @@ impl Decoder<'_> {
         }
     }
 
-    /// A field that is none here. `names` are those of the fields that are, without those that are given.
+    /// A field that is unknown here. `names` are the known fields that are not given.
     fn unknown(&mut self, Key { text, place }: &Key, value: ValueId, names: &[&'static str]) {
         let path = self.path_of(text);
         let message = format!("unknown field {}", quoted(&path));
@@ -520,10 +507,9 @@ impl Decoder<'_> {
         if self.path.is_empty()
             && let Some(name) = ["apiVersion", "kind"].into_iter().find(|name| folded == name.to_lowercase())
         {
-            // If both are there, the one that counts is told elsewhere.
+            // If both are there, the one that counts is judged elsewhere.
             let edit = names.contains(&name).then(|| Edit::new(*place, text, name));
-            let help =
-                format!("kube-apiserver takes it for {name} all the same, and logs a warning: write {name}, once");
+            let help = format!("kube-apiserver reads it as {name} and logs a warning: write {name}, once");
             return self.find(finding.help(help).edit(edit));
         }
         let is_list = matches!(self.tree.value(value), Value::List(_));
@@ -539,7 +525,7 @@ impl Decoder<'_> {
                 && RULE_FIELDS.contains(&text.as_str()) =>
             {
                 let help = format!(
-                    "kube-apiserver drops it and only logs a warning: {text} is a field of the rule, two levels further out"
+                    "kube-apiserver drops it and only logs a warning: {text} is a field of the rule, two levels up"
                 );
                 finding.help(help)
             }
@@ -551,11 +537,11 @@ impl Decoder<'_> {
     fn repeated(&mut self, field: &str, place: Place) {
         let path = self.path_of(field);
         let message = format!("duplicate field {}", quoted(&path));
-        let help = "kube-apiserver reads one on top of the other and only logs a warning: keep one";
+        let help = "kube-apiserver reads the second on top of the first and only logs a warning: keep one";
         self.find(Finding::new(DUPLICATE_FIELD, place, path, message).help(help));
     }
 
-    /// The value is not what the field takes.
+    /// The field does not accept the value.
     fn mismatch(&mut self, id: ValueId, wanted: &str) {
         let found = match self.tree.value(id) {
             Value::Null => "null",
@@ -568,10 +554,10 @@ impl Decoder<'_> {
         let place = self.tree.place(id);
         let (message, help, edit) = match self.tree.written(id) {
             Some(written) if wanted == "a string" => {
-                let message = format!("{} is {found} to kube-apiserver, not a string", quoted(written));
+                let message = format!("kube-apiserver reads {} as {found}, not a string", quoted(written));
                 (message, "quote it".to_string(), Some(Edit::new(place, written, written)))
             }
-            _ => (format!("{found} where kube-apiserver takes {wanted}"), format!("write {wanted}"), None),
+            _ => (format!("{found}, where kube-apiserver expects {wanted}"), format!("write {wanted}"), None),
         };
         self.find(Finding::new(WRONG_TYPE, place, self.path.clone(), message).help(help).edit(edit));
     }

@@ -1,8 +1,8 @@
-//! What changes from one policy to another: requests of which another amount is recorded.
+//! Compares two policies by the requests that they record differently.
 //!
-//! With a log, its requests are compared ([`Comparison::line`]); without one, requests that are made of the words of both policies
-//! ([`generated`]). What counts is what is recorded: another rule that decides the same is no difference, nor are
-//! stages of a request of which nothing is recorded.
+//! The requests come from a log ([`Comparison::line`]) or are made of the words of both policies ([`generated`]). Only
+//! the record counts: it is no difference if another rule decides the same, or if stages of an unrecorded request
+//! change.
 
 mod vocabulary;
 
@@ -14,44 +14,44 @@ use super::log::{Damage, Memo, Reader, Request};
 use super::{Evaluator, Policy};
 use crate::{Level, Stage};
 
-/// What a policy does with a request. Its JSON is a contract.
+/// The decision of a policy about a request. Its JSON is a contract.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
-    /// None where no rule matches.
+    /// `None`: no rule matches.
     pub rule: Option<usize>,
     pub level: Level,
     pub omit_stages: Vec<Stage>,
     pub omit_managed_fields: bool,
 }
 
-/// A request, as a person would make it.
+/// A request in the form of an example.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Example {
     pub url: String,
     pub method: String,
-    /// None for a request that fails to authenticate.
-    pub user: Option<Who>,
+    /// `None`: the request fails to authenticate.
+    pub user: Option<ExampleUser>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Who {
+pub struct ExampleUser {
     pub name: String,
     pub groups: Vec<String>,
 }
 
-/// Requests that go from one outcome to another.
+/// Requests whose outcome changes in the same way.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Change {
-    /// Of a log; of generated requests there are no events.
+    /// Events of a log; 0 for generated requests.
     pub events: u64,
-    /// Of a log, those that ended in it.
+    /// With a log, the requests that end in it.
     pub requests: u64,
-    /// The first few in their order.
+    /// The first few in sort order.
     pub examples: Vec<Example>,
 }
 
-/// Two policies, and what was found to be different so far.
+/// Two policies, and the differences found so far.
 pub struct Comparison<'p> {
     old: &'p Evaluator,
     new: &'p Evaluator,
@@ -62,14 +62,14 @@ pub struct Comparison<'p> {
     all: Change,
 }
 
-/// The differences that were found.
+/// The differences between two policies.
 #[derive(Debug, Default, PartialEq)]
 pub struct Differences {
     pub changes: BTreeMap<(Outcome, Outcome), Change>,
-    /// All that was compared.
+    /// All compared events and requests, different or not.
     pub events: u64,
     pub requests: u64,
-    /// False where there are more combinations of words than were tried.
+    /// False if there were more combinations of words than were tried.
     pub is_complete: bool,
 }
 
@@ -90,7 +90,7 @@ impl<'p> Comparison<'p> {
         }
     }
 
-    /// Compares what becomes of the events of a line.
+    /// Compares the outcomes of the events of a line.
     pub fn line(&mut self, line: &[u8], mut damaged: impl FnMut(Damage)) {
         let Self { old, new, reader, memo, places, changes, all } = self;
         reader.read(line, |event, _| {
@@ -123,7 +123,7 @@ impl<'p> Comparison<'p> {
     }
 }
 
-/// Compares two policies by requests made of their own words.
+/// Compares two policies by requests that are made of their own words.
 pub fn generated(old: &Policy, new: &Policy) -> Differences {
     let evaluators = [Evaluator::new(old), Evaluator::new(new)];
     let [old_evaluator, new_evaluator] = &evaluators;
@@ -158,7 +158,7 @@ impl Differences {
 }
 
 impl Change {
-    /// Keeps the first examples in their order, so that it does not matter who came upon them first.
+    /// Keeps the first examples in sort order, so that the order of the parts does not matter.
     fn show(&mut self, example: Example) {
         if let Err(at) = self.examples.binary_search(&example) {
             self.examples.insert(at, example);
@@ -167,7 +167,7 @@ impl Change {
     }
 }
 
-/// Where requests like this one are counted; none where nothing changes.
+/// Index of the change that counts this request. `None`: its record does not change.
 fn place(
     old: &Evaluator,
     new: &Evaluator,
@@ -187,7 +187,7 @@ fn place(
     changes[place].show(Example {
         url: request.uri.to_string(),
         method: request.method.to_string(),
-        user: user.map(|user| Who {
+        user: user.map(|user| ExampleUser {
             name: user.name.to_string(),
             groups: user.groups.iter().map(|group| group.to_string()).collect(),
         }),
@@ -205,7 +205,7 @@ fn outcome(evaluator: &Evaluator, request: &Request) -> Outcome {
     }
 }
 
-/// What an outcome means for the log.
+/// The record that an outcome leaves in the log.
 fn recorded(outcome: &Outcome) -> (Level, &[Stage], bool) {
     match outcome.level {
         Level::None => (Level::None, &[], false),

@@ -1,44 +1,44 @@
-//! Which rule decides about a request, and what it decides: exactly as kube-apiserver does it.
+//! Decides about requests exactly as kube-apiserver does.
 //!
-//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/policy/checker.go. The rules are compiled once, to [cases](case): for every string
-//! that some case names there is the set of cases that it satisfies, and a decision is the first case in the intersection of these
-//! sets. What tells most is looked up first, and the rest only where a case depends on it that may be the first. A decision
-//! allocates nothing.
+//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/policy/checker.go. The rules are compiled once, to
+//! [cases](case). For every string that some case names there is the set of cases that it satisfies. The first case in
+//! the intersection of these sets decides. The most selective sets are looked up first, the others only if a candidate
+//! for the first case depends on them. A decision allocates nothing.
 
 mod case;
 mod table;
 
 use std::collections::BTreeSet;
 
-use case::{Case, ResourceRows, Resources, cases};
+use case::{Case, ResourceRows, ResourceTables, cases};
 use table::Table;
 
 use super::{Attributes, Policy, Text};
 use crate::{Level, Stage};
 
-/// What is recorded of a request.
+/// The decision about a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Decision<'a> {
     pub level: Level,
-    /// Stages without an event, sorted by name, each once.
+    /// Stages without an event, sorted by name, without repetition.
     pub omit_stages: &'a [Stage],
     pub omit_managed_fields: bool,
-    /// Index of the rule that decided; none where no rule matches.
+    /// Index of the rule that decides. `None`: no rule matches.
     pub rule: Option<usize>,
 }
 
-/// A policy, compiled.
+/// A compiled policy.
 #[derive(Debug)]
 pub struct Evaluator {
     blocks: Vec<Block>,
-    /// Of the rules, and the policy's own for requests that no rule matches.
-    outcomes: Vec<Outcome>,
+    /// The decisions of the rules, and last the one for requests that no rule matches.
+    decisions: Vec<RuleDecision>,
 }
 
-/// Cases of a block: the tables grow with their square. No policy that people write has a second block.
+/// Cases of a block. Tables grow with their square. No real policy needs a second block.
 const BLOCK: usize = 1024;
 
-/// Some cases, one after the other.
+/// Consecutive cases.
 #[derive(Debug)]
 struct Block {
     users: Table,
@@ -46,29 +46,29 @@ struct Block {
     verbs: Table,
     namespaces: Table,
     api_groups: Table,
-    resources: Resources,
+    resources: ResourceTables,
     names: Table,
-    words: Vec<Word>,
-    /// Of each case, the paths that it is for; none for all.
+    words: Vec<CaseSets>,
+    /// The paths of each case. Empty: every path.
     paths: Vec<Vec<PathPattern>>,
-    /// Of each case, its rule.
+    /// The rule of each case.
     rules: Vec<usize>,
 }
 
-/// A request for a resource, as far as it is always looked up.
+/// The parts of a request for a resource that are always looked up.
 struct Rows {
     verb: usize,
     api_group: usize,
     resource: ResourceRows,
 }
 
-/// Sets of up to 64 cases, a bit each.
+/// Sets of up to 64 cases, one bit each.
 #[derive(Clone, Copy, Debug, Default)]
-struct Word {
-    /// Those that may match a request for a resource, and for something else.
+struct CaseSets {
+    /// Cases that may match a request for a resource, and one for something else.
     for_resources: u64,
     for_others: u64,
-    /// Those for which it matters what it is.
+    /// Cases that depend on the user, the group, and so on.
     user: u64,
     group: u64,
     namespace: u64,
@@ -83,7 +83,7 @@ enum PathPattern {
 }
 
 #[derive(Debug)]
-struct Outcome {
+struct RuleDecision {
     level: Level,
     omit_stages: Vec<Stage>,
     omit_managed_fields: bool,
@@ -93,13 +93,13 @@ struct Outcome {
 impl Evaluator {
     pub fn new(policy: &Policy) -> Self {
         let Policy { rules, omit_stages, omit_managed_fields } = policy;
-        let outcomes = rules.iter().enumerate().map(|(index, rule)| Outcome {
+        let decisions = rules.iter().enumerate().map(|(index, rule)| RuleDecision {
             level: rule.level,
             omit_stages: sorted(omit_stages.iter().chain(&rule.omit_stages)),
             omit_managed_fields: rule.omit_managed_fields.unwrap_or(*omit_managed_fields),
             rule: Some(index),
         });
-        let unmatched = Outcome {
+        let unmatched = RuleDecision {
             level: Level::None,
             omit_stages: sorted(omit_stages.iter()),
             omit_managed_fields: *omit_managed_fields,
@@ -107,15 +107,15 @@ impl Evaluator {
         };
         Self {
             blocks: cases(rules).chunks(BLOCK).map(Block::new).collect(),
-            outcomes: outcomes.chain([unmatched]).collect(),
+            decisions: decisions.chain([unmatched]).collect(),
         }
     }
 
     /// The decision about one request.
     pub fn decide(&self, request: &Attributes) -> Decision<'_> {
         let rule = self.blocks.iter().find_map(|block| block.rule(request));
-        let Outcome { level, omit_stages, omit_managed_fields, rule } =
-            &self.outcomes[rule.unwrap_or(self.outcomes.len() - 1)];
+        let RuleDecision { level, omit_stages, omit_managed_fields, rule } =
+            &self.decisions[rule.unwrap_or(self.decisions.len() - 1)];
         Decision { level: *level, omit_stages, omit_managed_fields: *omit_managed_fields, rule: *rule }
     }
 }
@@ -131,9 +131,9 @@ impl Block {
             verbs: table(|case| &case.rule.verbs),
             namespaces: table(|case| &case.rule.namespaces),
             api_groups: Table::new(cases.iter().map(|case| (case.is_for_any_group(), case.groups.iter().copied()))),
-            resources: Resources::new(cases),
+            resources: ResourceTables::new(cases),
             names: table(|case| case.names()),
-            words: cases.chunks(64).map(Word::of).collect(),
+            words: cases.chunks(64).map(CaseSets::of).collect(),
             paths: cases
                 .iter()
                 .map(|case| case.rule.non_resource_urls.iter().map(|url| PathPattern::new(url)).collect())
@@ -157,7 +157,7 @@ impl Block {
         (0..self.words.len()).find_map(|index| self.resource_case_of(request, &rows, index))
     }
 
-    /// Apart from the loop over the words, of which there is mostly one: nothing is made ready for the next one.
+    /// Not part of the loop over the words, since there is usually one word: nothing is prepared for the next one.
     #[inline(never)]
     fn resource_case_of(&self, request: &Attributes, rows: &Rows, index: usize) -> Option<usize> {
         let word = &self.words[index];
@@ -173,7 +173,7 @@ impl Block {
             left &= self.names.word(self.names.row(&*request.name), index);
         }
         if left & (word.user | word.group) != 0 {
-            left &= self.asked_by(request, left, index);
+            left &= self.for_user(request, left, index);
         }
         (left != 0).then(|| index * 64 + left.trailing_zeros() as usize)
     }
@@ -183,7 +183,7 @@ impl Block {
         for (index, word) in self.words.iter().enumerate() {
             let left = word.for_others & self.verbs.word(verb, index);
             let left = up_to_first(left, left & !(word.user | word.group | word.path));
-            let mut left = left & self.asked_by(request, left, index);
+            let mut left = left & self.for_user(request, left, index);
             while left != 0 {
                 let case = index * 64 + left.trailing_zeros() as usize;
                 let paths = &self.paths[case];
@@ -196,9 +196,9 @@ impl Block {
         None
     }
 
-    /// Those of the cases that are for whoever asks. Without a user these are those that ask for none.
-    fn asked_by(&self, request: &Attributes, left: u64, index: usize) -> u64 {
-        let Word { user: users, group: groups, .. } = self.words[index];
+    /// The cases that match the user. Without a user, these are the cases without users and groups.
+    fn for_user(&self, request: &Attributes, left: u64, index: usize) -> u64 {
+        let CaseSets { user: users, group: groups, .. } = self.words[index];
         let Some(user) = &request.user else { return !(users | groups) };
         let mut named = !0;
         if left & users != 0 {
@@ -212,7 +212,7 @@ impl Block {
     }
 }
 
-impl Word {
+impl CaseSets {
     fn of(cases: &[Case]) -> Self {
         let bits = |is_in: fn(&Case) -> bool| {
             cases.iter().enumerate().fold(0, |bits, (index, case)| bits | u64::from(is_in(case)) << index)
@@ -229,14 +229,14 @@ impl Word {
     }
 }
 
-/// Without the cases behind the first one that is certain: they do not matter.
+/// Removes the cases after the first certain one: they do not matter.
 #[inline]
 fn up_to_first(left: u64, certain: u64) -> u64 {
     left & (certain ^ certain.wrapping_sub(1))
 }
 
 impl PathPattern {
-    /// All trailing stars go, so that `*` is a prefix of everything.
+    /// Strips all trailing stars, so `*` is a prefix of everything.
     fn new(url: &str) -> Self {
         if url.ends_with('*') {
             Self::Prefix(url.trim_end_matches('*').to_string())
@@ -253,7 +253,7 @@ impl PathPattern {
     }
 }
 
-/// By name, each once: kube-apiserver holds them in any order.
+/// Sorted by name without repetition: kube-apiserver has them in any order.
 fn sorted<'a>(stages: impl Iterator<Item = &'a Stage>) -> Vec<Stage> {
     let named: BTreeSet<(String, Stage)> = stages.map(|stage| (format!("{stage:?}"), *stage)).collect();
     named.into_iter().map(|(_, stage)| stage).collect()

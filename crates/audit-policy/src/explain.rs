@@ -1,7 +1,7 @@
-//! Why a rule does not match a request, rule by rule as kube-apiserver goes through them.
+//! Explains why each rule does or does not match a request, in the order of kube-apiserver.
 //!
-//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/policy/checker.go, followed step by step: slow, and plain enough to be
-//! read beside it. [`Evaluator`](super::Evaluator) decides the same way, and the tests hold the two against each other.
+//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/policy/checker.go, followed step by step: slow, but
+//! easy to compare with it. The tests compare [`Evaluator`](super::Evaluator) with this module.
 
 use super::Attributes;
 use super::write::quoted;
@@ -10,20 +10,20 @@ use crate::{GroupResources, PolicyRule, Stage};
 /// The first condition of a rule that a request does not meet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mismatch {
-    /// The field below the rule, as `users` or `resources[1].resourceNames`.
+    /// The field of the rule, such as `users` or `resources[1].resourceNames`.
     pub field: String,
-    /// What the rule has there.
+    /// The values of the rule in this field.
     pub wanted: Vec<String>,
-    /// What the request has instead, in words.
+    /// The value of the request, in words.
     pub found: String,
 }
 
-/// How a policy comes to its decision about one request.
+/// How a policy decides about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// For each rule before the one that decides, or for all.
+    /// One for each rule before the one that decides, or for all rules.
     pub passed_over: Vec<Mismatch>,
-    /// Index of the rule that decides; none where no rule matches, and nothing is recorded.
+    /// Index of the rule that decides. `None`: no rule matches, and nothing is recorded.
     pub rule: Option<usize>,
 }
 
@@ -33,7 +33,7 @@ pub fn explain(rules: &[PolicyRule], request: &Attributes) -> Explanation {
     Explanation { passed_over, rule }
 }
 
-/// The first condition that fails; none where the rule matches.
+/// The first condition that fails. `None`: the rule matches.
 pub(super) fn mismatch(rule: &PolicyRule, request: &Attributes) -> Option<Mismatch> {
     let fail = |field: &str, wanted: &[String], found: String| {
         Some(Mismatch { field: field.into(), wanted: wanted.to_vec(), found })
@@ -77,7 +77,7 @@ fn has(list: &[String], value: &str) -> bool {
     list.iter().any(|one| one == value)
 }
 
-/// All trailing stars of a pattern go, not just one.
+/// Strips all trailing stars of a pattern, not just one.
 fn matches_path(pattern: &str, path: &str) -> bool {
     pattern == "*" || pattern == path || (pattern.ends_with('*') && path.starts_with(pattern.trim_end_matches('*')))
 }
@@ -85,12 +85,12 @@ fn matches_path(pattern: &str, path: &str) -> bool {
 fn resource_mismatch(rule: &PolicyRule, request: &Attributes) -> Option<Mismatch> {
     let groups = || rule.resources.iter().map(|entry| entry.group.clone()).collect();
     if !request.is_resource_request {
-        // The rule may have either field, or both.
+        // The rule has one of the fields or both.
         let (field, wanted) = match rule.namespaces.is_empty() {
             true => ("resources", groups()),
             false => ("namespaces", rule.namespaces.clone()),
         };
-        let found = format!("path {}, which is no resource", quoted(&request.path));
+        let found = format!("path {}, which is not a resource", quoted(&request.path));
         return Some(Mismatch { field: field.into(), wanted, found });
     }
     if !rule.namespaces.is_empty() && !has(&rule.namespaces, &request.namespace) {
@@ -100,7 +100,7 @@ fn resource_mismatch(rule: &PolicyRule, request: &Attributes) -> Option<Mismatch
     if rule.resources.is_empty() {
         return None;
     }
-    // Of several entries that fail, the one that failed last tells most.
+    // Of several entries that fail, the one that gets furthest explains most.
     let mut worst = (
         0,
         Mismatch {
@@ -111,10 +111,12 @@ fn resource_mismatch(rule: &PolicyRule, request: &Attributes) -> Option<Mismatch
     );
     for (i, entry) in rule.resources.iter().enumerate() {
         let (depth, field, wanted, found) = match entry_mismatch(entry, request) {
-            Fit::Whole => return None,
-            Fit::Nothing => continue,
-            Fit::Group => (1, "resources", &entry.resources, format!("resource {}", quoted(&combined(request)))),
-            Fit::Resource => (2, "resourceNames", &entry.resource_names, format!("name {}", quoted(&request.name))),
+            EntryMatch::Whole => return None,
+            EntryMatch::Nothing => continue,
+            EntryMatch::Group => (1, "resources", &entry.resources, format!("resource {}", quoted(&combined(request)))),
+            EntryMatch::Resource => {
+                (2, "resourceNames", &entry.resource_names, format!("name {}", quoted(&request.name)))
+            }
         };
         if depth > worst.0 {
             worst = (depth, Mismatch { field: format!("resources[{i}].{field}"), wanted: wanted.clone(), found });
@@ -123,33 +125,33 @@ fn resource_mismatch(rule: &PolicyRule, request: &Attributes) -> Option<Mismatch
     Some(worst.1)
 }
 
-/// How far an entry fits.
-enum Fit {
+/// The part of an entry that a request matches.
+enum EntryMatch {
     Nothing,
     Group,
     Resource,
     Whole,
 }
 
-fn entry_mismatch(entry: &GroupResources, request: &Attributes) -> Fit {
+fn entry_mismatch(entry: &GroupResources, request: &Attributes) -> EntryMatch {
     if entry.group != *request.api_group && entry.group != "*" {
-        return Fit::Nothing;
+        return EntryMatch::Nothing;
     }
-    // Names are not looked at then.
+    // Without patterns, names are ignored.
     if entry.resources.is_empty() {
-        return Fit::Whole;
+        return EntryMatch::Whole;
     }
     if !entry.resources.iter().any(|pattern| matches_resource(pattern, request)) {
-        return Fit::Group;
+        return EntryMatch::Group;
     }
     if entry.resource_names.is_empty() || has(&entry.resource_names, &request.name) {
-        Fit::Whole
+        EntryMatch::Whole
     } else {
-        Fit::Resource
+        EntryMatch::Resource
     }
 }
 
-/// `pods/*` is also for the Pods themselves: nothing asks for a subresource there.
+/// `pods/*` also matches the Pods themselves: kube-apiserver does not check for a subresource.
 pub(super) fn matches_resource(pattern: &str, request: &Attributes) -> bool {
     let Attributes { resource, subresource, .. } = request;
     pattern == "*"
@@ -158,16 +160,16 @@ pub(super) fn matches_resource(pattern: &str, request: &Attributes) -> bool {
         || pattern.strip_suffix("/*") == Some(resource)
 }
 
-/// As rules name it: `pods/log`.
+/// The resource as rules name it: `pods/log`.
 fn combined(request: &Attributes) -> String {
     let Attributes { resource, subresource, .. } = request;
     if subresource.is_empty() { resource.to_string() } else { format!("{}/{}", &**resource, &**subresource) }
 }
 
-/// The stages at which a request has events, before any is omitted; beside them Panic, should the server come to that.
+/// The stages at which a request has events, before omission. Panic may come in addition.
 ///
-/// kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/endpoints/filters: audit.go#L42-L111, authn_audit.go#L33-L56; what is
-/// long-running: pkg/controlplane/apiserver/config.go#L184-L187.
+/// kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/endpoints/filters: audit.go#L42-L111, authn_audit.go#L33-L56;
+/// long-running requests: pkg/controlplane/apiserver/config.go#L184-L187.
 pub fn stages(request: &Attributes) -> &'static [Stage] {
     use Stage::{RequestReceived, ResponseComplete, ResponseStarted};
     let is_long = matches!(&*request.verb, "watch" | "proxy")

@@ -1,36 +1,36 @@
-//! What there is to say about a policy file.
+//! Findings about a policy file.
 
 use serde::Serialize;
 
 use super::stanza::Stanza;
 use kube_yaml::Place;
 
-/// Of each severity at most so many are kept: enough for anybody, whatever the file.
+/// Findings that are kept of each severity, so that no file can fill the memory.
 pub(super) const MAX_FINDINGS: usize = 1000;
 
-/// One thing, and where. A contract: other programs read it.
+/// A problem and its place. A contract: other programs read it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
-    /// Closed set of kebab-case names: those of the [`Stanza`]s.
+    /// The id of its [`Stanza`].
     pub id: &'static str,
     pub severity: Severity,
     /// Whether kube-apiserver refuses to start because of it.
     pub stops_start: bool,
     pub message: String,
-    /// From 1; the beginning of the file where the whole of it is meant.
+    /// Counted from 1; the beginning of the file if the finding is about the whole file.
     #[serde(flatten)]
     pub place: Place,
-    /// Field, as `rules[3].resources[0].group`; empty for the file.
+    /// Field, such as `rules[3].resources[0].group`; empty for the file.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub path: String,
     /// What to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
-    /// What else has to do with it, as the rule that takes the requests of this one.
+    /// Related places, such as the rule that takes the requests of this one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Note>,
-    /// What `--fix` would do; none where there is more than one way.
+    /// The edit that `--fix` would make. `None`: there is no single correct edit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub edit: Option<Edit>,
 }
@@ -50,7 +50,7 @@ impl Finding {
         }
     }
 
-    /// With better advice than the stanza's.
+    /// Replaces the advice of the stanza.
     pub(super) fn help(self, help: impl Into<String>) -> Self {
         Self { help: Some(help.into()), ..self }
     }
@@ -60,7 +60,7 @@ impl Finding {
     }
 }
 
-/// Another place that a finding is about.
+/// Another place that is related to a finding.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Note {
     pub message: String,
@@ -70,14 +70,14 @@ pub struct Note {
     pub path: String,
 }
 
-/// One scalar to be written otherwise.
+/// A change of one scalar.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Edit {
-    /// Where the scalar begins, with its quote if it has one.
+    /// Start of the scalar, at its quote if it has one.
     pub at: Place,
-    /// The scalar as kube-apiserver's parser has it, without quotes.
+    /// The scalar without quotes, as kube-apiserver's parser reads it.
     pub old: String,
-    /// None: it is the one item of a list, which shall be empty.
+    /// `None`: it is the only item of a list, and the list becomes empty.
     pub new: Option<String>,
 }
 
@@ -90,11 +90,11 @@ impl Edit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Worth knowing. Nothing has to be done.
+    /// Worth knowing; no change is needed.
     Info,
-    /// The policy is hardly what was meant.
+    /// The policy probably does not do what its author meant.
     Warning,
-    /// kube-apiserver does not start, or a risk is run that nobody has named.
+    /// kube-apiserver does not start, or the policy takes a risk that has not been acknowledged.
     Error,
 }
 

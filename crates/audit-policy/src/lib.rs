@@ -2,9 +2,9 @@
 //!
 //! # How a policy flows
 //!
-//! [`load()`] reads YAML or JSON by [`kube_yaml`], decodes the fields and validates them. [`read()`] is stricter, for the rules of an
-//! `AuditSetup`: it refuses whatever kube-apiserver would drop silently. [`lint()`] judges a loaded policy; each of its findings belongs to a
-//! [`Stanza`]. [`write()`] gives the text of a policy.
+//! [`load()`] reads YAML or JSON with [`kube_yaml`], decodes the fields and validates them. [`read()`] is stricter, for
+//! the rules of an `AuditSetup`: it rejects everything that kube-apiserver would silently drop. [`lint()`] judges a
+//! loaded policy; each of its findings belongs to a [`Stanza`]. [`write()`] returns the text of a policy.
 
 mod attributes;
 mod coverage;
@@ -26,7 +26,7 @@ mod validation;
 mod write;
 
 pub use attributes::{Attributes, Text, User};
-pub use coverage::{Item, Outcome, Shortfall, coverage};
+pub use coverage::{Coverage, Item, Shortfall, coverage};
 pub use decode::Places;
 pub use evaluate::{Decision, Evaluator};
 pub use explain::{Explanation, Mismatch, explain, stages};
@@ -46,13 +46,13 @@ pub use kube_yaml::Place;
 /// The finding about a rule that goes below the floor.
 pub const BELOW_FLOOR: &str = stanza::BELOW_FLOOR.id;
 
-/// A policy as kube-apiserver holds it.
+/// A policy as kube-apiserver has it in memory.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policy {
-    /// The first rule that matches decides; a request that none matches is not recorded.
+    /// The first rule that matches decides. A request that no rule matches is not recorded.
     pub rules: Vec<PolicyRule>,
-    /// Stages without events, beside those of the rule.
+    /// Stages without events, in addition to those of the rule.
     pub omit_stages: Vec<Stage>,
-    /// For rules that say nothing about it.
+    /// The default for rules without a value of their own.
     pub omit_managed_fields: bool,
 }

@@ -1,9 +1,10 @@
-//! What is wrong with a policy that kube-apiserver would start with, and with one that it would not.
+//! Findings about a policy file, whether kube-apiserver would start with it or not.
 //!
-//! [`lint`] takes a file and gives what [`load`](super::load()) found and, where kube-apiserver starts with it, what it would do
-//! that hardly anybody means: [`names`] rule by rule, [`reach`] for rules that decide nothing, [`coverage`] for what is recorded
-//! and what is not. [`fix()`] applies the edits that findings carry. Each finding belongs to a [`Stanza`].
-//! audit-operator lints the file that the nodes would get, before it touches any of them.
+//! [`lint`] returns the findings of [`load`](super::load()). If kube-apiserver would start with the file, it adds rules
+//! that probably do not do what their author meant: [`names`] judges rule by rule, [`reach`] finds rules without
+//! effect, [`coverage`] asks the policy about requests that should or should not be recorded. [`fix()`] applies the
+//! edits that findings carry. Each finding belongs to a [`Stanza`]. audit-operator lints the file for the nodes before
+//! it touches any of them.
 
 mod coverage;
 mod fix;
@@ -22,46 +23,47 @@ use super::stanza::{self, Stanza};
 use super::{Evaluator, Places, Policy};
 use crate::{Level, Mode, PolicyRule, Stage};
 
-/// Of one kind so many findings are kept.
+/// Findings that are kept of one stanza.
 const MAX_OF_STANZA: usize = 100;
 
-/// What a policy is judged by.
+/// The circumstances under which a policy is judged.
 #[derive(Clone, Debug)]
 pub struct Terms<'a> {
     /// Minor version of kube-apiserver; 36 means 1.36.
     pub minor: u32,
-    /// Whether the author accepts that Secrets and tokens are recorded with their bodies: that is an info then, not an error.
+    /// Whether the author accepts that Secrets and tokens are recorded with their bodies. The finding is then an info,
+    /// not an error.
     pub secrets_accepted: bool,
-    /// How the events are delivered, where that is known.
+    /// How kube-apiserver delivers the events.
     pub mode: Mode,
-    /// Rules that stand before every policy and decide first; empty where there are none, or they are not known.
+    /// Rules that come before those of every policy and decide first. Empty: there are none, or they are not known.
     pub floor: &'a [PolicyRule],
 }
 
-/// A file that was judged.
+/// The result of [`lint`].
 #[derive(Debug)]
 pub struct Linted {
-    /// What kube-apiserver holds; none where it would not start.
+    /// The policy of kube-apiserver. `None`: it would not start.
     pub policy: Option<Policy>,
     /// Sorted by place.
     pub findings: Vec<Finding>,
 }
 
-/// Everything there is to say about a policy file.
+/// All findings about a policy file.
 pub fn lint(text: &[u8], terms: &Terms) -> Linted {
     let Loaded { policy, mut findings, traps, places } = load(text, terms.minor);
     findings.extend(traps);
-    // A file that does not start is corrected first: what its rules would do is not known before.
+    // With an invalid file the effect of its rules is not known yet.
     if let Some(policy) = &policy {
         findings.extend(lint_policy(policy, &places, terms));
     }
     findings.sort_by_key(|finding| (finding.place, std::cmp::Reverse(finding.severity)));
-    // What stands once and is used twice, by an alias, is told once.
+    // Text that an alias uses twice is reported once.
     findings.dedup_by(|a, b| (a.place, a.id, &a.message) == (b.place, b.id, &b.message));
     Linted { policy, findings }
 }
 
-/// What a policy would do that hardly anybody means.
+/// The findings about a policy that kube-apiserver would start with.
 fn lint_policy(policy: &Policy, places: &Places, terms: &Terms) -> Vec<Finding> {
     let fresh = reach::Fresh::of(policy);
     let mut linter = Linter {
@@ -81,7 +83,7 @@ fn lint_policy(policy: &Policy, places: &Places, terms: &Terms) -> Vec<Finding> 
     linter.findings
 }
 
-/// The state of a run: what is judged, and what was found.
+/// A run of lint: the policy and the findings so far.
 struct Linter<'a> {
     policy: &'a Policy,
     places: &'a Places,
@@ -100,20 +102,19 @@ impl Linter<'_> {
     fn add(&mut self, finding: Finding) {
         let count = self.counts.entry(finding.id).or_default();
         *count += 1;
-        // Of its own kind at least one error is always kept, however much else there is: whoever asks whether there is one must not be
-        // told that there is none.
+        // Errors are kept even when there is no room: a caller that looks for an error of this stanza must find one.
         let has_room = self.findings.len() < MAX_FINDINGS || finding.severity == Severity::Error;
         if *count <= MAX_OF_STANZA && has_room {
             self.findings.push(finding);
         }
     }
 
-    /// Tells how many are not kept, with the last one of a kind that is.
+    /// Notes at the last kept finding of each stanza how many more there are.
     fn more(&mut self) {
         for (id, count) in &self.counts {
             let left = count.saturating_sub(MAX_OF_STANZA);
             if let Some(last) = self.findings.iter_mut().rfind(|finding| finding.id == *id && left > 0) {
-                let message = format!("{left} more of this kind are not shown");
+                let message = format!("{left} more findings of this kind are not shown");
                 last.notes.push(Note { message, place: last.place, path: last.path.clone() });
             }
         }
@@ -128,20 +129,21 @@ impl Linter<'_> {
         rules.iter().map(note).collect()
     }
 
-    /// Rules, and names in rules, that decide nothing.
+    /// Rules, and names in rules, without effect.
     fn reach(&mut self) {
         use reach::Reach;
         for (i, reach) in reach::reach(self.policy, &self.evaluator, self.fresh).into_iter().enumerate() {
             let path = format!("rules[{i}]");
             match reach {
                 Reach::TooLarge => {
-                    let message = "the rule combines too many values to tell whether it is reached".to_string();
+                    let message = "the rule combines too many values: lint cannot decide whether a request reaches it"
+                        .to_string();
                     self.find(stanza::RULE_TOO_LARGE, path, message);
                 }
-                // Nothing of it can match, which was told by name.
+                // No name of it can match; `names` has reported that.
                 Reach::Unreachable { takers } if takers.is_empty() => {}
                 Reach::Unreachable { takers } => {
-                    let message = "no request reaches this rule: rules before it take all of its requests".to_string();
+                    let message = "no request reaches this rule: earlier rules take all its requests".to_string();
                     let mut finding = Finding::new(stanza::UNREACHABLE_RULE, self.places.of(&path), path, message);
                     let part = if takers.len() == 1 { "all" } else { "some" };
                     finding.notes = self.rules(&takers, &format!("this rule takes {part} of them"));
@@ -156,7 +158,7 @@ impl Linter<'_> {
         }
     }
 
-    /// Rules are often written so that a later one is a little too broad: only what is recorded otherwise than it says is told.
+    /// Later rules are often a little too broad, so a name is reported only if its requests are recorded differently.
     fn dead_name(&mut self, index: usize, name: reach::Name, takers: &[usize]) {
         let rule = &self.policy.rules[index];
         let is_alike = |taker: &usize| {
@@ -174,11 +176,11 @@ impl Linter<'_> {
         }
         let path = format!("rules[{index}].{name}");
         let shown = super::quoted(rule.name(name));
-        let message = format!("{shown} decides nothing here: rules before this one take all of its requests");
+        let message = format!("{shown} has no effect here: earlier rules take all its requests");
         let mut finding = Finding::new(stanza::PARTLY_SHADOWED, self.places.of(&path), path, message);
         let is_of_level = takers.iter().any(|taker| self.policy.rules[*taker].level != rule.level);
         let otherwise = if is_of_level { format!("at {:?}", rule.level) } else { "at other stages".to_string() };
-        let message = format!("this rule takes requests of it, and the other would have recorded them {otherwise}");
+        let message = format!("this rule takes some of its requests; the other rule would record them {otherwise}");
         finding.notes = self.rules(takers, &message);
         self.add(finding);
     }

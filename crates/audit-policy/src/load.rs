@@ -1,9 +1,10 @@
-//! A policy file as kube-apiserver loads it: the policy that it then holds, or why it would not start, and everything else that it
-//! would say, each with its place.
+//! A policy file as kube-apiserver loads it: the resulting policy, or the reasons why it would not start, and its
+//! warnings, each with its place.
 //!
-//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/policy/reader.go#L63-L101: decoded strictly, then, where only
-//! names are unknown or repeated, leniently with a warning; validated; at least one rule. Kubernetes 1.26 to 1.37 load alike but for
-//! the group `*`.
+//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/policy/reader.go#L63-L101: it decodes strictly. If the
+//! only errors are unknown or repeated names, it decodes leniently and warns. It then validates, and requires at least
+//! one rule. Kubernetes 1.26 to
+//! 1.37 differ only in the group `*`.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -17,13 +18,13 @@ use super::write::quoted;
 use crate::{GroupResources, PolicyRule};
 use kube_yaml::{Place, Trap, Tree, Value, tree};
 
-/// A larger file is not read: it is what a ConfigMap may hold, the longest known policies have a twentieth of it, and the memory for
-/// one may be three hundred times its size.
+/// Larger files are not read. This is the limit of a ConfigMap; the longest known policies have a twentieth of it.
+/// Reading a policy may take three hundred times its size in memory.
 pub const MAX_BYTES: usize = 1 << 20;
 
 const API_VERSION: &str = "audit.k8s.io/v1";
-/// What else upstream has under this version, and what it has under any: decoded, and then not converted to a policy
-/// (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/apis/audit/v1/register.go#L52-L61, apimachinery
+/// Upstream's other kinds of this version and of every version. It decodes them and then cannot convert them to a
+/// policy (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/apis/audit/v1/register.go#L52-L61, apimachinery
 /// pkg/apis/meta/v1/register.go#L66-L86).
 #[rustfmt::skip]
 const OTHER_KINDS: [&str; 10] = [
@@ -32,16 +33,16 @@ const OTHER_KINDS: [&str; 10] = [
 ];
 const UNVERSIONED_KINDS: [&str; 5] = ["Status", "APIVersions", "APIGroupList", "APIGroup", "APIResourceList"];
 
-/// A policy file, read.
+/// The result of [`load`].
 #[derive(Debug)]
 pub struct Loaded {
-    /// What kube-apiserver holds; none where it would not start.
+    /// The policy of kube-apiserver. `None`: it would not start.
     pub policy: Option<Policy>,
     /// Errors keep kube-apiserver from starting, warnings it only logs. Sorted by place.
     pub findings: Vec<Finding>,
-    /// What kube-apiserver takes without a word and hardly anybody means.
+    /// Text that kube-apiserver accepts without a warning, but that authors often misread.
     pub traps: Vec<Finding>,
-    /// Where the fields stand, for what is found later.
+    /// Places of the fields, for later findings.
     pub places: Places,
 }
 
@@ -49,15 +50,15 @@ pub struct Loaded {
 pub fn load(text: &[u8], minor: u32) -> Loaded {
     let Examined { policy, mut findings, traps, places } = examine(text, minor);
     findings.sort_by_key(|finding| (finding.place, Reverse(finding.severity)));
-    // The type is judged before the fields, of which it is one.
+    // The type is judged twice: on its own, and as one of the fields.
     findings.dedup_by(|a, b| a.place == b.place && a.id == b.id && (a.id == WRONG_TYPE.id || a.message == b.message));
     let starts = findings.iter().all(|finding| finding.severity != Severity::Error);
     Loaded { policy: policy.filter(|_| starts), findings, traps, places }
 }
 
-/// What [`load`] and the operator's own, stricter reader have in common.
+/// The common result of [`load`] and of [`read`](super::read()), the operator's stricter reader.
 pub(super) struct Examined {
-    /// As far as its fields could be read, valid or not.
+    /// The policy as far as its fields could be read, valid or not.
     pub policy: Option<Policy>,
     pub findings: Vec<Finding>,
     pub traps: Vec<Finding>,
@@ -66,30 +67,30 @@ pub(super) struct Examined {
 
 pub(super) fn examine(text: &[u8], minor: u32) -> Examined {
     let nothing = || Examined { policy: None, findings: Vec::new(), traps: Vec::new(), places: Places::default() };
-    // Serialised by a program, and never by hand (apimachinery, pkg/runtime/serializer/protobuf).
+    // Only programs write this form (apimachinery, pkg/runtime/serializer/protobuf).
     if text.starts_with(b"k8s\0") {
-        let message = "a policy in protobuf form cannot be judged here".to_string();
+        let message = "policies in protobuf form are not supported".to_string();
         let finding = error(SYNTAX, Place { line: 1, column: 1 }, String::new(), message);
         return Examined { findings: vec![finding], ..nothing() };
     }
     let tree = match tree(text) {
         Ok(tree) => tree,
-        Err(complaint) => {
-            let finding = error(SYNTAX, complaint.place, String::new(), complaint.message);
+        Err(problem) => {
+            let finding = error(SYNTAX, problem.place, String::new(), problem.message);
             return Examined { findings: vec![finding], ..nothing() };
         }
     };
     let type_findings = match type_of(&tree) {
         Ok(()) => Vec::new(),
-        Err(Wrong { findings, is_policy: false }) => return Examined { findings, ..nothing() },
-        Err(Wrong { findings, is_policy: true }) => findings,
+        Err(TypeError { findings, is_policy: false }) => return Examined { findings, ..nothing() },
+        Err(TypeError { findings, is_policy: true }) => findings,
     };
     let Decoded { policy: raw, mut findings, mut traps, places } = decode(&tree);
     traps.extend(tree.traps.into_iter().map(trap));
     let is_error = |finding: &&Finding| finding.severity == Severity::Error;
     let mistyped: HashSet<String> = findings.iter().filter(is_error).map(|finding| finding.path.clone()).collect();
     findings.extend(type_findings);
-    // What could not be decoded is empty for that reason alone.
+    // A field that could not be decoded is empty only for that reason.
     let is_mistyped = |path: &str| {
         let ends = path.match_indices(['.', '[']).map(|(end, _)| end).chain([path.len()]);
         ends.into_iter().any(|end| mistyped.contains(&path[..end]))
@@ -104,9 +105,9 @@ pub(super) fn examine(text: &[u8], minor: u32) -> Examined {
 
 fn trap((place, trap): (Place, Trap)) -> Finding {
     let (stanza, message) = match trap {
-        Trap::Tag => (YAML_TAG, "a tag has no place in a policy"),
-        Trap::Alias => (YAML_ALIAS, "an alias has no place in a policy"),
-        Trap::SecondDocument => (SECOND_DOCUMENT, "a second document: kube-apiserver reads the first one only"),
+        Trap::Tag => (YAML_TAG, "the policy contains a tag"),
+        Trap::Alias => (YAML_ALIAS, "the policy contains an alias"),
+        Trap::SecondDocument => (SECOND_DOCUMENT, "a second document: kube-apiserver reads only the first one"),
     };
     Finding::new(stanza, place, String::new(), message.to_string())
 }
@@ -115,15 +116,15 @@ fn error(stanza: &'static Stanza, place: Place, path: String, message: String) -
     Finding { help: None, ..Finding::new(stanza, place, path, message) }
 }
 
-struct Wrong {
+struct TypeError {
     findings: Vec<Finding>,
-    /// Whether it is worth looking at the fields.
+    /// Whether the fields are still worth judging.
     is_policy: bool,
 }
 
-/// Judges `apiVersion` and `kind`, whose names are found with any case; the last one counts
+/// Judges `apiVersion` and `kind`. Their names have any case, and the last one counts
 /// (apimachinery, pkg/runtime/serializer/json/meta.go and json.go#L164-L212).
-fn type_of(tree: &Tree) -> Result<(), Wrong> {
+fn type_of(tree: &Tree) -> Result<(), TypeError> {
     let root = tree.place(tree.root);
     let entries = match tree.value(tree.root) {
         Value::Null => &[][..],
@@ -137,7 +138,10 @@ fn type_of(tree: &Tree) -> Result<(), Wrong> {
             };
             let message =
                 format!("couldn't get version/kind; json parse error: json: cannot unmarshal {found} into an object");
-            return Err(Wrong { findings: vec![error(WRONG_TYPE, root, String::new(), message)], is_policy: false });
+            return Err(TypeError {
+                findings: vec![error(WRONG_TYPE, root, String::new(), message)],
+                is_policy: false,
+            });
         }
     };
     let (mut version, mut kind) = ((root, ""), (root, ""));
@@ -153,7 +157,7 @@ fn type_of(tree: &Tree) -> Result<(), Wrong> {
             _ => {
                 let message = format!("couldn't get version/kind; json parse error: {name} is not a string");
                 let findings = vec![error(WRONG_TYPE, tree.place(*id), name.into(), message)];
-                return Err(Wrong { findings, is_policy: true });
+                return Err(TypeError { findings, is_policy: true });
             }
         }
     }
@@ -188,20 +192,20 @@ fn type_of(tree: &Tree) -> Result<(), Wrong> {
         let help = format!("write apiVersion: {API_VERSION}");
         findings.push(wrong(version, stanza::API_VERSION, "apiVersion", message, help));
     }
-    // Of another version nothing is known but what it would be under the right one.
+    // Under another version, a kind is only judged if it resembles Policy.
     let is_nearly = kind.1.eq_ignore_ascii_case("Policy");
     if !matches!(kind.1, "" | "Policy") && (is_nearly || findings.is_empty()) {
         let is_known = OTHER_KINDS.contains(&kind.1) || UNVERSIONED_KINDS.contains(&kind.1);
         let unconverted = format!("converting (v1.{shown}) to (audit.Policy): unknown conversion");
         let of_version = || if is_known { unconverted } else { unregistered(version.1) };
-        // With both wrong it says one thing.
+        // If both are wrong, kube-apiserver reports only the version.
         let message = version_fault.unwrap_or_else(of_version);
         findings.push(wrong(kind, KIND, "kind", message, "write kind: Policy".into()));
     }
-    if findings.is_empty() { Ok(()) } else { Err(Wrong { findings, is_policy: is_nearly || kind.1.is_empty() }) }
+    if findings.is_empty() { Ok(()) } else { Err(TypeError { findings, is_policy: is_nearly || kind.1.is_empty() }) }
 }
 
-/// The policy, unless a level or a stage is none.
+/// The policy. `None`: a level or a stage is unknown.
 fn policy_of(raw: &RawPolicy) -> Option<Policy> {
     let RawPolicy { rules, omit_stages, omit_managed_fields, .. } = raw;
     Some(Policy {

@@ -1,8 +1,8 @@
-//! Audit logs: lines to events, and events to the requests that were made.
+//! Audit logs: lines to events, and events to the original requests.
 //!
-//! [`Reader::read`] takes a line apart: an Event as kube-apiserver writes it is only scanned for what is needed (`scan`); whatever
-//! looks otherwise is parsed in full (`event`), with the same result. [`Memo`] keeps what was found out about a request, because a
-//! cluster makes the same ones over and over. Nothing here keeps more than one line.
+//! [`Reader::read`] reads a line. An Event in the form that kube-apiserver writes is only scanned for the needed
+//! members (`scan`); any other text is parsed in full (`event`), with the same result. [`Memo`] remembers a result for
+//! each request, because clusters repeat the same requests. Nothing here keeps more than one line.
 
 mod event;
 mod memo;
@@ -18,13 +18,13 @@ pub use scan::Scanned;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// Reads lines of a log; holds buffers that are used again.
+/// Reads lines of a log, and reuses its buffers.
 #[derive(Debug, Default)]
 pub struct Reader {
     marks: Marks,
 }
 
-/// An `EventList`, as a webhook gets it.
+/// An `EventList`, as kube-apiserver sends it to a webhook.
 #[derive(Deserialize)]
 struct List<'a> {
     kind: std::borrow::Cow<'a, str>,
@@ -33,8 +33,8 @@ struct List<'a> {
 }
 
 impl Reader {
-    /// The events of one line, which is an Event or an EventList, each with what is wrong with it if it is damaged; and with the scan
-    /// of it where there was no need to parse it.
+    /// Visits the events of one line, which is an Event or an EventList. Each is an event or its damage, with its scan
+    /// if it was not parsed in full.
     pub fn read<'a>(&mut self, line: &'a [u8], mut each: impl FnMut(Result<Event<'a>, Damage>, Option<Scanned>)) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if let Some((event, scanned)) = scan::scan(&mut self.marks, line) {

@@ -1,31 +1,32 @@
-//! The policies that come with the operator, as data files. A file is never changed once released: a new version gets a new
-//! file and name, and the name stands in the rendered policy and in status.
+//! The policies that come with the operator, as data files. A released file never changes: a new version gets a new
+//! file and name, which the rendered policy and status contain.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Policy, read};
 
-/// A policy that comes with the operator; `audit-operator policy presets` lists them. `stig-literal` records Secrets and tokens in
-/// plain text, and needs `SecretsAboveMetadata` in `acknowledge`.
+/// A policy that comes with the operator; `audit-operator policy presets` lists them. `stig-literal` records Secrets
+/// and tokens in plain text, and needs `SecretsAboveMetadata` in `acknowledge`.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Preset {
     /// Every request at level Metadata, except health, metrics and version endpoints and leases.
     #[serde(rename = "metadata")]
     Metadata,
-    /// The policy of Google's GCE scripts, brought up to date: noise dropped, bodies of writes recorded, Secrets, ConfigMaps
-    /// and tokens at Metadata only.
+    /// The policy of Google's GCE scripts, brought up to date: noise dropped, bodies of writes recorded, Secrets,
+    /// ConfigMaps and tokens at Metadata only.
     #[serde(rename = "gce")]
     Gce,
-    /// What the CIS Kubernetes Benchmark asks for in 3.2.2: Secrets, ConfigMaps and tokens at Metadata, changes of workloads with
-    /// their bodies, everything else at Metadata.
+    /// CIS Kubernetes Benchmark 3.2.2: Secrets, ConfigMaps and tokens at Metadata, changes of workloads with their
+    /// bodies, everything else at Metadata.
     #[serde(rename = "cis")]
     Cis,
-    /// The policy of the NSA and CISA Kubernetes Hardening Guide: everything with both bodies, Secrets and tokens at Metadata.
+    /// The policy of the NSA and CISA Kubernetes Hardening Guide: everything with both bodies, Secrets and tokens at
+    /// Metadata.
     #[serde(rename = "nsa")]
     Nsa,
-    /// V-242403 of the DISA Kubernetes STIG to the letter: everything with both bodies, Secrets and tokens in plain text. Needs
-    /// `SecretsAboveMetadata` in `acknowledge`.
+    /// V-242403 of the DISA Kubernetes STIG to the letter: everything with both bodies, Secrets and tokens in plain
+    /// text. Needs `SecretsAboveMetadata` in `acknowledge`.
     #[serde(rename = "stig-literal")]
     StigLiteral,
     /// The same without the bodies of Secrets and tokens; the file states the deviation for an assessor.
@@ -40,10 +41,10 @@ pub enum Preset {
     /// OpenShift's profile AllRequestBodies: everything with both bodies, credentials at Metadata.
     #[serde(rename = "openshift-all-request-bodies")]
     OpenshiftAllRequestBodies,
-    /// What the rules of Falco's k8saudit plugin look at. ConfigMaps are recorded with their content.
+    /// The events that the rules of Falco's k8saudit plugin use. ConfigMaps are recorded with their content.
     #[serde(rename = "falco")]
     Falco,
-    /// Only what detections of attacks need: an idle cluster leaves next to nothing in the log.
+    /// Only the events that attack detection needs: an idle cluster writes almost nothing.
     #[serde(rename = "quiet")]
     Quiet,
 }
@@ -51,7 +52,7 @@ pub enum Preset {
 /// A policy that comes with the operator.
 #[derive(Clone, Debug)]
 pub struct PresetPolicy {
-    /// Name and version, as `gce-2026.1`.
+    /// Name and version, such as `gce-2026.1`.
     pub name: &'static str,
     /// The file, with a comment for each rule.
     pub text: &'static str,
@@ -59,7 +60,7 @@ pub struct PresetPolicy {
 }
 
 impl PresetPolicy {
-    /// The name that a Setup uses: always of the newest version.
+    /// The name that a Setup uses for the newest version.
     pub fn unversioned(&self) -> &'static str {
         self.name.rsplit_once('-').map_or(self.name, |(name, _)| name)
     }
@@ -72,7 +73,7 @@ impl PresetPolicy {
     }
 }
 
-/// In the order in which they are listed: the general ones, those of benchmarks, those of products.
+/// In the order of the list: general presets, then those of benchmarks, then those of products.
 const ALL: [Preset; 11] = [
     Preset::Metadata,
     Preset::Quiet,

@@ -1,7 +1,8 @@
-//! A policy of a Setup, strictly.
+//! Reads the policy of a Setup, strictly.
 //!
-//! kube-apiserver drops an unknown or misplaced field with a warning, which mostly makes the rule match more than was meant,
-//! and takes nulls, aliases and a second document without a word. Here each is an error with its place.
+//! kube-apiserver only warns of an unknown or misplaced field and drops it, so the rule usually matches more than its
+//! author meant. It accepts nulls, aliases and a second document without a warning. Here each is an error with its
+//! place.
 
 use std::fmt;
 
@@ -10,10 +11,10 @@ use super::finding::{Finding, Severity};
 use super::load::examine;
 use super::stanza::{GROUP, MIXED_RULE, NON_RESOURCE_URL, RESOURCE_NAMES};
 
-/// What is wrong with the text, and where.
+/// The first problem of a text, and its place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ReadError {
-    /// Line and column, from 1; none where the whole text is meant.
+    /// Line and column, from 1. `None`: the whole text.
     pub place: Option<(u64, u64)>,
     pub message: String,
 }
@@ -27,13 +28,13 @@ impl fmt::Display for ReadError {
     }
 }
 
-/// One policy with at least one rule. What kube-apiserver refuses in single rules is left to [`lint`](super::lint()), which judges
-/// the whole that they become a part of.
+/// Reads a policy with at least one rule. Rules that kube-apiserver would reject are left to [`lint`](super::lint()),
+/// which judges the whole policy that they become part of.
 pub fn read(text: &str) -> Result<Policy, ReadError> {
     if text.trim().is_empty() {
         return Err(ReadError { place: None, message: "the text is empty".into() });
     }
-    // The group `*` is judged with the versions of the API servers at hand.
+    // Whether the group `*` is valid depends on the versions of the API servers, which `lint` knows.
     let examined = examine(text.as_bytes(), u32::MAX);
     let is_fault = |finding: &&Finding| {
         finding.severity == Severity::Error
@@ -47,7 +48,7 @@ pub fn read(text: &str) -> Result<Policy, ReadError> {
         };
         return Err(ReadError { place: Some((place.line.into(), place.column.into())), message });
     }
-    Ok(examined.policy.expect("a level or a stage that is none was found"))
+    Ok(examined.policy.expect("an unknown level or stage is a finding"))
 }
 
 #[cfg(test)]
@@ -72,33 +73,36 @@ mod tests {
     }
 
     #[test]
-    fn what_the_api_server_would_drop_or_refuse_is_refused_with_its_place() {
+    fn text_that_the_api_server_would_drop_or_refuse_is_refused_with_its_place() {
         let rules = |rules: &str| format!("{HEAD}rules:\n{rules}");
         for (text, want) in [
             (rules("- level: Meta\n"), "line 4, column 10: rules[0].level: Unsupported value: \"Meta\""),
             (rules("- level: None\n  verb: [get]\n"), "line 5, column 3: unknown field \"rules[0].verb\""),
             (rules("- level: None\n  level: Metadata\n"), "line 5, column 3: yaml: key \"level\" already set in map"),
-            (rules("- level: None\n  verbs: get\n"), "line 5, column 10: a string where kube-apiserver takes a list"),
+            (
+                rules("- level: None\n  verbs: get\n"),
+                "line 5, column 10: a string, where kube-apiserver expects a list",
+            ),
             (rules("- verbs: [get]\n"), "line 4, column 3: rules[0].level: Required value"),
             (
                 rules("- level: None\n  users: [on]\n"),
-                "line 5, column 11: \"on\" is a boolean to kube-apiserver, not a string: quote it",
+                "line 5, column 11: kube-apiserver reads \"on\" as a boolean, not a string: quote it",
             ),
             (
                 rules("- level: None\n  namespaces: [a, 1_000]\n"),
-                "line 5, column 19: \"1_000\" is a number to kube-apiserver",
+                "line 5, column 19: kube-apiserver reads \"1_000\" as a number",
             ),
             (
                 rules("- level: None\n  users:\n  - ~\n"),
-                "line 6, column 5: \"~\" is null to kube-apiserver, not a string",
+                "line 6, column 5: kube-apiserver reads \"~\" as null, not a string",
             ),
-            (rules("- level: None\n  users: ~\n"), "line 5, column 10: \"~\" is null to kube-apiserver, not a list"),
+            (rules("- level: None\n  users: ~\n"), "line 5, column 10: kube-apiserver reads \"~\" as null, not a list"),
             (
                 rules("- level: None\n  omitStages: [RequestRecieved]\n"),
                 "line 5, column 16: rules[0].omitStages[0]: Invalid value: \"RequestRecieved\"",
             ),
             (rules("- level: None\n   verbs: [get]\n"), "line 5, column "),
-            (rules("- &a {level: None}\n- *a\n"), "line 5, column 3: an alias has no place in a policy"),
+            (rules("- &a {level: None}\n- *a\n"), "line 5, column 3: the policy contains an alias"),
             (format!("{HEAD}rules: []\n"), "line 3, column 8: loaded illegal policy with 0 rules"),
             (HEAD.to_string(), "line 1, column 1: loaded illegal policy with 0 rules"),
             (

@@ -1,8 +1,8 @@
-//! The attributes that kube-apiserver derives from a request's method and URL.
+//! Derives the attributes of a request from its method and URL, as kube-apiserver does.
 //!
-//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/endpoints/request/requestinfo.go#L127-L274. The URL is the target of the request
-//! as it arrives: Go's `url.ParseRequestURI` takes it apart, and nothing cleans the path before auditing. The body is not
-//! looked at, here as there.
+//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/endpoints/request/requestinfo.go#L127-L274. The URL is the
+//! target of the request as it arrives: Go's `url.ParseRequestURI` parses it, and the path is not cleaned before
+//! auditing. Neither kube-apiserver nor this module uses the body.
 
 mod selector;
 mod url;
@@ -12,24 +12,24 @@ use super::{Attributes, Text};
 use kube_yaml::scalar::text_of;
 use url::{Target, query};
 
-/// Why a request is answered without being audited.
+/// Why kube-apiserver answers a request without auditing it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unaudited {
     #[error("{0}")]
     BadRequest(&'static str),
-    /// The filter that derives the attributes comes before the audit (server/config.go#L1110).
+    /// The filter that derives the attributes comes before the one for auditing (server/config.go#L1110).
     #[error("unable to determine kind and namespace from url")]
     NoResource,
-    /// Answered by net/http.
-    #[error("OPTIONS * is answered by the HTTP server itself")]
+    /// net/http answers it.
+    #[error("the HTTP server itself answers OPTIONS *")]
     Options,
 }
 
-/// The attributes of a request; the user is not known from the URL.
+/// The attributes of a request, without the user.
 pub fn attributes(method: &str, target: &str) -> Result<Attributes<'static>, Unaudited> {
     let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if method.is_empty() || !method.bytes().all(is_token) {
-        return Err(Unaudited::BadRequest("the method is no token"));
+        return Err(Unaudited::BadRequest("the method is not a token"));
     }
     if method == "OPTIONS" && target == "*" {
         return Err(Unaudited::Options);
@@ -37,12 +37,12 @@ pub fn attributes(method: &str, target: &str) -> Result<Attributes<'static>, Una
     let is_authority = method == "CONNECT" && !target.starts_with('/');
     let parsed = if is_authority { Target::parse(&format!("http://{target}")) } else { Target::parse(target) };
     let target = parsed.map_err(Unaudited::BadRequest)?;
-    Derived::of(method, &target).map(|derived| derived.attributes(&target.path)).ok_or(Unaudited::NoResource)
+    RequestInfo::of(method, &target).map(|info| info.attributes(&target.path)).ok_or(Unaudited::NoResource)
 }
 
-/// Parts of the path are bytes: an escape may stand for any.
+/// Parts of the path are bytes, because an escape can represent any byte.
 #[derive(Default)]
-struct Derived<'a> {
+struct RequestInfo<'a> {
     is_resource_request: bool,
     verb: String,
     api_group: &'a [u8],
@@ -51,32 +51,32 @@ struct Derived<'a> {
     resource: &'a [u8],
     subresource: &'a [u8],
     name: &'a [u8],
-    /// From a field selector, where the path has none.
+    /// From a field selector, if the path has no name.
     selected_name: Option<String>,
 }
 
-impl<'a> Derived<'a> {
+impl<'a> RequestInfo<'a> {
     fn of(method: &str, target: &'a Target) -> Option<Self> {
-        let mut derived = Self { verb: method.to_ascii_lowercase(), ..Self::default() };
+        let mut info = Self { verb: method.to_ascii_lowercase(), ..Self::default() };
         let parts = split(&target.path);
         let (api_group, mut parts) = match parts.as_slice() {
             [b"api", rest @ ..] if rest.len() >= 2 => (&b""[..], rest),
             [b"apis", group, rest @ ..] if rest.len() >= 2 => (*group, rest),
-            _ => return Some(derived),
+            _ => return Some(info),
         };
-        derived.is_resource_request = true;
-        derived.api_group = api_group;
-        derived.api_version = parts[0];
+        info.is_resource_request = true;
+        info.api_group = api_group;
+        info.api_version = parts[0];
         parts = &parts[1..];
         // The deprecated /api/v1/watch/… and /proxy/….
         if let verb @ (b"proxy" | b"watch") = parts[0] {
             if parts.len() < 2 {
                 return None;
             }
-            derived.verb = text_of(verb);
+            info.verb = text_of(verb);
             parts = &parts[1..];
         } else {
-            derived.verb = match method {
+            info.verb = match method {
                 "POST" => "create",
                 "GET" | "HEAD" => "get",
                 "PUT" => "update",
@@ -87,27 +87,27 @@ impl<'a> Derived<'a> {
             .to_string();
         }
         if let [b"namespaces", namespace, rest @ ..] = parts {
-            derived.namespace = namespace;
+            info.namespace = namespace;
             if rest.first().is_some_and(|first| !matches!(*first, b"status" | b"finalize")) {
                 parts = rest;
             }
         }
-        derived.resource = parts[0];
-        derived.name = parts.get(1).copied().unwrap_or_default();
-        if derived.verb != "proxy" {
-            derived.subresource = parts.get(2).copied().unwrap_or_default();
+        info.resource = parts[0];
+        info.name = parts.get(1).copied().unwrap_or_default();
+        if info.verb != "proxy" {
+            info.subresource = parts.get(2).copied().unwrap_or_default();
         }
-        if derived.name.is_empty() && derived.verb == "get" {
-            derived.list_or_watch(&target.query);
+        if info.name.is_empty() && info.verb == "get" {
+            info.list_or_watch(&target.query);
         }
-        // The name of a selector counts no more than none: only a `get` looks at it.
-        if derived.name.is_empty() && derived.verb == "delete" {
-            derived.verb = "deletecollection".to_string();
+        // The name in a selector does not count: only a `get` uses it.
+        if info.name.is_empty() && info.verb == "delete" {
+            info.verb = "deletecollection".to_string();
         }
-        Some(derived)
+        Some(info)
     }
 
-    /// A `get` without a name. Options that cannot be read void the field selector, but not the watch.
+    /// A `get` without a name. Unreadable options make the field selector void, but not the watch.
     fn list_or_watch(&mut self, raw_query: &[u8]) {
         let query = query(raw_query);
         let first =
@@ -148,7 +148,7 @@ impl<'a> Derived<'a> {
     }
 }
 
-/// Segments between slashes, without those at both ends.
+/// Segments between slashes, without the slashes at both ends.
 fn split(path: &[u8]) -> Vec<&[u8]> {
     let start = path.iter().take_while(|b| **b == b'/').count();
     let end = path.len() - path[start..].iter().rev().take_while(|b| **b == b'/').count();

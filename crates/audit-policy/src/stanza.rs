@@ -1,26 +1,27 @@
-//! What lint looks for, one stanza each: the data behind every finding, `--explain`, SARIF and docs/policy-lint.md.
+//! The rules of lint, one stanza each: the data behind every finding, `--explain`, SARIF and docs/policy-lint.md.
 
 use std::fmt::Write;
 
 use crate::Severity::{self, Error, Info, Warning};
 
-/// One thing that lint finds.
+/// One kind of finding.
 #[derive(Debug, PartialEq)]
 pub struct Stanza {
-    /// Kebab-case; other programs know it by that. Never changed once released.
+    /// Kebab-case. Other programs depend on it: a released id never changes.
     pub id: &'static str,
     pub severity: Severity,
     /// Whether kube-apiserver refuses to start.
     pub stops_start: bool,
-    /// What is found, in a line.
+    /// The problem, in one sentence.
     pub about: &'static str,
     /// Why it matters.
     pub why: &'static str,
-    /// What to do.
+    /// The advice, as the continuation of a sentence: lower case, no full stop.
     pub fix: &'static str,
-    /// What `--fix` does, and whether kube-apiserver decides otherwise then; none where there is more than one way.
+    /// The edit that `--fix` makes, and its effect on the decisions of kube-apiserver. `None`: there is no single
+    /// correct edit.
     pub edit: Option<&'static str>,
-    /// Where the rule comes from.
+    /// Source of the rule.
     pub source: &'static str,
 }
 
@@ -52,7 +53,7 @@ const fn stops(
     Stanza { id, severity: Error, stops_start: true, about, why, fix, edit, source }
 }
 
-const fn tells(
+const fn starts(
     severity: Severity,
     id: &'static str,
     about: &'static str,
@@ -69,469 +70,469 @@ stanzas! {
     SYNTAX = stops(
         "syntax",
         "The file is neither YAML nor JSON as kube-apiserver reads them.",
-        "kube-apiserver exits at once, and its static pod crash-loops: the node has no API server until somebody corrects the file.",
-        "correct the text at the place named",
+        "kube-apiserver exits at once and its static pod crash-loops: the node has no API server until someone corrects the file.",
+        "correct the text at this place",
         None,
         YAML,
     );
     WRONG_TYPE = stops(
         "wrong-type",
-        "A value of another type than the field takes.",
-        "kube-apiserver reads YAML 1.1: on, no, y, 1_000 and 08 are booleans and numbers there, which no list of strings takes.",
+        "A value of the wrong type.",
+        "kube-apiserver reads YAML 1.1, in which on, no, y, 1_000 and 08 are booleans and numbers. A list of strings does not accept them.",
         "quote it",
-        Some("Puts quotes around a scalar that is meant as a string. kube-apiserver did not start before."),
+        Some("Quotes a scalar that is meant as a string. kube-apiserver did not start before."),
         YAML,
     );
     API_VERSION = stops(
         "api-version",
-        "Another apiVersion than audit.k8s.io/v1.",
-        "v1alpha1 and v1beta1 are gone since Kubernetes 1.24, and without an apiVersion nothing is loaded.",
+        "An apiVersion other than audit.k8s.io/v1.",
+        "Kubernetes 1.24 removed v1alpha1 and v1beta1. Without an apiVersion, kube-apiserver loads nothing.",
         "write apiVersion: audit.k8s.io/v1",
         Some("Writes audit.k8s.io/v1 for v1alpha1 and v1beta1, whose policies have the same fields. kube-apiserver did not start before."),
         READER,
     );
     KIND = stops(
         "kind",
-        "Another kind than Policy.",
-        "kube-apiserver loads a Policy only, spelled exactly so.",
+        "A kind other than Policy.",
+        "kube-apiserver loads only a Policy, spelled exactly like this.",
         "write kind: Policy",
         Some("Corrects the case. kube-apiserver did not start before."),
         READER,
     );
     NO_RULES = stops(
         "no-rules",
-        "A policy without a rule.",
-        "kube-apiserver refuses it; to record nothing takes a rule of level None.",
+        "A policy without rules.",
+        "kube-apiserver rejects it. To record nothing, write one rule of level None.",
         "add a rule",
         None,
         READER,
     );
     LEVEL = stops(
         "level",
-        "A level that is none, or that is missing.",
-        "kube-apiserver knows None, Metadata, Request and RequestResponse, spelled exactly so.",
+        "An unknown or missing level.",
+        "The levels are None, Metadata, Request and RequestResponse, spelled exactly like this.",
         "write None, Metadata, Request or RequestResponse",
         Some("Corrects the case. kube-apiserver did not start before."),
         VALIDATION,
     );
     STAGE = stops(
         "stage",
-        "A stage that is none.",
-        "kube-apiserver knows RequestReceived, ResponseStarted, ResponseComplete and Panic, spelled exactly so.",
+        "An unknown stage.",
+        "The stages are RequestReceived, ResponseStarted, ResponseComplete and Panic, spelled exactly like this.",
         "write RequestReceived, ResponseStarted, ResponseComplete or Panic",
         Some("Corrects the case. kube-apiserver did not start before."),
         VALIDATION,
     );
     GROUP = stops(
         "group",
-        "What cannot be the name of an API group in this version of Kubernetes.",
-        "A group is named without its version, in lower case; \"*\" for every group is known from Kubernetes 1.36 and stops every older kube-apiserver.",
-        "write the name of the group alone",
-        Some("Takes the version off, and writes lower case: Apps/v1 becomes apps. kube-apiserver did not start before."),
+        "A name that no API group can have in this version of Kubernetes.",
+        "A group is named without its version and in lower case. \"*\" for every group exists since Kubernetes 1.36; no older kube-apiserver starts with it.",
+        "write only the name of the group",
+        Some("Removes the version and writes lower case: Apps/v1 becomes apps. kube-apiserver did not start before."),
         VALIDATION,
     );
     NON_RESOURCE_URL = stops(
         "non-resource-url",
-        "A non-resource URL without / at its beginning, or with a * that is not at its end.",
-        "Only a whole path, or the beginning of one with a single * behind it, can be matched.",
-        "begin it with /, and put the * at the end",
-        Some("Puts the / in front of a path that lacks nothing else. kube-apiserver did not start before."),
+        "A non-resource URL that does not begin with /, or has a * before its end.",
+        "kube-apiserver matches a whole path, or the beginning of a path followed by a single *.",
+        "begin it with / and put the * at the end",
+        Some("Adds the leading / to a path that lacks nothing else. kube-apiserver did not start before."),
         VALIDATION,
     );
     RESOURCE_NAMES = stops(
         "resource-names",
         "resourceNames without resources.",
-        "A name alone is no resource, and kube-apiserver refuses the rule.",
+        "A name alone does not identify a resource, so kube-apiserver rejects the rule.",
         "name the resources too",
         None,
         VALIDATION,
     );
     MIXED_RULE = stops(
         "mixed-rule",
-        "nonResourceURLs in a rule with resources or namespaces.",
-        "No request is both, and kube-apiserver refuses the rule.",
-        "make two rules of it",
+        "nonResourceURLs together with resources or namespaces in one rule.",
+        "No request matches both, so kube-apiserver rejects the rule.",
+        "split it into two rules",
         None,
         VALIDATION,
     );
 
-    // --- kube-apiserver reads something else than stands there. ---
-    UNKNOWN_FIELD = tells(
+    // --- kube-apiserver reads the text in another way than its author meant. ---
+    UNKNOWN_FIELD = starts(
         Warning,
         "unknown-field",
-        "A field that kube-apiserver does not know, or not in this place.",
-        "kube-apiserver drops it and only logs a warning. A condition less mostly means that the rule matches more: OpenShift shipped `resource` for `resources`, and so recorded a whole API group at another level; `verbs` below `resources` is the classic.",
+        "A field that kube-apiserver does not know at this place.",
+        "kube-apiserver drops it and only logs a warning. A rule without one of its conditions usually matches more: OpenShift shipped `resource` instead of `resources` and recorded a whole API group at another level. Another common mistake is `verbs` below `resources`.",
         "kube-apiserver drops it and only logs a warning: correct the name, the case or the indentation, or remove it",
-        Some("Corrects a name that is nearly that of a field which is missing there. The rule matches what was meant then, which is less than before."),
+        Some("Corrects a name that resembles a field which is missing there. The rule then matches only what its author meant, which is less than before."),
         "kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/policy/reader.go; kubernetes/kubernetes#110116",
     );
-    DUPLICATE_FIELD = tells(
+    DUPLICATE_FIELD = starts(
         Warning,
         "duplicate-field",
         "A field that is given twice.",
-        "kube-apiserver logs a warning and goes on: in YAML the last one counts, in JSON one is read on top of the other.",
+        "kube-apiserver logs a warning and continues. In YAML the last one counts; in JSON the second is read on top of the first.",
         "keep one",
         None,
         READER,
     );
-    SECOND_DOCUMENT = tells(
+    SECOND_DOCUMENT = starts(
         Warning,
         "second-document",
-        "Text behind the end of the first YAML document.",
-        "kube-apiserver reads the first document only, and says nothing about the rest. A line that is indented less than the first one ends a document as `---` does.",
-        "make one document of the file, with one indentation",
+        "Text after the end of the first YAML document.",
+        "kube-apiserver reads only the first document and ignores the rest without a warning. A line with less indentation than the first one ends a document, as `---` does.",
+        "make the file one document with one indentation",
         None,
         YAML,
     );
-    NULL_VALUE = tells(
+    NULL_VALUE = starts(
         Warning,
         "null-value",
-        "A value of null.",
-        "A null list is no condition at all; in a list of names it is the empty name; in a list of resources it is the whole core group.",
+        "A null value.",
+        "A null list is no condition at all. In a list of names, null is the empty name; in a list of resources, it is the whole core group.",
         "leave the field out, or quote it",
         None,
         YAML,
     );
-    YAML_TAG = tells(
+    YAML_TAG = starts(
         Info,
         "yaml-tag",
         "A YAML tag.",
-        "It changes the type of a value for those parsers that know it; kube-apiserver's follows YAML 1.1. A Setup does not take it.",
+        "A tag changes the type of a value, but only for parsers that know it; kube-apiserver's parser follows YAML 1.1. The operator rejects an AuditSetup with a tag in its policy.",
         "quote the value instead",
         None,
         YAML,
     );
-    YAML_ALIAS = tells(
+    YAML_ALIAS = starts(
         Info,
         "yaml-alias",
         "A YAML alias.",
-        "kube-apiserver follows it, and many other readers of policies do not; with a merge key, what comes later in the text wins. A Setup does not take it.",
+        "kube-apiserver resolves it, but many other readers of policies do not. With a merge key, the later text wins. The operator rejects an AuditSetup with an alias in its policy.",
         "write the value out",
         None,
         YAML,
     );
-    FOLDED_LIST = tells(
+    FOLDED_LIST = starts(
         Warning,
         "folded-list",
-        "A list item that seems to be several.",
-        "`- a` with a deeper `- b` below it is one string, \"a - b\", to every YAML parser. Nothing is called that.",
+        "A list item that looks like several.",
+        "To every YAML parser, `- a` with a deeper `- b` below it is one string, \"a - b\". Nothing has that name.",
         "give all items of the list the same indentation",
         None,
         YAML,
     );
 
-    // --- Rules that never match what they seem to. ---
-    LITERAL_WILDCARD = tells(
+    // --- Rules that match less or more than they seem to. ---
+    LITERAL_WILDCARD = starts(
         Warning,
         "literal-wildcard",
-        "A * where only whole names are compared.",
-        "users, userGroups, verbs, namespaces and resourceNames know no wildcard: a rule for the verb \"*\" matches no request.",
+        "A * in a list of whole names.",
+        "users, userGroups, verbs, namespaces and resourceNames have no wildcards: a rule for the verb \"*\" matches no request.",
         "leave the list out to match everything, or write every name",
-        Some("Empties a list that holds nothing but \"*\", except for namespaces: a rule without them is for what is in none, too. The rule matches then, as was meant; before it matched nothing."),
+        Some("Empties a list that holds only \"*\", except namespaces: a rule without them also matches requests outside of every namespace. The rule then matches as intended; before, it matched nothing."),
         CHECKER,
     );
-    UNKNOWN_VERB = tells(
+    UNKNOWN_VERB = starts(
         Warning,
         "unknown-verb",
         "A verb that no request of the rule has.",
-        "Requests for resources have get, list, watch, create, update, patch, delete, deletecollection or proxy, all others their HTTP method in lower case. use, bind, escalate, impersonate, approve, sign and attest are verbs of RBAC only.",
+        "Requests for resources have the verbs get, list, watch, create, update, patch, delete, deletecollection and proxy. The verb of every other request is its HTTP method in lower case. use, bind, escalate, impersonate, approve, sign and attest are verbs of RBAC only.",
         "write verbs of requests, in lower case",
-        Some("Writes a verb in lower case. The rule matches it then, as was meant."),
+        Some("Writes a verb in lower case. The rule then matches it, as intended."),
         REQUEST_INFO,
     );
-    GROUP_AS_USER = tells(
+    GROUP_AS_USER = starts(
         Warning,
         "group-as-user",
-        "A group among the users, or a user among the groups.",
-        "Users and groups are compared with different things: system:masters is a group, system:anonymous a user.",
+        "A group in users, or a user in userGroups.",
+        "kube-apiserver compares the two lists with different things: system:masters is a group, system:anonymous is a user.",
         "move it to the other list",
         None,
         "kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/authentication/user/user.go",
     );
-    DEAD_USER = tells(
+    DEAD_USER = starts(
         Warning,
         "dead-user",
         "A user that does not exist.",
-        "system:unsecured was the user of the insecure port, which is gone since Kubernetes 1.24, and kubelet that of kubelets before they had names of their own (system:node:…). The policy of GCE and its many copies still name both, so that their rules match less than they seem to. A service account is the user system:serviceaccount:NAMESPACE:NAME.",
+        "system:unsecured was the user of the insecure port, which Kubernetes 1.24 removed. kubelet was the user of all kubelets before each had a name of its own (system:node:…). GCE's policy and its many copies still name both, so their rules match less than they seem to. A service account is the user system:serviceaccount:NAMESPACE:NAME.",
         "remove it; for kubelets write userGroups: [\"system:nodes\"]",
         None,
         "kubernetes@v1.24.0 CHANGELOG-1.24; kubernetes cluster/gce/gci/configure-helper.sh",
     );
-    IMPOSSIBLE_NAMESPACE = tells(
+    IMPOSSIBLE_NAMESPACE = starts(
         Warning,
         "impossible-namespace",
-        "What cannot be the name of a namespace.",
-        "The namespace of a request is compared literally, and its name is lower-case letters, digits and -.",
-        "correct the name; each namespace is an item of its own",
+        "A name that no namespace can have.",
+        "kube-apiserver compares the namespace of a request literally. The name of a namespace consists of lower-case letters, digits and -.",
+        "correct the name; write each namespace as an item of its own",
         None,
         CHECKER,
     );
-    CLUSTER_SCOPED = tells(
+    CLUSTER_SCOPED = starts(
         Warning,
         "cluster-scoped",
         "A cluster-scoped resource in a rule with namespaces.",
-        "A request for it has the namespace \"\", so that a rule for named namespaces never matches it.",
-        "make a rule of its own for it, without namespaces",
+        "A request for it has the namespace \"\", so a rule for named namespaces never matches it.",
+        "give it a rule of its own, without namespaces",
         None,
         DISCOVERY,
     );
-    CORE_GROUP = tells(
+    CORE_GROUP = starts(
         Warning,
         "core-group",
-        "\"core\" or a version in place of the core group.",
-        "The core group is called \"\". kube-apiserver takes core and v1 for names of other groups, which do not exist.",
+        "\"core\" or a version instead of the core group.",
+        "The core group is called \"\". To kube-apiserver, core and v1 are the names of other groups, which do not exist.",
         "write group: \"\"",
-        Some("Writes \"\" for core and v1. The rule matches the core group then, as was meant; before it matched nothing."),
+        Some("Writes \"\" for core and v1. The rule then matches the core group, as intended; before, it matched nothing."),
         CHECKER,
     );
-    UNKNOWN_GROUP = tells(
+    UNKNOWN_GROUP = starts(
         Warning,
         "unknown-group",
         "An API group that Kubernetes does not have.",
-        "Groups of custom resources have a dot in their name; without one there are only apps, autoscaling, batch, policy and the core group.",
-        "write the full name, as rbac.authorization.k8s.io",
-        Some("Writes the full name where all resources of the entry are in that group. The rule matches them then, as was meant."),
+        "The group of a custom resource has a dot in its name. The only groups without a dot are apps, autoscaling, batch, policy and the core group.",
+        "write the full name, such as rbac.authorization.k8s.io",
+        Some("Writes the full name if all resources of the entry are in that group. The rule then matches them, as intended."),
         DISCOVERY,
     );
-    WRONG_GROUP = tells(
+    WRONG_GROUP = starts(
         Warning,
         "wrong-group",
         "A resource that is in another API group.",
-        "Group and resource are both compared: deployments in the core group, as Falco's policy has them, match no request, and what was to be recorded falls to a later rule.",
+        "kube-apiserver compares both group and resource. deployments in the core group, as in Falco's policy, match no request, and a later rule decides about deployments.",
         "name it under its own group",
-        Some("Corrects the group of an entry all of whose resources are in the same other group. The rule matches them then, as was meant."),
+        Some("Corrects the group of an entry if all its resources are in one other group. The rule then matches them, as intended."),
         DISCOVERY,
     );
-    UNKNOWN_RESOURCE = tells(
+    UNKNOWN_RESOURCE = starts(
         Warning,
         "unknown-resource",
         "A resource or subresource that its API group does not have.",
-        "Resources are named in the plural and in lower case, as in URLs: secrets, and neither secret nor Secret. No request has another name.",
+        "Resources are named in the plural and in lower case, as in URLs: secrets, not secret or Secret. No request has another name.",
         "correct the name",
-        Some("Writes the name in the plural and in lower case where the group has that. The rule matches it then, as was meant."),
+        Some("Writes the name in the plural and in lower case if the group has that resource. The rule then matches it, as intended."),
         DISCOVERY,
     );
-    REMOVED_RESOURCE = tells(
+    REMOVED_RESOURCE = starts(
         Warning,
         "removed-resource",
         "A resource that this version of Kubernetes no longer serves.",
-        "No request for it succeeds, and the API group that has it now is compared with another name: a rule for extensions says nothing about apps.",
+        "No request for it succeeds. The API group that serves it now has another name: a rule for extensions does not match apps.",
         "name it under its present group",
         None,
         "kubernetes.io/docs/reference/using-api/deprecation-guide; the table is crates/audit-policy/src/lint/resources.txt",
     );
-    DEAD_PATTERN = tells(
+    DEAD_PATTERN = starts(
         Warning,
         "dead-pattern",
         "A resource pattern that matches no request.",
-        "There are four patterns: * for everything, pods, pods/* and */scale. */* does not mean everything, and a * inside of a name means nothing.",
+        "A pattern is * for everything, a whole name such as pods or pods/log, pods/*, or */scale. */* does not match everything, and a * within a name has no meaning.",
         "write \"*\" for all resources and subresources",
-        Some("Writes \"*\" for \"*/*\". The rule matches everything of the group then, as was meant."),
+        Some("Writes \"*\" for \"*/*\". The rule then matches everything in the group, as intended."),
         CHECKER,
     );
-    PARENT_TOO = tells(
+    PARENT_TOO = starts(
         Info,
         "parent-too",
-        "A pattern as pods/*, which matches pods as well.",
-        "The documentation says that it matches the subresources; the code does not ask whether there is one.",
-        "name the subresources where the resource itself is not meant",
+        "A pattern such as pods/*, which also matches pods.",
+        "According to the documentation it matches the subresources; the code does not check whether the request names one.",
+        "name the subresources if you do not mean the resource itself",
         None,
         CHECKER,
     );
-    RESOURCE_NAMES_VERB = tells(
+    RESOURCE_NAMES_VERB = starts(
         Warning,
         "resource-names-verb",
-        "resourceNames with verbs whose requests carry no name.",
-        "The name is taken from the URL. A create of an object, and every deletecollection, has none there; a list or watch has one only with the field selector metadata.name.",
-        "make a rule without resourceNames for these verbs",
+        "resourceNames with verbs whose requests have no name.",
+        "The name comes from the URL. The create of an object and every deletecollection have no name there; a list or watch has one only with the field selector metadata.name.",
+        "give these verbs a rule without resourceNames",
         None,
         REQUEST_INFO,
     );
-    URL_NEVER_MATCHES = tells(
+    URL_NEVER_MATCHES = starts(
         Warning,
         "url-never-matches",
-        "A non-resource URL that no request has which is not for a resource.",
-        "Paths below /api/v1/ and /apis/GROUP/VERSION/ are requests for resources, and these are matched by resources alone. The query is no part of the path.",
+        "A non-resource URL that matches no request.",
+        "Paths below /api/v1/ and /apis/GROUP/VERSION/ are requests for resources, which nonResourceURLs never match. The query is not part of the path.",
         "use resources, or the path without its query",
         None,
         REQUEST_INFO,
     );
-    EXEC_VERBS = tells(
+    EXEC_VERBS = starts(
         Warning,
         "exec-verbs",
-        "exec, attach or portforward with one of the verbs get and create.",
-        "The same command is a create when it comes as a POST (SPDY) and a get when it comes as a websocket, which is kubectl's default since 1.31. A rule for one of them misses half.",
+        "exec, attach or portforward with only one of the verbs get and create.",
+        "The same command is a create as a POST (SPDY) and a get as a WebSocket, kubectl's default since 1.31. A rule for only one of them misses half.",
         "write both get and create, or no verbs",
         None,
         "kubernetes/enhancements#4006",
     );
-    UNREACHABLE_RULE = tells(
+    UNREACHABLE_RULE = starts(
         Warning,
         "unreachable-rule",
         "A rule that no request reaches.",
-        "The first rule that matches decides. Everything that this one matches is taken by rules before it, which need not be one alone.",
+        "The first rule that matches decides. Earlier rules, one alone or several together, take every request that this rule matches.",
         "move it before the rules that take its requests, or remove it",
         None,
         CHECKER,
     );
-    PARTLY_SHADOWED = tells(
+    PARTLY_SHADOWED = starts(
         Warning,
         "partly-shadowed",
-        "A name in a rule that decides nothing.",
-        "Whatever the rule matches by this name is taken, and recorded otherwise, by rules before it. The rest of the rule works.",
+        "A name in a rule that has no effect.",
+        "Earlier rules take every request that the rule matches by this name, and record it differently. The rest of the rule works.",
         "move the rule before those that take its requests, or remove the name",
         None,
         CHECKER,
     );
-    REPEATED_VALUE = tells(
+    REPEATED_VALUE = starts(
         Info,
         "repeated-value",
-        "A value that stands twice in a list.",
-        "It changes nothing; often another one was meant.",
+        "A value that is in a list twice.",
+        "It has no effect, and often another value was meant.",
         "remove one",
         None,
         CHECKER,
     );
-    EMPTY_VALUE = tells(
+    EMPTY_VALUE = starts(
         Info,
         "empty-value",
         "An empty string in a list of names.",
-        "It is a name like others: it matches a request whose verb is not known, a user without a name, an object without a name. Of namespaces it matches what is in none.",
-        "remove it, unless this is meant",
+        "It is a name like any other: it matches a request with an unknown verb, a user without a name, an object without a name. In namespaces it matches requests outside of every namespace.",
+        "remove it, unless you mean it",
         None,
         CHECKER,
     );
-    EMPTY_NAMESPACE = tells(
+    EMPTY_NAMESPACE = starts(
         Info,
         "empty-namespace",
         "The namespace \"\".",
-        "It matches cluster-scoped objects, and lists and watches of all namespaces at once (kubectl get -A) as well. It is a warning where the resource is in namespaces and the verbs are those of single objects: then it matches nothing. A Namespace itself is in its own namespace but for list and create.",
-        "nothing, if both are meant",
+        "It matches cluster-scoped objects, and also lists and watches of all namespaces at once (kubectl get -A). With a namespaced resource and only verbs of single objects it matches nothing: then it is a warning. A Namespace is in its own namespace, except for list and create.",
+        "nothing, if you mean both",
         None,
         REQUEST_INFO,
     );
-    ALL_NAMESPACES = tells(
+    ALL_NAMESPACES = starts(
         Info,
         "all-namespaces",
-        "A rule with namespaces that is for lists or watches, too.",
-        "A list of all namespaces at once (kubectl get -A) returns their objects too, and its namespace is \"\": this rule does not see it.",
-        "add \"\" to the namespaces where such lists are to be matched",
+        "A rule with namespaces that also covers lists or watches.",
+        "A list of all namespaces at once (kubectl get -A) returns their objects too. Its namespace is \"\", so this rule does not match it.",
+        "add \"\" to the namespaces if the rule should match such lists",
         None,
         REQUEST_INFO,
     );
-    RULE_TOO_LARGE = tells(
+    RULE_TOO_LARGE = starts(
         Info,
         "rule-too-large",
         "A rule with more combinations of values than lint compares.",
-        "Whether a rule is reached is decided by trying every combination of its values. There are bounds to that, 65,536 for a rule and a million for a file, so that it always ends soon. Whether this rule is shadowed is not known, and if it may record Secrets, that it does is taken for granted.",
-        "make several rules of it",
+        "To decide whether a request reaches a rule, lint tries every combination of its values: at most 65,536 for a rule and a million for a file, so that it always ends soon. Lint does not know whether this rule is shadowed. If the rule may record Secrets, lint assumes that it does.",
+        "split it into several rules",
         None,
         CHECKER,
     );
 
-    // --- What is recorded that should not be. ---
-    SECRET_BODIES = tells(
+    // --- Records too much. ---
+    SECRET_BODIES = starts(
         Error,
         "secret-bodies",
         "Secrets recorded above Metadata.",
-        "The event then holds the Secret in clear text, on the disk of every node and wherever the events go; whoever reads the log has the credentials. So do the annotations, in which the patches of mutating webhooks are recorded from Request on. AKS-engine's policy did so, and the letter of the STIG (V-242403) demands it.",
+        "The event then contains the Secret in plain text, on the disk of every control-plane node and wherever the events go: anyone who reads the log has the credentials. From Request on, so do the annotations, which record the patches of mutating webhooks. AKS-engine's policy did this, and the letter of the STIG (V-242403) demands it.",
         "put a rule of level Metadata for secrets before it, or acknowledge SecretsAboveMetadata",
         None,
         "CIS Kubernetes Benchmark 3.2.2; NSA/CISA Kubernetes Hardening Guide, appendix L",
     );
-    TOKEN_BODIES = tells(
+    TOKEN_BODIES = starts(
         Error,
         "token-bodies",
         "Tokens recorded above Metadata.",
-        "The request of a TokenReview and the response of serviceaccounts/token hold a token that is valid when it is logged.",
+        "The request of a TokenReview and the response of serviceaccounts/token contain a token that is valid when it is logged.",
         "put a rule of level Metadata for it before this one, or acknowledge SecretsAboveMetadata",
         None,
         "CIS Kubernetes Benchmark 3.2.2",
     );
-    CONFIGMAP_BODIES = tells(
+    CONFIGMAP_BODIES = starts(
         Warning,
         "configmap-bodies",
         "ConfigMaps recorded above Metadata.",
-        "They are not meant for credentials and hold many; and they are large. CIS 3.2.2 asks for Metadata only.",
+        "ConfigMaps are not meant for credentials but often contain them, and they are large. CIS 3.2.2 asks for Metadata only.",
         "put a rule of level Metadata for configmaps before it, or acknowledge SecretsAboveMetadata",
         None,
         "CIS Kubernetes Benchmark 3.2.2",
     );
-    CUSTOM_RESOURCE_BODIES = tells(
+    CUSTOM_RESOURCE_BODIES = starts(
         Info,
         "custom-resource-bodies",
         "Custom resources recorded above Metadata.",
-        "Some operators keep passwords, tokens and connection strings in their custom resources; lint cannot know which.",
-        "put a rule of level Metadata before it for those that hold credentials",
+        "Some operators keep passwords, tokens and connection strings in their custom resources. Lint cannot know which.",
+        "put a rule of level Metadata before it for those that contain credentials",
         None,
         "kubernetes.io/docs/concepts/configuration/secret",
     );
-    CSR_BODIES = tells(
+    CSR_BODIES = starts(
         Info,
         "certificate-request-bodies",
         "CertificateSigningRequests recorded above Metadata.",
-        "The request and the certificate hold no key; they tell who became whom, and some signers put more in them.",
+        "The request and the certificate contain no private key. They show who obtained which identity, and some signers add more to them.",
         "put a rule of level Metadata for certificatesigningrequests before it, if that is too much",
         None,
         REQUEST,
     );
-    BODIES_OF_NOTHING = tells(
+    BODIES_OF_NOTHING = starts(
         Info,
         "no-bodies",
         "Request or RequestResponse where there is no body to record.",
-        "Only requests for resources have recorded bodies; for all others both levels are the same as Metadata. So are they for aggregated APIs, which kube-apiserver hands on without decoding them, and for a watch. A get or list has no body of its own, only that of its response.",
+        "kube-apiserver records bodies only of requests for resources. For all others both levels are the same as Metadata; so they are for watches, and for aggregated APIs, which kube-apiserver passes on without decoding them. A get or list has no body of its own, only that of its response.",
         "write Metadata",
         None,
         REQUEST,
     );
-    LARGE_RESPONSES = tells(
+    LARGE_RESPONSES = starts(
         Info,
         "large-responses",
         "Whole lists recorded with their responses.",
-        "A list of all pods or secrets is one event of many megabytes, which fills disks, and which webhooks refuse or truncate.",
+        "A list of all pods or secrets is one event of many megabytes. Such events fill disks, and webhooks reject or truncate them.",
         "put a rule of level Request or Metadata for get, list and watch before it",
         None,
         REQUEST,
     );
-    PROBES_RECORDED = tells(
+    PROBES_RECORDED = starts(
         Info,
         "probes-recorded",
         "Health probes are recorded.",
-        "The kubelet asks for /readyz every second and for /livez every ten, on every node: most events are these. With a webhook in a blocking mode the probes wait for it as well, and the kubelet restarts kube-apiserver when it is down.",
+        "The kubelet requests /readyz every second and /livez every ten seconds, on every control-plane node: most events are these. With a webhook in a blocking mode the probes also wait for it, and the kubelet restarts kube-apiserver when the webhook is down.",
         "put a rule of level None for nonResourceURLs [/healthz*, /livez*, /readyz*] before it",
         None,
         "kubernetes@v1.36.3 cmd/kubeadm/app/util/staticpod/utils.go",
     );
-    LEASES_RECORDED = tells(
+    LEASES_RECORDED = starts(
         Info,
         "leases-recorded",
-        "Renewals of leases are recorded.",
-        "Every node and every leader renews a Lease every few seconds, and each is an event that tells nothing.",
+        "Lease renewals are recorded.",
+        "Every node and every leader renews a Lease every few seconds. Each renewal is an event without information.",
         "put a rule of level None for get, update and patch of leases in coordination.k8s.io before it",
         None,
         CHECKER,
     );
 
-    // --- What is not recorded that should be. ---
-    NO_CATCH_ALL = tells(
+    // --- Records too little. ---
+    NO_CATCH_ALL = starts(
         Info,
         "no-catch-all",
         "Requests that no rule matches.",
-        "They are not recorded, silently. A last rule without conditions says what becomes of them, be it None.",
-        "add a last rule without conditions, as - level: Metadata",
+        "kube-apiserver does not record them, and gives no warning. A last rule without conditions states their level, even if it is None.",
+        "add a last rule without conditions, such as - level: Metadata",
         None,
         CHECKER,
     );
-    RBAC_UNRECORDED = tells(
+    RBAC_UNRECORDED = starts(
         Warning,
         "rbac-unrecorded",
         "Changes of RBAC are not recorded.",
-        "Whoever gives himself a role leaves no trace. KKP's minimal policy has no rule for it, and no last rule for everything else.",
+        "Users who grant themselves a role leave no trace. KKP's minimal policy has no rule for RBAC, and no last rule for everything else.",
         "add a rule of level Metadata or higher for rbac.authorization.k8s.io",
         None,
         "PCI DSS 4.0 10.2.1.5; kubermatic/kubermatic pkg/resources/apiserver/audit.go",
     );
-    KEY_CONCERNS = tells(
+    KEY_CONCERNS = starts(
         Info,
         "cis-key-concerns",
         "A key concern of CIS 3.2.2 that is not recorded.",
@@ -540,48 +541,48 @@ stanzas! {
         None,
         "CIS Kubernetes Benchmark 3.2.2",
     );
-    FAILED_AUTHENTICATION = tells(
+    FAILED_AUTHENTICATION = starts(
         Info,
         "failed-authentication",
         "Failed authentication is not recorded.",
-        "A request with a wrong token (401) has no user, not even system:anonymous, so that only a rule without users and userGroups matches it. Tries to get in leave no trace.",
-        "add a rule of level Metadata without users and userGroups, the last one for instance",
+        "A request with an invalid token (401) has no user, not even system:anonymous, so only a rule without users and userGroups matches it. Attempts to get in leave no trace.",
+        "add a rule of level Metadata without users and userGroups, for example as the last rule",
         None,
         AUTHN_AUDIT,
     );
-    OMITS_RESPONSE_STARTED = tells(
+    OMITS_RESPONSE_STARTED = starts(
         Warning,
         "omits-response-started",
         "ResponseStarted is omitted where failed authentication is recorded.",
-        "A request with a wrong token (401) has one event only, at the stage ResponseStarted: it is dropped. So is the beginning of every watch and exec.",
-        "leave ResponseStarted in, or omit it in rules for watches only",
+        "A request with an invalid token (401) has one event only, at the stage ResponseStarted. Without the stage, the log has neither this event nor the beginning of any watch or exec.",
+        "keep ResponseStarted, or omit it only in rules for watches",
         None,
         AUTHN_AUDIT,
     );
-    OMITS_EVERY_STAGE = tells(
+    OMITS_EVERY_STAGE = starts(
         Warning,
         "omits-every-stage",
         "All stages are omitted, or all but Panic.",
-        "The rule records nothing, and kube-apiserver still takes the trouble to collect it.",
+        "The rule records nothing, but kube-apiserver still collects the data for it.",
         "write level: None, or omit fewer stages",
         None,
         "kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/endpoints/filters/audit.go",
     );
-    OMITS_REQUEST_RECEIVED = tells(
+    OMITS_REQUEST_RECEIVED = starts(
         Warning,
         "omits-request-received",
         "RequestReceived is omitted, and the webhook or log is in mode blocking-strict.",
-        "The mode refuses a request whose event of the stage RequestReceived cannot be handed over. Without that event it refuses none. Only judged with --mode blocking-strict.",
-        "leave RequestReceived in, or use the mode blocking",
+        "In this mode, kube-apiserver rejects a request if it cannot deliver its event of the stage RequestReceived. Without that event it rejects none. Checked only with --mode blocking-strict.",
+        "keep RequestReceived, or use the mode blocking",
         None,
         "kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/endpoints/filters/audit.go",
     );
-    BELOW_FLOOR = tells(
+    BELOW_FLOOR = starts(
         Error,
         "below-floor",
-        "A rule that would record less than the cluster's administrator has fixed. Only judged with --floor.",
-        "The rules of the floor stand before those of every AuditSetup and decide first, so the rule has no effect, and the operator refuses an AuditSetup with it.",
-        "remove the rule, or name something else in it; an administrator changes floor.rules",
+        "A rule that would record less than the floor of the cluster's administrator. Checked only with --floor.",
+        "The rules of the floor come before those of every AuditSetup and decide first. The rule has no effect, so the operator rejects an AuditSetup that contains it.",
+        "remove the rule, or name something else in it; only an administrator can change floor.rules",
         None,
         "docs/security.md",
     );
@@ -607,11 +608,12 @@ pub fn manual(stanza: &Stanza) -> String {
 /// docs/policy-lint.md.
 pub fn documentation() -> String {
     let mut out = String::from(
-        "# What `audit-operator policy lint` finds\n\n\
-         What no policy file shows is not here: a receiver that itself writes to the API for every event, and whose requests are \
-         recorded, feeds itself. Put a rule of level None for its user first.\n\n\
-         Written by `UPDATE_CASES=1 cargo test`: change crates/audit-policy/src/stanza.rs. An error with \"does not start\" stops \
-         kube-apiserver; every other finding leaves `valid` true. Errors and warnings make the exit status 1, infos do not.\n",
+        "# Findings of `audit-operator policy lint`\n\n\
+         Generated from crates/audit-policy/src/stanza.rs by `UPDATE_CASES=1 cargo test`; do not edit.\n\n\
+         kube-apiserver does not start with the findings of the first section. With every other finding it starts, and `valid` is \
+         true. Errors and warnings make the exit status 1; infos do not.\n\n\
+         One problem is not listed, because no policy file shows it: a receiver that writes to the Kubernetes API for every event \
+         feeds itself if its requests are recorded. Put a rule of level None for its user first.\n",
     );
     for (title, is_in) in [
         ("kube-apiserver does not start", (|stanza: &&&Stanza| stanza.stops_start) as fn(&&&Stanza) -> bool),

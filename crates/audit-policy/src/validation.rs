@@ -1,7 +1,7 @@
-//! What kube-apiserver checks in a decoded policy, in its own words.
+//! kube-apiserver's validation of a decoded policy, with its own messages.
 //!
-//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/apis/audit/validation/validation.go; the words of a list value are those of
-//! Kubernetes 1.36.
+//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/apis/audit/validation/validation.go. List values are worded as
+//! in Kubernetes 1.36.
 
 use serde::Serialize;
 
@@ -31,7 +31,7 @@ pub(super) fn stage_of(text: &str) -> Option<Stage> {
     })
 }
 
-/// Everything that upstream's `ValidatePolicy` of Kubernetes 1.`minor` finds, in its order.
+/// The findings of upstream's `ValidatePolicy` in Kubernetes 1.`minor`, in its order.
 pub(super) fn validate(policy: &RawPolicy, minor: u32) -> Vec<Finding> {
     let mut found = Findings { minor, findings: Vec::new() };
     found.stages(&policy.omit_stages, "omitStages");
@@ -47,7 +47,7 @@ struct Findings {
 }
 
 impl Findings {
-    /// `shown` is the field as upstream names it.
+    /// `shown` is upstream's name of the field.
     fn add(
         &mut self,
         stanza: &'static Stanza,
@@ -83,7 +83,7 @@ impl Findings {
                 rule.non_resource_urls.place,
                 path.clone(),
                 (&path, &body),
-                Some("make two rules of it"),
+                Some("split it into two rules"),
                 None,
             );
         }
@@ -96,7 +96,7 @@ impl Findings {
         let body = if level.text.is_empty() {
             "Required value".to_string()
         } else {
-            // A level has a type of its own, which upstream shows as JSON.
+            // A level has its own type, which upstream shows as JSON.
             let text = go_json(&level.text);
             format!(r#"Unsupported value: {text}: supported values: "None", "Metadata", "Request", "RequestResponse""#)
         };
@@ -113,7 +113,7 @@ impl Findings {
                 let edit = is_all.then(|| Edit::new(*place, text, &format!("/{text}")));
                 self.add(NON_RESOURCE_URL, *place, path.clone(), (&path, &body), None, edit);
             }
-            // Upstream cuts the last byte off; of a character that is more than a byte nothing is left that is a `*`.
+            // Upstream cuts off the last byte. The rest of a longer character contains no `*`.
             if text.strip_suffix('*').unwrap_or(text).contains('*') {
                 let body = invalid(text, "non-resource URL wildcards '*' must be the final character of the rule");
                 self.add(NON_RESOURCE_URL, *place, path.clone(), (&path, &body), None, None);
@@ -135,11 +135,11 @@ impl Findings {
                 );
             }
             let help = if group == "*" {
-                Some("every group at once is known from Kubernetes 1.36: name the groups")
+                Some("\"*\" for every group exists only since Kubernetes 1.36: name the groups")
             } else if group.contains('/') {
-                Some("a group is named without its version")
+                Some("name the group without its version")
             } else if is_dns_subdomain(&group.to_lowercase()) {
-                Some("a group is named in lower case")
+                Some("name the group in lower case")
             } else {
                 None
             };
@@ -169,7 +169,7 @@ impl Findings {
     }
 }
 
-/// The word as it is spelled, where it is one of them but for its case.
+/// The right spelling of a word that differs from one of `words` only in case.
 fn right_case(Word { place, text }: &Word, words: &[&str]) -> Option<Edit> {
     let right = words.iter().find(|word| word.eq_ignore_ascii_case(text))?;
     Some(Edit::new(*place, text, right))
@@ -183,7 +183,7 @@ fn invalid_list(values: &List<Word>, why: &str) -> String {
     format!("Invalid value: {}: {why}", go_json(&values.texts()))
 }
 
-/// Go escapes what would end a script in HTML.
+/// Go escapes characters that have a meaning in HTML scripts.
 fn go_json(value: &(impl Serialize + ?Sized)) -> String {
     let json = serde_json::to_string(value).expect("strings are JSON");
     json.replace('<', "\\u003c")
@@ -193,7 +193,7 @@ fn go_json(value: &(impl Serialize + ?Sized)) -> String {
         .replace('\u{2029}', "\\u2029")
 }
 
-/// Go's `%q`, as far as Go and Rust agree on what is printable.
+/// Go's `%q`, as far as Go and Rust agree on printable characters.
 fn go_quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
@@ -222,7 +222,7 @@ pub(super) fn is_dns_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_dns_label)
 }
 
-/// Lower-case letters, digits and `-`, which stands at neither end.
+/// Lower-case letters, digits and `-`, but no `-` at either end.
 pub fn is_dns_label(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')

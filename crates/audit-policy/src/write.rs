@@ -1,12 +1,12 @@
-//! A policy as YAML that every parser reads the same way: all strings are quoted, so that YAML 1.1 finds no boolean or number
-//! among them, and equal policies are equal bytes.
+//! Writes a policy as YAML that every parser reads in the same way. All strings are quoted, so that none is a boolean
+//! or a number in YAML 1.1. Equal policies have equal bytes.
 
 use std::fmt::Write;
 
 use super::Policy;
 use crate::{GroupResources, PolicyRule, Stage};
 
-/// Some rules of a policy and where they come from.
+/// Some rules of a policy and their origin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Part {
     /// For the comment above them: `preset gce-2026.1`.
@@ -14,7 +14,7 @@ pub struct Part {
     pub rules: Vec<PolicyRule>,
 }
 
-/// The parts as one policy, each under its title.
+/// Writes the parts as one policy, each below its title.
 pub fn write(parts: &[Part], omit_stages: &[Stage], omit_managed_fields: bool) -> String {
     let mut out = String::from("# Written by audit-operator. Change the AuditSetup instead.\n");
     out.push_str("apiVersion: audit.k8s.io/v1\nkind: Policy\n");
@@ -35,7 +35,7 @@ pub fn write(parts: &[Part], omit_stages: &[Stage], omit_managed_fields: bool) -
 }
 
 impl Part {
-    /// The part in which a rule of the whole stands, and its index there.
+    /// The part that contains a rule of the whole policy, and the rule's index in the part.
     pub fn of_rule(parts: &[Self], rule: usize) -> Option<(&Self, usize)> {
         let mut index = rule;
         for part in parts {
@@ -49,7 +49,7 @@ impl Part {
 }
 
 impl Policy {
-    /// All parts as one policy.
+    /// The policy that the parts form.
     pub fn of(parts: &[Part], omit_stages: &[Stage], omit_managed_fields: bool) -> Self {
         let rules = parts.iter().flat_map(|part| part.rules.clone()).collect();
         Self { rules, omit_stages: omit_stages.to_vec(), omit_managed_fields }
@@ -114,14 +114,14 @@ fn stages(stages: &[Stage]) -> String {
     format!("[{}]", all.join(", "))
 }
 
-/// A double-quoted scalar, the same in YAML 1.1, YAML 1.2 and JSON but for the escapes of astral characters.
+/// A double-quoted scalar. It is the same in YAML 1.1, YAML 1.2 and JSON, except for the escapes of astral characters.
 pub fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {
             '"' | '\\' => out.extend(['\\', c]),
             ' '..='~' => out.push(c),
-            // Printable in YAML 1.1; everything else is escaped, since its parser refuses it raw.
+            // Printable in YAML 1.1. Everything else is escaped, since its parser rejects it otherwise.
             '\u{a1}'..='\u{d7ff}' if !matches!(c, '\u{2028}' | '\u{2029}') => out.push(c),
             c if u32::from(c) <= 0xffff => write!(out, "\\u{:04x}", u32::from(c)).expect("a String takes everything"),
             c => write!(out, "\\U{:08x}", u32::from(c)).expect("a String takes everything"),
@@ -140,7 +140,7 @@ mod tests {
     use crate::read;
 
     fn text() -> impl Strategy<Value = String> {
-        // Random text, and what YAML readers trip over.
+        // Random text, and text that YAML readers misread.
         prop_oneof![
             any::<String>(),
             "[ -~]{0,12}",
@@ -195,7 +195,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_is_read_back_the_same(
+        fn a_written_policy_is_read_back_the_same(
             rules in prop::collection::vec(any_rule(), 1..4),
             omit_stages in prop::collection::vec(stage(), 0..4),
             omit_managed_fields: bool,

@@ -1,6 +1,7 @@
-//! YAML as kube-apiserver's parser reads it: go.yaml.in/yaml/v2, a libyaml of 2014 for YAML 1.1, in its own order of steps.
+//! YAML as kube-apiserver's parser reads it: go.yaml.in/yaml/v2, a libyaml of 2014 for YAML 1.1, in its own order of
+//! steps.
 //!
-//! No parser of ours: what is a key, where a document ends and which texts are broken differs between YAML libraries, and each
+//! A port, not a parser of our own: YAML libraries differ in keys, ends of documents and invalid texts, and each
 //! difference is a policy that means something else to the server than to us. [`compose`] gives the nodes of the first
 //! document; what they mean is for [`super::tree()`]. Nothing here recurses, so that nesting costs no stack.
 
@@ -15,7 +16,7 @@ use parse::{EventKind, Parser};
 /// A place in the text. Lines and columns count from 0, columns in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
-    /// Bytes before it, of the text as UTF-8.
+    /// Bytes before it in the text as UTF-8.
     pub byte: usize,
     /// Characters before it.
     pub index: usize,
@@ -47,10 +48,10 @@ pub type NodeId = usize;
 
 #[derive(Debug)]
 pub struct Node {
-    /// Where it begins: with its anchor or tag, a block scalar with its `|` or `>`. A scalar that is not written begins, and ends, at
-    /// or before the next token.
+    /// Start, at its anchor or tag; of a block scalar, at its `|` or `>`. An empty plain scalar starts and ends at or
+    /// before the next token.
     pub start: Mark,
-    /// Where it ends. A block scalar ends with its last line break; a block collection where the next token begins.
+    /// End. A block scalar ends with its last line break, a block collection where the next token begins.
     pub end: Mark,
     pub has_anchor: bool,
     pub has_tag: bool,
@@ -61,14 +62,14 @@ pub struct Node {
 
 #[derive(Debug)]
 pub enum NodeKind {
-    /// `is_implicit` = plain and without a tag, or with the tag `!`.
+    /// `is_implicit`: plain and without a tag, or with the tag `!`.
     Scalar {
         tag: Vec<u8>,
         value: String,
         is_implicit: bool,
         style: Style,
     },
-    /// Another name for a node, which may be one that it stands in.
+    /// Another name for a node, possibly for one that contains the alias.
     Alias {
         name: String,
         target: NodeId,
@@ -82,13 +83,13 @@ pub enum NodeKind {
 #[derive(Debug)]
 pub struct Document {
     pub nodes: Vec<Node>,
-    /// None for a text without a document.
+    /// `None`: the text has no document.
     pub root: Option<NodeId>,
-    /// Where something stands behind its end.
+    /// Start of further text after its end.
     pub rest: Option<Mark>,
 }
 
-/// Reads the first document, and what is needed to know that it is over.
+/// Reads the first document, and as much more as it takes to recognise its end.
 pub(super) fn compose(text: &[u8]) -> Result<Document, Problem> {
     let mut parser = Parser::new(text);
     let mut nodes: Vec<Node> = Vec::new();
@@ -100,7 +101,7 @@ pub(super) fn compose(text: &[u8]) -> Result<Document, Problem> {
             EventKind::StreamStart | EventKind::DocumentStart => continue,
             EventKind::StreamEnd | EventKind::DocumentEnd => break,
             EventKind::SequenceEnd | EventKind::MappingEnd => {
-                let ended: NodeId = open.pop().expect("a collection ends that was opened");
+                let ended: NodeId = open.pop().expect("only an open collection ends");
                 nodes[ended].end = event.end;
                 continue;
             }
@@ -112,7 +113,7 @@ pub(super) fn compose(text: &[u8]) -> Result<Document, Problem> {
                 (NodeKind::Alias { name: shown, target }, None, false, false)
             }
             EventKind::Scalar { anchor, tag, value, is_implicit, style } => {
-                let value = String::from_utf8(value).expect("the scanner takes whole characters");
+                let value = String::from_utf8(value).expect("the scanner reads whole characters");
                 let has_tag = !tag.is_empty();
                 (NodeKind::Scalar { tag, value, is_implicit, style }, anchor, has_tag, false)
             }

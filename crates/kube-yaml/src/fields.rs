@@ -1,26 +1,26 @@
-//! A document as kubectl sends it, and where its fields stand.
+//! A document as kubectl sends it, with the places of its fields.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Number, Value as Json};
 
 use super::{Error, Place, Tree, Value, ValueId, tree};
 
-/// Deeper is no object of Kubernetes.
+/// No Kubernetes object is nested deeper.
 const MAX_DEPTH: usize = 100;
 
-/// Below it every whole number is one of a float64: 2^53.
+/// 2^53: up to here, a float64 represents every whole number.
 const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
 
 /// The fields of a document.
 #[derive(Debug)]
 pub struct Fields {
     pub value: Json,
-    /// Fields that are there twice, with the place of the second; kubectl would quietly take the last.
+    /// Fields that are given twice, with the place of the second. kubectl silently uses the last one.
     pub twice: Vec<(String, Place)>,
     pub places: Places,
 }
 
-/// Where the fields of a document stand: the name of each, and its value.
+/// The places of the fields of a document: of the name and of the value.
 #[derive(Debug, Default)]
 pub struct Places(Vec<(String, Place)>);
 
@@ -32,18 +32,19 @@ pub fn read(text: &str) -> Result<Fields, Error> {
     Ok(fields)
 }
 
-/// The first document as JSON: of equal keys the last wins.
+/// Converts the first document to JSON. The last of equal keys wins.
 ///
 /// # Errors
-/// The text is neither YAML nor JSON, is nested deeper than any object of Kubernetes, or has a number that JSON does not know.
+/// The text is neither YAML nor JSON, is nested deeper than any object of Kubernetes, or has a number that JSON does
+/// not allow.
 pub fn to_json(text: &str) -> Result<Json, Error> {
     Ok(read(text)?.value)
 }
 
-/// Reads the first document into a type, as sigs.k8s.io/yaml does: through JSON, the last of equal keys wins.
+/// Reads the first document into a type, as sigs.k8s.io/yaml does: through JSON. The last of equal keys wins.
 ///
 /// # Errors
-/// The text is neither YAML nor JSON, or the type does not fit; the place is that of the field.
+/// The text is neither YAML nor JSON, or does not fit the type. The place is that of the field.
 pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
     let Fields { value, places, .. } = read(text)?;
     serde_path_to_error::deserialize(value).map_err(|error| {
@@ -56,16 +57,16 @@ pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
 impl Fields {
     fn json(&mut self, tree: &Tree, id: ValueId, path: &str, depth: usize) -> Result<Json, Error> {
         let place = tree.place(id);
-        let complaint = |message: &str| Error { place, message: message.to_string() };
+        let error = |message: &str| Error { place, message: message.to_string() };
         if depth > MAX_DEPTH {
-            return Err(complaint("deeper than any object of Kubernetes"));
+            return Err(error("nested deeper than any Kubernetes object"));
         }
         self.places.0.push((path.to_string(), place));
         Ok(match tree.value(id) {
             Value::Null => Json::Null,
             Value::Bool(value) => Json::Bool(*value),
             Value::Text(text) => Json::String(text.clone()),
-            Value::Number(text) => Json::Number(number(text).ok_or_else(|| complaint("no number that JSON has"))?),
+            Value::Number(text) => Json::Number(number(text).ok_or_else(|| error("JSON has no such number"))?),
             Value::List(items) => {
                 let items = items.iter().enumerate();
                 let items = items.map(|(n, item)| self.json(tree, *item, &format!("{path}[{n}]"), depth + 1));
@@ -89,7 +90,7 @@ impl Fields {
     }
 }
 
-/// Written as JSON, 3.0 is 3.
+/// In JSON, 3.0 is written as 3.
 fn number(text: &str) -> Option<Number> {
     let number: Number = serde_json::from_str(text).ok()?;
     let is_whole = |value: &f64| number.is_f64() && value.fract() == 0.0 && value.abs() < MAX_WHOLE;
@@ -101,7 +102,7 @@ fn number(text: &str) -> Option<Number> {
 }
 
 impl Places {
-    /// The field, or the nearest one above it that is there.
+    /// The place of the field, or of its nearest existing parent.
     pub fn of_field(&self, field: &str) -> Option<Place> {
         let mut path = field;
         loop {
@@ -112,7 +113,7 @@ impl Places {
         }
     }
 
-    /// The innermost field that begins there.
+    /// The innermost field that begins at a place.
     pub fn field_at(&self, place: Place) -> Option<&str> {
         self.0.iter().filter(|(path, at)| *at == place && !path.is_empty()).map(|(path, _)| path.as_str()).next_back()
     }
@@ -161,7 +162,7 @@ mod tests {
     fn a_field_that_is_there_twice_is_told_with_the_place_of_the_second() {
         for (text, want) in [
             ("a:\n- b: 1\n  c: 2\n  b: 3\n", &[("a[0].b", at(4, 3))][..]),
-            // What does not count is not looked into.
+            // A replaced value is not searched.
             ("a:\n- b: 1\n  c: 2\n  b: 3\na: 4\n", &[("a", at(5, 1))]),
             ("a: 4\na:\n- b: 1\n  b: 3\n", &[("a", at(2, 1)), ("a[0].b", at(4, 3))]),
             ("{\"a\": 1,\n \"a\": 2}", &[("a", at(2, 2))]),

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use super::scalar::text_of;
 use super::{Error, Key, Place, Tree, Value, ValueId};
 
-/// Collections within each other (encoding/json, scanner.go, maxNestingDepth).
+/// Most levels of nested collections (encoding/json, scanner.go, maxNestingDepth).
 pub const MAX_DEPTH: usize = 10_000;
 
-/// One value, and nothing behind it.
+/// Reads one value with nothing after it.
 pub(super) fn parse(text: &[u8]) -> Result<Tree, Error> {
     let mut reader = Reader { text, at: 0, place: Place { line: 1, column: 1 }, values: Vec::new() };
     let root = reader.document()?;
@@ -23,10 +23,10 @@ struct Reader<'a> {
     values: Vec<(Place, Value)>,
 }
 
-/// A collection whose end has not come.
+/// A collection that is not complete yet.
 enum Open {
     List(ValueId),
-    /// With the key whose value comes next.
+    /// The key belongs to the next value.
     Map(ValueId, Option<Key>),
 }
 
@@ -66,7 +66,7 @@ impl Reader<'_> {
         let mut root = None;
         loop {
             self.skip_blanks();
-            // What comes next: an end, a separator and a key, or a value.
+            // Next comes an end, a separator with a key, or a value.
             let mut is_collected = false;
             match open.last_mut() {
                 None if root.is_some() => break,
@@ -251,13 +251,13 @@ impl Reader<'_> {
         }
     }
 
-    /// Four digits at a place, without taking them.
+    /// Four hexadecimal digits, without consuming them.
     fn unit(&self, at: usize) -> Option<u32> {
         let digits = self.text.get(at..at + 4)?;
         digits.iter().try_fold(0, |value, digit| Some(value << 4 | char::from(*digit).to_digit(16)?))
     }
 
-    /// Takes what follows `\u`. Half a surrogate pair becomes a replacement character.
+    /// Reads the rest of a `\u` escape. Half a surrogate pair becomes a replacement character.
     fn unicode_escape(&mut self) -> Result<char, Error> {
         let Some(first) = self.unit(self.at) else {
             while self.peek().is_some_and(|b| b.is_ascii_hexdigit()) {

@@ -2,9 +2,10 @@
 //!
 //! # How a text is read
 //!
-//! A text is JSON if its first visible character is `{`, and YAML otherwise. YAML is turned into JSON, which is where the last of two equal keys
-//! wins and the keys are sorted (kubernetes@v1.36.3 staging/src/k8s.io/apimachinery/pkg/util/yaml/decoder.go,
-//! sigs.k8s.io/yaml@v1.6.0/yaml.go). `compose` is the parser, [`scalar`] resolves unquoted text, `json` reads the other syntax.
+//! A text is JSON if its first visible character is `{`, and YAML otherwise. YAML is converted to JSON; in this step,
+//! the last of two equal keys wins and the keys are sorted (kubernetes@v1.36.3
+//! staging/src/k8s.io/apimachinery/pkg/util/yaml/decoder.go, sigs.k8s.io/yaml@v1.6.0/yaml.go). `compose` is the YAML
+//! parser, [`scalar`] resolves unquoted text, `json` reads JSON.
 
 mod compose;
 pub mod fields;
@@ -41,7 +42,7 @@ impl From<Mark> for Place {
 #[error("line {} column {}: {}", place.line, place.column, message.trim_start_matches("yaml: "))]
 pub struct Error {
     pub place: Place,
-    /// As kube-apiserver words it, `yaml: ` in front included.
+    /// In kube-apiserver's words, including the prefix `yaml: `.
     pub message: String,
 }
 
@@ -52,11 +53,11 @@ pub type ValueId = usize;
 pub enum Value {
     Null,
     Bool(bool),
-    /// As it stands in the JSON text.
+    /// As written in the JSON text.
     Number(String),
     Text(String),
     List(Vec<ValueId>),
-    /// From YAML: sorted, each key once. From JSON: as in the text.
+    /// From YAML: sorted, each key once. From JSON: as in the text, repeated keys included.
     Map(Vec<(Key, ValueId)>),
 }
 
@@ -66,15 +67,15 @@ pub struct Key {
     pub place: Place,
 }
 
-/// A key that takes the place of an equal one.
+/// A key that replaces an equal one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Duplicate {
     pub key: Key,
-    /// Whether one of the two was mixed in by `<<`.
+    /// Whether one of the two comes from a merge key (`<<`).
     pub is_merged: bool,
 }
 
-/// What is legal in YAML, and few people know.
+/// Valid YAML that many people misread.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Trap {
     Tag,
@@ -86,11 +87,11 @@ pub enum Trap {
 pub struct Tree {
     values: Vec<(Place, Value)>,
     pub root: ValueId,
-    /// Keys of a YAML mapping that were there before, and count in place of those. Of JSON, both are in the map.
+    /// Keys of a YAML mapping that replace an earlier one. With JSON, both are in the map.
     pub duplicates: Vec<Duplicate>,
-    /// What of YAML reads differently than it looks.
+    /// Parts of YAML that many people misread.
     pub traps: Vec<(Place, Trap)>,
-    /// YAML scalars that are no strings, as they are written: `1_000`, `on`.
+    /// Text of the YAML scalars that are not strings: `1_000`, `on`.
     written: HashMap<ValueId, String>,
 }
 
@@ -103,18 +104,18 @@ impl Tree {
         &self.values[id].1
     }
 
-    /// A scalar as it stands in the file, as far as that differs from its value.
+    /// The text of a YAML scalar that is not a string.
     pub fn written(&self, id: ValueId) -> Option<&str> {
         self.written.get(&id).map(String::as_str)
     }
 }
 
-/// The first document of a text.
+/// Reads the first document of a text.
 pub fn tree(text: &[u8]) -> Result<Tree, Error> {
     if is_json(text) { json::parse(text) } else { from_yaml(text) }
 }
 
-/// The nodes of the first document, as they are written: with their places, styles, anchors and tags. JSON is read as YAML.
+/// The nodes of the first document as written: with places, styles, anchors and tags. JSON is read as YAML.
 ///
 /// # Errors
 /// The text is not YAML.
@@ -122,10 +123,10 @@ pub fn document(text: &[u8]) -> Result<Document, Error> {
     compose(text).map_err(|problem| Error { place: problem.mark.into(), message: format!("yaml: {}", problem.message) })
 }
 
-/// Whether the text is taken for JSON.
+/// Whether the text is read as JSON.
 pub fn is_json(text: &[u8]) -> bool {
     let head = &text[..text.len().min(4096)];
-    // A long run of blanks is followed to its end.
+    // After many blanks, the whole text is searched.
     let first = |bytes: &[u8]| scalar::text_of(bytes).chars().find(|c| !c.is_whitespace());
     first(head).or_else(|| first(text)) == Some('{')
 }
@@ -151,7 +152,7 @@ fn traps(document: &Document) -> Vec<(Place, Trap)> {
 }
 
 impl Document {
-    /// The node itself, for an alias the one it stands for.
+    /// The node itself, or the target of an alias.
     fn resolved(&self, id: NodeId) -> NodeId {
         match self.nodes[id].kind {
             NodeKind::Alias { target, .. } => target,
@@ -159,7 +160,7 @@ impl Document {
         }
     }
 
-    /// `<<`, whose value is mixed into the mapping.
+    /// Whether a key is `<<`, whose value is merged into the mapping.
     fn is_merge(&self, id: NodeId) -> bool {
         match &self.nodes[id].kind {
             NodeKind::Scalar { tag, value, is_implicit, .. } => {
@@ -170,7 +171,7 @@ impl Document {
     }
 }
 
-/// A decoding without a result, in upstream's order: what each scalar is, and whether the decoder would give up
+/// A dry run of the decoder in upstream's order: resolves each scalar, and returns the errors of the decoder
 /// (decode.go#L328-L815). It expands aliases, so that they are counted as upstream counts them.
 struct Walk<'a> {
     document: &'a Document,
@@ -185,9 +186,9 @@ struct Walk<'a> {
 enum Step {
     Visit(NodeId),
     LeaveAlias(NodeId),
-    /// After the key was decoded.
+    /// After the key.
     CheckKey(NodeId),
-    /// Before it is mixed in.
+    /// Before the mapping is merged.
     CheckMerged(NodeId),
 }
 
@@ -213,7 +214,7 @@ impl<'a> Walk<'a> {
                 Step::CheckKey(id) => {
                     let kind = &self.document.nodes[self.document.resolved(id)].kind;
                     if matches!(kind, NodeKind::Sequence(_) | NodeKind::Mapping(_)) {
-                        return Err(self.complaint(id, "invalid map key: a list or a map".into()));
+                        return Err(self.error(id, "invalid map key: a list or a map".into()));
                     }
                 }
                 Step::CheckMerged(id) => {
@@ -227,12 +228,12 @@ impl<'a> Walk<'a> {
         Ok(self.scalars)
     }
 
-    fn complaint(&self, id: NodeId, message: String) -> Error {
+    fn error(&self, id: NodeId, message: String) -> Error {
         Error { place: self.document.nodes[id].start.into(), message: format!("yaml: {message}") }
     }
 
     fn no_map(&self, id: NodeId) -> Error {
-        self.complaint(id, "map merge requires map or sequence of maps as the value".into())
+        self.error(id, "map merge requires map or sequence of maps as the value".into())
     }
 
     fn visit(&mut self, id: NodeId) -> Result<(), Error> {
@@ -242,12 +243,12 @@ impl<'a> Walk<'a> {
         }
         let share = self.from_aliases as f64 / self.decoded as f64;
         if self.from_aliases > 100 && self.decoded > 1000 && share > allowed_alias_share(self.decoded) {
-            return Err(self.complaint(id, "document contains excessive aliasing".into()));
+            return Err(self.error(id, "document contains excessive aliasing".into()));
         }
         match &self.document.nodes[id].kind {
             NodeKind::Alias { name, target } => {
                 if !self.open_aliases.insert(id) {
-                    return Err(self.complaint(id, format!("anchor '{name}' value contains itself")));
+                    return Err(self.error(id, format!("anchor '{name}' value contains itself")));
                 }
                 self.steps.extend([Step::LeaveAlias(id), Step::Visit(*target)]);
             }
@@ -255,7 +256,7 @@ impl<'a> Walk<'a> {
                 if self.scalars[id].is_none() {
                     let is_quoted = tag.is_empty() && !is_implicit;
                     let found = if is_quoted { Ok(Scalar::Text(value.clone())) } else { scalar::resolve(tag, value) };
-                    self.scalars[id] = Some(found.map_err(|message| self.complaint(id, message))?);
+                    self.scalars[id] = Some(found.map_err(|message| self.error(id, message))?);
                 }
             }
             NodeKind::Sequence(children) => self.steps.extend(children.iter().rev().map(|&child| Step::Visit(child))),
@@ -267,7 +268,7 @@ impl<'a> Walk<'a> {
                         continue;
                     }
                     match &self.document.nodes[value].kind {
-                        // The last of a sequence is mixed in first.
+                        // The last of a sequence is merged first.
                         NodeKind::Sequence(parts) => {
                             self.steps.extend(parts.iter().flat_map(|&p| [Step::Visit(p), Step::CheckMerged(p)]));
                         }
@@ -302,7 +303,7 @@ enum Identity {
     Text(String),
 }
 
-/// The values that are left when of equal keys the last one has won. Each has the id of its node.
+/// Builds the values; the last of equal keys wins. Each value has the id of its node.
 struct Build<'a> {
     document: &'a Document,
     scalars: Vec<Option<Scalar>>,
@@ -324,7 +325,7 @@ impl Build<'_> {
             let value = match &nodes[id].kind {
                 NodeKind::Alias { .. } => unreachable!("ids are resolved"),
                 NodeKind::Scalar { value, .. } => {
-                    let scalar = self.scalars[id].take().expect("the walk came by every value");
+                    let scalar = self.scalars[id].take().expect("the walk visits every value");
                     if !matches!(scalar, Scalar::Text(_)) {
                         written.insert(id, value.clone());
                     }
@@ -349,7 +350,7 @@ impl Build<'_> {
         Ok(Tree { values, root, duplicates: self.duplicates, traps: Vec::new(), written })
     }
 
-    /// What a mapping holds, `<<` mixed in.
+    /// The entries of a mapping, with `<<` merged.
     fn entries(&mut self, id: NodeId) -> Result<Vec<(Key, ValueId)>, Error> {
         let document = self.document;
         let children = |id: NodeId| match &document.nodes[id].kind {
@@ -396,7 +397,7 @@ impl Build<'_> {
         Ok(entries.into_iter().map(|(key, value, _)| (key, value)).collect())
     }
 
-    /// How a key is compared, how it is written in JSON, and whether it can be a key there.
+    /// The identity of a key, its text in JSON, and whether JSON allows it as a key.
     fn key(&mut self, id: NodeId) -> (Identity, String, bool) {
         match self.scalars[id].clone().unwrap_or_else(|| self.scalar_again(id)) {
             Scalar::Null => (Identity::Null, "null".into(), false),
@@ -413,14 +414,14 @@ impl Build<'_> {
         }
     }
 
-    /// A scalar that is a key here was taken as a value elsewhere, by an alias.
+    /// Resolves a scalar again that is a key here and, by an alias, a value elsewhere.
     fn scalar_again(&self, id: NodeId) -> Scalar {
         match &self.document.nodes[id].kind {
             NodeKind::Scalar { tag, value, is_implicit, .. } if !tag.is_empty() || *is_implicit => {
                 scalar::resolve(tag, value).unwrap_or(Scalar::Null)
             }
             NodeKind::Scalar { value, .. } => Scalar::Text(value.clone()),
-            _ => unreachable!("the walk has refused other keys"),
+            _ => unreachable!("the walk rejects other keys"),
         }
     }
 }
@@ -441,16 +442,16 @@ fn json_of(scalar: Scalar) -> Result<Value, String> {
             };
             return Err(format!("json: unsupported value: {name}"));
         }
-        // Go writes small whole numbers without a point, and others so that no integer can be read from them.
+        // Go writes small whole numbers without a point, and others in a form that is not an integer.
         Scalar::Float(value) if value.fract() == 0.0 && value.abs() < 1e21 => Value::Number(format!("{value:.0}")),
         Scalar::Float(value) => Value::Number(format!("{value:e}")),
         Scalar::Text(text) => Value::Text(text),
     })
 }
 
-/// kube-apiserver's JSON reader goes down to [`MAX_DEPTH`] and no further.
+/// kube-apiserver's JSON reader accepts a nesting of [`MAX_DEPTH`].
 fn check_depth(values: &[Option<(Place, Value)>], root: ValueId) -> Result<(), Error> {
-    // Collections below and including each one; 0 = not known yet.
+    // Depth of each collection, itself included; 0: not known yet.
     let mut depths = vec![0_usize; values.len()];
     let mut open = vec![(root, false)];
     while let Some((id, is_left)) = open.pop() {

@@ -1,7 +1,7 @@
-//! What kube-apiserver takes a YAML scalar for, and kubectl too.
+//! Resolves a YAML scalar as kube-apiserver and kubectl do.
 //!
-//! Their parser is go.yaml.in/yaml/v2, so YAML 1.1: `on`, `y` and `1_000` are no strings (resolve.go#L21-L196). Where kube-apiserver
-//! wants a string, such a scalar stops it.
+//! Their parser, go.yaml.in/yaml/v2, follows YAML 1.1: `on`, `y` and `1_000` are not strings (resolve.go#L21-L196).
+//! kube-apiserver does not start with such a scalar where it expects a string.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -19,10 +19,10 @@ pub enum Scalar {
     Text(String),
 }
 
-/// Prefix of the tags of YAML itself: `!!str` is short for it and `str`.
+/// Prefix of YAML's own tags: `!!str` is short for the prefix and `str`.
 const YAML_TAG: &str = "tag:yaml.org,2002:";
 
-/// What a scalar with a tag (empty for none) is; the error says why it cannot be that.
+/// Resolves a scalar with a tag; an empty tag means none. The error states why the scalar does not fit its tag.
 pub fn resolve(tag: &[u8], text: &str) -> Result<Scalar, String> {
     let tag = String::from_utf8_lossy(tag);
     let wanted = match tag.strip_prefix(YAML_TAG) {
@@ -30,7 +30,7 @@ pub fn resolve(tag: &[u8], text: &str) -> Result<Scalar, String> {
         Some("str") => return Ok(Scalar::Text(text.to_string())),
         Some("binary") => return binary(text),
         Some(known @ ("bool" | "int" | "float" | "null" | "timestamp")) => known,
-        // A tag of somebody else says nothing.
+        // Other tags have no effect.
         _ => return Ok(Scalar::Text(text.to_string())),
     };
     let is_timestamp = wanted == "timestamp" && is_timestamp(text);
@@ -88,7 +88,7 @@ fn integer(text: &str) -> Option<Scalar> {
         [b'0', _, ..] => (&lower[1..], 8),
         _ => (&lower[..], 10),
     };
-    // `from_str_radix` takes a sign of its own, Go does not at this place.
+    // `from_str_radix` accepts a sign; Go does not at this place.
     if !digits.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         return None;
     }
@@ -101,7 +101,7 @@ fn integer(text: &str) -> Option<Scalar> {
     }
 }
 
-/// `^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$`, as long as it fits a float64.
+/// `^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$`, if it fits a float64.
 fn decimal(text: &str) -> Option<f64> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
@@ -118,14 +118,14 @@ fn decimal(text: &str) -> Option<f64> {
     text.parse::<f64>().ok().filter(|value| is_number && value.is_finite())
 }
 
-/// Go's rule for a number that begins with a point; in others an underscore may stand anywhere.
+/// Go's rule for a number that begins with a point. Other numbers may have underscores anywhere.
 fn underscores_separate_digits(text: &str) -> bool {
     let bytes = text.as_bytes();
     let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
     bytes.iter().enumerate().all(|(at, b)| *b != b'_' || (is_digit(at.wrapping_sub(1)) && is_digit(at + 1)))
 }
 
-/// `0b-1`, which upstream's second look at binary numbers takes (resolve.go#L170-L183).
+/// `0b-1`, which upstream's second attempt at binary numbers accepts (resolve.go#L170-L183).
 fn signed_binary(text: &str) -> Option<Scalar> {
     let digits = text.strip_prefix("0b").filter(|digits| digits.starts_with(['+', '-']))?;
     i64::from_str_radix(digits, 2).ok().map(Scalar::Int)
@@ -140,7 +140,7 @@ fn binary(text: &str) -> Result<Scalar, String> {
     Ok(Scalar::Text(text_of(&bytes)))
 }
 
-/// Bytes as text, with a replacement character for each byte that is not part of a character, as Go does it.
+/// Bytes as text. As in Go, each byte that is not part of a character becomes a replacement character.
 pub fn text_of(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     let mut rest = bytes;
@@ -160,7 +160,7 @@ pub fn text_of(bytes: &[u8]) -> String {
     }
 }
 
-/// What Go's `time.Parse` takes for the four layouts of resolve.go#L219-L226.
+/// Whether Go's `time.Parse` accepts the text in one of the four layouts of resolve.go#L219-L226.
 fn is_timestamp(text: &str) -> bool {
     let mut time = Time::new(text);
     let Some(()) = time.date(false) else { return false };
@@ -173,7 +173,8 @@ fn is_timestamp(text: &str) -> bool {
     time.literal(" ").is_some() && time.clock(false).is_some() && time.rest.is_empty()
 }
 
-/// What Go's `time.Parse` takes for RFC 3339: the hour may have one digit, and the fraction may follow a comma.
+/// Whether Go's `time.Parse` accepts the text as RFC 3339: the hour may have one digit, and a comma may precede the
+/// fraction.
 pub fn is_rfc3339(text: &str) -> bool {
     let mut time = Time::new(text);
     let mut parse = || {
@@ -185,7 +186,7 @@ pub fn is_rfc3339(text: &str) -> bool {
     parse().is_some() && time.rest.is_empty()
 }
 
-/// A time, read from its beginning. `None` = it is not one.
+/// A time, read from its beginning. `None`: the text is not a time.
 struct Time<'a> {
     rest: &'a [u8],
 }
@@ -200,7 +201,7 @@ impl<'a> Time<'a> {
         Some(())
     }
 
-    /// One or two digits, or just two.
+    /// One or two digits, or exactly two.
     fn number(&mut self, is_two: bool) -> Option<u32> {
         let digit = |at: usize| self.rest.get(at).filter(|b| b.is_ascii_digit()).map(|b| u32::from(b - b'0'));
         let first = digit(0)?;
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_what_go_takes_for_one() {
+    fn a_time_is_read_as_go_reads_it() {
         for text in ["2024-05-01T10:00:00Z", "2024-05-01T1:00:00,5+24:60", "2024-02-29T23:59:59.123456789012-00:00"] {
             assert!(is_rfc3339(text), "{text}");
         }

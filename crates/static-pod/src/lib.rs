@@ -2,8 +2,8 @@
 //!
 //! # How an edit is made
 //!
-//! `tree` finds the places of the parts that an edit may change, `splice` changes the text there, and `meaning` holds what the text says
-//! and should say. All of them read by `kube_yaml`, as the kubelet does.
+//! `tree` finds the places of the parts that an edit may change, `splice` changes the text there, and `meaning`
+//! computes the present and the intended value. All of them read with `kube_yaml`, as the kubelet does.
 
 mod meaning;
 mod splice;
@@ -15,29 +15,29 @@ use serde_json::Value;
 
 use tree::Node;
 
-/// Annotation in the manifest of kube-apiserver: the Revision that it carries.
+/// Annotation in the manifest of kube-apiserver: its Revision.
 pub const REVISION_ANNOTATION: &str = "audit-operator.io/revision";
-/// How long a stopping kube-apiserver lets open watches end (kubernetes@v1.36.3
+/// How long a stopping kube-apiserver waits for open watches to end (kubernetes@v1.36.3
 /// staging/src/k8s.io/apiserver/pkg/server/options/server_run_options.go).
 pub const DRAIN_FLAG: &str = "shutdown-watch-termination-grace-period";
-/// How long a stopping kube-apiserver still serves, while `/readyz` fails (the same file).
+/// How long a stopping kube-apiserver continues to serve while `/readyz` fails (same file).
 pub const DELAY_FLAG: &str = "shutdown-delay-duration";
 
-/// The flags outside the audit family that a manifest is given where it has none of its own.
+/// The flags outside the audit family that an edit adds if the manifest does not set them.
 const SHUTDOWN_FLAGS: [&str; 2] = [DELAY_FLAG, DRAIN_FLAG];
-/// Names of our volumes begin with this.
+/// Prefix of the names of our volumes.
 const OUR_VOLUMES: &str = "audit-operator-";
-/// The kubelet reads no larger manifest (kubernetes@v1.36.3 pkg/kubelet/config/file.go, maxConfigLength).
+/// The kubelet does not read a larger manifest (kubernetes@v1.36.3 pkg/kubelet/config/file.go, maxConfigLength).
 const MAX_BYTES: usize = 10 * 1024 * 1024;
 
-/// What the manifest shall say after an edit.
+/// The intended content of the manifest after an edit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Intent {
     /// The Revision, for the annotation.
     pub revision: String,
     /// The whole `audit-*` family, without leading dashes: flags that are not named here are removed.
     pub flags: BTreeMap<String, String>,
-    /// Flags that are set only where the original manifest has none of that name.
+    /// Flags that are set only if the original manifest does not set them.
     pub defaults: BTreeMap<String, String>,
     /// Directories of the host that the flags need, each mounted at the same path.
     pub mounts: Vec<Mount>,
@@ -52,7 +52,7 @@ pub struct Mount {
     pub read_only: bool,
 }
 
-/// What the manifest says.
+/// The content of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     pub namespace: String,
@@ -63,14 +63,15 @@ pub struct Facts {
     pub revision: Option<String>,
     /// `command` and `args` of the container, as one list.
     pub argv: Vec<String>,
-    /// Flags of `argv`, without leading dashes, `_` as `-`. Of a repeated one the last.
+    /// Flags of `argv`, without leading dashes, with `-` for `_`. The last of repeated flags counts.
     pub flags: BTreeMap<String, String>,
-    /// Image of the container; empty where there is none.
+    /// Image of the container; empty if there is none.
     pub image: String,
-    /// The field that keeps kube-apiserver from being root on the node, as it is written: `runAsUser: 65532`. `None`: it is root, unless
-    /// its image names another user.
+    /// The field that prevents kube-apiserver from being root on the node, as written: `runAsUser: 65532`. `None`: it
+    /// is root, unless its image names another user.
     pub rootless: Option<String>,
-    /// Seconds that the kubelet gives kube-apiserver to stop; `None`: 30 (kubernetes@v1.36.3 pkg/apis/core/v1/defaults.go).
+    /// Seconds that the kubelet gives kube-apiserver to stop; `None`: 30 (kubernetes@v1.36.3
+    /// pkg/apis/core/v1/defaults.go).
     pub grace_seconds: Option<i64>,
 }
 
@@ -78,11 +79,11 @@ pub struct Facts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edited {
     pub text: String,
-    /// Audit flags that were there before us and are changed or removed.
+    /// Audit flags that somebody else set and the edit changed or removed.
     pub taken_over: Vec<String>,
 }
 
-/// Why a manifest is not edited.
+/// Why a manifest cannot be edited.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the manifest is larger than 10 MiB, which the kubelet does not read")]
@@ -90,24 +91,24 @@ pub enum Error {
     #[error("the manifest is not valid YAML: {message}")]
     NotYaml { message: String },
     #[error(
-        "the manifest begins with a brace, so the kubelet reads it as JSON, and it is not valid JSON ({message}); begin it with a line of --- if it is YAML"
+        "the manifest begins with a brace, so the kubelet reads it as JSON, but it is not valid JSON ({message}); if it is YAML, put a line with --- at its top"
     )]
     NotJson { message: String },
-    #[error("line {line} is ended by a character that only some YAML readers take for a line end; use newlines")]
+    #[error("line {line} ends with a character that only some YAML readers treat as a line end; use newlines")]
     LineEnd { line: usize },
     #[error("the key {key} is given twice (lines {first} and {second}); remove one")]
     DuplicateKey { key: String, first: usize, second: usize },
     #[error(
-        "the manifest has more than one YAML document (line {line}): the kubelet reads the first only; remove the rest"
+        "the manifest has more than one YAML document (line {line}), but the kubelet reads only the first; remove the rest"
     )]
     SeveralDocuments { line: usize },
-    #[error("line {line} has {what}: an edit there could change more than it shows; write it out")]
+    #[error("line {line} has {what}, so an edit there could change other parts too; write the value out")]
     Anchors { line: usize, what: &'static str },
     #[error("the manifest is not a v1 Pod: {found}")]
     NotAPod { found: String },
     #[error("{field} is missing or not a {expected} (line {line})")]
     Shape { field: &'static str, expected: &'static str, line: usize },
-    #[error("metadata.uid is set (line {line}), so the kubelet would not notice that the manifest changes; remove it")]
+    #[error("metadata.uid is set (line {line}), so the kubelet would not notice a change of the manifest; remove it")]
     FixedUid { line: usize },
     #[error("no container of the pod (from line {line} on) runs kube-apiserver as its command")]
     NoApiServer { line: usize },
@@ -118,29 +119,29 @@ pub enum Error {
     )]
     Wrapped { container: String, command: String, line: usize },
     #[error(
-        "the flag --{flag} is given twice (lines {first} and {second}): only the last one counts; remove the other"
+        "the flag --{flag} is given twice (lines {first} and {second}), but only the last one counts; remove the other"
     )]
     DuplicateFlag { flag: String, first: usize, second: usize },
-    #[error("the flag --{flag} and its value are two items (line {line}): write it as --{flag}=value")]
+    #[error("the flag --{flag} and its value are separate items (line {line}); write --{flag}=value")]
     SplitFlag { flag: String, line: usize },
     #[error("line {line} of command or args is not a string, so the kubelet rejects the manifest; put it in quotes")]
     NotAString { line: usize },
-    #[error("line {line} ends the flags (--), so none can be added; remove it")]
+    #[error("line {line} (--) ends the flags, so no flag can be added; remove it")]
     EndOfFlags { line: usize },
     #[error(
-        "the name of a flag comes from an environment variable (line {line}), so it is not known which it is; write it out"
+        "the name of a flag comes from an environment variable (line {line}), so the flag is unknown; write its name out"
     )]
     VariableFlag { line: usize },
     #[error(
-        "kube-apiserver mounts {found} at {at} (line {line}), where the operator needs {path} of the node{}; remove that mount or choose another path",
+        "kube-apiserver mounts {found} at {at} (line {line}), but the operator needs {path} of the node there{}; remove that mount or choose another path",
         if *writable { ", writable" } else { "" }
     )]
     MountConflict { path: String, at: String, found: String, writable: bool, line: usize },
-    #[error("--{flag}={path} lies below no mount of kube-apiserver that shows {path} of the node")]
+    #[error("no mount of kube-apiserver shows {path} of the node, which --{flag} names")]
     NotMounted { flag: String, path: String },
-    #[error("line {line} is laid out in a way that cannot be edited safely ({what}); write it in the usual form")]
+    #[error("the layout of line {line} cannot be edited safely ({what}); write it in the usual form")]
     Layout { line: usize, what: &'static str },
-    #[error("the edit could not be proved to mean what it should ({0}); nothing was written")]
+    #[error("the edit could not be proved correct ({0}); nothing was written")]
     NotProved(&'static str),
 }
 
@@ -167,7 +168,7 @@ impl Manifest {
         if text.len() > MAX_BYTES {
             return Err(Error::TooLarge);
         }
-        // The tree first: it tells a second document, an anchor and their lines.
+        // The tree first: it reports a second document or an anchor with its line.
         let tree = tree::parse(text)?;
         let value = meaning::parse(text)?;
         Self::new(text, tree, value)
@@ -189,7 +190,7 @@ impl Manifest {
 
     fn container_node(&self) -> &Node {
         let list = self.tree.get("spec").and_then(|spec| spec.get("containers"));
-        list.and_then(|list| list.items().get(self.container)).expect("it was found there")
+        list.and_then(|list| list.items().get(self.container)).expect("tree::api_server found it there")
     }
 
     /// Line of an item of `volumeMounts`.
@@ -230,18 +231,18 @@ impl Manifest {
     }
 }
 
-/// Reads a manifest and refuses one that cannot be edited safely.
+/// Reads a manifest. A manifest that cannot be edited safely is an error.
 pub fn read(text: &str) -> Result<Facts, Error> {
     Manifest::parse(text)?.facts()
 }
 
-/// Makes a manifest that is not edited yet say what is intended.
+/// Applies the intent to a manifest that was not edited before.
 pub fn edit(text: &str, intent: &Intent) -> Result<Edited, Error> {
     let manifest = Manifest::parse(text)?;
     updated(text, &manifest, &manifest, intent)
 }
 
-/// Makes a manifest say what is intended. `original` is the manifest as it was before us: it tells which defaults are the user's own.
+/// Applies the intent to a manifest. `original` is the manifest before our first edit: flags in it are the user's own.
 pub fn update(text: &str, original: &str, intent: &Intent) -> Result<Edited, Error> {
     updated(text, &Manifest::parse(text)?, &Manifest::parse(original)?, intent)
 }
@@ -261,26 +262,27 @@ fn updated(text: &str, before: &Manifest, original: &Manifest, intent: &Intent) 
     Ok(Edited { text: edited, taken_over })
 }
 
-/// Our parts removed by name, and the audit flags of `original` given back: for a manifest that somebody else changed meanwhile.
+/// Removes our parts by name and restores the audit flags of `original`, for a manifest that somebody else has changed
+/// since.
 pub fn remove(text: &str, original: &str) -> Result<String, Error> {
     let before = Manifest::parse(text)?;
     let original = Manifest::parse(original)?;
     proved(text, &before, |manifest| Ok(meaning::without_ours(manifest, &original)))
 }
 
-/// Our parts removed by name, where the original was lost: nothing that it said can be given back.
+/// Removes our parts by name if the original is lost. Its audit flags cannot be restored.
 pub fn strip(text: &str) -> Result<String, Error> {
     let bare = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "kube-apiserver"},
         "spec": {"containers": [{"name": "kube-apiserver", "command": ["kube-apiserver"]}]}}"#;
     remove(text, bare)
 }
 
-/// Namespace and name of the pod that the kubelet makes of a file in its manifest directory, if it makes one: of the first document, of
-/// equal keys by the last.
+/// Namespace and name of the pod that the kubelet would create from a file in its manifest directory, if any. It reads
+/// the first document, and the last of equal keys wins.
 pub fn pod_of(file: &[u8]) -> Option<(String, String)> {
     let tree = kube_yaml::tree(file).ok()?;
     let field = |id, key: &str| match tree.value(id) {
-        // JSON may have a key twice.
+        // JSON may repeat a key.
         kube_yaml::Value::Map(entries) => entries.iter().rfind(|(name, _)| name.text == key).map(|(_, value)| *value),
         _ => None,
     };
@@ -294,8 +296,8 @@ pub fn pod_of(file: &[u8]) -> Option<(String, String)> {
     Some((namespace.unwrap_or_else(|| "default".into()), text(metadata, "name")?))
 }
 
-/// The text edited until it means what `intended` says of it, and the proof: the new text parses to exactly that, can be edited again,
-/// and the same edit again changes nothing.
+/// Edits the text until it has the `intended` value, and proves the result: the new text parses to exactly this value,
+/// can be edited again, and the same edit again changes nothing.
 fn proved(
     text: &str,
     before: &Manifest,
@@ -304,24 +306,24 @@ fn proved(
     let wanted = intended(before)?;
     let (edited, tree, value) = splice::towards(text, before, &wanted)?;
     if value != wanted {
-        return Err(Error::NotProved("the new text means something else"));
+        return Err(Error::NotProved("the new text has another meaning"));
     }
-    // No splice is due any more: what is wanted once more must be no other.
+    // No splice is left. The same intent must give the same value again.
     let again = Manifest::new(&edited, tree, value).and_then(|after| intended(&after));
     match again.map_err(|_| Error::NotProved("the new text could not be edited again"))? == wanted {
         true => Ok(edited),
-        false => Err(Error::NotProved("the same edit again would change it once more")),
+        false => Err(Error::NotProved("the same edit would change it again")),
     }
 }
 
-/// The field that keeps the container from being root on the node. What the container says comes before what the pod says
-/// (kubernetes@v1.36.3 pkg/securitycontext/util.go, DetermineEffectiveSecurityContext).
+/// The field that prevents the container from being root on the node. A field of the container overrides that of the
+/// pod (kubernetes@v1.36.3 pkg/securitycontext/util.go, DetermineEffectiveSecurityContext).
 fn rootless(spec: &Value, container: &Value) -> Option<String> {
     let said = |field: &str| {
         let contexts = [&container["securityContext"], &spec["securityContext"]];
         contexts.into_iter().map(|context| &context[field]).find(|value| !value.is_null())
     };
-    // In a user namespace, root is another user on the node.
+    // Root in a user namespace is another user on the node.
     if spec["hostUsers"] == Value::Bool(false) {
         return Some("hostUsers: false".into());
     }
@@ -343,13 +345,13 @@ fn image_name(image: &str) -> Option<&str> {
     base_name(without_digest).split(':').next()
 }
 
-/// Flags with their values, which may be the next item.
+/// Flags with their values. A value may be the next item.
 fn flags(argv: &[String]) -> BTreeMap<String, String> {
     let mut flags = BTreeMap::new();
     let mut items = argv.iter().peekable();
     while let Some(item) = items.next() {
         let Some((name, value)) = flag(item) else { continue };
-        // kube-apiserver takes no arguments but flags: what follows a flag and is none is its value.
+        // kube-apiserver has no positional arguments: an item after a flag that is not a flag is its value.
         let value = match value {
             Some(value) => value,
             None => items.next_if(|next| !next.is_empty() && !next.starts_with('-')).map_or("true", String::as_str),
@@ -359,12 +361,13 @@ fn flags(argv: &[String]) -> BTreeMap<String, String> {
     flags
 }
 
-/// Whether a flag may be ours: where the manifest did not have it before us, or because the whole audit family is.
+/// Whether a flag may be ours: the audit family is, a shutdown flag only if the original manifest does not set it.
 fn may_be_ours(name: &str) -> bool {
     name.starts_with("audit-") || SHUTDOWN_FLAGS.contains(&name)
 }
 
-/// Name (without dashes, `_` as `-`: kube-apiserver takes both) and value of an argument that is a flag.
+/// Name and value of an argument that is a flag. The name has no leading dashes, and `-` for `_`: kube-apiserver
+/// accepts both.
 fn flag(argument: &str) -> Option<(String, Option<&str>)> {
     let flag = argument.strip_prefix("--").filter(|flag| !flag.is_empty())?;
     let (name, value) = match flag.split_once('=') {
@@ -374,7 +377,8 @@ fn flag(argument: &str) -> Option<(String, Option<&str>)> {
     Some((name.replace('_', "-"), value))
 }
 
-/// Flags that are true without a value (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/server/options/audit.go, AddFlags).
+/// Whether a flag is true without a value (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/server/options/audit.go,
+/// AddFlags).
 fn is_boolean(flag: &str) -> bool {
     flag == "audit-log-compress" || flag.ends_with("-truncate-enabled") || flag.ends_with("-batch-throttle-enable")
 }

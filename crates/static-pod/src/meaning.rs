@@ -1,15 +1,16 @@
-//! What a manifest means, as a value, and what it shall mean. No text here.
+//! The present and the intended value of a manifest. It never edits text.
 
 use serde_json::{Value, json};
 
 use super::{Error, Intent, Manifest, Mount, OUR_VOLUMES, REVISION_ANNOTATION, flag, may_be_ours};
 
-/// Flags of the family that name a file (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/server/options/audit.go, AddFlags).
+/// Audit flags that name a file (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/server/options/audit.go,
+/// AddFlags).
 const LOG_FLAG: &str = "audit-log-path";
 const PATH_FLAGS: [&str; 3] = [LOG_FLAG, "audit-policy-file", "audit-webhook-config-file"];
 
-/// Reads a manifest as the kubelet does: JSON where it begins with a brace, and otherwise YAML, turned into JSON
-/// (kubernetes@v1.36.3 staging/src/k8s.io/apimachinery/pkg/util/yaml/decoder.go, ToJSON).
+/// Reads a manifest as the kubelet does: as JSON if it begins with a brace, and otherwise as YAML that is converted to
+/// JSON (kubernetes@v1.36.3 staging/src/k8s.io/apimachinery/pkg/util/yaml/decoder.go, ToJSON).
 pub(super) fn parse(text: &str) -> Result<Value, Error> {
     kube_yaml::to_json(text).map_err(|error| not_read(text, &error))
 }
@@ -19,7 +20,7 @@ pub(super) fn not_read(text: &str, error: &kube_yaml::Error) -> Error {
     if kube_yaml::is_json(text.as_bytes()) { Error::NotJson { message } } else { Error::NotYaml { message } }
 }
 
-/// The pod with an intent applied.
+/// The pod after an intent is applied.
 pub(super) fn intended(manifest: &Manifest, original: &Manifest, intent: &Intent) -> Result<Value, Error> {
     let mounts = needed_mounts(manifest, intent)?;
     let defaults = intent.defaults.iter().filter(|(name, _)| !original.has_flag(name) || !manifest.has_flag(name));
@@ -113,12 +114,12 @@ pub(super) fn without_ours(manifest: &Manifest, original: &Manifest) -> Value {
     pod
 }
 
-/// Whether a flag is ours to set and to remove, where the manifest was this one before us.
+/// Whether we may set and remove a flag, given the original manifest.
 fn is_ours_beside(name: &str, original: &Manifest) -> bool {
     may_be_ours(name) && (name.starts_with("audit-") || !original.has_flag(name))
 }
 
-/// The list that flags are added to: the last one, so that none comes between a flag and its value.
+/// The list to add flags to: the last one, so that no flag comes between another and its value.
 fn flag_list(container: &Value) -> &'static str {
     let length = |list: &str| container[list].as_array().map_or(0, Vec::len);
     if length("command") == 0 || length("args") > 0 { "args" } else { "command" }
@@ -132,7 +133,7 @@ fn items<'a>(parent: &'a Value, list: &str) -> &'a [Value] {
     parent[list].as_array().map_or(&[], Vec::as_slice)
 }
 
-/// The mounts that are needed beside those that somebody else made already.
+/// The mounts that are needed in addition to those of others.
 fn needed_mounts(manifest: &Manifest, intent: &Intent) -> Result<Vec<Mount>, Error> {
     let mut needed = Vec::new();
     for mount in &intent.mounts {
@@ -154,16 +155,16 @@ fn is_covered(manifest: &Manifest, mount: &Mount) -> Result<bool, Error> {
         return Ok(true);
     }
     let is_here = trimmed(&found["mountPath"]) == mount.path.trim_end_matches('/');
-    // Below a mount that is read-only no directory can be made to mount ours at, unless it is there already.
+    // Below a read-only mount, the runtime cannot create a mount point for ours, unless it exists.
     if is_here || (!is_same && !is_writable(found)) {
         return Err(conflict(manifest, index, &mount.path, !mount.read_only));
     }
     no_mount_point_is_missing(manifest, mount).map(|()| false)
 }
 
-/// Below a mount of ours that is read-only the runtime can make no file or directory to mount theirs at: it must be there on the node.
+/// Below a read-only mount of ours, the runtime cannot create a mount point for theirs: it must exist on the node.
 fn no_mount_point_is_missing(manifest: &Manifest, mount: &Mount) -> Result<(), Error> {
-    let below = |found: &Value| !is_ours(found) && lies_in(trimmed(&found["mountPath"]), &mount.path);
+    let below = |found: &Value| !is_ours(found) && is_in(trimmed(&found["mountPath"]), &mount.path);
     let is_missing = |found: &Value| below(found) && !shows_the_same(&manifest.value["spec"], found);
     match items(manifest.container(), "volumeMounts").iter().position(is_missing) {
         Some(index) if mount.read_only => Err(conflict(manifest, index, &mount.path, false)),
@@ -171,7 +172,7 @@ fn no_mount_point_is_missing(manifest: &Manifest, mount: &Mount) -> Result<(), E
     }
 }
 
-/// Every file that an audit flag names must be, in the container, the one of that path on the node.
+/// Every file that an audit flag names must be the same in the container and on the node.
 fn check_paths(manifest: &Manifest, pod: &Value, intent: &Intent) -> Result<(), Error> {
     let container = &pod["spec"]["containers"][manifest.container];
     for (name, path) in &intent.flags {
@@ -182,13 +183,13 @@ fn check_paths(manifest: &Manifest, pod: &Value, intent: &Intent) -> Result<(), 
             return Err(Error::NotMounted { flag: name.clone(), path: path.clone() });
         };
         let is_log = name == LOG_FLAG;
-        // The log is rotated by renaming it, which a mount of the file itself forbids.
+        // Rotation renames the log, which a mount of the file itself prevents.
         let is_file_itself = is_log && trimmed(&found["mountPath"]) == path;
         if !shows_the_same(&pod["spec"], found) || is_file_itself || (is_log && !is_writable(found)) {
             if is_ours(found) {
                 return Err(Error::NotMounted { flag: name.clone(), path: path.clone() });
             }
-            // What is not ours keeps its place in the list before what is.
+            // Mounts of others keep their place in the list, before ours.
             let index = items(container, "volumeMounts")[..index].iter().filter(|mount| !is_ours(mount)).count();
             let foreign = items(manifest.container(), "volumeMounts").iter().enumerate();
             let index = foreign.filter(|(_, mount)| !is_ours(mount)).nth(index).map_or(0, |(index, _)| index);
@@ -198,15 +199,15 @@ fn check_paths(manifest: &Manifest, pod: &Value, intent: &Intent) -> Result<(), 
     Ok(())
 }
 
-/// The deepest of the mounts above a path: it decides what is seen there.
+/// The deepest mount above a path: it decides what the container sees there.
 fn mount_above<'a>(container: &'a Value, path: &str, is_meant: impl Fn(&Value) -> bool) -> Option<(usize, &'a Value)> {
-    let above = |mount: &Value| mount["mountPath"].as_str().is_some_and(|directory| lies_in(path, directory));
+    let above = |mount: &Value| mount["mountPath"].as_str().is_some_and(|directory| is_in(path, directory));
     let mounts = items(container, "volumeMounts").iter().enumerate();
     let mounts = mounts.filter(|(_, mount)| is_meant(mount) && above(mount));
     mounts.max_by_key(|(_, mount)| trimmed(&mount["mountPath"]).len())
 }
 
-/// Whether a mount shows a directory of the node at the very same path.
+/// Whether a mount shows a directory of the node at the same path.
 fn shows_the_same(spec: &Value, mount: &Value) -> bool {
     let host_path = host_path(spec, mount);
     !host_path.is_empty()
@@ -244,7 +245,7 @@ fn trimmed(path: &Value) -> &str {
     path.as_str().unwrap_or_default().trim_end_matches('/')
 }
 
-fn lies_in(path: &str, directory: &str) -> bool {
+fn is_in(path: &str, directory: &str) -> bool {
     path.strip_prefix(directory.trim_end_matches('/')).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
@@ -252,7 +253,7 @@ fn is_ours(item: &Value) -> bool {
     item["name"].as_str().is_some_and(|name| name.starts_with(OUR_VOLUMES))
 }
 
-/// Volumes that other containers of the pod mount: without them the pod would not be valid.
+/// Volumes that other containers of the pod mount: without them the pod would be invalid.
 fn mounted_elsewhere(manifest: &Manifest) -> Vec<Value> {
     let spec = &manifest.value["spec"];
     let others = items(spec, "containers").iter().enumerate().filter(|(index, _)| *index != manifest.container);
@@ -260,7 +261,7 @@ fn mounted_elsewhere(manifest: &Manifest) -> Vec<Value> {
     others.flat_map(|container| items(container, "volumeMounts")).map(|mount| mount["name"].clone()).collect()
 }
 
-/// Keeps our items that are wanted as they are, drops the others, appends what is missing.
+/// Keeps our wanted items unchanged, drops our other items, and appends the missing ones.
 fn replace_ours(parent: &mut Value, key: &str, wanted: Vec<Value>, kept: &[Value]) -> Result<(), Error> {
     if wanted.is_empty() && parent.get(key).is_none_or(Value::is_null) {
         return Ok(());
@@ -284,9 +285,9 @@ fn remove_ours(parent: &mut Value, key: &str, original: &Value, kept: &[Value]) 
     }
 }
 
-/// The list at a key, made if it is not there. The tree was checked: it is nothing else.
+/// The list at a key, created if absent. The tree was checked, so it has no other type.
 fn list_of<'a>(parent: &'a mut Value, key: &str) -> Result<&'a mut Vec<Value>, Error> {
-    let not_as_checked = Error::NotProved("its value has another shape than its tree");
+    let not_as_checked = Error::NotProved("value and tree have different shapes");
     let Some(parent) = parent.as_object_mut() else { return Err(not_as_checked) };
     let list = parent.entry(key).or_insert(Value::Null);
     if list.is_null() {

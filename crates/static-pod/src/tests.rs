@@ -63,7 +63,7 @@ fn an_edit_twice_is_an_edit_once_and_another_revision_takes_its_place() {
 
 #[test]
 fn what_was_edited_and_removed_again_is_the_original() {
-    // A comment that a block scalar before it does not take for its own stays where it is.
+    // A comment that does not become part of a block scalar before it stays in place.
     let commented =
         KUBEADM.replace("    name: k8s-certs\nstatus", "    name: >-\n      k8s-certs\n    # a comment\nstatus");
     for original in [KUBEADM, &commented] {
@@ -100,7 +100,7 @@ fn a_second_file_is_recognised_by_its_pod_whatever_its_form() {
     assert_eq!(pod_of(KUBEADM.as_bytes()), Some(pod.clone()));
     let json = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"kube-apiserver","namespace":"kube-system"}}"#;
     assert_eq!(pod_of(json.as_bytes()), Some(pod.clone()));
-    // What other readers refuse and the kubelet takes.
+    // Text that other readers reject and the kubelet accepts.
     for (what, text) in [
         ("a key twice", format!("{KUBEADM}kind: Pod\n")),
         ("a second document", format!("{KUBEADM}---\nkind: ConfigMap\n")),

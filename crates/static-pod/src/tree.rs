@@ -1,4 +1,4 @@
-//! The manifest as a tree of nodes, each with its place in the text.
+//! A manifest as a tree of nodes with their places in the text.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use kube_yaml::{Document, NodeId, NodeKind, Style};
 
 use super::{Error, base_name, image_name, meaning};
 
-/// Deeper than any pod; a tree is walked recursively.
+/// Deeper than any pod. The walk over a tree is recursive.
 const MAX_DEPTH: usize = 64;
 
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Node {
         matches!(self.kind, Kind::Sequence { is_flow: true, .. } | Kind::Mapping { is_flow: true, .. })
     }
 
-    /// The block scalar that ends there.
+    /// The block scalar that ends at a byte.
     pub(super) fn block_scalar_to(&self, end: usize) -> Option<&Node> {
         match &self.kind {
             Kind::Scalar { style, .. } => {
@@ -70,12 +70,12 @@ impl Node {
         }
     }
 
-    /// Nothing is written there, or null in one of its spellings.
+    /// Whether the node is empty, or null in any spelling.
     pub(super) fn is_null(&self) -> bool {
         self.scalar() == Some(Scalar::Null)
     }
 
-    /// A scalar that the kubelet takes for a string.
+    /// Whether the kubelet reads the scalar as a string.
     pub(super) fn is_string(&self) -> bool {
         matches!(self.scalar(), Some(Scalar::Text(_)))
     }
@@ -89,7 +89,7 @@ impl Node {
     }
 }
 
-/// Parses the one document of a manifest.
+/// Parses a manifest, which must be a single document.
 pub(super) fn parse(text: &str) -> Result<Node, Error> {
     refuse_line_ends(text)?;
     let document = kube_yaml::document(text.as_bytes()).map_err(|error| meaning::not_read(text, &error))?;
@@ -100,7 +100,7 @@ pub(super) fn parse(text: &str) -> Result<Node, Error> {
     Builder { text, document: &document }.node(root, 0)
 }
 
-/// Index of the one container that runs kube-apiserver, in a pod whose parts that an edit may change have the shape that they should.
+/// Index of the only container that runs kube-apiserver. Checks the types of all parts that an edit may change.
 pub(super) fn api_server(pod: &Node) -> Result<usize, Error> {
     for (key, wanted) in [("apiVersion", "v1"), ("kind", "Pod")] {
         let found = match pod.get(key) {
@@ -150,7 +150,7 @@ enum Shape {
     SequenceOrNull,
 }
 
-/// The value at a key, which must have a shape; the parent where there is none and none is needed.
+/// The value at a key, which must have the shape. The parent, if the key is absent and optional.
 fn part<'a>(parent: &'a Node, key: &str, field: &'static str, shape: Shape) -> Result<&'a Node, Error> {
     let is_optional = matches!(shape, Shape::MappingOrNull | Shape::SequenceOrNull);
     let expected = if matches!(shape, Shape::Mapping | Shape::MappingOrNull) { "mapping" } else { "list" };
@@ -167,7 +167,8 @@ fn part<'a>(parent: &'a Node, key: &str, field: &'static str, shape: Shape) -> R
     }
 }
 
-/// What a container runs. Without a command it is the image's entrypoint, which upstream's image names after the program.
+/// The program of a container. Without a command, it is the image's entrypoint, which upstream's image names after the
+/// program.
 fn entrypoint(container: &Node) -> Option<&str> {
     match container.get("command").and_then(|command| command.items().first()) {
         Some(program) => program.text(),
@@ -184,7 +185,7 @@ fn no_api_server(containers: &Node) -> Error {
     }
 }
 
-/// An edit works on lines that a newline ends; YAML 1.1 ends a line, and a comment, at other characters too.
+/// An edit relies on newlines. In YAML 1.1, other characters end a line or a comment too.
 fn refuse_line_ends(text: &str) -> Result<(), Error> {
     let is_one = |at: usize, c: char| match c {
         '\r' => !text[at + 1..].starts_with('\n'),
@@ -216,13 +217,13 @@ impl Builder<'_> {
             return Err(Error::Anchors { line, what });
         }
         if depth > MAX_DEPTH {
-            return Err(Error::Layout { line, what: "it is nested too deeply" });
+            return Err(Error::Layout { line, what: "nested too deeply" });
         }
         let kind = match &node.kind {
-            NodeKind::Alias { .. } => unreachable!("an alias was refused"),
+            NodeKind::Alias { .. } => unreachable!("aliases are refused above"),
             NodeKind::Scalar { value, style, .. } => {
                 if matches!(style, Style::Literal | Style::Folded) {
-                    // Line breaks at its end are content or not, by its header: an edit leaves them where they are.
+                    // Its header decides whether line breaks at its end are content: an edit leaves them in place.
                     end = start + self.text[start..end].trim_end().len();
                 }
                 Kind::Scalar { value: value.clone(), style: *style }
@@ -240,7 +241,7 @@ impl Builder<'_> {
                 if !node.is_flow {
                     end = entries.last().map_or(start, |(_, value)| value.end);
                 }
-                // A block mapping begins with its first key, also where that is not written.
+                // A block mapping begins with its first key, even if that is empty.
                 start = start.min(entries.first().map_or(start, |(key, _)| key.start));
                 Kind::Mapping { entries, is_flow: node.is_flow }
             }
@@ -263,7 +264,7 @@ impl Builder<'_> {
             }
             let mut value = self.node(pair[1], depth + 1)?;
             if value.start == value.end {
-                // A value that is not written has the place of the next token: it belongs behind the colon.
+                // An empty value has the place of the next token, but belongs after the colon.
                 value.start = colon(self.text, &key);
                 value.end = value.start;
             }
@@ -273,7 +274,7 @@ impl Builder<'_> {
     }
 }
 
-/// Behind the colon of a key; behind the key where it has none, which a flow mapping allows.
+/// Position after the colon of a key, or after the key if it has no colon, as a flow mapping allows.
 pub(super) fn colon(text: &str, key: &Node) -> usize {
     let mut rest = text[key.end..].trim_start();
     while let Some(comment) = rest.strip_prefix('#') {

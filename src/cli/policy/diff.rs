@@ -13,7 +13,7 @@ use crate::cli::excerpt::visible;
 use crate::cli::print;
 use audit_policy::Evaluator;
 use audit_policy::diff::{Change, Comparison, Differences, Example, Outcome, generated};
-use audit_policy::replay::{Damages, Placed};
+use audit_policy::replay::{DamageReport, Damages};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -43,7 +43,7 @@ struct Record<'a> {
     requests: u64,
     changes: Vec<ChangeRecord<'a>>,
     damaged: u64,
-    damage: &'a [Placed],
+    damage: &'a [DamageReport],
 }
 
 #[derive(Serialize)]

@@ -14,7 +14,7 @@ use crate::cli::excerpt::visible;
 use crate::cli::input::Input;
 use crate::cli::print;
 use crate::floor::Floor;
-use crate::validate::Capabilities;
+use crate::validate::{Capabilities, KubernetesVersion};
 use audit_policy::{
     Attributes, Decision, Evaluator, Explanation, Mismatch, Part, Places, Policy, User, attributes, explain, quoted,
     stages, write,
@@ -165,8 +165,8 @@ fn read(args: &Args) -> anyhow::Result<Source> {
         let preset = presets::named(name)?;
         (format!("{}.yaml", preset.name), preset.text.into(), Vec::new())
     } else {
-        let valid =
-            Input::read(&args.files)?.validate_policy(Capabilities::of(minor), &Floor::load(args.floor.as_deref())?)?;
+        let valid = Input::read(&args.files)?
+            .validate_policy(Capabilities::of(KubernetesVersion::new(minor)), &Floor::load(args.floor.as_deref())?)?;
         let text = write(&valid.parts, &valid.omit_stages, valid.omit_managed_fields);
         ("policy.yaml".into(), text.into_bytes(), valid.parts)
     };

@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use memchr::memchr_iter;
 
 use audit_policy::log::Damage;
-use audit_policy::replay::{Damages, Placed};
+use audit_policy::replay::{DamageReport, Damages};
 use blocks::{Blocks, Buffer, Start};
 
 /// Where events are read from.
@@ -36,7 +36,7 @@ pub(super) struct Logs {
 const LISTED: usize = 10;
 
 /// A damaged line, by its block.
-struct DamagedLine {
+struct BlockDamage {
     block: usize,
     line: u64,
     offset: u64,
@@ -67,7 +67,7 @@ pub(super) fn read<C: Send>(
                     // Blocks come in their order, so the first ones of a thread are enough.
                     if damages.1.len() < LISTED {
                         let offset = offset + start as u64;
-                        damages.1.push(DamagedLine { block, line: lines, offset, message: damage.to_string() });
+                        damages.1.push(BlockDamage { block, line: lines, offset, message: damage.to_string() });
                     }
                 });
                 lines += 1;
@@ -107,11 +107,11 @@ pub(super) fn read<C: Send>(
     let placed = found.into_iter().take(LISTED).map(|found| {
         let (file, is_document, lines_before) = blocks.place(found.block);
         let number = lines_before + found.line + 1;
-        let DamagedLine { offset, message, .. } = found;
+        let BlockDamage { offset, message, .. } = found;
         if is_document {
-            Placed { file, line: None, offset: None, message: format!("event {number}: {message}") }
+            DamageReport { file, line: None, offset: None, message: format!("event {number}: {message}") }
         } else {
-            Placed { file, line: Some(number), offset: Some(offset), message }
+            DamageReport { file, line: Some(number), offset: Some(offset), message }
         }
     });
     Ok((counters, Damages { count, first: placed.collect() }))

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Output;
 use crate::api::{Level, Mode, Risk};
 use crate::cli::print;
-use audit_policy::{Finding, Item, Outcome, PresetPolicy, Severity, Shortfall, Terms, coverage, lint, load, presets};
+use audit_policy::{Coverage, Finding, Item, PresetPolicy, Severity, Shortfall, Terms, coverage, lint, load, presets};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -112,9 +112,9 @@ fn covered(preset: &PresetPolicy) -> anyhow::Result<String> {
             writeln!(out, "\n{standard}")?;
         }
         let outcome = match item.outcome {
-            Outcome::Met => "met",
-            Outcome::Partly => "partly",
-            Outcome::NotMet => "not met",
+            Coverage::Met => "met",
+            Coverage::Partly => "partly",
+            Coverage::NotMet => "not met",
         };
         writeln!(out, "  {outcome:8} {}: {}", item.id, item.title)?;
         if !item.rules.is_empty() {

@@ -17,7 +17,7 @@ use crate::floor::Floor;
 use crate::render::{Rendered, render};
 use crate::rollout::Assignment;
 use crate::status::{Facts, Judgement, status};
-use crate::validate::{Capabilities, References, validate};
+use crate::validate::{Capabilities, KubernetesVersion, References, validate};
 
 /// A host with its agent and guard, as far as a rollout is concerned.
 #[derive(Debug, Default)]
@@ -95,7 +95,7 @@ static RENDERED: LazyLock<[Rendered; 5]> = LazyLock::new(|| {
     std::array::from_fn(|days| {
         let mut setup = example("s");
         setup.spec.sinks[0].log.as_mut().unwrap().max_age_days = days as i64 + 1;
-        let capabilities = Capabilities { minor: 36, newest: 36 };
+        let capabilities = Capabilities::of(KubernetesVersion::new(36));
         render(&validate(&setup, &References::default(), capabilities, &Floor::default()).unwrap())
     })
 });
@@ -297,7 +297,8 @@ impl Cluster {
             9..=12 => self.hosts.get_mut(name).unwrap().end(self.api.audits.get(name), event > 9),
             13 => self.edit(index, |wanted| wanted.setup.spec.rollout.paused ^= true),
             14 => self.edit(index, |Wanted { revision, .. }| *revision = if *revision == 1 { 2 } else { 1 }),
-            // Somebody deletes a NodeAudit, not to leave the node as it is, and not twice within the moment that a report takes.
+            // Somebody deletes a NodeAudit, not to leave the node as it is, and not twice within the moment that a
+            // report takes.
             15 if self.wanted.iter().all(|wanted| wanted.setup.metadata.deletion_timestamp.is_none()) => {
                 self.api.show_all();
                 self.pass();

@@ -1,8 +1,8 @@
 //! When a pass asks the API server: seldom while all is well, at every pass otherwise. Pure.
 //!
-//! Every request costs the node, and most are recorded in the audit log that they are meant to prove. So a node at rest is asked three
-//! times a minute: whether it is ready, for the canary, and for its metrics. In between, the connection that was kept tells that its
-//! process is still there.
+//! Every request costs the node, and most are recorded in the audit log that they are meant to prove. So a node at rest
+//! is asked three times a minute: whether it is ready, for the canary, and for its metrics. In between, the connection
+//! that was kept tells that its process is still there.
 
 use std::time::Duration;
 

@@ -11,8 +11,8 @@ use crate::revision::{Revision, credential, secret};
 use crate::validate;
 
 impl Agent {
-    /// Puts the credentials of a Revision where kube-apiserver reads them: those that it names, and only where all of them can be read.
-    /// Others stay: the Revision that runs may need them.
+    /// Puts the credentials of a Revision in place: those that it names, and only if all of them can be read. Others
+    /// stay, because the running Revision may need them.
     pub(super) async fn place_credentials(&mut self, spec: &NodeAuditSpec, revision: &Revision) -> Result<(), Failed> {
         let refused = |message| Failed::from(Refusal { reason: Reason::RevisionUnreadable, message });
         let Some(wanted) = &spec.credentials else {
@@ -26,18 +26,20 @@ impl Agent {
         if self.credentials.as_ref() == Some(&(wanted.clone(), revision.digest.clone())) {
             return Ok(());
         }
-        // No other Secret is read, whoever names it.
+        // The agent reads no other Secret, no matter who names it.
         if wanted.name != secret::credentials_name(&spec.setup) {
-            let message =
-                format!("the NodeAudit names the Secret {:?} for credentials, which no controller does", wanted.name);
+            let message = format!(
+                "the NodeAudit names the Secret {:?} for credentials, but the controller never uses that name",
+                wanted.name
+            );
             return Err(refused(message));
         }
-        let what = format!("the Secret {}", wanted.name);
+        let object = format!("the Secret {}", wanted.name);
         let found = self.secrets.get(&wanted.name).await;
-        let found = found.map_err(|source| Error::Fetch { object: what.clone(), source })?;
+        let found = found.map_err(|source| Error::Fetch { object: object.clone(), source })?;
         if found.type_.as_deref() != Some(secret::CREDENTIALS_TYPE) {
             return Err(refused(format!(
-                "{what} is not of the type {}, which a controller gives it",
+                "{object} does not have the type {} that the controller gives it",
                 secret::CREDENTIALS_TYPE
             )));
         }
@@ -45,12 +47,12 @@ impl Agent {
         let mut files = BTreeMap::new();
         for path in revision.credentials() {
             let Some(ByteString(bytes)) = data.remove(&secret::credential_key(&path)) else {
-                return Err(refused(format!("{what} has no {} for revision {}", path.file(), revision.id)));
+                return Err(refused(format!("{object} has no {} for revision {}", path.file(), revision.id)));
             };
             files.insert(path, bytes);
         }
         validate::judge_credentials(&files).map_err(|why| {
-            refused(format!("{what} cannot be used, and the credentials on the node stay as they are: {why}"))
+            refused(format!("{object} cannot be used, and the credentials on the node were not changed: {why}"))
         })?;
         for (path, bytes) in &files {
             self.state.host.make_directory(&path.directory.path(), 0o700)?;

@@ -12,8 +12,8 @@ use crate::revision::{Revision, secret};
 use crate::validate;
 
 impl Agent {
-    /// Reads the Revision, and judges it: the controller is not believed. What it names itself counts for nothing; what runs is left
-    /// alone until a Revision is found that may run.
+    /// Reads the Revision, and judges it: the agent does not trust the controller, nor the name of the Revision. The
+    /// node keeps running its present Revision until another one is permitted.
     pub(super) async fn fetch_revision(
         &mut self,
         name: &str,
@@ -22,7 +22,9 @@ impl Agent {
     ) -> Result<Revision, Failed> {
         let refused = |reason, message| Failed::from(Refusal { reason, message });
         let Some(digest) = digest else {
-            let message = "the NodeAudit has no revisionDigest; a controller of this version writes it".to_string();
+            let message =
+                "the NodeAudit has no revisionDigest. A controller of this version writes it: update the controller"
+                    .to_string();
             return Err(refused(Reason::RevisionUnreadable, message));
         };
         let is_known = |known: &&Revision| known.id.as_str() == name && known.digest.as_str() == digest;
@@ -30,15 +32,15 @@ impl Agent {
             Some(known) => known.clone(),
             None => {
                 let secret_name = secret::revision_name(name);
-                let what = format!("the Secret {secret_name}");
+                let object = format!("the Secret {secret_name}");
                 let found = self.secrets.get(&secret_name).await;
-                let found = found.map_err(|source| Error::Fetch { object: what.clone(), source })?;
+                let found = found.map_err(|source| Error::Fetch { object: object.clone(), source })?;
                 let data: BTreeMap<String, Vec<u8>> =
                     found.data.unwrap_or_default().into_iter().map(|(key, ByteString(bytes))| (key, bytes)).collect();
                 secret::from_data_of(&data, name, digest).map_err(|error| {
                     let message = format!(
-                        "{what} does not hold the Revision that the NodeAudit names: {}; nothing on the node was changed. If somebody wrote it by \
-                         hand, delete it, and the controller writes it again",
+                        "{object} does not have the Revision that the NodeAudit names: {}; nothing on the node was changed. If somebody wrote the \
+                         Secret by hand, delete it, and the controller writes it again",
                         crate::error::chain(&error)
                     );
                     refused(Reason::RevisionUnreadable, message)
@@ -50,7 +52,7 @@ impl Agent {
             return Ok(revision);
         }
         if let Err(problems) = validate::judge(&revision.content, floor) {
-            // Whoever forged it may have made them many and long.
+            // A forged Revision may have many and long problems.
             let problems: Vec<String> =
                 problems.iter().take(8).map(|problem| shortened(&problem.to_string())).collect();
             let message = format!(

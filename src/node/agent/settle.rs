@@ -1,4 +1,4 @@
-//! Ends what a Change has left behind, or gives it what it lacks: first a pure decision, then the deed.
+//! Clears up after a Change or a guard that was stopped: first a pure decision, then the deed.
 
 use crate::api::Reason;
 use crate::journal::{Cause, Clock, Journal, Stage, UnderWay, Verdict};

@@ -1,8 +1,9 @@
-//! Resolves a path of a host below the host's root, as the host itself does: an absolute link starts again at that root, and `..` never
-//! leaves it.
+//! Resolves a path of a host below the host's root, as the host itself does: an absolute link starts again at that
+//! root, and `..` never leaves it.
 //!
-//! The kernel does this where it can (`openat2`, Linux 5.6). Linux 4.18 of RHEL 8 cannot, and some seccomp profiles forbid the call:
-//! there [`Root::walk`] goes one name at a time. A property test holds the two against each other. Nothing here changes a file.
+//! The kernel does this where it can (`openat2`, Linux 5.6). Linux 4.18 of RHEL 8 cannot, and some seccomp profiles
+//! forbid the call: there [`Root::walk`] goes one name at a time. A property test holds the two against each other.
+//! Nothing here changes a file.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -46,11 +47,11 @@ pub(super) struct Walked {
 pub(super) struct Lost {
     pub(super) error: Errno,
     way: Vec<Step>,
-    /// What the way would have gone through next, all links resolved.
+    /// The next name on the way, all links resolved.
     pub(super) at: PathBuf,
     /// The last link on the way.
     pub(super) link: Option<Link>,
-    /// Whether the missing name stands in that link, and not in the path itself.
+    /// Whether the missing name is part of that link, and not of the path itself.
     pub(super) is_in_link: bool,
 }
 
@@ -75,7 +76,7 @@ impl Root {
         Ok(Self { directory, has_openat2 })
     }
 
-    /// Opens what is at `path`, links followed.
+    /// Opens the file at `path`, links followed.
     pub(super) fn resolve(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
         let flags = flags | OFlags::CLOEXEC;
         for _ in 0..if self.has_openat2 { TRIES } else { 0 } {
@@ -91,7 +92,8 @@ impl Root {
 
     /// Follows `path` one name at a time.
     pub(super) fn walk(&self, path: &str) -> Result<Walked, Lost> {
-        // `..` goes back on this way instead of asking the file system, so that nobody who moves a directory meanwhile can lead out.
+        // `..` goes back on this way instead of asking the file system, so that nobody who moves a directory meanwhile
+        // can lead out.
         let mut way: Vec<Step> = Vec::new();
         let mut names = Vec::new();
         push(&mut names, OsStr::new(path), false);
@@ -138,7 +140,7 @@ impl Root {
 }
 
 impl Walked {
-    /// Where the path leads, all links resolved.
+    /// The end of the path, all links resolved.
     pub(super) fn resolved(&self) -> PathBuf {
         shown(&self.way)
     }
@@ -147,7 +149,7 @@ impl Walked {
         self.way.last().is_none_or(|step| step.is_directory)
     }
 
-    /// What is at the end.
+    /// The file at the end.
     pub(super) fn end<'a>(&'a self, root: &'a Root) -> BorrowedFd<'a> {
         end(&root.directory, &self.way)
     }
@@ -155,7 +157,8 @@ impl Walked {
     fn open(mut self, root: &Root, flags: OFlags) -> Result<OwnedFd, Errno> {
         match self.way.pop_if(|step| !step.is_directory) {
             Some(step) if flags.contains(OFlags::PATH) && !flags.contains(OFlags::DIRECTORY) => Ok(step.file),
-            // By its name, since a descriptor of O_PATH cannot be read. A link that has come there meanwhile is not followed.
+            // By its name, since a descriptor of O_PATH cannot be read. A link that has come there meanwhile is not
+            // followed.
             Some(step) => {
                 let directory = end(&root.directory, &self.way);
                 rustix::fs::openat(directory, &step.name, flags | OFlags::NOFOLLOW, Mode::empty())
@@ -166,7 +169,7 @@ impl Walked {
 }
 
 impl Lost {
-    /// The last directory that is there.
+    /// The last directory that exists.
     pub(super) fn nearest<'a>(&'a self, root: &'a Root) -> BorrowedFd<'a> {
         let directories = self.way.iter().rev().filter(|step| step.is_directory);
         directories.map(|step| step.file.as_fd()).next().unwrap_or(root.directory.as_fd())
@@ -198,8 +201,8 @@ enum Found {
     Link(OsString),
 }
 
-/// What has this name. The kind and the text of a link are those of the very file that was opened: a name can be given to another one
-/// in between.
+/// The file with this name. The kind and the text of a link are those of the very file that was opened: a name can be
+/// given to another one in between.
 fn look(directory: BorrowedFd<'_>, name: &OsStr) -> Result<Found, Errno> {
     let file = rustix::fs::openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {

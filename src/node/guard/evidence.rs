@@ -60,8 +60,8 @@ fn api_server(host: &Host, change: &Change) -> Result<Option<process::Process>, 
     Ok(process::called("kube-apiserver").into_iter().find(is_ours))
 }
 
-/// Whether a process of this pod may belong to one of the pods whose log directories are known. If none is known (the kubelet's
-/// `podLogsDir` is elsewhere), every process may.
+/// Whether a process of this pod may belong to one of the pods whose log directories are known. If none is known (the
+/// kubelet's `podLogsDir` is elsewhere), every process may.
 fn may_be_of(pod: Option<&str>, log_directories: &[String]) -> bool {
     let is_uid = |directory: &String| directory.rsplit_once('_').is_some_and(|(_, uid)| Some(uid) == pod);
     pod.is_none() || log_directories.is_empty() || log_directories.iter().any(is_uid)
@@ -85,7 +85,8 @@ pub(super) fn runs(change: &Change, argv: &[String]) -> Runs {
     }
 }
 
-/// Whether a process was started with a command line of a manifest. If the manifest has arguments only, the executable is the image's.
+/// Whether a process was started with a command line of a manifest. If the manifest has arguments only, the executable
+/// is the image's.
 fn is_of(argv: &[String], written: &[String]) -> bool {
     let Some(by_image) = argv.len().checked_sub(written.len()) else { return false };
     let (entry, rest) = argv.split_at(by_image);
@@ -113,8 +114,9 @@ fn is_expanded(argument: &str, written: &str) -> bool {
     }
 }
 
-/// Starts of the container in the newest pod of this Change, and its last words. The kubelet names a container's log after its
-/// number of restarts and keeps the newest ones. A log exists before its process: a start counts once something was written.
+/// Starts of the container in the newest pod of this Change, and its last words. The kubelet names a container's log
+/// after its number of restarts and keeps the newest ones. A log exists before its process: a start counts once
+/// something was written.
 fn newest_pod(host: &Host, change: &Change) -> Result<(u32, Option<String>), files::Error> {
     let mut newest = (0, None);
     for pod in observe::pods(host, &change.pod)? {
@@ -150,7 +152,8 @@ fn last_line(host: &Host, path: &str) -> Option<String> {
     Some(words.chars().take(1000).collect())
 }
 
-/// The files that the new manifest mounts and that are not good, with a content that kube-apiserver is known to start with.
+/// The files that the new manifest mounts and that are not good, with a content that kube-apiserver is known to start
+/// with.
 pub(super) fn broken_files(state: &State, change: &Change) -> Result<Vec<(String, String)>, Error> {
     let Some(target) = &change.target else { return Ok(Vec::new()) };
     let directory = revision::directory(target);
@@ -182,7 +185,7 @@ mod tests {
             ["kube-system_kube-apiserver-cp1_aaaa".to_string(), "kube-system_kube-apiserver-cp1_bbbb".to_string()];
         assert!(may_be_of(Some("aaaa"), &known) && may_be_of(Some("bbbb"), &known));
         assert!(!may_be_of(Some("cccc"), &known), "another cluster's");
-        assert!(may_be_of(None, &known), "its pod cannot be told");
+        assert!(may_be_of(None, &known), "its pod is unknown");
         assert!(may_be_of(Some("cccc"), &[]), "the kubelet's logs lie elsewhere");
     }
 

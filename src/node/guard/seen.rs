@@ -2,8 +2,8 @@
 
 use crate::verdict::Kubelet;
 
-/// The kubelet releases a static pod some time after its process is gone; if the new manifest is put in earlier, it waits for the
-/// kubelet's next round, 10 s later (measured on 1.36.3: 1.5 s is enough, n = 4).
+/// The kubelet releases a static pod some time after its process is gone; if the new manifest is put in earlier, it
+/// waits for the kubelet's next round, 10 s later (measured on 1.36.3: 1.5 s is enough, n = 4).
 const RELEASE_MS: u64 = 1500;
 
 /// The looks of one guard since it started.
@@ -22,7 +22,8 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// How long kube-apiserver has been ready. Two processes in a row may answer without a gap that the probe sees: each starts at zero.
+    /// How long kube-apiserver has been ready. Two processes in a row may answer without a gap that the probe sees:
+    /// each starts at zero.
     pub(super) fn serving_ms(&mut self, now_ms: u64, pid: Option<i32>, is_serving: bool) -> Option<u64> {
         let since = self.serving.filter(|(before, _)| *before == pid).map_or(now_ms, |(_, since)| since);
         self.serving = is_serving.then_some((pid, since));
@@ -44,8 +45,8 @@ impl Seen {
         kubelet.map(|(_, started_since_boot_ms)| Kubelet { started_since_boot_ms, has_seen_api })
     }
 
-    /// Starts of the new container, and its last words. The last line of a container reaches its log a moment after it ended: its end
-    /// counts once nothing more comes.
+    /// Starts of the new container, and its last words. The last line of a container reaches its log a moment after it
+    /// ended: its end counts once nothing more comes.
     pub(super) fn starts(&mut self, written: (u32, Option<String>), is_running: bool) -> (u32, Option<String>) {
         let is_settled = is_running || self.written.as_ref() == Some(&written);
         self.written = Some(written.clone());

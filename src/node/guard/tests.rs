@@ -1,8 +1,9 @@
-//! The guard on a host directory whose kubelet and kube-apiserver are played, stopped and failed at every fault point in turn, and at
-//! random ones.
+//! The guard on a host directory whose kubelet and kube-apiserver are simulated, stopped and failed at every fault
+//! point in turn, and at random ones.
 //!
-//! The files, the journal and every step are real. What is played is what was measured of the kubelet of 1.36.3: a pod that waits for
-//! its predecessor, the back-off of a crash loop, and a kubelet that ignores changed manifests until it has seen an API server.
+//! The files, the journal and every step are real. The simulation follows measurements of the kubelet of 1.36.3: a pod
+//! that waits for its predecessor, the back-off of a crash loop, and a kubelet that ignores changed manifests until it
+//! has seen an API server.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -28,7 +29,7 @@ const TICK_MS: u64 = 200;
 /// More than the deadline, the way back by files, and a kubelet's slowest window take together.
 const LIMIT_MS: u64 = 40 * 60 * 1000;
 
-/// What is wrong with the new Revision.
+/// The fault of the new Revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Good,
@@ -42,7 +43,7 @@ enum Fate {
 enum Before {
     Pristine,
     Confirmed,
-    /// The new manifest lies there already, and the journal is lost.
+    /// The new manifest is in place already, and the journal is lost.
     InPlace,
 }
 
@@ -79,7 +80,7 @@ struct World {
     is_tidy: bool,
 }
 
-/// What is known of the kubelet's dealings with the one static pod.
+/// The kubelet, as far as it concerns the one static pod.
 #[derive(Clone, Debug)]
 struct PlayedKubelet {
     /// Not running before this moment.
@@ -202,7 +203,7 @@ impl Template {
         copy(self.directory.path(), directory.path());
         let state = State::new(Host::open(directory.path()).unwrap());
         let journal = state.journal().unwrap();
-        // The kubelet has taken up what lies there, and waits to start it.
+        // The kubelet has read the manifest, and waits to start it.
         let (runs, server) = match self.scenario.before {
             Before::InPlace => (Text::After, None),
             _ => (
@@ -292,7 +293,8 @@ impl World {
         }
         let there = self.there();
         if std::mem::take(&mut self.kubelet.is_new) {
-            // What it sees first it takes, with the container that may be running. One of another manifest is ended, and not waited for.
+            // It takes the first manifest that it sees, with the container that may be running. A container of another
+            // manifest is ended, not waited for.
             self.kubelet.runs = there;
             if let Some(server) = self.server.as_mut().filter(|server| Some(server.of) != there) {
                 self.kubelet.found_other = true;
@@ -453,7 +455,7 @@ impl World {
             match catch_unwind(AssertUnwindSafe(|| self.look())) {
                 Ok(Ok(false)) => continue,
                 Ok(Ok(true)) => {}
-                // The guard ends, and the kubelet starts it anew.
+                // The guard ends, and the kubelet restarts it.
                 Ok(Err(_)) => self.restart_guard(),
                 Err(panic) if panic.is::<Killed>() => self.restart_guard(),
                 Err(panic) => std::panic::resume_unwind(panic),
@@ -497,7 +499,7 @@ impl World {
             None => panic!("{self:?} has not ended"),
         }
         let server = self.server.unwrap();
-        assert_eq!(Some(server.of), there, "{self:?}: what runs is what lies there");
+        assert_eq!(Some(server.of), there, "{self:?}: kube-apiserver runs the manifest in place");
         let left: Vec<String> = self.state.host.list(MANIFESTS_DIR).unwrap();
         let ours = |name: &String| name.starts_with('.');
         assert!(!left.iter().any(ours), "{self:?}: left behind: {left:?}");
@@ -527,7 +529,8 @@ impl std::fmt::Debug for World {
     }
 }
 
-/// A wrong flag on a node that may not end its kubelet is left out: after a reboot it waits for a person, as was asked for.
+/// A wrong flag on a node that may not end its kubelet is left out: after a reboot it waits for a person, as was asked
+/// for.
 fn scenarios() -> impl Iterator<Item = Scenario> {
     let fates = [
         (Fate::Good, RestartKubelet::WhenStuck),

@@ -5,12 +5,14 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::AuditSetup;
 use crate::render::render;
-use crate::validate::{Capabilities, References, validate};
+use crate::validate::{Capabilities, KubernetesVersion, References, validate};
 
 /// As the controller renders it under the default floor.
 fn content(spec: &str) -> Value {
     let setup = AuditSetup::new("cluster", serde_saphyr::from_str(spec).unwrap());
-    let valid = validate(&setup, &References::default(), Capabilities::of(36), &Floor::default()).unwrap();
+    let valid =
+        validate(&setup, &References::default(), Capabilities::of(KubernetesVersion::new(36)), &Floor::default())
+            .unwrap();
     serde_json::to_value(render(&valid).revision.content).unwrap()
 }
 
@@ -50,7 +52,7 @@ fn whatever_no_controller_renders_is_refused_by_the_field_that_is_wrong() {
         ("/log/delivery/mode", json!("BlockingStrict"), "log.delivery.mode: BlockingStrict"),
         ("/policy", policy("- level: None\n"), "policy: does not begin with the rules of the floor"),
         ("/policy", json!("nonsense"), "policy: kube-apiserver would not start with it"),
-        ("/policy", omitting("ResponseComplete"), "policy.omitStages: ResponseComplete is left out"),
+        ("/policy", omitting("ResponseComplete"), "policy.omitStages: ResponseComplete is omitted for all rules"),
         (
             "/policy",
             json!(format!("{rendered}omitStages: []\n")),

@@ -2,7 +2,7 @@ use super::*;
 use crate::Preset;
 use crate::{preset, presets, read};
 
-fn outcomes(rules: &str) -> Vec<(&'static str, Outcome)> {
+fn outcomes(rules: &str) -> Vec<(&'static str, Coverage)> {
     let text = format!("apiVersion: audit.k8s.io/v1\nkind: Policy\n{rules}\n");
     coverage(&read(&text).unwrap()).iter().map(|item| (item.id, item.outcome)).collect()
 }
@@ -22,11 +22,11 @@ fn every_item_asks_for_something_once() {
 #[test]
 fn a_policy_that_records_nothing_meets_nothing() {
     for (id, outcome) in outcomes("rules: [{level: None}]") {
-        assert_eq!(outcome, Outcome::NotMet, "{id}");
+        assert_eq!(outcome, Coverage::NotMet, "{id}");
     }
-    // Nor does one without the stage that has the outcome; failed authentication has another.
+    // A policy without the stage of the outcome does not meet it either; failed authentication has another stage.
     for (id, outcome) in outcomes("omitStages: [ResponseComplete]\nrules: [{level: Metadata}]") {
-        assert_ne!(outcome, Outcome::Met, "{id}");
+        assert_ne!(outcome, Coverage::Met, "{id}");
     }
 }
 
@@ -35,13 +35,13 @@ fn one_rule_for_everything_meets_what_its_level_allows() {
     let everything = |level: &str| outcomes(&format!("rules: [{{level: {level}}}]"));
     for (id, outcome) in everything("RequestResponse") {
         let is_about_secrets = ["3.2.2 Secrets", "3.2.2 ConfigMaps, TokenReviews", "policy, Secrets"].contains(&id);
-        assert_eq!(outcome, if is_about_secrets { Outcome::NotMet } else { Outcome::Met }, "{id}");
+        assert_eq!(outcome, if is_about_secrets { Coverage::NotMet } else { Coverage::Met }, "{id}");
     }
     for (id, outcome) in everything("Metadata") {
         let want = match id {
-            "policy, changes" | "policy, reads" | "V-242403" => Outcome::NotMet,
-            "10.2.1.5" => Outcome::Partly,
-            _ => Outcome::Met,
+            "policy, changes" | "policy, reads" | "V-242403" => Coverage::NotMet,
+            "10.2.1.5" => Coverage::Partly,
+            _ => Coverage::Met,
         };
         assert_eq!(outcome, want, "{id}");
     }
@@ -54,7 +54,7 @@ fn what_falls_short_is_told_with_the_rule_that_decides() {
     let items = coverage(&read(text).unwrap());
     let item = |id: &str| items.iter().find(|item| item.id == id).unwrap();
     let secrets = item("3.2.2 Secrets");
-    assert_eq!((secrets.outcome, secrets.requests, &secrets.rules), (Outcome::Partly, 27, &BTreeSet::from([1])));
+    assert_eq!((secrets.outcome, secrets.requests, &secrets.rules), (Coverage::Partly, 27, &BTreeSet::from([1])));
     let want = Shortfall {
         user: Some("alice".into()),
         method: "GET",
@@ -65,7 +65,7 @@ fn what_falls_short_is_told_with_the_rule_that_decides() {
         rule: Some(0),
     };
     assert_eq!(secrets.shortfalls, [want]);
-    // Failed authentication is told at a stage that is omitted here.
+    // Failed authentication has its event at a stage that is omitted here.
     let refused = &item("10.2.1.4").shortfalls;
     assert!(refused.iter().all(|short| short.user.is_none() && short.level == Level::None && short.rule == Some(1)));
     assert_eq!(refused.len(), 8);
@@ -85,21 +85,21 @@ fn each_preset_meets_what_it_is_for() {
             coverage(&found.policy).into_iter().filter(|item| item.standard.starts_with(standard)).collect();
         assert!(!items.is_empty());
         for item in items {
-            assert_eq!(item.outcome, Outcome::Met, "{} {}: {:#?}", found.name, item.id, item.shortfalls);
+            assert_eq!(item.outcome, Coverage::Met, "{} {}: {:#?}", found.name, item.id, item.shortfalls);
         }
     }
-    // The deviation that the file states, and nothing else.
+    // Only the deviation that the file states.
     let tailored = coverage(&preset(Preset::StigTailored).policy);
     let literal = tailored.iter().find(|item| item.id == "V-242403").unwrap();
     let is_stated = |url: &str| url.contains("secrets") || url.contains("token") || url == "/readyz";
-    assert!(literal.outcome == Outcome::Partly && literal.shortfalls.iter().all(|short| is_stated(short.url)));
-    // Each has a minimal policy, and none but the literal one records Secrets with bodies.
+    assert!(literal.outcome == Coverage::Partly && literal.shortfalls.iter().all(|short| is_stated(short.url)));
+    // Each has a minimal policy, and only the literal one records Secrets with bodies.
     for found in presets() {
         for item in coverage(&found.policy) {
             let is_minimal = ["3.2.1", "V-242461"].contains(&item.id);
             let is_literal = found.name.starts_with("stig-literal");
             let exposes = item.id == "3.2.2 Secrets" && item.shortfalls.iter().any(|short| short.level > short.most);
-            assert!(!is_minimal || item.outcome == Outcome::Met, "{} {}", found.name, item.id);
+            assert!(!is_minimal || item.outcome == Coverage::Met, "{} {}", found.name, item.id);
             assert_eq!(exposes, is_literal && item.id == "3.2.2 Secrets", "{} {}", found.name, item.id);
         }
     }

@@ -1,9 +1,9 @@
-//! Requests made of the words of policies.
+//! Requests that are made of the words of policies.
 //!
-//! A rule compares words literally, so requests that differ only in words that no rule knows are decided alike: one of them, "other",
-//! stands for all. Users, and resources with their names, are told apart only as far as some rule does. Of the groups of a user
-//! two are enough: one that lets him into a rule of one policy, and one that lets him into a rule of the other. Combinations
-//! that no URL stands for cannot be asked for, and are left out.
+//! A rule compares words literally, so the decision is the same for all words that no rule knows: the word "other"
+//! represents them. Users, and resources with their names, are distinguished only as far as some rule distinguishes
+//! them. Two groups of a user are enough: one that matches a rule of one policy, and one that matches a rule of the
+//! other. Combinations without a URL are left out, because no request has them.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -12,12 +12,12 @@ use crate::log::{Request, method_of};
 use crate::{Attributes, Evaluator, Policy, Text, User, attributes};
 use crate::{GroupResources, Level, PolicyRule};
 
-/// A word that no rule has.
+/// A word that no rule contains.
 const OTHER: &str = "other";
 const VERBS: [&str; 8] = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-/// An object, or all of a kind.
+/// An object, or all objects of a kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Object {
     group: String,
@@ -58,7 +58,7 @@ pub(super) fn requests<'p>(policies: [&'p Policy; 2]) -> impl Iterator<Item = Re
         })
 }
 
-/// As it stands in no rule, though a rule may have the word "other".
+/// A word that no rule contains, even if one contains "other".
 fn other(rules: &[&PolicyRule]) -> String {
     let mut other = OTHER.to_string();
     let has = |other: &str| {
@@ -81,7 +81,7 @@ fn words<'a>(words: impl Iterator<Item = &'a String>, more: &[&str]) -> BTreeSet
     words.cloned().chain(more.iter().map(|word| word.to_string())).collect()
 }
 
-/// One of all users who are told apart by no rule; and nobody.
+/// One user for each set of matching rules, and `None` for failed authentication.
 fn users(rules: &[&PolicyRule]) -> Vec<Option<User<'static>>> {
     let other = other(rules);
     let names = words(rules.iter().flat_map(|rule| &rule.users), &[&other]);
@@ -105,7 +105,7 @@ fn users(rules: &[&PolicyRule]) -> Vec<Option<User<'static>>> {
     users
 }
 
-/// Groups that a user may have. Some have theirs by their name (kubernetes@v1.36.3
+/// Possible groups of a user. Some names determine them (kubernetes@v1.36.3
 /// staging/src/k8s.io/apiserver/pkg/authentication/{serviceaccount/util.go,request/anonymous,group}).
 fn groups_of(name: &str, groups: &BTreeSet<String>) -> Vec<Vec<String>> {
     const AUTHENTICATED: &str = "system:authenticated";
@@ -126,12 +126,12 @@ fn groups_of(name: &str, groups: &BTreeSet<String>) -> Vec<Vec<String>> {
     sets
 }
 
-/// One of all objects that are told apart by no rule, as far as their URLs have the same form.
+/// One object for each set of matching rules and form of URL.
 fn objects(rules: &[&PolicyRule]) -> Vec<Object> {
     let other = other(rules);
     let entries: Vec<&GroupResources> = rules.iter().flat_map(|rule| &rule.resources).collect();
     let groups = words(entries.iter().map(|entry| &entry.group).filter(|group| *group != "*"), &["", &other]);
-    // Each rule, with nothing in it but its resources.
+    // Each rule, reduced to its resources.
     let alone: Vec<Evaluator> = rules
         .iter()
         .filter(|rule| !rule.resources.is_empty())
@@ -195,7 +195,7 @@ fn nothing() -> PolicyRule {
     }
 }
 
-/// What each path pattern matches, and what it just does not.
+/// For each path pattern its shortest match and a longer path; and a path that no pattern names.
 fn paths(rules: &[&PolicyRule]) -> BTreeSet<String> {
     let mut paths = BTreeSet::from([format!("/{}", other(rules))]);
     for url in rules.iter().flat_map(|rule| &rule.non_resource_urls) {
@@ -211,11 +211,11 @@ fn paths(rules: &[&PolicyRule]) -> BTreeSet<String> {
     paths
 }
 
-/// None where a URL cannot say it.
+/// `None`: no URL expresses it.
 fn url(verb: &str, namespace: &str, object: &Object) -> Option<String> {
     let Object { group, resource, subresource, name } = object;
     let has_name = !name.is_empty();
-    // The object itself is the namespace.
+    // The object is the namespace.
     let is_namespace = group.is_empty() && resource == "namespaces" && has_name;
     if is_namespace && !namespace.is_empty() && namespace != name {
         return None;

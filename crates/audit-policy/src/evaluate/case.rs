@@ -1,4 +1,4 @@
-//! Rules, taken apart into cases.
+//! Splits rules into cases.
 
 use std::collections::BTreeMap;
 
@@ -6,15 +6,15 @@ use super::table::{Joined, Table};
 use crate::Attributes;
 use crate::{GroupResources, PolicyRule};
 
-/// What of a rule is true or false by one set of strings for each attribute: the whole rule, or those of its entries for resources
-/// that differ in the group only. A rule matches if one of its cases does.
+/// The part of a rule that one set of strings for each attribute decides: the whole rule, or its entries for resources
+/// that differ only in the group. A rule matches if one of its cases does.
 pub(super) struct Case<'a> {
-    /// Of the rule.
+    /// Index of the rule.
     pub index: usize,
     pub rule: &'a PolicyRule,
-    /// Empty where the rule names no resource.
+    /// Empty: the rule names no resource.
     pub groups: Vec<&'a str>,
-    /// Patterns; empty for every resource.
+    /// Patterns. Empty: every resource.
     resources: &'a [String],
     names: &'a [String],
 }
@@ -40,7 +40,7 @@ impl<'a> Case<'a> {
         !self.rule.namespaces.is_empty() || !self.rule.resources.is_empty()
     }
 
-    /// Those of the objects; they do not matter where there is no pattern (checker.go#L168-L217).
+    /// Names of the objects. Without a pattern they do not matter (checker.go#L168-L217).
     pub fn names(&self) -> &'a [String] {
         if self.resources.is_empty() { &[] } else { self.names }
     }
@@ -53,33 +53,33 @@ impl<'a> Case<'a> {
         self.resources.is_empty() || self.resources.iter().any(|pattern| pattern == "*")
     }
 
-    /// What the patterns make of the strings that they are.
+    /// The parts of the patterns that `of` selects.
     fn patterns(&self, of: fn(&str) -> Option<&str>) -> impl Iterator<Item = &'a str> {
         self.resources.iter().filter_map(move |pattern| of(pattern))
     }
 }
 
-/// The cases that have a resource.
+/// The cases for each resource.
 #[derive(Debug)]
-pub(super) struct Resources {
-    /// A resource without a subresource: `pods` of `pods` and of `pods/*`.
+pub(super) struct ResourceTables {
+    /// A resource without a subresource: `pods` from `pods` and `pods/*`.
     alone: Table,
-    /// A resource with any subresource: `pods` of `pods/*`.
+    /// A resource with any subresource: `pods` from `pods/*`.
     every: Table,
-    /// `scale` of `*/scale`.
+    /// `scale` from `*/scale`.
     subresources: Table,
-    /// `pods/log`, and every other pattern literally.
+    /// `pods/log`, and every other literal pattern.
     whole: Table,
 }
 
-/// A resource in terms of the tables.
+/// The rows of a resource in the tables.
 #[derive(Clone, Copy)]
 pub(super) enum ResourceRows {
     Alone(usize),
     WithSubresource { resource: usize, subresource: usize, whole: usize },
 }
 
-impl Resources {
+impl ResourceTables {
     pub fn new(cases: &[Case]) -> Self {
         Self {
             alone: Table::new(cases.iter().map(|case| {

@@ -1,37 +1,37 @@
-//! Strings to sets of cases.
+//! Maps strings to sets of cases.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::select_unpredictable;
 
-/// For each string that some case names, the cases that it satisfies.
+/// The cases that each string satisfies, for all strings that some case names.
 ///
-/// A string is found by its length and one of its bytes, which hardly ever leave more than one of those that are named; whether it
-/// is that one is compared last. Most strings of a request are of a length that none has.
+/// A lookup uses the length and one byte of a string, which rarely leave more than one candidate, and compares the
+/// candidate last. Most strings of a request have a length that no named string has.
 #[derive(Debug)]
 pub(super) struct Table {
-    /// The last one is for all longer strings.
+    /// The last element is for all longer strings.
     lengths: Box<[Length; LENGTHS]>,
-    /// For each length, one for each byte; the very first one is for all lengths that no string has.
+    /// For each length, one slot for each byte. The first slot is for all lengths without a string.
     slots: Vec<Slot>,
-    /// A row of words for each string; the first row is for all strings that no case names.
+    /// One row of words for each string. The first row is for all strings that no case names.
     rows: Vec<u64>,
 }
 
-/// How the strings of a length are told apart.
+/// How to distinguish the strings of a length.
 #[derive(Clone, Copy, Debug, Default)]
 struct Length {
     slots: u32,
-    /// Place of the byte, counted from the end, and the bits of it that count.
+    /// Position of the byte, counted from the end, and the bits of it that count.
     place: u8,
     mask: u8,
 }
 
-/// The strings that have the same byte.
+/// The strings with the same byte.
 #[derive(Debug, Default)]
 struct Slot {
     one: Named,
-    /// In their order.
+    /// Sorted.
     others: Vec<Named>,
 }
 
@@ -43,10 +43,10 @@ struct Named {
 
 const LENGTHS: usize = 64;
 
-/// What is looked up: a string, or two with a slash between them.
+/// A key of a lookup: a string, or two with a slash between them.
 pub(super) trait Key: Copy {
     fn length(self) -> usize;
-    /// The one at this place from the end; anything where there is nothing.
+    /// The byte at this position from the end; any value if there is none.
     fn byte(self, place: u8) -> u8;
     fn is(self, key: &[u8]) -> bool;
     fn compare(self, key: &[u8]) -> Ordering;
@@ -60,7 +60,7 @@ impl Key for &str {
 
     #[inline]
     fn byte(self, place: u8) -> u8 {
-        // Nobody foresees which string is empty.
+        // The processor cannot predict which string is empty.
         let text = select_unpredictable(self.is_empty(), &[0][..], self.as_bytes());
         text[text.len() - 1 - usize::from(place)]
     }
@@ -109,7 +109,7 @@ impl Table {
     /// The row of a string that no case names.
     const UNNAMED: usize = 0;
 
-    /// From cases in their order: whether every string will do, and else which.
+    /// Built from the cases in their order: whether every string satisfies the case, or else which ones.
     pub fn new<'a, S: Iterator<Item = &'a str>>(cases: impl ExactSizeIterator<Item = (bool, S)>) -> Self {
         let words = cases.len().div_ceil(64);
         let mut rows = vec![0; words];
@@ -143,7 +143,7 @@ impl Table {
         table
     }
 
-    /// The row of a string, by which it is known from here on.
+    /// The row of a string.
     #[inline(always)]
     pub fn row(&self, key: impl Key) -> usize {
         let Length { slots, place, mask } = self.lengths[key.length().min(LENGTHS - 1)];
@@ -166,14 +166,15 @@ impl Table {
     }
 }
 
-/// Apart from where it is called, so that what is likely is short.
+/// Not inlined, so that the likely path is short.
 #[inline(never)]
 fn row_among(named: &[Named], key: impl Key) -> usize {
     let found = named.binary_search_by(|named| key.compare(&named.key).reverse());
     found.map_or(Table::UNNAMED, |at| named[at].row)
 }
 
-/// The place, and the fewest bits of the byte there, that tell most of the strings apart. All have this length, or at least this one.
+/// The position, and the fewest bits of its byte, that distinguish most of the strings. All have this length, or at
+/// least this length.
 fn place(keys: &[&str], length: usize) -> (u8, u8) {
     let mut best = (0, 0);
     let mut apart = 1;
@@ -182,9 +183,9 @@ fn place(keys: &[&str], length: usize) -> (u8, u8) {
             if apart == keys.len() {
                 return best;
             }
-            let told = keys.iter().map(|key| key.byte(place) & mask).collect::<BTreeSet<_>>().len();
-            if told > apart {
-                (best, apart) = ((place, mask), told);
+            let distinct = keys.iter().map(|key| key.byte(place) & mask).collect::<BTreeSet<_>>().len();
+            if distinct > apart {
+                (best, apart) = ((place, mask), distinct);
             }
         }
     }

@@ -77,7 +77,7 @@ fn resource_patterns_match_as_upstreams_do() {
         ("pods", "pods", "log", false),
         ("pods/log", "pods", "log", true),
         ("pods/log", "pods", "", false),
-        // What the documentation does not say.
+        // Not in the documentation.
         ("pods/*", "pods", "", true),
         ("pods/*", "pods", "log", true),
         ("pods/*", "podsx", "log", false),
@@ -86,7 +86,7 @@ fn resource_patterns_match_as_upstreams_do() {
         ("*/scale", "deployments", "", false),
         ("*/scale", "scale", "", false),
         ("*/*", "pods", "log", false),
-        // A path may hold %2A.
+        // A path may contain %2A.
         ("*/*", "*", "", true),
         ("*/*", "pods", "*", true),
         ("*/", "pods", "", false),
@@ -121,7 +121,7 @@ fn paths_match_whole_or_by_their_beginning() {
         ("/a**", "/a", false),
     ] {
         if url == "/a**" {
-            // Not valid, and upstream's evaluator would take every star off.
+            // Invalid; upstream's evaluator would strip every star.
             let rule =
                 PolicyRule { non_resource_urls: vec![url.into()], ..policy("- level: Metadata").rules.remove(0) };
             let policy = Policy { rules: vec![rule], ..Policy::default() };

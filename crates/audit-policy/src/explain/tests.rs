@@ -38,8 +38,8 @@ fn the_first_condition_that_fails_is_named_with_both_values() {
     let healthz = request("/healthz/etcd");
     for (conditions, want) in [
         ("nonResourceURLs: [/healthz, '/livez*']", r#"nonResourceURLs: path "/healthz/etcd""#),
-        ("resources: [{group: ''}]", r#"resources: path "/healthz/etcd", which is no resource"#),
-        ("namespaces: [a], resources: [{group: ''}]", r#"namespaces: path "/healthz/etcd", which is no resource"#),
+        ("resources: [{group: ''}]", r#"resources: path "/healthz/etcd", which is not a resource"#),
+        ("namespaces: [a], resources: [{group: ''}]", r#"namespaces: path "/healthz/etcd", which is not a resource"#),
     ] {
         let Mismatch { field, found, .. } = mismatch(&rule(conditions), &healthz).expect(conditions);
         assert_eq!(format!("{field}: {found}"), want);
@@ -71,7 +71,7 @@ fn stages_are_those_of_the_kind_of_request() {
 }
 
 proptest! {
-    /// That the rule is the evaluator's is told by the tests of that.
+    /// The tests of the evaluator check that the rules agree.
     #[test]
     fn the_condition_that_is_named_refuses_the_request_by_itself(
         rules in prop::collection::vec(any_rule(), 1..8),

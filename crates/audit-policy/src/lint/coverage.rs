@@ -1,4 +1,4 @@
-//! What the whole policy records that it should not, and what it does not record that it should: by asking it about requests.
+//! Requests of which the whole policy records too much or too little.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -10,14 +10,14 @@ use crate::stanza::*;
 use crate::{Attributes, User, attributes};
 use crate::{GroupResources, Level, Mode, PolicyRule, Stage};
 
-/// A resource whose bodies hold more than should be in a log.
+/// A resource whose bodies should not be in a log.
 struct Sensitive {
     stanza: &'static Stanza,
     group: &'static str,
     /// With its subresource.
     pattern: &'static str,
     is_namespaced: bool,
-    /// Whether it is only ever created, and never read.
+    /// Whether the only request for it is create.
     is_call: bool,
 }
 
@@ -41,7 +41,7 @@ const SENSITIVE: [Sensitive; 5] = [
     },
 ];
 
-/// CIS Kubernetes Benchmark 3.2.2: what of it, and a request of the kind.
+/// Key concerns of CIS Kubernetes Benchmark 3.2.2, each with a request for it.
 const KEY_CONCERNS: [(&str, &str, &str); 11] = [
     ("access to Secrets", "GET", "/api/v1/namespaces/a/secrets/b"),
     ("changes of Secrets", "PUT", "/api/v1/namespaces/a/secrets/b"),
@@ -50,13 +50,13 @@ const KEY_CONCERNS: [(&str, &str, &str); 11] = [
     ("new Pods", "POST", "/api/v1/namespaces/a/pods"),
     ("changes of Deployments", "PUT", "/apis/apps/v1/namespaces/a/deployments/b"),
     ("pods/exec", "POST", "/api/v1/namespaces/a/pods/b/exec"),
-    ("pods/exec by websocket", "GET", "/api/v1/namespaces/a/pods/b/exec"),
+    ("pods/exec over WebSocket", "GET", "/api/v1/namespaces/a/pods/b/exec"),
     ("pods/portforward", "POST", "/api/v1/namespaces/a/pods/b/portforward"),
     ("pods/proxy", "GET", "/api/v1/namespaces/a/pods/b/proxy"),
     ("services/proxy", "GET", "/api/v1/namespaces/a/services/b/proxy"),
 ];
 
-/// Of what there is most of.
+/// Lists of the most numerous resources.
 const LISTS: [&str; 6] = [
     "/api/v1/pods",
     "/api/v1/secrets",
@@ -73,15 +73,15 @@ const RBAC: [(&str, &str); 4] = [
     ("PUT", "/apis/rbac.authorization.k8s.io/v1/namespaces/a/roles/b"),
 ];
 
-/// Who makes a request.
+/// The user of a request.
 #[derive(Clone, Copy)]
-enum Asking {
-    /// A user whom hardly any rule names.
-    Anybody,
+enum Requester {
+    /// A user whom almost no rule names.
+    Person,
     Node,
     Anonymous,
     /// Authentication failed.
-    Nobody,
+    Unauthenticated,
 }
 
 impl Linter<'_> {
@@ -94,13 +94,13 @@ impl Linter<'_> {
         self.policy_stages();
     }
 
-    /// The rule that records a request, and its level; none where it is not recorded.
-    fn recorded(&self, method: &str, url: &str, user: Asking) -> Option<(usize, Level)> {
+    /// The rule that records a request, and its level. `None`: the request is not recorded.
+    fn recorded(&self, method: &str, url: &str, user: Requester) -> Option<(usize, Level)> {
         let user = match user {
-            Asking::Anybody => Some(User::authenticated("\u{e000}", &[])),
-            Asking::Node => Some(User::authenticated("system:node:a", &["system:nodes"])),
-            Asking::Anonymous => Some(User::authenticated("system:anonymous", &[])),
-            Asking::Nobody => None,
+            Requester::Person => Some(User::authenticated("\u{e000}", &[])),
+            Requester::Node => Some(User::authenticated("system:node:a", &["system:nodes"])),
+            Requester::Anonymous => Some(User::authenticated("system:anonymous", &[])),
+            Requester::Unauthenticated => None,
         };
         let attributes = attributes(method, url).expect("the URLs here are ones that are audited");
         let decision = self.evaluator.decide(&Attributes { user, ..attributes });
@@ -116,7 +116,7 @@ impl Linter<'_> {
             }
             let Some(narrow) = narrowed(rule, sensitive) else { continue };
             let witnesses = Witnesses::of(&narrow, self.fresh, true).filter(|witnesses| witnesses.len() <= left);
-            // Too many to try: those that were not tried are taken for granted.
+            // Too many to try: the rule is assumed to record it.
             let leaks = witnesses.is_none_or(|witnesses| {
                 let found = witnesses.visit(|_, request| {
                     left = left.saturating_sub(1);
@@ -130,11 +130,11 @@ impl Linter<'_> {
             if leaks {
                 let Sensitive { stanza, pattern, .. } = sensitive;
                 let path = format!("rules[{i}].level");
-                let message = format!("{pattern} are recorded at {:?}, with what is in them", rule.level);
+                let message = format!("{pattern} are recorded at {:?}, with their content", rule.level);
                 let mut finding = Finding::new(stanza, self.places.of(&path), path, message);
                 if self.terms.secrets_accepted {
                     finding.severity = super::Severity::Info;
-                    finding.help = Some("nothing: the risk is acknowledged".into());
+                    finding.help = Some("nothing: you have acknowledged the risk".into());
                 }
                 self.add(finding);
             }
@@ -144,9 +144,9 @@ impl Linter<'_> {
     fn volume(&mut self) {
         let is_blocking = self.terms.mode != Mode::Batch;
         for url in ["/readyz", "/livez", "/healthz"] {
-            if let Some((rule, _)) = self.recorded("GET", url, Asking::Anonymous) {
+            if let Some((rule, _)) = self.recorded("GET", url, Requester::Anonymous) {
                 let path = format!("rules[{rule}]");
-                let message = format!("this rule records {url}, which the kubelet asks for again and again");
+                let message = format!("this rule records {url}, which the kubelet requests all the time");
                 let mut finding = Finding::new(PROBES_RECORDED, self.places.of(&path), path, message);
                 if is_blocking {
                     finding.severity = super::Severity::Warning;
@@ -156,24 +156,25 @@ impl Linter<'_> {
             }
         }
         let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/a";
-        if let Some((rule, _)) = self.recorded("PUT", lease, Asking::Node) {
-            let message = "this rule records the heartbeat of every node, every ten seconds";
+        if let Some((rule, _)) = self.recorded("PUT", lease, Requester::Node) {
+            let message = "this rule records the heartbeat of every node every ten seconds";
             self.find(LEASES_RECORDED, format!("rules[{rule}]"), message.into());
         }
-        let lists = LISTS.into_iter().filter_map(|url| match self.recorded("GET", url, Asking::Anybody) {
+        let lists = LISTS.into_iter().filter_map(|url| match self.recorded("GET", url, Requester::Person) {
             Some((rule, Level::RequestResponse)) => Some((rule, url)),
             _ => None,
         });
-        // The first one of each rule.
+        // Only the first list of each rule.
         let by_rule: BTreeMap<usize, &str> = lists.rev().collect();
         for (rule, url) in by_rule {
-            let message = format!("this rule records lists of everything, as {url}, with what they return");
+            let message = format!("this rule records whole lists, such as {url}, with their responses");
             self.find(LARGE_RESPONSES, format!("rules[{rule}].level"), message);
         }
         let of_others = format!("/apis/{group}.example/v1/namespaces/a/{group}s/b", group = "\u{e000}");
-        if let Some((rule, Level::Request | Level::RequestResponse)) = self.recorded("PUT", &of_others, Asking::Anybody)
+        if let Some((rule, Level::Request | Level::RequestResponse)) =
+            self.recorded("PUT", &of_others, Requester::Person)
         {
-            let message = "this rule records what is in custom resources, whatever they are";
+            let message = "this rule records the content of custom resources of every kind";
             self.find(CUSTOM_RESOURCE_BODIES, format!("rules[{rule}].level"), message.into());
         }
     }
@@ -181,12 +182,12 @@ impl Linter<'_> {
     fn gaps(&mut self) {
         let rules = &self.policy.rules;
         let records = |rule: &PolicyRule| rule.level > Level::None && !self.omits_all(rule);
-        // Nothing is to be recorded, and it says so.
+        // The policy explicitly records nothing.
         if rules.iter().all(|rule| rule.level == Level::None) {
             return;
         }
-        let is_silent = |method: &str, url: &str| self.recorded(method, url, Asking::Anybody).is_none();
-        // Of a policy that records no changes at all it is not expected.
+        let is_silent = |method: &str, url: &str| self.recorded(method, url, Requester::Person).is_none();
+        // A policy that records no changes at all is not expected to record those of RBAC.
         let records_changes = |rule: &PolicyRule| {
             let is_change = |verb: &String| matches!(verb.as_str(), "create" | "update" | "patch" | "delete");
             records(rule) && (rule.verbs.is_empty() || rule.verbs.iter().any(is_change))
@@ -203,18 +204,19 @@ impl Linter<'_> {
             self.find(super::stanza::KEY_CONCERNS, "rules".into(), format!("not recorded: {}", concerns.join(", ")));
         }
         if !rules.iter().any(is_open) {
-            let message = "requests that no rule matches are not recorded, and no rule says so";
+            let message = "requests that no rule matches are not recorded, and no last rule states this";
             self.find(NO_CATCH_ALL, "rules".into(), message.into());
         }
-        if self.recorded("GET", "/api/v1/pods", Asking::Nobody).is_none() {
-            let request = Attributes { user: None, ..attributes("GET", "/api/v1/pods").expect("it is audited") };
+        if self.recorded("GET", "/api/v1/pods", Requester::Unauthenticated).is_none() {
+            let request =
+                Attributes { user: None, ..attributes("GET", "/api/v1/pods").expect("kube-apiserver audits it") };
             let why = match self.evaluator.decide(&request).rule {
-                // All its stages are omitted, which is told.
+                // All its stages are omitted, which is reported elsewhere.
                 Some(rule) if rules[rule].level > Level::None => return,
-                Some(rule) => format!("one for pods is taken by rules[{rule}], of level None"),
-                None => "rules for users or groups never match one".to_string(),
+                Some(rule) => format!("rules[{rule}], of level None, takes one for pods"),
+                None => "rules for users or groups never match it".to_string(),
             };
-            let message = format!("a request with a wrong token is not recorded: {why}");
+            let message = format!("a request with an invalid token is not recorded: {why}");
             self.find(FAILED_AUTHENTICATION, "rules".into(), message);
         }
     }
@@ -223,7 +225,7 @@ impl Linter<'_> {
         let policy = self.policy;
         let omitted = |stages: &[Stage], stage| stages.iter().position(|one| *one == stage);
         let records = |rule: &&PolicyRule| rule.level > Level::None;
-        let message = "failed authentication has an event at this stage only: no 401 is recorded";
+        let message = "failed authentication has only an event of this stage: no 401 is recorded";
         let for_nobody = |rule: &PolicyRule| rule.users.is_empty() && rule.user_groups.is_empty();
         let recording: Vec<usize> = (0..policy.rules.len())
             .filter(|i| records(&&policy.rules[*i]) && !self.omits_all(&policy.rules[*i]))
@@ -233,7 +235,7 @@ impl Linter<'_> {
                 self.find(OMITS_RESPONSE_STARTED, format!("omitStages[{i}]"), message.into());
             }
         } else {
-            // Of watches the beginning is what nobody wants to know.
+            // Omitting the beginning of watches is sensible.
             let is_for_watches =
                 |rule: &PolicyRule| !rule.verbs.is_empty() && rule.verbs.iter().all(|verb| verb == "watch");
             for i in &recording {
@@ -247,7 +249,7 @@ impl Linter<'_> {
             }
         }
         if self.terms.mode == Mode::BlockingStrict {
-            let message = "the mode blocking-strict refuses requests at this stage, and it is omitted";
+            let message = "the mode blocking-strict rejects requests at this stage, but the stage is omitted";
             if let Some(i) = omitted(&policy.omit_stages, Stage::RequestReceived) {
                 return self.find(OMITS_REQUEST_RECEIVED, format!("omitStages[{i}]"), message.into());
             }
@@ -267,10 +269,11 @@ fn is_open(rule: &PolicyRule) -> bool {
         && resources.is_empty()
 }
 
-/// What a rule says about one resource and the verbs whose bodies it records; none where that is nothing.
+/// A rule, reduced to one resource and to the verbs with bodies that it records. `None`: nothing is left.
 fn narrowed(rule: &PolicyRule, sensitive: &Sensitive) -> Option<PolicyRule> {
     let Sensitive { group, pattern, is_namespaced, is_call, .. } = sensitive;
-    // The request body of these, and from RequestResponse on the response of those as well. A watch has neither.
+    // From Request on the body of these writes is recorded; at RequestResponse also the response of these reads. A
+    // watch has neither.
     let writes = if *is_call { &["create"][..] } else { &["create", "update", "patch"] };
     let reads = if *is_call { &[][..] } else { &["get", "list", "delete", "deletecollection"] };
     let reads = if rule.level == Level::RequestResponse { reads } else { &[] };

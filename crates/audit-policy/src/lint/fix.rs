@@ -1,8 +1,9 @@
-//! The edits that findings carry, carried out: the text with a few scalars spliced, all else byte for byte as it was.
+//! Applies the edits of findings: a few scalars change, and everything else stays byte for byte.
 //!
-//! An edit is taken only where the scalar stands in the text as it was read: plain or in quotes, on one line, without escapes.
-//! What comes out is judged again. Nothing comes out that kube-apiserver would not start with, and no edit is made that would
-//! leave other rules without requests, or record what was not recorded and should not be: nobody is certain to have meant that.
+//! An edit is applied only if the scalar is in the text exactly as it was read: plain or in quotes, on one line,
+//! without escapes. The new text is linted again. It is returned only if kube-apiserver would start with it. An edit is
+//! declined if it would leave other rules without requests or record new credentials, because its author may not have
+//! meant that.
 
 use serde::Serialize;
 
@@ -14,11 +15,12 @@ use crate::stanza::{
 use kube_yaml::Place;
 use kube_yaml::scalar::{self, Scalar};
 
-/// Corrections may bring forth findings with more of them: a policy that does not start is not judged further. Mostly two or three
-/// are enough; where some are declined, a round is for one.
+/// One round may reveal more edits: a policy that does not start is not judged further. Two or three rounds are usually
+/// enough; after a declined edit, a round applies one edit only.
 const MAX_ROUNDS: usize = 256;
 
-/// What a correction must not bring about: the rule is as somebody meant it then, and the policy as a whole is not.
+/// Findings that a correction must not cause. The corrected rule would be as intended, but the policy as a whole would
+/// not.
 const CONSEQUENCES: [&Stanza; 7] = [
     DUPLICATE_FIELD,
     UNREACHABLE_RULE,
@@ -29,17 +31,17 @@ const CONSEQUENCES: [&Stanza; 7] = [
     OMITS_RESPONSE_STARTED,
 ];
 
-/// What became of the corrections.
+/// The result of [`fix`].
 #[derive(Debug, Default)]
 pub struct Fixed {
-    /// None where nothing was corrected.
+    /// `None`: nothing was corrected.
     pub text: Option<Vec<u8>>,
-    /// What was corrected, in the order of the rounds; the places are those of the text before its round.
+    /// Corrected findings, in the order of the rounds. Their places are those of the text before the round.
     pub applied: Vec<Finding>,
     pub declined: Vec<Declined>,
 }
 
-/// A correction that was not made for what would follow from it.
+/// A correction that was not made because of its consequence.
 #[derive(Clone, Debug, Serialize)]
 pub struct Declined {
     #[serde(flatten)]
@@ -52,15 +54,15 @@ pub struct Declined {
 pub enum FixError {
     #[error("the text is not UTF-8")]
     NotUtf8,
-    #[error("kube-apiserver would still not start with it: {0}")]
+    #[error("kube-apiserver would still not start with the corrected policy: {0}")]
     DoesNotStart(String),
-    #[error("the correction has not helped: {0}")]
+    #[error("the correction had no effect: {0}")]
     StillThere(String),
     #[error("the correction would have changed the number of rules")]
     OtherRules,
 }
 
-/// Carries out what is certain.
+/// Makes the safe corrections.
 pub fn fix(text: &[u8], terms: &Terms) -> Result<Fixed, FixError> {
     let mut text = std::str::from_utf8(text).map_err(|_| FixError::NotUtf8)?.to_string();
     let mut fixed = Fixed::default();
@@ -78,13 +80,13 @@ pub fn fix(text: &[u8], terms: &Terms) -> Result<Fixed, FixError> {
             break;
         }
         let mut after = lint(next.as_bytes(), terms);
-        if brought(&before, &after, None).is_some() {
-            // Not all of them together: the first one alone, and the others in the rounds to come.
+        if harm(&before, &after, None).is_some() {
+            // Together they do harm: apply the first one alone, and the others in later rounds.
             let one = &done[0];
             let alike: Vec<&Finding> = open.into_iter().filter(|finding| finding.edit == one.edit).collect();
             (next, done) = edited(&text, &alike);
             after = lint(next.as_bytes(), terms);
-            if let Some(would_bring) = brought(&before, &after, rule_of(&done[0].path)) {
+            if let Some(would_bring) = harm(&before, &after, rule_of(&done[0].path)) {
                 let declined = |finding| Declined { finding, would_bring: would_bring.clone() };
                 fixed.declined.extend(done.into_iter().map(declined));
                 continue;
@@ -115,27 +117,27 @@ pub fn fix(text: &[u8], terms: &Terms) -> Result<Fixed, FixError> {
     Ok(fixed)
 }
 
-/// What follows from corrections. That the corrected rule itself decides nothing is no harm: it did not before.
-fn brought(before: &Linted, after: &Linted, corrected: Option<&str>) -> Option<Finding> {
+/// A harmful consequence of corrections. That the corrected rule itself has no effect is not one: it had none before.
+fn harm(before: &Linted, after: &Linted, corrected: Option<&str>) -> Option<Finding> {
     let is_new = |finding: &&Finding| {
         !before.findings.iter().any(|known| (known.id, &known.path) == (finding.id, &finding.path))
     };
     let is_harm = |finding: &&Finding| {
         let is_of_reach = [UNREACHABLE_RULE.id, PARTLY_SHADOWED.id].contains(&finding.id);
-        // Of a policy that kube-apiserver does not start with nothing but its mistakes is known.
+        // If kube-apiserver did not start with the old policy, only its errors were known.
         let is_judged = before.policy.is_some() || finding.id == DUPLICATE_FIELD.id;
-        let is_told = CONSEQUENCES.iter().any(|stanza| stanza.id == finding.id);
-        is_told && is_judged && !(is_of_reach && corrected.is_some() && corrected == rule_of(&finding.path))
+        let is_consequence = CONSEQUENCES.iter().any(|stanza| stanza.id == finding.id);
+        is_consequence && is_judged && !(is_of_reach && corrected.is_some() && corrected == rule_of(&finding.path))
     };
     after.findings.iter().filter(is_harm).find(is_new).cloned()
 }
 
-/// `rules[3]` of a path below it.
+/// The `rules[3]` that a path begins with.
 fn rule_of(path: &str) -> Option<&str> {
     path.starts_with("rules[").then(|| &path[..path.find(']').map_or(path.len(), |end| end + 1)])
 }
 
-/// The text with one round of edits, and the findings that they are of.
+/// The text after one round of edits, and the findings that they correct.
 fn edited(text: &str, findings: &[&Finding]) -> (String, Vec<Finding>) {
     let mut splices: Vec<(Splice, &Finding)> = Vec::new();
     let lines = line_starts(text);
@@ -150,7 +152,7 @@ fn edited(text: &str, findings: &[&Finding]) -> (String, Vec<Finding>) {
     let mut last: Option<&Splice> = None;
     for (splice, finding) in &splices {
         if last == Some(splice) {
-            // Two findings with the same correction, as the group of an entry that is wrong for all of its resources.
+            // Two findings with the same correction, such as the wrong group of an entry with two resources.
             done.push((*finding).clone());
         } else if splice.start >= at {
             out.push_str(&text[at..splice.start]);
@@ -171,7 +173,7 @@ struct Splice {
     with: String,
 }
 
-/// The offsets at which lines begin, ended as YAML 1.1 has it. A mark at the beginning of the text is no part of it.
+/// The offsets of the lines, with the line ends of YAML 1.1. A byte order mark is not part of the first line.
 fn line_starts(text: &str) -> Vec<usize> {
     let mut starts = vec![text.len() - text.trim_start_matches('\u{feff}').len()];
     let mut chars = text.char_indices().peekable();
@@ -213,7 +215,7 @@ fn splice(text: &str, lines: &[usize], edit: &Edit) -> Option<Splice> {
     }
 }
 
-/// The list around its one item becomes `[]`.
+/// Replaces the list around its only item by `[]`.
 fn emptied(text: &str, start: usize, end: usize) -> Option<Splice> {
     let head = text[..start].trim_end();
     if let Some(open) = head.strip_suffix('[') {
@@ -221,12 +223,12 @@ fn emptied(text: &str, start: usize, end: usize) -> Option<Splice> {
         let close = tail.len() - tail.trim_start().strip_prefix(']')?.len();
         return Some(Splice { start: open.len(), end: end + close, with: "[]".into() });
     }
-    // A list in block style. A comment between key and item keeps the key from being found.
+    // A list in block style. With a comment between key and item, the key is not found.
     let key = head.strip_suffix('-')?.trim_end().strip_suffix(':')?;
     Some(Splice { start: key.len(), end, with: ": []".into() })
 }
 
-/// Whether every YAML parser takes it for a string without quotes, wherever it stands.
+/// Whether every YAML parser reads the unquoted text as a string, at any place.
 fn is_plain(text: &str) -> bool {
     let is_safe = |c: char| c.is_ascii_alphanumeric() || "._/-".contains(c);
     text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')

@@ -1,8 +1,9 @@
-//! Rules that are aimed at recording less than the floor does.
+//! Rules that are meant to record less than the floor.
 //!
-//! The floor's rules stand before all others, so they decide, whatever a policy says. A rule that names what they protect, to
-//! record less of it, is refused all the same: whoever wrote it would believe that it works. One that is about something else and
-//! happens to take in what the floor protects (`level: None` for a user, or for everything) is not: there the floor just wins.
+//! The floor's rules come before all others and decide, whatever a policy says. A rule that names the subject of the
+//! floor in order to record less of it is an error nevertheless, because its author would believe that it works. A rule
+//! about something else that happens to include the subject of the floor (`level: None` for a user, or for everything)
+//! is not: there the floor wins.
 
 use super::Linter;
 use crate::finding::Finding;
@@ -18,14 +19,14 @@ impl Linter<'_> {
             };
             let path = format!("rules[{i}]");
             let message = format!(
-                "the rule would record {} of what floor.rules[{n}] ({}) records at {:?}",
+                "the rule would record {} of the requests that floor.rules[{n}] ({}) records at {:?}",
                 if rule.level == Level::None { "nothing".into() } else { format!("only {:?}", rule.level) },
                 subject(broken),
                 broken.level
             );
             self.add(Finding::new(stanza::BELOW_FLOOR, self.places.of(&path), path, message));
         }
-        // RequestReceived comes before the outcome is known, and a panic is nobody's choice.
+        // RequestReceived comes before the outcome is known, and a panic is not a choice.
         for stage in [Stage::ResponseStarted, Stage::ResponseComplete] {
             let records = |floor: &PolicyRule| floor.level > Level::None && !floor.omit_stages.contains(&stage);
             let Some((n, broken)) = floor.iter().enumerate().find(|(_, floor)| records(floor)) else { continue };
@@ -34,16 +35,16 @@ impl Linter<'_> {
             }
             let path = "omitStages".to_string();
             let message = format!(
-                "{stage:?} is left out of all rules, and is a stage at which floor.rules[{n}] ({}) records",
+                "{stage:?} is omitted from all rules, but floor.rules[{n}] ({}) records at this stage",
                 subject(broken)
             );
             let finding = Finding::new(stanza::BELOW_FLOOR, self.places.of(&path), path, message);
-            self.add(finding.help(format!("leave {stage:?} out of omitStages")));
+            self.add(finding.help(format!("remove {stage:?} from omitStages")));
         }
     }
 }
 
-/// What a rule of the floor is about, in a few words.
+/// The subject of a rule of the floor, in a few words.
 fn subject(rule: &PolicyRule) -> String {
     let names: Vec<String> = if !rule.resources.is_empty() {
         rule.resources
@@ -72,12 +73,13 @@ fn subject(rule: &PolicyRule) -> String {
     }
 }
 
-/// Whether a rule names what a rule of the floor is about, and would record less of it.
+/// Whether a rule names the subject of a rule of the floor and would record less of it.
 fn is_aimed_below(rule: &PolicyRule, floor: &PolicyRule) -> bool {
     rule.level < floor.level && names_the_same(rule, floor) && may_match_the_same(rule, floor)
 }
 
-/// In every respect in which the rule of the floor is about something, verbs aside. A floor under every request is named by every rule.
+/// Whether a rule names the same as each list of the floor's rule, verbs aside. Every rule names a floor under all
+/// requests.
 fn names_the_same(rule: &PolicyRule, floor: &PolicyRule) -> bool {
     fn any<T>(ours: &[T], theirs: &[T], share: fn(&T, &T) -> bool) -> bool {
         theirs.is_empty() || ours.iter().any(|one| theirs.iter().any(|other| share(one, other)))
@@ -90,7 +92,7 @@ fn names_the_same(rule: &PolicyRule, floor: &PolicyRule) -> bool {
         && any(&rule.namespaces, &floor.namespaces, String::eq)
 }
 
-/// False only where no request can match both. Groups never tell: a user may be in several.
+/// False only if no request can match both. Groups do not decide this: a user may be in several.
 fn may_match_the_same(rule: &PolicyRule, floor: &PolicyRule) -> bool {
     let overlap = |one: &[String], other: &[String]| {
         one.is_empty() || other.is_empty() || one.iter().any(|name| other.contains(name))
@@ -111,7 +113,7 @@ fn share_resources(one: &GroupResources, other: &GroupResources) -> bool {
             || one.resources.iter().any(|a| other.resources.iter().any(|b| share_name(a, b))))
 }
 
-/// Whether everything that `name` names is named by `pattern` (kubernetes@v1.36.3
+/// Whether `pattern` includes everything that `name` includes (kubernetes@v1.36.3
 /// staging/src/k8s.io/apiserver/pkg/audit/policy/checker.go, ruleMatchesResource).
 fn covers(pattern: &str, name: &str) -> bool {
     if pattern == "*" || pattern == name {

@@ -1,4 +1,4 @@
-//! Names in rules that match nothing, or not what they seem to: each rule for itself.
+//! Names in rules that match nothing, or something else than they seem to. Each rule is judged on its own.
 
 use super::resources::RESOURCES;
 use super::{Edit, Finding, Linter, Severity};
@@ -6,14 +6,14 @@ use crate::stanza::*;
 use crate::{GroupResources, Level, PolicyRule, Stage};
 use crate::{attributes, is_dns_label, quoted};
 
-/// Verbs of requests for resources (requestinfo.go). The empty one is that of an unknown method.
+/// Verbs of requests for resources (requestinfo.go). The empty verb is that of an unknown method.
 const RESOURCE_VERBS: [&str; 10] =
     ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "proxy", ""];
-/// Methods of HTTP in lower case: verbs of all other requests.
+/// HTTP methods in lower case: the verbs of all other requests.
 const METHODS: [&str; 9] = ["get", "head", "post", "put", "patch", "delete", "options", "trace", "connect"];
-/// Verbs of RBAC that are asked of the authorizer by parts of kube-apiserver, and by no request.
+/// Verbs of RBAC. Parts of kube-apiserver ask the authorizer about them; no request has them.
 const RBAC_VERBS: [&str; 8] = ["use", "bind", "escalate", "impersonate", "approve", "sign", "attest", "serve"];
-/// Groups that kube-apiserver or kubeadm gives (user.go).
+/// Groups that kube-apiserver or kubeadm assigns (user.go).
 const GROUPS: [&str; 6] = [
     "system:masters",
     "system:nodes",
@@ -29,10 +29,10 @@ const USERS: [&str; 5] = [
     "system:kube-scheduler",
     "system:kube-controller-manager",
 ];
-/// Groups of APIs that kube-apiserver hands on to another server.
+/// API groups that kube-apiserver passes on to another server.
 const AGGREGATED: [&str; 3] = ["metrics.k8s.io", "custom.metrics.k8s.io", "external.metrics.k8s.io"];
 
-/// Whether a domain was added to the name of a group, or a part of it left out.
+/// Whether `group` is `right` with a domain added or a part left out.
 fn is_misspelt(group: &str, right: &str) -> bool {
     let one_begins_other = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| rest.starts_with('.'));
     group == format!("{right}.k8s.io") || one_begins_other(right, group)
@@ -68,9 +68,8 @@ impl Linter<'_> {
         let mut judge = |list: &[String], path: String, is_for_all: bool| {
             for (j, text) in list.iter().enumerate().filter(|(_, text)| text.contains('*')) {
                 let at = format!("{path}[{j}]");
-                let message =
-                    format!("{} matches nothing but itself: only whole names are compared here", quoted(text));
-                // With other names beside it, or as a part of one, it is not certain what was meant.
+                let message = format!("{} matches only itself: this list has no wildcards", quoted(text));
+                // Next to other names, or as part of one, its meaning is uncertain.
                 let edit = (is_for_all && list.len() == 1 && text == "*").then(|| Edit {
                     at: self.places.of(&at),
                     old: text.clone(),
@@ -82,22 +81,26 @@ impl Linter<'_> {
         judge(&rule.users, format!("{path}.users"), true);
         judge(&rule.user_groups, format!("{path}.userGroups"), true);
         judge(&rule.verbs, format!("{path}.verbs"), true);
-        // Without namespaces a rule is for what is in none, too.
+        // A rule without namespaces also matches requests outside of every namespace.
         judge(&rule.namespaces, format!("{path}.namespaces"), false);
         for (j, entry) in rule.resources.iter().enumerate() {
             judge(&entry.resource_names, format!("{path}.resources[{j}].resourceNames"), true);
         }
     }
 
-    /// Values that are empty or stand twice.
+    /// Empty and repeated values.
     fn lists(&mut self, rule: &PolicyRule, path: &str) {
         let mut judge = |list: &[String], path: String, takes_empty: bool| {
             let mut known = std::collections::HashSet::new();
             for (j, text) in list.iter().enumerate() {
                 if !known.insert(text) {
-                    self.find(REPEATED_VALUE, format!("{path}[{j}]"), format!("{} stands here twice", quoted(text)));
+                    self.find(
+                        REPEATED_VALUE,
+                        format!("{path}[{j}]"),
+                        format!("{} is in this list twice", quoted(text)),
+                    );
                 } else if text.is_empty() && !takes_empty {
-                    self.find(EMPTY_VALUE, format!("{path}[{j}]"), "the empty string is a name like others".into());
+                    self.find(EMPTY_VALUE, format!("{path}[{j}]"), "the empty string is a name like any other".into());
                 }
             }
         };
@@ -142,23 +145,24 @@ impl Linter<'_> {
                     "post" => "write create",
                     "put" => "write update",
                     "head" => "write get",
-                    "connect" => "exec, attach, portforward and proxy are get and create: write both",
+                    "connect" => "exec, attach, portforward and proxy have the verbs get and create: write both",
                     _ => "remove it",
                 };
-                (format!("{shown} is a method of HTTP: requests for resources have other verbs"), help.to_string())
+                (format!("{shown} is an HTTP method: requests for resources have other verbs"), help.to_string())
             } else if RESOURCE_VERBS.contains(&lower.as_str()) && is_for_urls {
                 let help = "write the HTTP method in lower case: get, post, put, …".to_string();
-                (format!("{shown} is a verb of requests for resources, and the rule is for other URLs"), help)
+                (format!("{shown} is a verb of requests for resources, but the rule is for other URLs"), help)
             } else if verb.contains([',', ' ']) {
                 (
-                    format!("{shown} is one verb, which no request has"),
+                    format!("{shown} is a single verb, and no request has it"),
                     "write each verb as an item of its own".to_string(),
                 )
             } else if is_for_resources || lower != **verb {
                 (format!("no request of this rule has the verb {shown}"), UNKNOWN_VERB.fix.to_string())
             } else {
-                let message = format!("a request has the verb {shown} only if a client makes up such a method");
-                (message, "remove it, unless that is meant".to_string())
+                let message =
+                    format!("only a client that invents an HTTP method sends a request with the verb {shown}");
+                (message, "remove it, unless you mean it".to_string())
             };
             let place = self.places.of(&path);
             let edit = is_verb(&lower).then(|| Edit::new(place, verb, &lower));
@@ -169,7 +173,7 @@ impl Linter<'_> {
         self.bodies_of_verbs(rule, path);
     }
 
-    /// A subresource is created at its object, whose name is in the URL.
+    /// The create of a subresource has a name in its URL: that of its object.
     fn verbs_of_names(&mut self, rule: &PolicyRule, path: &str) {
         let has_name = |entry: &GroupResources| !entry.resource_names.is_empty();
         let is_of_objects =
@@ -181,7 +185,7 @@ impl Linter<'_> {
             }
             for (j, entry) in rule.resources.iter().enumerate() {
                 if has_name(entry) && is_of_objects(entry) {
-                    let message = "no request with a verb of this rule has a name: this entry never matches";
+                    let message = "requests with the verbs of this rule have no name: this entry never matches";
                     self.find(RESOURCE_NAMES_VERB, format!("{path}.resources[{j}].resourceNames"), message.into());
                 }
             }
@@ -193,11 +197,11 @@ impl Linter<'_> {
         for (j, verb) in rule.verbs.iter().enumerate() {
             let message = match verb.as_str() {
                 "create" if rule.resources.iter().all(is_of_objects) => {
-                    "a create has no name in its URL: this rule never matches one"
+                    "a create has no name in its URL: this rule never matches it"
                 }
-                "deletecollection" => "a deletecollection has no name: this rule never matches one",
+                "deletecollection" => "a deletecollection has no name: this rule never matches it",
                 "list" | "watch" => {
-                    "only a list or watch with the field selector metadata.name has a name: this rule matches no other"
+                    "a list or watch has a name only with the field selector metadata.name: this rule matches no other"
                 }
                 _ => continue,
             };
@@ -207,14 +211,14 @@ impl Linter<'_> {
 
     fn verbs_of_streams(&mut self, rule: &PolicyRule, path: &str) {
         let has = |verb: &str| rule.verbs.iter().any(|one| one == verb);
-        // A rule that silences one of the two may well leave the other.
+        // A rule may deliberately silence only one of the two.
         if rule.level == Level::None || rule.verbs.is_empty() || has("get") == has("create") {
             return;
         }
         let missing = if has("get") {
-            "create, as which the same command comes by SPDY"
+            "create: over SPDY, the same command has it"
         } else {
-            "get, as which the same command comes by websocket"
+            "get: over a WebSocket, the same command has it"
         };
         let in_group = |entry: &GroupResources| matches!(entry.group.as_str(), "" | "*");
         for (j, entry) in rule.resources.iter().enumerate().filter(|(_, entry)| in_group(entry)) {
@@ -226,12 +230,12 @@ impl Linter<'_> {
         }
     }
 
-    /// Of requests for resources whose verbs say that there is none.
+    /// A level for bodies in a rule for resources whose verbs have no body.
     fn bodies_of_verbs(&mut self, rule: &PolicyRule, path: &str) {
         let is_for_resources = !rule.resources.is_empty() || !rule.namespaces.is_empty();
         let (without, what) = match rule.level {
             Level::Request => (&["get", "list", "watch"][..], "body"),
-            Level::RequestResponse => (&["watch"][..], "recorded body, nor has its response one"),
+            Level::RequestResponse => (&["watch"][..], "recorded body, and neither has its response"),
             Level::None | Level::Metadata => return,
         };
         if is_for_resources && !rule.verbs.is_empty() && rule.verbs.iter().all(|verb| without.contains(&verb.as_str()))
@@ -246,11 +250,11 @@ impl Linter<'_> {
         for (j, user) in rule.users.iter().enumerate() {
             let path = format!("{path}.users[{j}]");
             if GROUPS.contains(&user.as_str()) || user.starts_with("system:serviceaccounts:") {
-                self.find(GROUP_AS_USER, path, format!("{} is a group, and no user has this name", quoted(user)));
+                self.find(GROUP_AS_USER, path, format!("{} is a group: no user has this name", quoted(user)));
             } else if matches!(user.as_str(), "system:unsecured" | "kubelet") {
-                self.find(DEAD_USER, path, format!("{} is no user of today's Kubernetes", quoted(user)));
+                self.find(DEAD_USER, path, format!("{} is not a user in current versions of Kubernetes", quoted(user)));
             } else if user.strip_prefix("system:serviceaccount:").is_some_and(|account| !is_account(account)) {
-                let message = format!("{} is no service account", quoted(user));
+                let message = format!("{} is not the user of a service account", quoted(user));
                 let help = "write system:serviceaccount:NAMESPACE:NAME";
                 self.add(Finding::new(DEAD_USER, self.places.of(&path), path, message).help(help));
             }
@@ -260,7 +264,7 @@ impl Linter<'_> {
                 || group.starts_with("system:node:")
                 || group.starts_with("system:serviceaccount:");
             if is_user {
-                let message = format!("{} is a user, and no group has this name", quoted(group));
+                let message = format!("{} is a user: no group has this name", quoted(group));
                 self.find(GROUP_AS_USER, format!("{path}.userGroups[{j}]"), message);
             }
         }
@@ -270,7 +274,7 @@ impl Linter<'_> {
         for (j, namespace) in rule.namespaces.iter().enumerate() {
             let path = format!("{path}.namespaces[{j}]");
             if namespace.is_empty() {
-                let message = "this matches cluster-scoped objects, and lists and watches of all namespaces as well";
+                let message = "this matches cluster-scoped objects, and also lists and watches of all namespaces";
                 self.find(EMPTY_NAMESPACE, path, message.into());
             } else if (!is_dns_label(namespace) || namespace.len() > 63) && !namespace.contains('*') {
                 let message = format!("{} cannot be the name of a namespace", quoted(namespace));
@@ -281,7 +285,7 @@ impl Linter<'_> {
         let lists = names_lists || (rule.verbs.is_empty() && rule.level > Level::None);
         let is_name = |namespace: &String| !namespace.is_empty() && !namespace.contains('*');
         if lists && !rule.namespaces.is_empty() && rule.namespaces.iter().all(is_name) {
-            let message = "this rule does not see lists and watches of all namespaces at once";
+            let message = "this rule does not match lists and watches of all namespaces at once";
             self.find(ALL_NAMESPACES, format!("{path}.namespaces"), message.into());
         }
     }
@@ -292,12 +296,12 @@ impl Linter<'_> {
         let is_version = group.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
         if rule.level > Level::Metadata && AGGREGATED.contains(&group) {
             let message = format!(
-                "kube-apiserver does not decode what it hands on to the server of {group}: there is no body to record"
+                "kube-apiserver passes requests on to the server of {group} without decoding them: there is no body to record"
             );
             self.find(BODIES_OF_NOTHING, group_path.clone(), message);
         }
         if group == "core" || is_version {
-            let message = format!("{} is no API group: the core group is called \"\"", quoted(group));
+            let message = format!("{} is not an API group: the core group is called \"\"", quoted(group));
             let place = self.places.of(&group_path);
             // The core group has no other version.
             let edit = matches!(group, "core" | "v1").then(|| Edit::new(place, group, ""));
@@ -305,7 +309,7 @@ impl Linter<'_> {
         }
         if let Some(last) = RESOURCES.group_gone(group).filter(|last| *last < self.terms.minor) {
             if entry.resources.is_empty() {
-                let message = format!("{group} was last served by Kubernetes 1.{last}");
+                let message = format!("Kubernetes 1.{last} was the last to serve {group}");
                 return self.find(REMOVED_RESOURCE, group_path, message);
             }
         } else if !group.is_empty() && !group.contains(['.', '*']) && !RESOURCES.has_group(group) {
@@ -333,7 +337,7 @@ impl Linter<'_> {
         }
     }
 
-    /// The group that all resources of an entry are in, and that is not the one it names.
+    /// The one group that has all resources of an entry, if the entry names another.
     fn one_other_group(&self, entry: &GroupResources) -> Option<&'static str> {
         let mut found = None;
         for pattern in &entry.resources {
@@ -365,14 +369,14 @@ impl Linter<'_> {
             || subresource.is_some_and(|rest| rest.contains('*') && rest != "*");
         if is_dead {
             let edit = (pattern == "*/*").then(|| Edit::new(place, pattern, "*"));
-            let message = format!("{} matches no resource that there is", quoted(pattern));
+            let message = format!("{} matches no resource", quoted(pattern));
             let help = match subresource {
                 _ if pattern == "*/*" => DEAD_PATTERN.fix.to_string(),
                 Some("") => format!("write {name}, or {name}/* for its subresources too"),
                 Some(rest) if rest.contains('/') => {
-                    "name one subresource: what follows it in a URL is no part of it".into()
+                    "name only the subresource: the rest of a URL is not part of it".into()
                 }
-                _ => "write whole names: a * stands for a whole resource or subresource only".into(),
+                _ => "write whole names: a * only replaces a whole resource or subresource".into(),
             };
             return self.add(Finding::new(DEAD_PATTERN, place, path.into(), message).help(help).edit(edit));
         }
@@ -380,10 +384,10 @@ impl Linter<'_> {
             return;
         }
         if subresource == Some("*") {
-            let message = format!("{} matches {name} themselves too", quoted(pattern));
+            let message = format!("{} also matches {name} themselves", quoted(pattern));
             self.find(PARENT_TOO, path.into(), message);
         }
-        // What a group of others has is not known here.
+        // The resources of other groups are not known here.
         let is_ours = group.is_empty() || RESOURCES.has_group(group) || RESOURCES.group_gone(group).is_some();
         if !is_ours {
             return;
@@ -395,8 +399,8 @@ impl Linter<'_> {
                 let message =
                     format!("{name} of {shown} have no subresource {}", quoted(subresource.unwrap_or_default()));
                 let help = match resource.subresources.as_slice() {
-                    [] => "they have none".to_string(),
-                    all => format!("they have: {}", all.join(", ")),
+                    [] => "they have no subresources".to_string(),
+                    all => format!("their subresources are: {}", all.join(", ")),
                 };
                 self.add(Finding::new(UNKNOWN_RESOURCE, place, path.into(), message).help(help));
             } else {
@@ -404,14 +408,14 @@ impl Linter<'_> {
             }
         } else if let Some(gone) = RESOURCES.gone(group, name) {
             if gone.last_minor < self.terms.minor {
-                let message = format!("{name} of {shown} were last served by Kubernetes 1.{}", gone.last_minor);
-                let help = gone.now.map_or("remove it".into(), |now| format!("they are in {now} now: name them there"));
+                let message = format!("Kubernetes 1.{} was the last to serve {name} of {shown}", gone.last_minor);
+                let help = gone.now.map_or("remove it".into(), |now| format!("they are now in {now}: name them there"));
                 self.add(Finding::new(REMOVED_RESOURCE, place, path.into(), message).help(help));
             }
         } else if let [first, ..] = RESOURCES.groups_with(name).as_slice() {
-            let named = if first.is_empty() { "the core group, which is called \"\"" } else { first };
+            let named = if first.is_empty() { "the core group (\"\")" } else { first };
             let message = format!("{name} are not in {shown}, but in {named}");
-            let help = format!("name them in an entry with group: {}", if first.is_empty() { "\"\"" } else { first });
+            let help = format!("write them in an entry with group: {}", if first.is_empty() { "\"\"" } else { first });
             let edit = elsewhere.map(|(now, group_path)| Edit::new(self.places.of(group_path), group, now));
             self.add(Finding::new(WRONG_GROUP, place, path.into(), message).help(help).edit(edit));
         } else {
@@ -435,21 +439,21 @@ impl Linter<'_> {
             |verbs: &[&str]| !rule.verbs.is_empty() && rule.verbs.iter().all(|verb| verbs.contains(&verb.as_str()));
         let in_none = rule.namespaces.iter().any(String::is_empty);
         if name == "namespaces" {
-            // A Namespace is in itself, as far as the URL names it.
+            // A Namespace is in its own namespace if the URL names it.
             if !in_none && is_one_of(&["create", "list", "deletecollection"]) {
-                let message = "a list or create of namespaces is in no namespace: this rule never matches one";
+                let message = "a list or create of namespaces is in no namespace: this rule never matches it";
                 self.find(CLUSTER_SCOPED, path.into(), message.into());
             }
         } else if !is_namespaced && !in_none {
-            let message = format!("{name} are in no namespace: this rule never matches them");
+            let message = format!("{name} are cluster-scoped: this rule never matches them");
             self.find(CLUSTER_SCOPED, path.into(), message);
         } else if is_namespaced
             && rule.namespaces.iter().all(String::is_empty)
             && is_one_of(&["get", "create", "update", "patch", "delete"])
         {
-            let message = format!("{name} are in namespaces: of those with a verb of this rule none is in \"\"");
+            let message = format!("{name} are namespaced: no request with a verb of this rule has the namespace \"\"");
             let finding = Finding::new(EMPTY_NAMESPACE, self.places.of(path), path.into(), message);
-            let help = "leave out the namespaces, or name those that are meant";
+            let help = "leave the namespaces out, or name the right ones";
             self.add(Finding { severity: Severity::Warning, ..finding.help(help) });
         }
     }
@@ -457,14 +461,16 @@ impl Linter<'_> {
     fn urls(&mut self, rule: &PolicyRule, path: &str) {
         let urls = &rule.non_resource_urls;
         if rule.level > Level::Metadata && !urls.is_empty() {
-            let message =
-                format!("{:?} is Metadata here: only requests for resources have recorded bodies", rule.level);
+            let message = format!(
+                "{:?} is Metadata here: kube-apiserver records bodies only of requests for resources",
+                rule.level
+            );
             self.find(BODIES_OF_NOTHING, format!("{path}.level"), message);
         }
         for (j, url) in urls.iter().enumerate() {
             let path = format!("{path}.nonResourceURLs[{j}]");
             let whole = url.trim_end_matches('*');
-            // Of a beginning, whatever follows it.
+            // For a prefix, any path that it matches.
             let path_of_one = if whole.len() < url.len() { format!("{whole}x") } else { whole.to_string() };
             let is_resource = attributes("GET", &path_of_one).is_ok_and(|request| request.is_resource_request);
             let is_encoded = |at: usize| {
@@ -474,16 +480,17 @@ impl Linter<'_> {
                 self.find(
                     URL_NEVER_MATCHES,
                     path,
-                    format!("{} has a query, which is no part of the path", quoted(url)),
+                    format!("{} has a query, which is not part of the path", quoted(url)),
                 );
             } else if url.match_indices('%').any(|(at, _)| is_encoded(at)) {
-                let message = format!("{} is encoded, and is compared with a path that was decoded", quoted(url));
+                let message =
+                    format!("{} is encoded, but kube-apiserver compares it with the decoded path", quoted(url));
                 self.add(
                     Finding::new(URL_NEVER_MATCHES, self.places.of(&path), path, message).help("write it decoded"),
                 );
             } else if is_resource {
                 let message =
-                    format!("{} is the path of requests for resources, which no nonResourceURLs match", quoted(url));
+                    format!("{} is a path of requests for resources, which nonResourceURLs never match", quoted(url));
                 self.find(URL_NEVER_MATCHES, path, message);
             }
         }
@@ -491,12 +498,12 @@ impl Linter<'_> {
 
     fn rule_stages(&mut self, rule: &PolicyRule, path: &str) {
         if rule.level > Level::None && self.omits_all(rule) {
-            let message = "no event is written for this rule: all its stages are omitted";
+            let message = "this rule writes no event: all its stages are omitted";
             self.find(OMITS_EVERY_STAGE, format!("{path}.omitStages"), message.into());
         }
     }
 
-    /// Whether there is no event but that of a panic.
+    /// Whether every stage is omitted, with or without Panic.
     pub(super) fn omits_all(&self, rule: &PolicyRule) -> bool {
         let omits = |stage| rule.omit_stages.contains(&stage) || self.policy.omit_stages.contains(&stage);
         [Stage::RequestReceived, Stage::ResponseStarted, Stage::ResponseComplete].into_iter().all(omits)

@@ -1,11 +1,11 @@
-//! Which requests a rule is the first to match: what it decides at all.
+//! Finds the requests that a rule is the first to match, and so the rules and names without effect.
 //!
-//! Exact, and by trial. Of all requests that match a rule by the same names of its lists, one is the hardest to take: the one
-//! that has nothing else which an earlier rule could ask for. It is nobody's request where the rule asks for no user, is in one
-//! group only, and has a [fresh](Fresh) verb, namespace, resource or path where the rule leaves them open. A rule that matches this
-//! request matches all of them. So the [`Evaluator`] is asked about one request for each combination of names: if an earlier rule
-//! decides every one, the rule is unreachable, whether by one rule or by several together; if it decides every one with a certain
-//! name, that name is dead. What holds of a URL is made use of: no segment of a path holds a slash.
+//! The result is exact, by trial. Of all requests that match a rule by the same names of its lists, one is the hardest
+//! for an earlier rule to take, because it has nothing else that a rule could name: no user if the rule names none, a
+//! single group, and a [fresh](Fresh) verb, namespace, resource or path where the rule leaves them open. A rule that
+//! matches this request matches all of them. So the [`Evaluator`] decides about one request for each combination of
+//! names. If earlier rules, one or several, decide all of them, the rule is unreachable. If they decide all with a
+//! certain name, the name is dead. The search relies on one fact about URLs: no segment of a path contains a slash.
 //!
 //! The number of combinations is the product of the lengths of the lists, hence the bounds.
 
@@ -16,14 +16,14 @@ use std::ops::ControlFlow;
 use crate::PolicyRule;
 use crate::{Attributes, Evaluator, Policy, User};
 
-/// Combinations tried of one rule, and of all rules of a policy.
+/// Combinations that are tried for one rule, and for all rules of a policy.
 const MAX_OF_RULE: usize = 1 << 16;
 pub(super) const MAX_OF_POLICY: usize = 1 << 20;
 
-/// More rules than these are not named as those that take the requests of another.
+/// At most this many rules are named as those that take the requests of another.
 const MAX_TAKERS: usize = 3;
 
-/// A character that no string of the policy holds, as a string: a name that no rule knows.
+/// A character that no string of the policy contains, as a string: a name that no rule knows.
 #[derive(Debug)]
 pub(super) struct Fresh(String);
 
@@ -49,7 +49,7 @@ pub(super) enum Name {
     Verb(usize),
     Namespace(usize),
     Url(usize),
-    /// An entry of `resources` that is for its whole group.
+    /// An entry of `resources` for its whole group.
     Entry(usize),
     Pattern(usize, usize),
     Object(usize, usize),
@@ -71,7 +71,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// What a request is for, and the names by which a rule asks for it.
+/// The target of a request, and the names of a rule that match it.
 #[derive(Debug)]
 enum Target<'a> {
     Resource { names: [Option<Name>; 2], group: &'a str, resource: &'a str, subresource: &'a str, object: &'a str },
@@ -90,11 +90,11 @@ pub(super) struct Witnesses<'a> {
 }
 
 impl<'a> Witnesses<'a> {
-    /// None where they are too many.
+    /// `None`: there are too many.
     pub fn of(rule: &'a PolicyRule, Fresh(fresh): &'a Fresh, is_authenticated: bool) -> Option<Self> {
         let lengths = [&rule.users, &rule.user_groups, &rule.verbs, &rule.namespaces].map(|list| list.len().max(1));
         let per_entry = rule.resources.iter().map(|entry| {
-            // Two for `*/*`.
+            // `*/*` has two.
             (2 * entry.resources.len()).max(1).saturating_mul(entry.resource_names.len().max(1))
         });
         // Counted before they are made.
@@ -113,7 +113,7 @@ impl<'a> Witnesses<'a> {
         self.lengths.iter().product()
     }
 
-    /// The requests with the names that each was made for. First come some in which every name occurs.
+    /// Visits the requests, each with its names. The first ones together contain every name.
     pub fn visit<B>(&self, mut visit: impl FnMut(&[Option<Name>], &Attributes) -> ControlFlow<B>) -> Option<B> {
         let longest = self.lengths.iter().max().copied().unwrap_or(0);
         let first = (0..longest).map(|n| self.lengths.map(|length| n % length.max(1)));
@@ -125,7 +125,7 @@ impl<'a> Witnesses<'a> {
                 digit
             })
         });
-        // Without a target there is no request.
+        // No target, no request.
         first
             .chain(all)
             .filter(|_| !self.targets.is_empty())
@@ -216,7 +216,7 @@ fn targets_of<'a>(rule: &'a PolicyRule, fresh: &'a str) -> Vec<Target<'a>> {
     if is_open && rule.namespaces.is_empty() {
         targets.push(Target::Path { name: None, path: fresh.to_string() });
     }
-    // With namespaces or resources the URLs are never looked at.
+    // In a rule with namespaces or resources the URLs are ignored.
     if rule.resources.is_empty() && rule.namespaces.is_empty() {
         targets.extend(rule.non_resource_urls.iter().enumerate().map(|(i, url)| Target::Path {
             name: Some(Name::Url(i)),
@@ -229,7 +229,8 @@ fn targets_of<'a>(rule: &'a PolicyRule, fresh: &'a str) -> Vec<Target<'a>> {
     targets
 }
 
-/// Resource and subresource that match a pattern and as little else as can be. Some patterns match nothing, and neither do these.
+/// Resource and subresource that match a pattern and as little else as possible. Those of a dead pattern do not match
+/// it either.
 fn hardest<'a>(pattern: &'a str, fresh: &'a str) -> Vec<(&'a str, &'a str)> {
     if pattern == "*" {
         return vec![(fresh, fresh)];
@@ -243,10 +244,11 @@ fn hardest<'a>(pattern: &'a str, fresh: &'a str) -> Vec<(&'a str, &'a str)> {
     found
 }
 
-/// What a rule decides.
+/// The effect of a rule.
 #[derive(Debug, PartialEq)]
 pub(super) enum Reach {
-    /// At least one request; the names that nothing is decided by, with rules that take its requests, by index.
+    /// The rule decides about at least one request. Its dead names, each with the indices of rules that take its
+    /// requests.
     Reached {
         dead: Vec<(Name, Vec<usize>)>,
     },
@@ -256,7 +258,7 @@ pub(super) enum Reach {
     TooLarge,
 }
 
-/// Of every rule, in their order.
+/// The effect of every rule, in their order.
 pub(super) fn reach(policy: &Policy, evaluator: &Evaluator, fresh: &Fresh) -> Vec<Reach> {
     let mut left = MAX_OF_POLICY;
     let rules = policy.rules.iter().enumerate();
@@ -271,7 +273,7 @@ pub(super) fn reach(policy: &Policy, evaluator: &Evaluator, fresh: &Fresh) -> Ve
 fn reach_of(index: usize, witnesses: &Witnesses, evaluator: &Evaluator, left: &mut usize) -> Reach {
     let mut is_reached = false;
     let mut takers: Vec<usize> = Vec::new();
-    // None for a name that is alive.
+    // `None`: the name is alive.
     let mut dead: HashMap<Name, Option<Vec<usize>>> = HashMap::new();
     let of_rule = witnesses.rule.names();
     let mut alive = 0;
@@ -301,7 +303,7 @@ fn reach_of(index: usize, witnesses: &Witnesses, evaluator: &Evaluator, left: &m
                 }
                 ControlFlow::Continue(())
             }
-            // The pattern matches nothing: not even the request that was made for it.
+            // The pattern matches nothing, not even the request that was made for it.
             _ => ControlFlow::Continue(()),
         }
     });
@@ -313,7 +315,7 @@ fn reach_of(index: usize, witnesses: &Witnesses, evaluator: &Evaluator, left: &m
 }
 
 impl PolicyRule {
-    /// Every name that the rule lists and looks at.
+    /// Every name of the rule that has a meaning.
     pub(super) fn names(&self) -> Vec<Name> {
         let mut names: Vec<Name> = (0..self.users.len()).map(Name::User).collect();
         names.extend((0..self.user_groups.len()).map(Name::Group));
@@ -332,7 +334,7 @@ impl PolicyRule {
         names
     }
 
-    /// The string behind a name.
+    /// The string of a name.
     pub(super) fn name(&self, name: Name) -> &str {
         match name {
             Name::User(i) => &self.users[i],

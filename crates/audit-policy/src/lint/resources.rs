@@ -1,4 +1,4 @@
-//! Which resources Kubernetes' own API groups have. The knowledge is data: resources.txt, with its sources.
+//! The resources of Kubernetes' own API groups. The data, with its sources, is in resources.txt.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -11,20 +11,20 @@ pub(super) struct Resource {
     pub subresources: Vec<&'static str>,
 }
 
-/// A resource that was one.
+/// A resource that Kubernetes no longer serves.
 #[derive(Debug)]
-pub(super) struct Gone {
+pub(super) struct RemovedResource {
     /// The last minor version of Kubernetes 1 that served it.
     pub last_minor: u32,
-    /// Where it is now.
+    /// The group that has it now.
     pub now: Option<&'static str>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Resources {
-    /// Of each name, one for every group that has it.
+    /// By name, one for each group that has it.
     present: BTreeMap<&'static str, Vec<Resource>>,
-    gone: Vec<(&'static str, &'static str, Gone)>,
+    gone: Vec<(&'static str, &'static str, RemovedResource)>,
 }
 
 pub(super) static RESOURCES: LazyLock<Resources> = LazyLock::new(|| {
@@ -36,7 +36,7 @@ pub(super) static RESOURCES: LazyLock<Resources> = LazyLock::new(|| {
         match third.parse() {
             Ok(last_minor) => {
                 let now = rest.first().copied().filter(|now| *now != "-");
-                table.gone.push((group, name, Gone { last_minor, now }));
+                table.gone.push((group, name, RemovedResource { last_minor, now }));
             }
             Err(_) => table.present.entry(name).or_default().push(Resource {
                 group,
@@ -53,27 +53,27 @@ impl Resources {
         self.present.get(name)?.iter().find(|resource| resource.group == group)
     }
 
-    /// The other groups that have a resource of this name.
+    /// The groups that have a resource of this name.
     pub fn groups_with(&self, name: &str) -> Vec<&'static str> {
         self.present.get(name).into_iter().flatten().map(|resource| resource.group).collect()
     }
 
-    pub fn gone(&self, group: &str, name: &str) -> Option<&Gone> {
+    pub fn gone(&self, group: &str, name: &str) -> Option<&RemovedResource> {
         self.gone.iter().find(|(of, one, _)| *of == group && *one == name).map(|(.., gone)| gone)
     }
 
-    /// Whether it is one of Kubernetes' own groups, now.
+    /// Whether it is currently one of Kubernetes' own groups.
     pub fn has_group(&self, group: &str) -> bool {
         self.present.values().flatten().any(|resource| resource.group == group)
     }
 
-    /// The last version that served anything of a group of which nothing is left.
+    /// The last minor version that served a removed group.
     pub fn group_gone(&self, group: &str) -> Option<u32> {
         let served = self.gone.iter().filter(|(of, ..)| *of == group).map(|(.., gone)| gone.last_minor);
         served.max().filter(|_| !self.has_group(group))
     }
 
-    /// The name as the group has it: in lower case and in the plural.
+    /// The name in the group's spelling: in lower case and in the plural.
     pub fn spelled(&self, group: &str, name: &str) -> Option<String> {
         let lower = name.to_lowercase();
         let plurals = [lower.clone(), format!("{lower}s"), format!("{lower}es")];

@@ -17,7 +17,7 @@ fn reached(policy: &Policy) -> Vec<Reach> {
     reach(policy, &Evaluator::new(policy), &Fresh::of(policy))
 }
 
-/// For each rule: "reached", the rules that take all of it, or the names of it that are dead.
+/// For each rule: "reached", the rules that take all its requests, or its dead names.
 fn told(rules: &str) -> Vec<String> {
     let tell = |reach| match reach {
         Reach::Reached { dead } if dead.is_empty() => "reached".to_string(),
@@ -33,7 +33,7 @@ fn told(rules: &str) -> Vec<String> {
 #[test]
 fn a_rule_is_unreachable_only_if_nothing_is_left_of_it() {
     for (earlier, later, want) in [
-        // Users and groups. A request without a user is matched by neither.
+        // Users and groups. Neither matches a request without a user.
         ("users: [a, b]", "users: [b]", "by [0]"),
         ("users: [a]", "users: [a, b]", "users[0] [0]"),
         ("users: [a]", "verbs: [get]", "reached"),
@@ -112,7 +112,7 @@ fn a_rule_with_too_many_combinations_is_not_judged_and_costs_nothing() {
 
 #[test]
 fn presets_have_neither_errors_nor_warnings_on_any_version() {
-    // Whoever follows these to the letter gets what lint warns of.
+    // To the letter, these benchmarks demand policies with findings.
     let is_to_the_letter =
         |name: &str| ["nsa-", "stig-", "openshift-", "falco-"].iter().any(|one| name.starts_with(one));
     for preset in presets() {
@@ -149,7 +149,7 @@ fn a_correction_touches_nothing_but_what_it_corrects() {
         ("- level: Metadata\n  users: [on , \"x\"]\n", Some("- level: Metadata\n  users: [\"on\" , \"x\"]\n")),
         ("- {level: metadata}\n", Some("- {level: Metadata}\n")),
         ("- {\"level\": 'metadata'}\r\n", Some("- {\"level\": 'Metadata'}\r\n")),
-        // Not as it was read: an escape, a folded scalar.
+        // The text differs from the value: an escape, a folded scalar.
         ("- {level: Metadata, verbs: [\"G\\x45T\"]}\n", None),
         ("- level: Metadata\n  verbs: [>-\n    GET]\n", None),
         ("- level: Metadata\n  verbs:\n  # all\n  - '*'\n", None),
@@ -169,12 +169,12 @@ fn a_correction_touches_nothing_but_what_it_corrects() {
     assert!(matches!(fix(b"\xff", &TERMS), Err(FixError::NotUtf8)));
 }
 
-/// As URLs have them: no segment holds a slash.
+/// As in URLs: no segment contains a slash.
 fn is_possible(request: &Attributes) -> bool {
     !request.resource.contains('/') && !request.subresource.contains('/')
 }
 
-/// The rule with one name alone in its list.
+/// The rule with only one name in that name's list.
 fn only(rule: &PolicyRule, name: Name) -> PolicyRule {
     let mut rule = rule.clone();
     let keep = |list: &mut Vec<String>, i: usize| *list = vec![list[i].clone()];
@@ -197,7 +197,7 @@ fn only(rule: &PolicyRule, name: Name) -> PolicyRule {
     rule
 }
 
-/// Rules that kube-apiserver takes.
+/// Rules that kube-apiserver accepts.
 fn rules(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<PolicyRule>> {
     let valid = any_rule().prop_map(|mut rule| {
         for entry in &mut rule.resources {
@@ -260,7 +260,7 @@ proptest! {
                     Some(rule) if rule == i => std::ops::ControlFlow::Break(()),
                     _ => std::ops::ControlFlow::Continue(()),
                 });
-                // Some patterns match nothing at all.
+                // Some patterns match nothing.
                 let text = policy.rules[i].name(name);
                 prop_assert!(hit.is_some() || text.contains('/'), "{} of {:?}", name, policy.rules[i]);
             }
@@ -298,10 +298,10 @@ proptest! {
         let is_declined = |finding: &Finding| declined.iter().any(|declined| declined.finding.path == finding.path);
         prop_assert!(after.findings.iter().all(|finding| finding.edit.is_none() || is_declined(finding)), "{:#?}", after.findings);
         prop_assert!(fix(&fixed, &TERMS).unwrap().text.is_none());
-        // What is declined would do harm; what is done does none.
+        // A declined edit would do harm; an applied one does none.
         let leaks = |linted: &Linted| linted.findings.iter().filter(|finding| finding.id == "secret-bodies").count();
         prop_assert!(before.policy.is_none() || leaks(&after) <= leaks(&before), "{}", text);
-        // Level and order stay whatever is corrected.
+        // No correction changes level or order.
         let levels = |rules: &[PolicyRule]| rules.iter().map(|rule| rule.level).collect::<Vec<_>>();
         prop_assert_eq!(levels(&after.policy.unwrap().rules), levels(&rules));
     }

@@ -5,7 +5,7 @@ use crate::Level;
 
 const HEAD: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\n";
 
-/// Whether a 1.36 starts with it, and "line:column severity id" of all findings.
+/// Whether kube-apiserver 1.36 starts with it, and "line:column severity id" of all findings.
 fn judged(text: &[u8]) -> (bool, Vec<String>) {
     let loaded = load(text, 36);
     let shown = loaded.findings.iter().map(|f| {
@@ -99,7 +99,7 @@ fn of_repeated_keys_json_keeps_what_the_later_one_leaves() {
         r#""rules":[{"level":"None","users":["a","b"]},{"level":"Request"}],"rules":[{"level":"Metadata"}]"#,
     );
     assert_eq!((found.len(), found[0].level, found[0].users.len()), (1, Level::Metadata, 2));
-    // What the second one cut off is there again for the third.
+    // Items that the second list cut off are there again in the third.
     let found = load_rules(r#""rules":[{"level":"None","users":["a","b"],"users":["c"],"users":[null,null]}]"#);
     assert_eq!(found[0].users, ["c", "b"]);
     let found = load_rules(r#""rules":[{"level":"None","users":["a"],"users":null,"users":[null]}]"#);

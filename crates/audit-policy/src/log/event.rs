@@ -1,7 +1,7 @@
-//! An Event, with what replay needs of it, and how it is found by parsing all of it.
+//! An Event with the members that replay needs, and the full parser.
 //!
-//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/apis/audit/v1/types.go#L71-L153. Names are compared as they are written, and of
-//! members with the same name the last one counts, as the API machinery reads JSON (sigs.k8s.io/json).
+//! kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/apis/audit/v1/types.go#L71-L153. Names are
+//! case-sensitive, and of equal names the last one counts, as the API machinery reads JSON (sigs.k8s.io/json).
 
 use std::collections::BTreeMap;
 
@@ -10,40 +10,40 @@ use serde_json::value::RawValue;
 
 use crate::{Level, Stage};
 
-/// One event of a log. What is a JSON text here is as it stands in the log.
+/// One event of a log. JSON texts are slices of the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event<'a> {
     pub level: Level,
     pub stage: Stage,
-    /// JSON texts; empty where absent.
+    /// JSON texts; empty if absent.
     pub verb: &'a [u8],
     pub uri: &'a [u8],
-    /// Who was authenticated; nobody is impersonated yet when the policy is asked (server/config.go#L1064).
+    /// The authenticated user. The policy decides before impersonation (server/config.go#L1064).
     pub user: &'a [u8],
     pub annotations: &'a [u8],
     pub request_object: &'a [u8],
     pub response_object: &'a [u8],
-    /// Bytes that go if a body is not written.
+    /// Bytes that an event without this body saves.
     pub request_object_bytes: u64,
     pub response_object_bytes: u64,
-    /// When it was written, in seconds since 1970; none where there is no time in it.
+    /// When the event was written, in seconds since 1970. `None`: it contains no time.
     pub time: Option<i64>,
-    /// As a line of a log: without insignificant blanks, with `kind` and `apiVersion`, and with the end of the line.
+    /// Size as a line of a log: without insignificant blanks, with `kind`, `apiVersion` and the line end.
     pub bytes: u64,
-    /// Of these, what the first stage of the same request cannot have: bodies, the outcome, annotations, impersonation.
+    /// The part of it that the first event of the same request cannot have: bodies, status, annotations, impersonation.
     pub later_bytes: u64,
 }
 
-/// What is wrong with a line.
+/// Why a line or an event cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
     #[error("{0}")]
     NoJson(String),
-    #[error("no audit event: {0}")]
+    #[error("not an audit event: {0}")]
     NoEvent(&'static str),
     #[error("{0} NUL bytes")]
     Nul(usize),
-    #[error("an event in the legacy format, which tells too little")]
+    #[error("an event in the legacy format, which lacks the necessary fields")]
     Legacy,
     #[error("the request URI cannot be read: {0}")]
     Uri(String),
@@ -51,9 +51,9 @@ pub enum Damage {
     User(String),
 }
 
-/// The members of an event that matter, by name.
+/// The kind of an event, as a JSON text.
 pub(super) const KIND: &str = "\"Event\"";
-/// `"kind":"Event","apiVersion":"audit.k8s.io/v1",`, which items of an EventList do not have.
+/// `"kind":"Event","apiVersion":"audit.k8s.io/v1",`, which items of an EventList lack.
 pub(super) const TYPE_BYTES: u64 = 46;
 
 pub(super) fn level(text: &[u8]) -> Option<Level> {
@@ -76,7 +76,7 @@ pub(super) fn stage(text: &[u8]) -> Option<Stage> {
     })
 }
 
-/// Members that an event of the stage `RequestReceived` does not have.
+/// Members that an event of the stage `RequestReceived` lacks.
 pub(super) fn is_later(name: &[u8]) -> bool {
     matches!(
         name,
@@ -94,28 +94,28 @@ pub(super) fn member_bytes(name: usize, value: usize) -> u64 {
     (name + value + 4) as u64
 }
 
-/// An event from any JSON text of one. The scan must give the same wherever it gives something.
+/// Parses any JSON text of an event. If the scan gives a result, it is the same.
 pub(super) fn parse(line: &[u8]) -> Result<Event<'_>, Damage> {
     let members: BTreeMap<String, &RawValue> = serde_json::from_slice(line).map_err(|error| damage_of(line, &error))?;
     let text = |name: &str| members.get(name).map_or("", |value| value.get()).trim();
     let present = |name: &str| Some(text(name)).filter(|text| *text != "null").unwrap_or_default().as_bytes();
-    // Escapes in these are read, though kube-apiserver writes none.
+    // kube-apiserver writes no escapes in these, but they are read.
     let plain = |name: &str| {
         let value: Option<String> = serde_json::from_str(text(name)).ok();
         value.map(|value| format!("\"{value}\"")).unwrap_or_default()
     };
     let has_kind = !present("kind").is_empty();
     if has_kind && plain("kind") != KIND {
-        return Err(Damage::NoEvent("another kind of object"));
+        return Err(Damage::NoEvent("the object has another kind"));
     }
-    let level = level(plain("level").as_bytes()).ok_or(Damage::NoEvent("no level that is known"))?;
-    let stage = stage(plain("stage").as_bytes()).ok_or(Damage::NoEvent("no stage that is known"))?;
+    let level = level(plain("level").as_bytes()).ok_or(Damage::NoEvent("unknown or missing level"))?;
+    let stage = stage(plain("stage").as_bytes()).ok_or(Damage::NoEvent("unknown or missing stage"))?;
     let uri = present("requestURI");
     if uri.is_empty() {
         return Err(Damage::NoEvent("no requestURI"));
     }
     let time = ["stageTimestamp", "requestReceivedTimestamp"].into_iter().find_map(|name| time(present(name)));
-    // Braces, the end of the line, and one comma less than there are members.
+    // Braces, line end, and one comma less than members.
     let mut bytes = 2;
     let mut later_bytes = 0;
     let [mut request_object_bytes, mut response_object_bytes] = [0; 2];
@@ -161,17 +161,17 @@ fn damage_of(line: &[u8], error: &serde_json::Error) -> Damage {
     if error.is_eof() {
         return Damage::NoJson(format!("cut off after {} bytes", line.len()));
     }
-    // The line that serde_json counts is always the first.
+    // serde_json's line is always the first.
     let text = error.to_string();
     let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
-    Damage::NoJson(format!("no JSON: {what} at column {}", error.column()))
+    Damage::NoJson(format!("not JSON: {what} at column {}", error.column()))
 }
 
 /// Length of a JSON text without the blanks between its tokens.
 pub(super) fn compact(text: &[u8]) -> usize {
     let mut length = text.len();
     let mut rest = text;
-    // Outside of strings, up to the next one.
+    // Up to the next string.
     while let Some(quote) = memchr::memchr(b'"', rest) {
         length -= rest[..quote].iter().filter(|b| b.is_ascii_whitespace()).count();
         rest = &rest[quote + 1..];
@@ -205,7 +205,7 @@ fn micro_time(text: &[u8]) -> Option<i64> {
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
     let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
     number(20..26)?;
-    // What is rare is for the calendar to judge: the ends of months, leap seconds.
+    // Rare times are left to the calendar: ends of months, leap seconds.
     if year < 1970 || !(1..=12).contains(&month) || !(1..=28).contains(&day) || hour > 23 || minute > 59 || second > 59
     {
         return None;

@@ -1,15 +1,15 @@
-//! What was found out about a request, for the next time that the same one is made.
+//! Remembers the result for a request until the same request comes again.
 
 use super::event::{Damage, Event};
 use super::request::Request;
 
-/// Remembers a value for each request, as many as there is room for: memory is bounded, and a new request may take the place of
-/// another one. Requests are the same if their verb, URI and user stand in the log in the same way, but for parameters that say
-/// nothing about what is asked: a watch has others each time.
+/// Remembers a value for each request. Memory is bounded: a new request may replace another one. Two requests are the
+/// same if verb, URI and user have the same text in the log, apart from parameters that do not affect the decision:
+/// those of a watch are different each time.
 #[derive(Debug)]
 pub struct Memo<V> {
     slots: Vec<Option<Slot<V>>>,
-    /// Of the request that is looked for.
+    /// The key of the current request.
     key: Vec<u8>,
 }
 
@@ -20,9 +20,9 @@ struct Slot<V> {
     value: V,
 }
 
-/// A power of two. With keys of half a kilobyte these are 8 MB.
+/// A power of two. 8 MB with keys of half a kilobyte.
 const SLOTS: usize = 1 << 14;
-/// Longer ones are found out each time, so that whoever sends long URLs does not fill the memory.
+/// Longer keys are not remembered, so that long URLs cannot fill the memory.
 const MAX_KEY: usize = 4 << 10;
 
 impl<V> Default for Memo<V> {
@@ -40,7 +40,7 @@ impl<V: Clone> Memo<V> {
         key.clear();
         for part in [event.verb, event.user] {
             key.extend_from_slice(part);
-            // In no JSON text.
+            // No JSON text contains it.
             key.push(0);
         }
         push_asked(key, event.uri);
@@ -53,7 +53,7 @@ impl<V: Clone> Memo<V> {
             return Ok(slot.value.clone());
         }
         let value = find(&Request::of(event)?);
-        // The room of the one before is used again.
+        // Reuses the buffer of the replaced key.
         let mut own = slot.take().map(|slot| slot.key).unwrap_or_default();
         own.clear();
         own.reserve_exact(key.len());
@@ -63,16 +63,17 @@ impl<V: Clone> Memo<V> {
     }
 }
 
-/// A URI without the values that are different each time: a quote stands in place of them, which is nowhere else in it.
+/// Adds a URI to the key without the values that are different each time. A quote, which a URI here cannot contain,
+/// replaces them.
 ///
-/// [`attributes`](crate::attributes()) never asks for a resourceVersion or a timeout, and whether timeoutSeconds is a number.
-/// Values of another form stay.
+/// [`attributes`](crate::attributes()) does not use resourceVersion and timeout. Of timeoutSeconds it only uses whether
+/// it is a number, so values of another form stay.
 fn push_asked(key: &mut Vec<u8>, uri: &[u8]) {
     let Some(query) = memchr::memchr(b'?', uri) else { return key.extend_from_slice(uri) };
     let (mut from, mut at) = (0, query + 1);
     while at < uri.len() {
         let rest = &uri[at..];
-        // The text ends with its quote, and `&` is written as `\u0026`.
+        // The text ends with its quote. kube-apiserver writes `&` as `\u0026`.
         let end = memchr::memchr3(b'&', b'\\', b'"', rest).unwrap_or(rest.len());
         let value = |name: &[u8]| rest[..end].strip_prefix(name).filter(|value| (1..=18).contains(&value.len()));
         let passing = value(b"timeout=").filter(|value| value.iter().all(u8::is_ascii_alphanumeric)).or_else(|| {
@@ -90,7 +91,7 @@ fn push_asked(key: &mut Vec<u8>, uri: &[u8]) {
     key.extend_from_slice(&uri[from..]);
 }
 
-/// Good enough to spread requests: a collision costs time and nothing else.
+/// Good enough to spread requests: a collision only costs time.
 #[inline]
 fn hash(text: &[u8]) -> u64 {
     const KEYS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93];
@@ -98,7 +99,7 @@ fn hash(text: &[u8]) -> u64 {
         let product = u128::from(a ^ KEYS[0]) * u128::from(b ^ KEYS[1]);
         product as u64 ^ (product >> 64) as u64
     };
-    // Two chains, so that the multiplications need not wait for each other.
+    // Two chains, so that the multiplications do not wait for each other.
     let mut states = [text.len() as u64, KEYS[0]];
     let (blocks, rest) = text.as_chunks::<32>();
     for block in blocks {
@@ -120,7 +121,7 @@ mod tests {
     use crate::log::Reader;
 
     #[test]
-    fn what_is_different_each_time_makes_no_new_request_and_all_else_does() {
+    fn values_that_change_each_time_make_no_new_request_and_all_others_do() {
         let mut memo = Memo::default();
         let mut found = 0;
         let mut is_new = |uri: &str, rest: &str| {

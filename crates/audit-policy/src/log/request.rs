@@ -1,9 +1,9 @@
-//! From an event to the request that kube-apiserver asked its policy about.
+//! From an event to the request that the policy decided about.
 //!
-//! The `objectRef` of an event is no witness: `LogRequestObject` fills it from the body later on, so that a create has a name there
-//! which the policy did not see (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/request.go#L124-L152). What the policy saw
-//! comes from the verb and the URI, as in [`attributes()`]; the user is the authenticated one, whoever he impersonates: the
-//! filter for impersonation comes after the one for auditing (server/config.go#L1036-L1116).
+//! The `objectRef` of an event is not used: `LogRequestObject` fills it from the body later, so a create has a name
+//! there that the policy did not see (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/request.go#L124-L152).
+//! The policy saw the attributes from the verb and the URI, as in [`attributes()`], and the authenticated user without
+//! impersonation: the filter for impersonation comes after the one for auditing (server/config.go#L1036-L1116).
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::event::{Damage, Event};
 use crate::{Attributes, Text, User, attributes};
 
-/// What was asked of kube-apiserver.
+/// A request to kube-apiserver.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request<'a> {
     pub method: Cow<'static, str>,
@@ -29,24 +29,24 @@ impl<'a> Request<'a> {
         let mut method = method_of(&verb);
         let mut attributes = derive(&method)?;
         if !attributes.is_resource_request {
-            // There the verb is the method itself, in lower case.
+            // The verb of such a request is its method in lower case.
             method = Cow::Owned(verb.to_ascii_uppercase());
         }
-        // The event is right about it: the method is a guess for a few.
+        // The verb of the event is right. The derived one is a guess for some methods.
         attributes.verb = Text(verb);
         attributes.user = user(event.user)?;
         Ok(Self { method, uri, attributes })
     }
 }
 
-/// A method that a request with this verb could have had, if it was for a resource.
+/// A possible method of a request for a resource with this verb.
 pub fn method_of(verb: &str) -> Cow<'static, str> {
     Cow::Borrowed(match verb {
         "create" => "POST",
         "update" => "PUT",
         "patch" => "PATCH",
         "delete" | "deletecollection" => "DELETE",
-        // Any method that has no verb for resources.
+        // One of the methods without a verb for resources.
         "" => "OPTIONS",
         _ => "GET",
     })
@@ -61,7 +61,7 @@ fn string(text: &[u8]) -> serde_json::Result<Cow<'_, str>> {
     serde_json::from_slice(text).map(|Borrowed(text)| text)
 }
 
-/// None for `{}`, which is what a request without an authenticated user has (audit/request.go#L62-L69).
+/// `None` for `{}`, the user of a request without an authenticated user (audit/request.go#L62-L69).
 fn user(text: &[u8]) -> Result<Option<User<'_>>, Damage> {
     if text.is_empty() {
         return Ok(None);
@@ -76,9 +76,9 @@ fn user(text: &[u8]) -> Result<Option<User<'_>>, Damage> {
     if let Ok(Plain { username, groups }) = serde_json::from_slice(text) {
         return Ok((!username.is_empty() || !groups.is_empty()).then_some(User { name: username, groups }));
     }
-    // Of members with the same name the last one counts, which a struct does not allow; and any of them may be missing.
+    // Of equal names the last one counts, which a struct does not allow. Any member may be absent.
     let user: Value = serde_json::from_slice(text).map_err(|error| Damage::User(error.to_string()))?;
-    let wrong = || Damage::User("not as kube-apiserver writes it".into());
+    let wrong = || Damage::User("kube-apiserver does not write this form".into());
     let string = |value: &Value| match value {
         Value::String(text) => Ok(Text::from(text.clone())),
         Value::Null => Ok(Text::default()),

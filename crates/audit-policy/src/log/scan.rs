@@ -1,11 +1,13 @@
-//! An event from a line as kube-apiserver writes it, without looking closely at what nobody asks for.
+//! Scans a line in kube-apiserver's own form for an event, without parsing the members that are not needed.
 //!
-//! Blocks of 64 bytes become bit masks, a bit a byte: where strings begin and end, and where objects and lists do, outside of
-//! strings. The walk over the members of the event then leaps from mark to mark. A value that is not needed is only skipped: its
-//! strings are closed, its brackets balanced and its text valid UTF-8; its grammar is not looked at.
+//! Blocks of 64 bytes become bit masks, one bit for each byte: where strings begin and end, and, outside of strings,
+//! objects and lists. The walk over the members of the event then jumps from mark to mark. A value that is not needed
+//! is skipped: its strings are closed, its brackets balanced and its text is valid UTF-8, but its grammar is not
+//! checked.
 //!
-//! Gives nothing where there is anything out of the ordinary - blanks between tokens, control characters, a name twice, an escape
-//! in a name, a missing member - and the line is parsed in full. Where it gives something, it is what parsing would give.
+//! The scan gives no result for an unusual line - blanks between tokens, control characters, a repeated name, an escape
+//! in a name, a missing member - and the line is then parsed in full. A result is always the same as that of the
+//! parser.
 
 use fearless_simd::prelude::*;
 use fearless_simd::{Level, dispatch, u8x64};
@@ -18,7 +20,7 @@ pub(super) struct Marks {
     blocks: Vec<Block>,
 }
 
-/// 64 bytes of a line, a bit a byte.
+/// 64 bytes of a line, one bit for each byte.
 #[derive(Clone, Copy, Debug, Default)]
 struct Block {
     /// Quotes that begin or end a string.
@@ -31,13 +33,12 @@ struct Block {
 const BLOCK: usize = 64;
 
 impl Marks {
-    /// False where something is not as kube-apiserver writes it.
+    /// False if the line is not in kube-apiserver's own form.
     fn mark(&mut self, line: &[u8]) -> bool {
         dispatch!(Level::new(), simd => self.mark_with(simd, line))
     }
 
-    /// With the widest registers that the processor has. What is called from here has to be inlined, or it does not know of them; so
-    /// there is no iterator.
+    /// Uses the widest registers of the processor. All callees must be inlined to use them too, hence no iterator.
     #[inline(always)]
     fn mark_with<S: Simd>(&mut self, simd: S, line: &[u8]) -> bool {
         let mut state = State::new(simd);
@@ -48,7 +49,7 @@ impl Marks {
             self.blocks.push(state.block(simd, block));
         }
         if !rest.is_empty() {
-            // Something that means nothing.
+            // Padding without a meaning.
             let mut block = [b'_'; BLOCK];
             block[..rest.len()].copy_from_slice(rest);
             self.blocks.push(state.block(simd, &block));
@@ -72,7 +73,7 @@ impl Marks {
         Some(word * BLOCK + marks.trailing_zeros() as usize)
     }
 
-    /// The end of the object or list that begins at a position: where its closing bracket is.
+    /// The closing bracket of the object or list that begins at a position.
     #[inline]
     fn closing(&self, from: usize) -> Option<usize> {
         let mut depth = 0;
@@ -80,7 +81,7 @@ impl Marks {
         for (word, Block { opening, closing, .. }) in self.blocks.iter().enumerate().skip(from / BLOCK) {
             let (opening, mut closing) = (opening & kept, closing & kept);
             kept = !0;
-            // With fewer closing brackets than open ones the end cannot be here.
+            // With fewer closing brackets than open ones, the end is not in this block.
             if closing.count_ones() < depth {
                 depth = depth + opening.count_ones() - closing.count_ones();
                 continue;
@@ -105,18 +106,18 @@ impl Marks {
 pub struct Scanned<'a> {
     marks: &'a Marks,
     line: &'a [u8],
-    /// Where they begin; 0 where there is none.
-    bodies: Bodies,
+    /// Start of each body; 0 if there is none.
+    bodies: BodyStarts,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Bodies {
+struct BodyStarts {
     request: usize,
     response: usize,
 }
 
 impl Scanned<'_> {
-    /// As `managed_bytes`, of the body of the request.
+    /// `managed_bytes` of the body of the request.
     pub fn managed_request_bytes(&self) -> Option<u64> {
         self.managed_bytes(self.bodies.request)
     }
@@ -125,13 +126,13 @@ impl Scanned<'_> {
         self.managed_bytes(self.bodies.response)
     }
 
-    /// Bytes of the managed fields in a body: of an object, of the items of a list, and of the objects in the rows of a table
-    /// (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/request.go#L237-L275). None where the text is not as kube-apiserver
-    /// writes it.
+    /// Bytes of the managed fields in a body: of an object, of the items of a list, and of the objects in the rows of a
+    /// table (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/audit/request.go#L237-L275). `None`: the text is not
+    /// in kube-apiserver's own form.
     fn managed_bytes(&self, body: usize) -> Option<u64> {
         let Self { marks, line, .. } = self;
         let mut bytes = 0;
-        // Other members than these stay, so there is a comma too.
+        // Other members stay, so the comma goes too.
         let mut of_metadata = |at: usize| {
             marks.elements(line, at, |name, at, end| {
                 if name == b"managedFields" {
@@ -164,7 +165,8 @@ impl Scanned<'_> {
 }
 
 impl Marks {
-    /// Visits what is directly in an object or a list: name (empty in a list), start and end of each value. Nothing is in other values.
+    /// Visits the values directly in an object or a list: name (empty in a list), start and end. Other values contain
+    /// nothing.
     fn elements<'a>(
         &self,
         text: &'a [u8],
@@ -201,14 +203,14 @@ impl Marks {
     }
 }
 
-/// What goes from one block to the next.
+/// State that one block hands to the next.
 struct State<S: Simd> {
     /// All ones within a string.
     in_string: u64,
-    /// 1 if the first byte is escaped by the last one of the block before.
+    /// 1 if the last byte of the previous block escapes the first one of this block.
     escape: u64,
     blanks: u64,
-    /// The least of the bytes at each place, and all bits of them.
+    /// At each position, the least of all bytes, and the bits of all bytes.
     least: u8x64<S>,
     all: u8x64<S>,
 }
@@ -243,7 +245,7 @@ impl<S: Simd> State<S> {
     }
 }
 
-/// Bytes that a backslash stands before which is not escaped itself (simdjson's find_escaped).
+/// Bytes after a backslash that is not escaped itself (simdjson's find_escaped).
 #[inline(always)]
 fn escaped(backslashes: u64, escape: &mut u64) -> u64 {
     const EVEN: u64 = 0x5555_5555_5555_5555;
@@ -263,8 +265,8 @@ fn prefix_xor(mut bits: u64) -> u64 {
     bits
 }
 
-/// Members in the order in which kube-apiserver writes them (audit/v1/types.go#L71-L153), each as it begins. Not all of them are
-/// needed, but one that is not among them could be there twice.
+/// Members in the order in which kube-apiserver writes them (audit/v1/types.go#L71-L153), each with its beginning. Not
+/// all are needed, but a member that is not listed could be repeated unnoticed.
 const MEMBERS: [&[u8]; 19] = [
     b"\"kind\":",
     b"\"apiVersion\":",
@@ -287,10 +289,10 @@ const MEMBERS: [&[u8]; 19] = [
     b"\"annotations\":",
 ];
 
-/// Place of the body of a request; that of the response comes next.
+/// Index of the body of the request; that of the response follows.
 const REQUEST_OBJECT: usize = 14;
 
-/// The member that begins here. The next one in the order is the likely one.
+/// The member that begins here, most likely the next one in the order.
 #[inline]
 fn member(text: &[u8], next: usize) -> Option<usize> {
     let found = MEMBERS[next..].iter().position(|member| text.starts_with(member)).map(|at| next + at);
@@ -380,6 +382,6 @@ where
             + bytes("impersonatedUser", impersonated)
             + bytes("authenticationMetadata", authentication),
     };
-    let bodies = Bodies { request: starts[REQUEST_OBJECT], response: starts[REQUEST_OBJECT + 1] };
+    let bodies = BodyStarts { request: starts[REQUEST_OBJECT], response: starts[REQUEST_OBJECT + 1] };
     Some((event, Scanned { marks, line, bodies }))
 }

@@ -27,7 +27,7 @@ const NAMES: [&str; 22] = [
     "requestReceivedTimestamp",
     "stageTimestamp",
     "annotations",
-    // What must not be taken for the above.
+    // Lines that only resemble the above.
     "Level",
     "items",
     "a\"b\\",
@@ -55,7 +55,7 @@ fn text() -> impl Strategy<Value = String> {
     proptest::collection::vec(plain, 0..6).prop_map(|parts| parts.concat())
 }
 
-/// Any JSON, with names of an event's members in it.
+/// Any JSON that contains names of an event's members.
 fn json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         text().prop_map(Value::from),
@@ -77,7 +77,7 @@ fn choice(values: &'static [&'static str]) -> BoxedStrategy<Value> {
     proptest::sample::select(values).prop_map(Value::from).boxed()
 }
 
-/// A member, mostly with a value that it could have.
+/// A member, mostly with a possible value.
 fn member() -> impl Strategy<Value = (String, Value)> {
     proptest::sample::select(NAMES.to_vec()).prop_flat_map(|name| {
         let likely = match name {
@@ -93,7 +93,7 @@ fn member() -> impl Strategy<Value = (String, Value)> {
     })
 }
 
-/// How a line is written down: blanks, escapes in names, and members that are always there or come in any order.
+/// The form of a line: blanks, escapes in names, required members, and members in any order.
 fn line() -> impl Strategy<Value = String> {
     let base = || {
         let fixed = [("level", "Metadata"), ("stage", "Panic"), ("requestURI", "/api"), ("verb", "get")];
@@ -101,7 +101,7 @@ fn line() -> impl Strategy<Value = String> {
     };
     (proptest::collection::vec(member(), 0..8), any::<u8>(), any::<prop::sample::Index>(), any::<bool>()).prop_map(
         move |(members, odd, at, has_base)| {
-            // Each once, mostly; now and then twice.
+            // Mostly once each, sometimes twice.
             let mut all: Vec<(String, Value)> = if has_base { base() } else { Vec::new() };
             for (name, value) in members {
                 if odd < 16 || !all.iter().any(|(other, _)| *other == name) {
@@ -129,7 +129,7 @@ fn line() -> impl Strategy<Value = String> {
     )
 }
 
-/// What [`parse`] has to find, from serde_json's values.
+/// The expected result of [`parse`], from serde_json's values.
 fn found(line: &str) -> Option<(Value, String, Option<i64>, u64)> {
     let value: Value = serde_json::from_str(line).ok()?;
     let text = |name: &str| value.get(name).and_then(Value::as_str);
@@ -231,10 +231,13 @@ fn an_event_list_is_its_events_and_damage_has_a_reason() {
     assert_eq!(events(" \t\r"), []);
     let reason = |text: &str| events(text).pop().unwrap().unwrap_err().to_string();
     assert_eq!(reason("{\"kind\":\"Ev\0\0ent\"}"), "2 NUL bytes");
-    assert_eq!(reason(r#"{"kind":"Pod","level":"Metadata"}"#), "no audit event: another kind of object");
-    assert_eq!(reason(&event.replace("Panic", "Later")), "no audit event: no stage that is known");
+    assert_eq!(reason(r#"{"kind":"Pod","level":"Metadata"}"#), "not an audit event: the object has another kind");
+    assert_eq!(reason(&event.replace("Panic", "Later")), "not an audit event: unknown or missing stage");
     assert_eq!(reason(&event.replace('/', "")[..40]), "cut off after 40 bytes");
-    assert_eq!(reason("2026 AUDIT: id=\"x\" stage=\"y\""), "an event in the legacy format, which tells too little");
-    assert!(reason(&format!("{event}{event}")).starts_with("no JSON: trailing characters at column"));
-    assert!(reason("[]").starts_with("no JSON: "));
+    assert_eq!(
+        reason("2026 AUDIT: id=\"x\" stage=\"y\""),
+        "an event in the legacy format, which lacks the necessary fields"
+    );
+    assert!(reason(&format!("{event}{event}")).starts_with("not JSON: trailing characters at column"));
+    assert!(reason("[]").starts_with("not JSON: "));
 }

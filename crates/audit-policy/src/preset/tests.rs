@@ -81,12 +81,12 @@ fn no_preset_has_users_that_no_longer_exist_or_a_group_that_is_gone() {
 
 // --- Credentials. ---
 
-/// Group and resource of what holds a credential, and whether its request does; its response always does. All that Kubernetes itself
-/// has: of custom resources nothing is known. ConfigMaps are not among them, since what is secret does not belong there.
+/// Group and resource of every resource of Kubernetes with credentials, and whether the request contains them; the
+/// response always does. Custom resources are unknown. ConfigMaps are not listed, since secrets do not belong there.
 const CREDENTIALS: [(&str, &str, bool); 3] =
     [("", "secrets", true), ("", "serviceaccounts/token", false), ("authentication.k8s.io", "tokenreviews", true)];
 
-/// The one that has to be acknowledged.
+/// The preset that needs an acknowledgement.
 fn exposes(name: &str) -> bool {
     name.starts_with("stig-literal-")
 }
@@ -113,8 +113,8 @@ fn names() -> (Vec<String>, Vec<String>) {
     (users.into_iter().collect(), groups.into_iter().collect())
 }
 
-/// What holds a credential in OpenShift: the Secrets that an image stream may use; the pull secret in the files of machines;
-/// clients with their secret, and all kinds of tokens; the private key of a Route.
+/// Resources with credentials in OpenShift: the Secrets that an image stream may use; the pull secret in the files of
+/// machines; clients with their secret, and all kinds of tokens; the private key of a Route.
 const OF_OPENSHIFT: [(&str, &str); 10] = [
     ("image.openshift.io", "imagestreams/secrets"),
     ("machineconfiguration.openshift.io", "controllerconfigs"),
@@ -151,7 +151,7 @@ fn any_credential_request(
         |(user, (group, resource), (version, verb, namespace, name, subresource), ending, method)| {
             let root = if group.is_empty() { "/api".to_string() } else { format!("/apis/{group}") };
             let namespace = namespace.map(|namespace| format!("namespaces/{namespace}/")).unwrap_or_default();
-            // The old form of a proxy knows no subresources: it is another request then, and nothing answers it.
+            // The old form of a proxy has no subresources: with one it is another request, which nothing answers.
             let verb = if verb == "proxy/" && resource.contains('/') { "" } else { verb };
             let object = match resource.split_once('/') {
                 Some((resource, own)) => format!("{resource}/x/{own}"),
@@ -188,9 +188,9 @@ proptest! {
 static EVALUATORS: LazyLock<Vec<(&str, Evaluator)>> =
     LazyLock::new(|| presets().iter().map(|preset| (preset.name, Evaluator::new(&preset.policy))).collect());
 
-// --- What is recorded of whom. ---
+// --- Records by user. ---
 
-/// Users of the tables below, with the groups that their authenticators give them.
+/// Users of the tables below, with the groups from their authenticators.
 fn user(name: &str) -> Option<User<'static>> {
     Some(match name {
         "alice" => User::authenticated("alice", &["developers"]),
@@ -205,7 +205,7 @@ fn user(name: &str) -> Option<User<'static>> {
     })
 }
 
-/// What a preset leaves in the log of a request: the level, or None where no stage of it is recorded.
+/// The level at which a preset records a request; None if it records no stage of it.
 fn level(preset: &str, who: &str, method: &str, url: &str) -> Level {
     let (_, evaluator) = EVALUATORS.iter().find(|(name, _)| name.starts_with(preset)).unwrap();
     let request = Attributes { user: user(who), ..attributes(method, url).unwrap() };
@@ -214,7 +214,7 @@ fn level(preset: &str, who: &str, method: &str, url: &str) -> Level {
     if is_told { decision.level } else { Level::None }
 }
 
-/// Detections by number (facts/sinks.md section 5), each with requests and the level that it needs.
+/// Detections by number, each with requests and the level that it needs.
 const DETECTIONS: &[(u32, &str, Level, &[&str])] = {
     use Level::{Metadata, Request};
     &[
@@ -374,7 +374,7 @@ const DETECTIONS: &[(u32, &str, Level, &[&str])] = {
                 "alice POST /apis/apiregistration.k8s.io/v1/apiservices",
             ],
         ),
-        // The policy sees who asks, and not in whose name.
+        // The policy sees the authenticated user, not the impersonated one.
         (
             14,
             "impersonation",
@@ -414,7 +414,7 @@ fn quiet_records_what_the_fifteen_detections_need() {
     }
 }
 
-/// The stage that Falco's rule for exec looks at, and the only one of failed authentication.
+/// The stage that Falco's rule for exec uses, and the only one of failed authentication.
 #[test]
 fn quiet_and_falco_keep_the_stage_at_which_an_exec_begins() {
     for name in ["quiet-", "falco-"] {
@@ -424,7 +424,7 @@ fn quiet_and_falco_keep_the_stage_at_which_an_exec_begins() {
     }
 }
 
-/// What the parts of an idle kubeadm cluster ask for, with the operator on it.
+/// Requests of the parts of an idle kubeadm cluster with the operator.
 const IDLE: &[&str] = &[
     // Probes and scrapes.
     "anonymous GET /livez",
@@ -461,7 +461,7 @@ const IDLE: &[&str] = &[
     "apiserver PATCH /apis/flowcontrol.apiserver.k8s.io/v1/flowschemas/exempt/status",
     "apiserver GET /apis/rbac.authorization.k8s.io/v1/clusterroles?watch=true",
     "apiserver PUT /apis/apiregistration.k8s.io/v1/apiservices/v1./status",
-    // The controller manager, in its own name and in its controllers'.
+    // The controller manager, as itself and as its controllers.
     "manager PUT /apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager?timeout=5s",
     "manager GET /api/v1/secrets?watch=true",
     "manager GET /api/v1/secrets?limit=500",
@@ -486,7 +486,7 @@ const IDLE: &[&str] = &[
     "kube-system:kube-proxy GET /api/v1/nodes?fieldSelector=metadata.name%3Dcp1&watch=true",
     "kube-system:coredns GET /api/v1/namespaces?watch=true",
     "kube-system:coredns GET /apis/discovery.k8s.io/v1/endpointslices?watch=true",
-    // The operator, but for its canary: its own rule decides about that.
+    // The operator, without its canary, which has a rule of its own.
     "audit-system:audit-operator-controller PUT /apis/coordination.k8s.io/v1/namespaces/audit-system/leases/audit-operator",
     "audit-system:audit-operator-controller GET /apis/coordination.k8s.io/v1/namespaces/audit-system/leases/audit-operator",
     "audit-system:audit-operator-controller GET /apis/audit-operator.io/v1alpha1/auditsetups?watch=true",
@@ -499,7 +499,7 @@ const IDLE: &[&str] = &[
     "audit-system:audit-operator-agent GET /apis/audit-operator.io/v1alpha1/nodeaudits/cp1",
     "audit-system:audit-operator-agent PATCH /apis/audit-operator.io/v1alpha1/nodeaudits/cp1/status",
     "audit-system:audit-operator-agent GET /api/v1/namespaces/audit-system/secrets/credentials",
-    // Others that are usually there.
+    // Other common components.
     "monitoring:prometheus POST /apis/authentication.k8s.io/v1/tokenreviews",
     "monitoring:prometheus POST /apis/authorization.k8s.io/v1/subjectaccessreviews",
     "monitoring:operator GET /api/v1/pods?watch=true",
@@ -521,7 +521,7 @@ fn quiet_records_nothing_that_an_idle_cluster_does() {
 fn falco_records_what_its_rules_look_at_and_not_the_noise() {
     use Level::{Metadata, None, Request, RequestResponse};
     for (least, most, requests) in [
-        // Disallowed K8s User, and everything that says who did what.
+        // Disallowed K8s User, and every change with its user.
         (
             Metadata,
             Metadata,

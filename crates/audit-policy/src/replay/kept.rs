@@ -1,4 +1,4 @@
-//! How large an event would have been under another level.
+//! The size of an event under another policy.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,70 +7,71 @@ use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Asked, Event};
+use super::{Event, Judgement};
 use crate::log::Scanned;
 use crate::{Level, Stage};
 
-/// An event as another policy would have written it.
+/// The size and bodies of an event as the policy would have written it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Kept {
+pub(super) struct KeptEvent {
     pub bytes: u64,
-    /// A body may belong to it that the log does not have.
+    /// Whether the event may have a body that the log lacks.
     pub lacks_body: bool,
-    /// A body is kept in which managed fields could be, and the policy does not leave them out.
+    /// Whether it keeps a body that could have managed fields.
     pub has_body: bool,
     pub has_managed_fields: bool,
 }
 
-/// Written at `Request` and above only (plugin/webhook/mutating/dispatcher.go#L439-L458).
+/// Written only at `Request` and above (plugin/webhook/mutating/dispatcher.go#L439-L458).
 const PATCH_ANNOTATION: &str = "patch.webhook.admission.k8s.io/";
 /// The bodies were too large (plugin/pkg/audit/truncate/truncate.go#L74-L136).
 const TRUNCATED: &str = "audit.k8s.io/truncated";
 
-pub(super) fn kept(event: &Event, asked: &Asked, scanned: Option<Scanned>) -> Kept {
-    let mut bytes = event.bytes + level_bytes(asked.level) - level_bytes(event.level);
+pub(super) fn kept(event: &Event, judgement: &Judgement, scanned: Option<Scanned>) -> KeptEvent {
+    let mut bytes = event.bytes + level_bytes(judgement.level) - level_bytes(event.level);
     let mut lacks_body = false;
-    if asked.level != event.level {
-        if asked.level < Level::RequestResponse {
+    if judgement.level != event.level {
+        if judgement.level < Level::RequestResponse {
             bytes -= event.response_object_bytes;
         }
-        if asked.level < Level::Request {
+        if judgement.level < Level::Request {
             bytes -= event.request_object_bytes;
         }
-        if asked.level < Level::Request && event.level >= Level::Request {
+        if judgement.level < Level::Request && event.level >= Level::Request {
             bytes -= annotation_bytes(event.annotations);
         }
-        // Before the answer there is no body in any event.
-        if asked.level > event.level && event.stage != Stage::RequestReceived {
-            lacks_body = asked.may_have.request && event.level < Level::Request
-                || asked.may_have.response && asked.level == Level::RequestResponse;
+        // An event of the first stage has no body.
+        if judgement.level > event.level && event.stage != Stage::RequestReceived {
+            lacks_body = judgement.may_have.request && event.level < Level::Request
+                || judgement.may_have.response && judgement.level == Level::RequestResponse;
         }
     }
-    if asked.level >= Level::Request && event.level >= Level::Request {
+    if judgement.level >= Level::Request && event.level >= Level::Request {
         lacks_body |= memmem::find(event.annotations, TRUNCATED.as_bytes()).is_some();
     }
-    let mut kept = Kept { bytes, lacks_body, ..Kept::default() };
-    if asked.level >= Level::Request && !asked.may_have.is_patch {
-        kept.body(event.request_object, asked, || scanned?.managed_request_bytes());
+    let mut kept = KeptEvent { bytes, lacks_body, ..KeptEvent::default() };
+    if judgement.level >= Level::Request && !judgement.may_have.is_patch {
+        kept.body(event.request_object, judgement, || scanned?.managed_request_bytes());
     }
-    if asked.level >= Level::RequestResponse {
-        kept.body(event.response_object, asked, || scanned?.managed_response_bytes());
+    if judgement.level >= Level::RequestResponse {
+        kept.body(event.response_object, judgement, || scanned?.managed_response_bytes());
     }
     kept
 }
 
-impl Kept {
-    fn body(&mut self, body: &[u8], asked: &Asked, scanned: impl Fn() -> Option<u64>) {
+impl KeptEvent {
+    fn body(&mut self, body: &[u8], judgement: &Judgement, scanned: impl Fn() -> Option<u64>) {
         if body.is_empty() {
             return;
         }
         self.has_body = true;
-        if self.has_managed_fields && !asked.omits_managed_fields || memmem::find(body, b"\"managedFields\"").is_none()
+        if self.has_managed_fields && !judgement.omits_managed_fields
+            || memmem::find(body, b"\"managedFields\"").is_none()
         {
             return;
         }
         self.has_managed_fields = true;
-        if asked.omits_managed_fields {
+        if judgement.omits_managed_fields {
             self.bytes -= scanned().unwrap_or_else(|| managed_bytes(body));
         }
     }
@@ -85,7 +86,7 @@ fn level_bytes(level: Level) -> u64 {
     }
 }
 
-/// Bytes of the annotations that an event at `Metadata` does not have.
+/// Bytes of the annotations that an event at `Metadata` lacks.
 fn annotation_bytes(annotations: &[u8]) -> u64 {
     let has = |name: &str| memmem::find(annotations, name.as_bytes()).is_some();
     if !has(PATCH_ANNOTATION) && !has(TRUNCATED) {
@@ -95,11 +96,11 @@ fn annotation_bytes(annotations: &[u8]) -> u64 {
     let is_gone = |name: &str| name.starts_with(PATCH_ANNOTATION) || name == TRUNCATED;
     let member = |(name, value): (&Cow<str>, &&RawValue)| (name.len() + value.get().len() + 4) as u64;
     let gone: u64 = all.iter().filter(|(name, _)| is_gone(name)).map(member).sum();
-    // Without any there is no member at all; a comma less than there are members, and the braces.
+    // Without annotations the member is absent. Braces, and one comma less than annotations.
     if all.keys().all(|name| is_gone(name)) { gone + 1 + ("annotations".len() + 4) as u64 } else { gone }
 }
 
-/// As the scan does it, for any JSON.
+/// The same result as the scan's, for any JSON.
 fn managed_bytes(body: &[u8]) -> u64 {
     #[derive(Deserialize)]
     struct Metadata<'a> {
@@ -123,7 +124,7 @@ fn managed_bytes(body: &[u8]) -> u64 {
         #[serde(borrow)]
         rows: Option<Vec<Row<'a>>>,
     }
-    // Other members than these stay, so there is a comma too.
+    // Other members stay, so the comma goes too.
     let of = |object: &Object| {
         let fields = object.metadata.as_ref().and_then(|metadata| metadata.managed_fields);
         fields.map_or(0, |fields| ("managedFields".len() + fields.get().len() + 4) as u64)
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
     use crate::log::Reader;
 
-    /// Of a response.
+    /// The result of the scan for this response.
     fn scanned(body: &str) -> Option<u64> {
         let start = r#"{"level":"RequestResponse","stage":"Panic","requestURI":"/","requestObject":{"metadata":{"managedFields":[]}}"#;
         let mut found = None;

@@ -1,4 +1,5 @@
-//! What the counts of a log come to. The JSON of a [`Report`] is a contract: other programs read it. Absent knowledge is null.
+//! The report on the counts of a log. The JSON of a [`Report`] is a contract: other programs read it. Unknown values
+//! are null.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +15,11 @@ use crate::{Level, PolicyRule, Stage};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rotation {
     pub max_size_megabytes: u64,
-    /// 0 keeps all.
+    /// 0: keeps all files.
     pub max_backups: u64,
 }
 
-/// How kube-apiserver batches for a webhook. The defaults are its own (kubernetes@v1.36.3
+/// kube-apiserver's batching for a webhook, with its defaults (kubernetes@v1.36.3
 /// staging/src/k8s.io/apiserver/pkg/server/options/audit.go#L145-L180).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Batching {
@@ -39,20 +40,20 @@ impl Default for Batching {
 pub struct Report {
     pub log: Log,
     pub kept: Kept,
-    /// In the order of the policy; the last is for requests that no rule matches.
+    /// In the order of the policy. The last entry is for requests that no rule matches.
     pub rules: Vec<Rule>,
     pub rotation: Rotated,
     pub sink: Sink,
     pub top: Top,
-    /// What the log cannot tell.
+    /// Limits of the report.
     pub unknown: Vec<Unknown>,
     /// Lines that could not be read.
     pub damaged: u64,
     /// The first of them.
-    pub damage: Vec<Placed>,
+    pub damage: Vec<DamageReport>,
 }
 
-/// The log as it is.
+/// The log itself.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Log {
@@ -63,27 +64,27 @@ pub struct Log {
     pub to: Option<String>,
     /// Without the gaps.
     pub seconds: Option<u64>,
-    /// Times of more than an hour without any event.
+    /// Periods of more than an hour without any event.
     pub gaps: u64,
     pub gap_seconds: u64,
     pub stages: BTreeMap<Stage, u64>,
     pub levels: BTreeMap<Level, u64>,
 }
 
-/// What the policy would have written.
+/// The events that the policy would have written.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Kept {
     pub events: u64,
     pub bytes: u64,
-    /// The bytes are a lower bound.
+    /// Whether the bytes are a lower bound.
     pub at_least: bool,
-    /// Of the events of the log, 0 to 1.
+    /// Share of all events of the log, 0 to 1.
     pub share_of_events: f64,
     pub events_per_second: Option<f64>,
     pub bytes_per_second: Option<f64>,
     pub bytes_per_day: Option<f64>,
-    /// Of the stage `RequestReceived`, beside the above: what the policy would have written and the log does not have.
+    /// Further events, of the stage `RequestReceived`, that the policy would have written and the log does not have.
     pub first_stages_not_in_log: Estimate,
 }
 
@@ -96,45 +97,46 @@ pub struct Estimate {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rule {
-    /// Index; none for requests that no rule matches.
+    /// Index. `None`: requests that no rule matches.
     pub rule: Option<usize>,
     pub level: Level,
-    /// What the rule asks for, in short.
+    /// Summary of the rule's conditions.
     pub about: String,
-    /// Requests of which the log has the first or the last event.
+    /// Requests whose first or last event is in the log.
     pub requests: u64,
-    /// Events of the log that it decides about.
+    /// Events of the log that the rule decides about.
     pub hits: u64,
-    /// Of these, events that it keeps.
+    /// Those of them that it keeps.
     pub events: u64,
     pub bytes: u64,
     pub at_least: bool,
-    /// Of all bytes that are kept, 0 to 1.
+    /// Share of all bytes that the policy keeps, 0 to 1.
     pub share_of_bytes: f64,
     pub events_per_second: Option<f64>,
     pub bytes_per_day: Option<f64>,
 }
 
-/// What fits into the files of a log.
+/// Capacity of the files of a log.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rotated {
     pub max_size_megabytes: u64,
     pub max_backups: u64,
-    /// All files together; none without a limit.
+    /// Bytes of all files together. `None`: no limit.
     pub bytes: Option<u64>,
-    /// Hours of log in it.
+    /// Hours of log that fit into them.
     pub hours: Option<f64>,
 }
 
-/// What a sink has to take, from one API server.
+/// The load on a sink, from one API server.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sink {
     pub events_per_second: Rate,
     pub bytes_per_second: Rate,
     pub largest_event_bytes: u64,
-    /// Events in a request of the webhook at the mean rate, and its bytes; a full one, at the mean size.
+    /// Events and bytes of a request to the webhook at the mean rate; bytes of a full request, with events of the mean
+    /// size.
     pub batch_events: Option<f64>,
     pub batch_bytes: Option<f64>,
     pub full_batch_bytes: Option<f64>,
@@ -144,9 +146,9 @@ pub struct Sink {
     pub throttle_qps: u64,
     /// `throttle_qps` times `batch_max_size`.
     pub events_per_second_at_most: u64,
-    /// Events that would have waited at the worst moment.
+    /// Events in the queue at its longest.
     pub longest_queue: u64,
-    /// Whether nothing would have been dropped under these defaults, with a sink that answers.
+    /// Whether these defaults would have dropped no event, if the sink answers.
     pub suffices: bool,
 }
 
@@ -154,13 +156,13 @@ pub struct Sink {
 #[serde(rename_all = "camelCase")]
 pub struct Rate {
     pub mean: Option<f64>,
-    /// Of whole seconds; none for bytes.
+    /// The busiest second. `None` for bytes.
     pub peak_second: Option<u64>,
     /// The mean of the busiest minute.
     pub peak_minute: Option<f64>,
 }
 
-/// The noisiest of what is kept, by bytes.
+/// The users, resources and verbs with the most kept bytes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Top {
     pub users: Vec<Noise>,
@@ -179,18 +181,18 @@ pub struct Noise {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Unknown {
-    /// Stable.
+    /// Stable: other programs depend on it.
     pub id: &'static str,
     pub message: String,
 }
 
-/// A damaged line and where it is.
+/// A damaged line and its place.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Placed {
+pub struct DamageReport {
     pub file: String,
-    /// Counted from 1; none in a document whose lines are not events.
+    /// Counted from 1. `None`: in a document whose lines are not events.
     pub line: Option<u64>,
-    /// Of the first byte, after decompression; none there too.
+    /// Of the first byte, after decompression. `None`: as above.
     pub offset: Option<u64>,
     pub message: String,
 }
@@ -199,15 +201,15 @@ pub struct Placed {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Damages {
     pub count: u64,
-    pub first: Vec<Placed>,
+    pub first: Vec<DamageReport>,
 }
 
-/// What the counts are compared with.
+/// The parameters of a report.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Basis {
     pub rotation: Rotation,
     pub batching: Batching,
-    /// How many users, resources and verbs are named.
+    /// Number of users, resources and verbs to list.
     pub top: usize,
 }
 
@@ -310,7 +312,7 @@ fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// The queue in front of the webhook empties at the rate of the throttle, second by second
+/// The queue of the webhook empties at the rate of the throttle, second by second
 /// (plugin/pkg/audit/buffered/buffered.go#L163-L242).
 fn sink(tally: &mut Tally, kept: Count, seconds: Option<f64>, batching: Batching) -> Sink {
     let at_most = batching.max_size * batching.throttle_qps;
@@ -332,7 +334,7 @@ fn sink(tally: &mut Tally, kept: Count, seconds: Option<f64>, batching: Batching
     }
     let mean = seconds.map(|seconds| kept.events as f64 / seconds);
     let event_bytes = (kept.events > 0).then(|| kept.bytes as f64 / kept.events as f64);
-    // A batch goes when it is full or has waited long enough.
+    // A batch is sent when it is full or has waited long enough.
     let batch_events =
         mean.map(|mean| (mean * batching.max_wait_seconds as f64).min(batching.max_size as f64).max(1.0));
     let is_timed = tally.times.first.is_some();
@@ -362,10 +364,10 @@ fn sink(tally: &mut Tally, kept: Count, seconds: Option<f64>, batching: Batching
     }
 }
 
-/// A log that is shorter says little of a day.
+/// A shorter log says little about a day.
 const SHORT_SECONDS: u64 = 3_600;
 
-/// What the log does not tell, the most telling first.
+/// The limits of the report, the most important first.
 fn unknown(tally: &Tally, lacking: u64, missing: Estimate, span: &Span, damaged: u64) -> Vec<Unknown> {
     let mut all = Vec::new();
     let mut say = |id, message| all.push(Unknown { id, message });
@@ -373,8 +375,8 @@ fn unknown(tally: &Tally, lacking: u64, missing: Estimate, span: &Span, damaged:
         say(
             "bodies",
             format!(
-                "This policy would record bodies that the log does not have, of {lacking} events: it was taken at a lower level, or they \
-                 were cut off. All bytes are a lower bound."
+                "For {lacking} events, this policy would record bodies that the log does not have: it was recorded at a lower level, or \
+                 the bodies were cut off. All bytes are a lower bound."
             ),
         );
     }
@@ -382,8 +384,8 @@ fn unknown(tally: &Tally, lacking: u64, missing: Estimate, span: &Span, damaged:
         say(
             "first-stages",
             format!(
-                "This policy does not omit the stage RequestReceived, and {} such events are not in the log. They are not counted; they \
-                 come to about {} bytes more.",
+                "This policy does not omit the stage RequestReceived, but the log lacks {} events of it. They are not counted, and add about \
+                 {} bytes.",
                 missing.events, missing.bytes
             ),
         );
@@ -391,36 +393,36 @@ fn unknown(tally: &Tally, lacking: u64, missing: Estimate, span: &Span, damaged:
     if tally.log.events > 0 && tally.stages[Stage::ResponseComplete as usize] == 0 {
         say(
             "last-stages",
-            "The log has no events of the stage ResponseComplete: the policy that it was taken under omits it.".into(),
+            "The log has no events of the stage ResponseComplete: the policy of the log omits it.".into(),
         );
     }
     say(
         "dropped",
-        "Requests that the policy of this log did not record are not in it. Only a log that was taken with level Metadata for all \
-         requests tells everything."
+        "Requests that the policy of this log did not record are not in it. Only a log with all requests at level Metadata or above is \
+         complete."
             .into(),
     );
     if tally.bodies > 0 && tally.managed_bodies == 0 {
         say(
             "managed-fields",
-            "No kept body has managed fields. If the policy of this log omits them and this one does not, bodies become larger."
+            "No kept body has managed fields. If the policy of this log omits them and this policy does not, bodies become larger."
                 .into(),
         );
     }
     if tally.times.untimed > 0 {
-        say("times", format!("{} events have no time: they are not in the peaks.", tally.times.untimed));
+        say("times", format!("{} events have no time, so the peaks do not include them.", tally.times.untimed));
     }
     if tally.times.is_full {
-        say("minutes", "The log spans too many minutes: some of them are not in the peaks.".into());
+        say("minutes", "The log spans too many minutes: the peaks do not include all of them.".into());
     }
     if span.seconds.is_some_and(|seconds| seconds < SHORT_SECONDS) {
-        say("short", "The log is shorter than an hour: a day may be unlike it.".into());
+        say("short", "The log is shorter than an hour, so figures per day are uncertain.".into());
     }
     if span.gaps > 0 {
-        say("gaps", format!("Gaps in the log of more than an hour do not count as time: {}.", span.gaps));
+        say("gaps", format!("Gaps of more than an hour do not count as time: the log has {}.", span.gaps));
     }
     if damaged > 0 {
-        say("damage", format!("Damaged lines are not counted: {damaged}."));
+        say("damage", format!("{damaged} damaged lines are not counted."));
     }
     all
 }

@@ -1,17 +1,17 @@
-//! The counts of a log or of a part of it.
+//! Counts of a log or of a part of it.
 
 use std::collections::HashMap;
 
 use super::kept::kept;
 use super::times::Times;
-use super::{Asked, Event};
+use super::{Event, Judgement};
 use crate::log::Scanned;
 use crate::{Level, Stage};
 
-/// Counts; those of two parts of a log are merged into those of both.
+/// Counts. Those of parts of a log can be merged.
 #[derive(Debug)]
 pub struct Tally {
-    /// A place for each rule, and one for requests that no rule matches.
+    /// One for each rule, and a last one for requests that no rule matches.
     pub(super) rules: Vec<RuleTally>,
     /// All events of the log.
     pub(super) log: Count,
@@ -22,7 +22,7 @@ pub struct Tally {
     pub(super) resources: Names,
     pub(super) verbs: Names,
     pub(super) times: Times,
-    /// Of those that are kept.
+    /// The largest kept event.
     pub(super) largest: u64,
     /// Kept bodies of objects, and how many of them have managed fields.
     pub(super) bodies: u64,
@@ -49,36 +49,36 @@ impl Count {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct RuleTally {
-    /// Events in the log that it decides about.
+    /// Events of the log that the rule decides about.
     pub events: u64,
-    /// Of these, first and last ones of a request.
+    /// First and last events of requests among them.
     pub received: u64,
     pub ended: u64,
     pub kept: Count,
-    /// Kept, and perhaps larger than the log tells.
+    /// Kept events that may be larger than counted.
     pub lacking_bodies: u64,
-    /// Events of the stage `RequestReceived` that it would have kept: those in the log, and as many as there should be.
+    /// Events of the stage `RequestReceived` that the rule would keep: those in the log, and the expected ones.
     pub first_stages: u64,
     pub owed_first_stages: Count,
 }
 
 impl RuleTally {
-    /// Requests of which the log has the first or the last event.
+    /// Requests whose first or last event is in the log.
     pub fn requests(&self) -> u64 {
         self.received.max(self.ended)
     }
 }
 
-/// Strings, and what was counted for each.
+/// Strings with their counts.
 #[derive(Debug)]
 pub(super) struct Names {
     ids: HashMap<Box<str>, u32>,
     counts: Vec<Count>,
 }
 
-/// More names than a cluster has; whoever asks for random ones is counted together with all others like him.
+/// More names than a cluster has. Further names are counted together, so that random ones cannot fill the memory.
 const MAX_NAMES: usize = 100_000;
-/// Bytes of a name; a URL may have longer parts than any name.
+/// Longest name in bytes. Parts of a URL may be longer than any name.
 const MAX_NAME: usize = 256;
 pub(super) const OTHERS: &str = "(others)";
 
@@ -89,7 +89,7 @@ impl Default for Names {
 }
 
 impl Names {
-    /// By which a name is known from here on.
+    /// The id of a name.
     pub fn id(&mut self, name: &str) -> u32 {
         let name = &name[..name.floor_char_boundary(MAX_NAME)];
         if let Some(id) = self.ids.get(name) {
@@ -111,7 +111,7 @@ impl Names {
         }
     }
 
-    /// The noisiest first.
+    /// The names with the most bytes first.
     pub fn ranked(&self) -> Vec<(&str, Count)> {
         let counts = self.ids.iter().map(|(name, id)| (&**name, self.counts[*id as usize]));
         let mut counts: Vec<_> = counts.filter(|(_, count)| count.events > 0).collect();
@@ -137,37 +137,39 @@ impl Tally {
         }
     }
 
-    pub(super) fn count(&mut self, event: &Event, asked: &Asked, scanned: Option<Scanned>) {
+    pub(super) fn count(&mut self, event: &Event, judgement: &Judgement, scanned: Option<Scanned>) {
         self.log.add(event.bytes);
         self.stages[event.stage as usize] += 1;
         self.levels[event.level as usize] += 1;
-        let rule = &mut self.rules[asked.rule];
+        let rule = &mut self.rules[judgement.rule];
         rule.events += 1;
-        let is_kept = asked.level > Level::None;
+        let is_kept = judgement.level > Level::None;
         let is_first = event.stage == Stage::RequestReceived;
         rule.received += u64::from(is_first);
         let is_last = matches!(event.stage, Stage::ResponseComplete | Stage::Panic);
-        rule.ended += u64::from(is_last || (!asked.is_authenticated && event.stage == Stage::ResponseStarted));
-        if is_kept && !asked.omitted_stages.has(Stage::RequestReceived) {
+        rule.ended += u64::from(is_last || (!judgement.is_authenticated && event.stage == Stage::ResponseStarted));
+        if is_kept && !judgement.omitted_stages.has(Stage::RequestReceived) {
             rule.first_stages += u64::from(is_first);
             if is_last {
                 rule.owed_first_stages.add(first_stage_bytes(event));
             }
         }
-        if !is_kept || asked.omitted_stages.has(event.stage) {
+        if !is_kept || judgement.omitted_stages.has(event.stage) {
             self.times.count(event.time, None);
             return;
         }
-        let kept = kept(event, asked, scanned);
+        let kept = kept(event, judgement, scanned);
         rule.kept.add(kept.bytes);
         rule.lacking_bodies += u64::from(kept.lacks_body);
         self.bodies += u64::from(kept.has_body);
         self.managed_bodies += u64::from(kept.has_managed_fields);
         self.largest = self.largest.max(kept.bytes);
         self.times.count(event.time, Some(kept.bytes));
-        for (names, id) in
-            [(&mut self.users, asked.user), (&mut self.resources, asked.resource), (&mut self.verbs, asked.verb)]
-        {
+        for (names, id) in [
+            (&mut self.users, judgement.user),
+            (&mut self.resources, judgement.resource),
+            (&mut self.verbs, judgement.verb),
+        ] {
             names.counts[id as usize].add(kept.bytes);
         }
     }
@@ -199,7 +201,7 @@ impl Tally {
     }
 }
 
-/// About what the first event of a request was as long as, told from its last one.
+/// Estimates the size of a request's first event from its last one.
 fn first_stage_bytes(event: &Event) -> u64 {
     let stage_bytes = if event.stage == Stage::Panic { "Panic".len() } else { "ResponseComplete".len() };
     (event.bytes - event.later_bytes + "RequestReceived".len() as u64) - stage_bytes as u64

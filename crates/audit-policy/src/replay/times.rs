@@ -1,11 +1,11 @@
-//! How many events there were when.
+//! Events over time.
 
 use std::collections::BTreeMap;
 
 /// One minute of a log.
 #[derive(Clone, Debug)]
 pub(super) struct Minute {
-    /// Of all events and of those that are kept, for each second.
+    /// All events; the kept ones of each second.
     pub events: u64,
     pub kept: [u32; 60],
     pub kept_bytes: u64,
@@ -21,9 +21,9 @@ impl Default for Minute {
 #[derive(Debug, Default)]
 pub(super) struct Times {
     minutes: BTreeMap<i64, Minute>,
-    /// A log is in the order of time, nearly: most events are of the minute of the one before.
+    /// A log is almost in the order of time: most events are in the same minute as the one before.
     current: (i64, Minute),
-    /// Whether there were more minutes than are kept.
+    /// Whether the log had more minutes than are kept.
     pub is_full: bool,
     pub first: Option<i64>,
     pub last: Option<i64>,
@@ -31,16 +31,16 @@ pub(super) struct Times {
     pub untimed: u64,
 }
 
-/// Ten weeks: 30 MB.
+/// Ten weeks; 30 MB.
 const MAX_MINUTES: usize = 100_000;
-/// A longer time without any event is a hole in the log, not a quiet time. An API server renews its own leases each few seconds, but
-/// the policy of the log may leave these out.
+/// A longer time without any event is a gap in the log, not a quiet time. kube-apiserver renews its own leases every
+/// few seconds, but the policy of the log may omit them.
 const GAP_MINUTES: i64 = 60;
 
-/// What the times of a log come to.
+/// The time that a log covers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Span {
-    /// Without the holes; none if there are no two times.
+    /// Without the gaps. `None`: the log has no two different times.
     pub seconds: Option<u64>,
     pub gaps: u64,
     pub gap_seconds: u64,

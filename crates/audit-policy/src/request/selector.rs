@@ -1,24 +1,25 @@
-//! Field and label selectors, as far as a list or a watch is told from the other by whether they can be read.
+//! Field and label selectors: whether they can be read decides between list and watch, and a field selector may contain
+//! a name.
 
 use crate::validation::is_dns_subdomain;
 use kube_yaml::scalar::text_of;
 
-/// What a field selector asks for.
+/// The condition of a field selector.
 #[derive(Debug, PartialEq)]
-pub(super) struct Fields {
+pub(super) struct FieldSelector {
     /// The one name that an object must have.
     pub name: Option<Vec<u8>>,
 }
 
-/// kubernetes@v1.36.3 staging/src/k8s.io/apimachinery/pkg/fields/selector.go#L345-L449. `None` = it cannot be read.
-pub(super) fn fields(selector: &[u8]) -> Option<Fields> {
+/// kubernetes@v1.36.3 staging/src/k8s.io/apimachinery/pkg/fields/selector.go#L345-L449. `None`: it cannot be read.
+pub(super) fn fields(selector: &[u8]) -> Option<FieldSelector> {
     let mut terms = terms(selector);
-    // Upstream sorts them, and the first that names a name wins.
+    // Upstream sorts the terms, and the first one with a name wins.
     terms.sort_unstable();
     let mut name = None;
     for term in terms.into_iter().filter(|term| !term.is_empty()) {
         let at = term.iter().position(|b| *b == b'=')?;
-        // `!=` begins a byte earlier, `==` ends one later.
+        // `!=` begins one byte earlier, `==` ends one byte later.
         let is_not = at > 0 && term[at - 1] == b'!';
         let is_double = !is_not && term.get(at + 1) == Some(&b'=');
         let field = &term[..at - usize::from(is_not)];
@@ -27,10 +28,10 @@ pub(super) fn fields(selector: &[u8]) -> Option<Fields> {
             name = name.or(Some(value));
         }
     }
-    Some(Fields { name })
+    Some(FieldSelector { name })
 }
 
-/// Cut at commas that are not escaped.
+/// Splits at commas that are not escaped.
 fn terms(selector: &[u8]) -> Vec<&[u8]> {
     let mut is_escaped = false;
     selector
@@ -66,12 +67,13 @@ enum Token<'a> {
     Equality,
     /// `<`, `>`.
     Order,
-    /// `in`, `notin`; a name like any other where no operator is expected.
+    /// `in`, `notin`; a name if no operator is expected.
     Membership,
     Name(&'a [u8]),
 }
 
-/// Whether upstream reads a label selector (kubernetes@v1.36.3 staging/src/k8s.io/apimachinery/pkg/labels/selector.go#L483-L935).
+/// Whether upstream reads a label selector (kubernetes@v1.36.3
+/// staging/src/k8s.io/apimachinery/pkg/labels/selector.go#L483-L935).
 pub(super) fn is_label_selector(selector: &[u8]) -> bool {
     Parser { tokens: tokens(selector), at: 0 }.requirements().is_some()
 }
@@ -108,7 +110,7 @@ fn tokens(selector: &[u8]) -> Vec<Token<'_>> {
     found
 }
 
-/// Each step is `None` where the selector cannot be read.
+/// Each step is `None` if the selector cannot be read.
 struct Parser<'a> {
     tokens: Vec<Token<'a>>,
     at: usize,
@@ -125,7 +127,7 @@ impl<'a> Parser<'a> {
         token
     }
 
-    /// A name, as which `in` and `notin` will do.
+    /// A name; `in` and `notin` are names too.
     fn name(token: Token<'a>) -> Option<&'a [u8]> {
         match token {
             Token::Name(name) => Some(name),
@@ -174,7 +176,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// `(a, b)`, where each may be missing.
+    /// `(a, b)`; each may be absent.
     fn values(&mut self) -> Option<()> {
         if self.take() != Token::Open {
             return None;

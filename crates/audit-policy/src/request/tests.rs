@@ -1,6 +1,7 @@
 use super::*;
 
-/// `verb group/version namespace resource/subresource name`, with `-` for what is empty; or the verb and path of anything else.
+/// `verb group/version namespace resource/subresource name`, with `-` for an empty part; or verb and path of other
+/// requests.
 fn derived(method: &str, url: &str) -> String {
     let found = match attributes(method, url) {
         Ok(found) => found,
@@ -19,7 +20,7 @@ fn derived(method: &str, url: &str) -> String {
 #[test]
 fn attributes_are_those_of_the_api_server() {
     for (method, url, want) in [
-        // No resources.
+        // Not resources.
         ("GET", "/", "get /"),
         ("GET", "/healthz?verbose", "get /healthz"),
         ("OPTIONS", "/api/v1", "options /api/v1"),
@@ -71,13 +72,13 @@ fn attributes_are_those_of_the_api_server() {
         ("POST", "/api/v1/proxy/namespaces/a/services/s/x", "proxy -/v1 a services/- s"),
         ("GET", "/apis/apps/v1/watch", "error: unable to determine kind and namespace from url"),
         ("GET", "/api/v1/proxy/", "error: unable to determine kind and namespace from url"),
-        // What never comes so far.
-        ("OPTIONS", "*", "error: OPTIONS * is answered by the HTTP server itself"),
+        // Requests that never reach the audit.
+        ("OPTIONS", "*", "error: the HTTP server itself answers OPTIONS *"),
         ("GET", "*", "get *"),
         ("GET", "api/v1", "error: invalid URI for request"),
         ("GET", "/%", "error: invalid URL escape"),
-        ("", "/", "error: the method is no token"),
-        ("G T", "/", "error: the method is no token"),
+        ("", "/", "error: the method is not a token"),
+        ("G T", "/", "error: the method is not a token"),
     ] {
         assert_eq!(derived(method, url), want, "{method} {url}");
     }

@@ -1,18 +1,18 @@
-//! URLs as Go's `net/url` of 1.26 takes them apart when they come in a request.
+//! Parses the URL of a request as Go 1.26's `net/url` does.
 
 use std::net::Ipv6Addr;
 
 /// The target of a request.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Target {
-    /// Decoded; an escape may stand for any byte.
+    /// Decoded: an escape can represent any byte.
     pub path: Vec<u8>,
-    /// As it is written.
+    /// Not decoded.
     pub query: Vec<u8>,
 }
 
 impl Target {
-    /// `url.ParseRequestURI`: there is no fragment, and a path begins with a slash.
+    /// `url.ParseRequestURI`: no fragment, and a path begins with a slash.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         if text.bytes().any(|b| b < b' ' || b == 0x7f) {
             return Err("invalid control character in URL");
@@ -46,7 +46,7 @@ impl Target {
     }
 }
 
-/// The scheme in lower case, empty for none, and what follows.
+/// The scheme in lower case, empty if absent, and the rest.
 fn scheme(text: &str) -> Result<(String, &str), &'static str> {
     for (i, c) in text.bytes().enumerate() {
         match c {
@@ -89,7 +89,7 @@ fn check_host(scheme: &str, host: &str) -> Result<(), &'static str> {
             };
             let address = unescape(address.as_bytes(), Mode::Host)?;
             let address = str::from_utf8(&address).map_err(|_| "invalid host")?;
-            // A zone may stand there without an escape too.
+            // The zone may also come without an escape.
             let (address, plain_zone) = match address.split_once('%') {
                 Some((address, zone)) => (address, Some(zone)),
                 None => (address, None),
@@ -135,7 +135,7 @@ fn unescape(text: &[u8], mode: Mode) -> Result<Vec<u8>, &'static str> {
                 let hex = |b: u8| char::from(b).to_digit(16);
                 let (Some(h), Some(l)) = (hex(*high), hex(*low)) else { return Err("invalid URL escape") };
                 let byte = (h << 4 | l) as u8;
-                // A host may escape what is not ASCII, and a zone what a host could hold.
+                // A host may escape bytes that are not ASCII, and a zone those that a host may contain.
                 let is_allowed = match mode {
                     Mode::Path | Mode::Query => true,
                     Mode::Host => h >= 8 || byte == b'%',
@@ -157,7 +157,7 @@ fn unescape(text: &[u8], mode: Mode) -> Result<Vec<u8>, &'static str> {
     Ok(out)
 }
 
-/// Keys and values in their order (`url.Values`); what cannot be read is left out.
+/// Keys and values in their order (`url.Values`), without unreadable ones.
 pub(super) fn query(text: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     const MAX_PARAMETERS: usize = 10_000;
     if text.iter().filter(|b| **b == b'&').count() >= MAX_PARAMETERS {
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_is_what_gos_server_takes_it_for() {
+    fn a_target_is_read_as_gos_server_reads_it() {
         let path = |text: &str| Target::parse(text).map(|target| String::from_utf8_lossy(&target.path).into_owned());
         for (text, want) in [
             ("/a%2Fb/c?d", "/a/b/c"),
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_keeps_what_can_be_read() {
+    fn a_query_keeps_its_readable_parts() {
         let read = |text: &str| {
             let text_of = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
             query(text.as_bytes())

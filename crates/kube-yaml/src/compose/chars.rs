@@ -1,11 +1,11 @@
-//! Characters of the input, decoded in the portions in which kube-apiserver's reader decodes them.
+//! Decodes the characters of the input in the same portions as kube-apiserver's reader.
 //!
-//! The portions matter: a byte that is no character stops the server only if its parser reads that far, and it reads ahead by
-//! 512 bytes (go.yaml.in/yaml/v2@v2.4.3 readerc.go#L85-L412).
+//! The portions matter: an invalid byte is an error only if the parser reads that far, and it reads ahead by 512 bytes
+//! (go.yaml.in/yaml/v2@v2.4.3 readerc.go#L85-L412).
 
 use super::{Mark, Problem};
 
-/// Bytes that are taken from the input at once.
+/// Bytes per read of the input.
 const PORTION: usize = 512;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -14,7 +14,7 @@ enum Encoding {
     Utf16 { low: usize, high: usize },
 }
 
-/// A window on the decoded text. Behind its end there are zero bytes, which no text contains.
+/// A window on the decoded text. Zero bytes, which no text contains, follow its end.
 pub(super) struct Chars<'a> {
     raw: &'a [u8],
     raw_start: usize,
@@ -25,9 +25,9 @@ pub(super) struct Chars<'a> {
     /// Everything decoded so far, as UTF-8.
     decoded: Vec<u8>,
     pos: usize,
-    /// Where upstream's buffer begins; only [`Self::is_bom`] looks at it.
+    /// Start of upstream's buffer; only [`Self::is_bom`] uses it.
     window: usize,
-    /// Characters decoded and not yet taken.
+    /// Decoded characters that are not consumed yet.
     unread: usize,
     pub mark: Mark,
 }
@@ -77,7 +77,7 @@ impl<'a> Chars<'a> {
         encoding
     }
 
-    /// Makes sure that `count` characters can be looked at.
+    /// Makes at least `count` characters available.
     pub fn need(&mut self, count: usize) -> Result<(), Problem> {
         if self.unread >= count {
             return Ok(());
@@ -127,7 +127,7 @@ impl<'a> Chars<'a> {
         Ok(())
     }
 
-    /// The place is that of the byte, counted anew, since the scanner has not come there yet.
+    /// Counts the place of the byte, since the scanner has not reached it yet.
     fn unreadable(&self, why: &str) -> Problem {
         let mut mark = self.mark;
         let mut rest = &self.decoded[self.pos..];
@@ -149,7 +149,8 @@ impl<'a> Chars<'a> {
         self.decoded.get(self.pos + offset).copied().unwrap_or(0)
     }
 
-    /// Upstream asks whether its buffer begins with a mark, not whether one comes next (yamlprivateh.go#L80-L82).
+    /// Upstream checks whether its buffer begins with a byte order mark, not whether one comes next
+    /// (yamlprivateh.go#L80-L82).
     pub fn is_bom(&self) -> bool {
         self.decoded[self.window.min(self.decoded.len())..].starts_with(b"\xef\xbb\xbf")
     }
@@ -194,13 +195,13 @@ impl<'a> Chars<'a> {
         self.unread = self.unread.saturating_sub(characters);
     }
 
-    /// Passes over one character.
+    /// Skips one character.
     pub fn skip(&mut self) {
         self.advance(width(self.at(0)), 1);
         self.mark.column += 1;
     }
 
-    /// Passes over one line break.
+    /// Skips one line break.
     pub fn skip_line(&mut self) {
         if self.at(0) == b'\r' && self.at(1) == b'\n' {
             self.advance(2, 2);
@@ -213,14 +214,14 @@ impl<'a> Chars<'a> {
         self.mark.line += 1;
     }
 
-    /// Moves one character.
+    /// Appends one character to `into`.
     pub fn read(&mut self, into: &mut Vec<u8>) {
         let width = width(self.at(0));
         into.extend((0..width).map(|offset| self.at(offset)));
         self.skip();
     }
 
-    /// Moves one line break; most become `\n`.
+    /// Appends one line break to `into`, usually as `\n`.
     pub fn read_line(&mut self, into: &mut Vec<u8>) {
         match self.at(0) {
             0xe2 => into.extend([self.at(0), self.at(1), self.at(2)]),
@@ -231,7 +232,7 @@ impl<'a> Chars<'a> {
     }
 }
 
-/// Bytes of the character that begins with `first`; 0 for a byte that begins none.
+/// Bytes of the character that begins with `first`; 0 if none begins with it.
 pub(super) fn width(first: u8) -> usize {
     match first {
         0..0x80 => 1,
@@ -242,7 +243,7 @@ pub(super) fn width(first: u8) -> usize {
     }
 }
 
-/// The first character and its width; `Err(None)` where bytes are missing.
+/// The first character and its width. `Err(None)`: bytes are missing.
 fn utf8(bytes: &[u8]) -> Result<(u32, usize), Option<&'static str>> {
     let first = bytes[0];
     let width = width(first);

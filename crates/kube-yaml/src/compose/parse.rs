@@ -1,4 +1,4 @@
-//! Tokens to events, as libyaml's parser in its Go form does (go.yaml.in/yaml/v2@v2.4.3 parserc.go).
+//! Turns tokens into events, as the Go port of libyaml's parser does (go.yaml.in/yaml/v2@v2.4.3 parserc.go).
 
 use super::scan::{Scanner, Token, TokenKind};
 use super::{Mark, Problem, Style};
@@ -10,7 +10,7 @@ pub(super) enum EventKind {
     DocumentStart,
     DocumentEnd,
     Alias(Vec<u8>),
-    /// `is_implicit` = plain and without a tag, or with the tag `!`.
+    /// `is_implicit`: plain and without a tag, or with the tag `!`.
     Scalar {
         anchor: Option<Vec<u8>>,
         tag: Vec<u8>,
@@ -36,7 +36,7 @@ pub(super) enum EventKind {
 pub(super) struct Event {
     pub kind: EventKind,
     pub start: Mark,
-    /// Of what was written; of the start of a collection, where it begins.
+    /// End of the text; for the start of a collection, its start.
     pub end: Mark,
 }
 
@@ -95,7 +95,7 @@ impl<'a> Parser<'a> {
         Self { scanner: Scanner::new(text), state: State::StreamStart, states: Vec::new(), tag_directives: Vec::new() }
     }
 
-    /// The next event; nobody asks for one after the end of the first document.
+    /// The next event, up to the end of the first document.
     pub fn next(&mut self) -> Parsed {
         match self.state {
             State::StreamStart => self.stream_start(),
@@ -125,7 +125,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Where the text goes on behind the first document, broken or not. Separators with nothing behind them are nothing.
+    /// Start of further text after the first document, valid or not. Separators alone do not count.
     pub fn rest(&mut self) -> Option<Mark> {
         let mut separator = None;
         let mark = loop {
@@ -246,7 +246,7 @@ impl<'a> Parser<'a> {
             return event_to(EventKind::Alias(name), start, token.end);
         }
         let (mut anchor, mut tag_token) = (None, None);
-        // Each at most once, in any order.
+        // Anchor and tag, each at most once, in any order.
         loop {
             match token.kind {
                 TokenKind::Anchor(name) if anchor.is_none() => anchor = Some(name),
@@ -258,7 +258,7 @@ impl<'a> Parser<'a> {
             self.scanner.skip_token();
             token = self.scanner.peek()?.clone();
         }
-        // The loop took the kind apart.
+        // The loop has consumed the kind.
         let token = self.scanner.peek()?.clone();
         let (mut tag, has_tag) = (Vec::new(), tag_token.is_some());
         if let Some((handle, suffix, mark)) = tag_token {
@@ -429,7 +429,7 @@ impl<'a> Parser<'a> {
             self.states.push(State::FlowSequenceEntryMappingValue);
             return self.node(false, false);
         }
-        // Upstream takes the token, the colon of `[? : x]` too (parserc.go#L814-L818).
+        // Upstream consumes the token, even the colon of `[? : x]` (parserc.go#L814-L818).
         let mark = token.end;
         self.scanner.skip_token();
         self.state = State::FlowSequenceEntryMappingValue;

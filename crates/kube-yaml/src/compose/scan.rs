@@ -1,11 +1,11 @@
-//! Characters to tokens, as libyaml's scanner in its Go form does (go.yaml.in/yaml/v2@v2.4.3 scannerc.go).
+//! Turns characters into tokens, as the Go port of libyaml's scanner does (go.yaml.in/yaml/v2@v2.4.3 scannerc.go).
 
 use std::collections::{HashMap, VecDeque};
 
 use super::chars::{Chars, width};
 use super::{Mark, Problem, Style};
 
-/// Both of flow collections and of indentation (scannerc.go#L906, L937).
+/// Limit for flow collections and for indentation (scannerc.go#L906, L937).
 pub(super) const MAX_DEPTH: usize = 10_000;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -40,7 +40,7 @@ pub(super) struct Token {
     pub end: Mark,
 }
 
-/// Something that turns out to be a key if a `:` follows soon.
+/// A token that is a key if a `:` follows soon.
 #[derive(Clone, Copy, Default)]
 struct SimpleKey {
     is_possible: bool,
@@ -56,7 +56,7 @@ pub(super) struct Scanner<'a> {
     tokens: VecDeque<Token>,
     tokens_parsed: usize,
     is_token_available: bool,
-    /// Column of the current block; -1 outside of all.
+    /// Column of the current block; -1 outside of all blocks.
     indent: isize,
     indents: Vec<isize>,
     is_simple_key_allowed: bool,
@@ -92,7 +92,7 @@ impl<'a> Scanner<'a> {
         Ok(&self.tokens[0])
     }
 
-    /// Takes the token that was peeked at.
+    /// Consumes the peeked token.
     pub fn skip_token(&mut self) {
         self.is_token_available = false;
         self.tokens_parsed += 1;
@@ -107,8 +107,8 @@ impl<'a> Scanner<'a> {
         self.tokens.push_back(Token { kind, start, end });
     }
 
-    /// In front of the token with this number. Where the parser has taken that one already, which happens to `[]: x`,
-    /// upstream puts the new one behind all others (apic.go, yaml_insert_token).
+    /// Inserts a token before the one with this number. If the parser has consumed that one already, as with `[]: x`,
+    /// upstream appends the new one (apic.go, yaml_insert_token).
     fn insert(&mut self, number: usize, kind: TokenKind, mark: Mark) {
         let at = number.checked_sub(self.tokens_parsed).unwrap_or(self.tokens.len());
         self.tokens.insert(at.min(self.tokens.len()), Token { kind, start: mark, end: mark });
@@ -117,7 +117,7 @@ impl<'a> Scanner<'a> {
     fn fetch_more_tokens(&mut self) -> Done {
         loop {
             if !self.tokens.is_empty() {
-                // The head may still turn out to be a key.
+                // The head may still become a key.
                 let Some(&at) = self.simple_keys_by_token.get(&self.tokens_parsed) else { break };
                 if !self.is_simple_key_valid(at)? {
                     break;
@@ -180,7 +180,7 @@ impl<'a> Scanner<'a> {
         self.chars.mark.column as isize
     }
 
-    /// A key ends on its line, within 1024 characters.
+    /// A simple key ends on its line, within 1024 characters.
     fn is_simple_key_valid(&mut self, at: usize) -> Result<bool, Problem> {
         let mark = self.chars.mark;
         let Some(key) = self.simple_keys.get_mut(at).filter(|key| key.is_possible) else { return Ok(false) };
@@ -287,7 +287,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// One character that is a token.
+    /// A token of one character.
     fn indicator(&mut self, kind: TokenKind) {
         let start = self.chars.mark;
         self.chars.skip();
@@ -336,7 +336,7 @@ impl<'a> Scanner<'a> {
             }
             self.roll_indent(self.column(), None, TokenKind::BlockSequenceStart, self.chars.mark)?;
         }
-        // Within a flow collection it is the parser that complains.
+        // Within a flow collection, the parser reports the error.
         self.remove_simple_key()?;
         self.is_simple_key_allowed = true;
         self.indicator(TokenKind::BlockEntry);
@@ -478,7 +478,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Blanks, a comment and the line break, which must follow.
+    /// Skips blanks and a comment up to the line break, which is required.
     fn skip_rest_of_line(&mut self) -> Done {
         self.skip_blanks()?;
         self.skip_comment()?;
@@ -665,7 +665,7 @@ impl<'a> Scanner<'a> {
         self.chars.need(1)?;
         let mut chomping = Chomping::Clip;
         let mut increment = 0;
-        // The two indicators come in any order, each once.
+        // Two indicators in any order, each at most once.
         for _ in 0..2 {
             match self.chars.at(0) {
                 sign @ (b'+' | b'-') if chomping == Chomping::Clip => {
@@ -863,7 +863,7 @@ impl<'a> Scanner<'a> {
         Ok((text, end))
     }
 
-    /// Blanks and line breaks within a scalar. On a new line no tab may stand before the column `indent`.
+    /// Reads blanks and line breaks within a scalar. On a new line, no tab is allowed before the column `indent`.
     fn scan_gap(&mut self, gap: &mut Gap, indent: isize) -> Done {
         while self.chars.is_blank(0) || self.chars.is_break(0) {
             if self.chars.is_break(0) {
@@ -888,19 +888,19 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// What lies between two words of a scalar.
+/// The gap between two words of a scalar.
 #[derive(Default)]
 struct Gap {
     /// Without a line break.
     blanks: Vec<u8>,
     has_break: bool,
-    /// The first line break; none where it was escaped.
+    /// The first line break; empty if it was escaped.
     leading: Vec<u8>,
     trailing: Vec<u8>,
 }
 
 impl Gap {
-    /// Adds to the text what is left of it: a line break becomes a blank, further ones stay.
+    /// Appends the folded gap to the text: the first line break becomes a blank, further ones stay.
     fn close(&mut self, text: &mut Vec<u8>) {
         let Self { blanks, has_break, leading, trailing } = std::mem::take(self);
         if !has_break {

@@ -1,4 +1,4 @@
-//! What an edit means, written down a second time and from scratch, for the tests to compare with.
+//! A second, independent implementation of the meaning of an edit, for the tests.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use super::Intent;
 const ANNOTATION: &str = "audit-operator.io/revision";
 const SHUTDOWN: [&str; 2] = ["shutdown-delay-duration", "shutdown-watch-termination-grace-period"];
 
-/// A pod, its audit parts apart from the rest. What means nothing is left out: where audit flags and our mounts stand in their lists, and
-/// whether an empty list or mapping is written at all.
+/// A pod with its audit parts apart from the rest. It leaves out differences without a meaning: the order of audit
+/// flags and of our mounts in their lists, and empty lists and mappings.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Parts {
     /// Everything else.
     rest: Value,
-    /// Audit flags and the two of the shutdown by name, with their values.
+    /// Audit flags and the two shutdown flags by name, with their values.
     pub(super) flags: BTreeMap<String, Option<String>>,
     mounts: BTreeMap<String, Value>,
     volumes: BTreeMap<String, Value>,
@@ -79,7 +79,7 @@ pub(super) fn parts(pod: &Value) -> Parts {
     Parts { rest, flags, mounts, volumes, revision }
 }
 
-/// Where the container sees a path: the path on the node, and whether it can be written.
+/// The path on the node that the container sees at a path, and whether it is writable.
 fn on_node(pod: &Value, path: &str) -> Option<(String, bool)> {
     let segments = |path: &str| path.split('/').filter(|part| !part.is_empty()).map(String::from).collect::<Vec<_>>();
     let path = segments(path);
@@ -93,7 +93,7 @@ fn on_node(pod: &Value, path: &str) -> Option<(String, bool)> {
     Some((format!("/{}", node.join("/")), mount["readOnly"] != json!(true)))
 }
 
-/// The pod with the intent applied, or that a mount is in the way. `pod` carries nothing of ours.
+/// The pod after the intent is applied. `None`: a mount is in the way. `pod` contains nothing of ours.
 pub(super) fn edited(pod: &Value, intent: &Intent) -> Option<Parts> {
     let mut parts = parts(pod);
     let own: Vec<_> = SHUTDOWN.iter().filter_map(|name| parts.flags.remove_entry(*name)).collect();
@@ -134,13 +134,13 @@ fn is_in_the_way(pod: &Value, intent: &Intent, parts: &Parts) -> bool {
     })
 }
 
-/// The original's audit flags on what is otherwise this pod.
+/// This pod with the audit flags of the original.
 pub(super) fn removed(pod: &Value, original: &Value) -> Parts {
     let (now, before) = (parts(pod), parts(original));
     Parts { rest: now.rest, ..before }
 }
 
-/// Every file that the intent names is seen where the node has it.
+/// Whether the container sees every file of the intent at its path on the node.
 pub(super) fn shows_every_file(pod: &Value, intent: &Intent) -> bool {
     let files = ["audit-log-path", "audit-policy-file", "audit-webhook-config-file"];
     files.iter().filter_map(|name| intent.flags.get(*name)).filter(|path| *path != "-").all(|path| {

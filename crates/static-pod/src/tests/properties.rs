@@ -1,4 +1,4 @@
-//! What holds of every edit of every manifest. A few manifests at every `cargo test`; many more by `make torture-manifest`.
+//! Properties of every edit of every manifest: of a few manifests in `cargo test`, of many in `make torture-manifest`.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use testing::random::Random;
 
 use super::{oracle, *};
 
-/// Rendered from Setups, and kept so by a test of the operator.
+/// Rendered from Setups; a test of the operator keeps them up to date.
 fn intents() -> Vec<Intent> {
     let all: Vec<Value> = serde_json::from_str(include_str!("intents.json")).unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_string();
@@ -36,7 +36,8 @@ fn every_manifest_is_edited_as_it_should_be_or_refused() {
     check(0..32, 0);
 }
 
-/// `CASES`, `SEED` and `FROM`, the first case, are read from the environment: a failure names the `SEED` and the `FROM` that repeat it.
+/// `CASES`, `SEED` and `FROM`, the first case, are read from the environment: a failure names the `SEED` and the `FROM`
+/// that repeat it.
 #[test]
 #[ignore = "takes minutes; it prints how many were refused and why: make torture-manifest"]
 fn many_manifests_are_edited_as_they_should_be_or_refused() {
@@ -47,7 +48,7 @@ fn many_manifests_are_edited_as_they_should_be_or_refused() {
     check(from..from + cases, seed);
 }
 
-/// Every failure is of another kind: it tells more than the first one often.
+/// Failures of different kinds that are shown: more informative than the first one repeated.
 const FAILURES: usize = 8;
 
 fn check(cases: std::ops::Range<u64>, seed: u64) {
@@ -58,7 +59,7 @@ fn check(cases: std::ops::Range<u64>, seed: u64) {
         match outcome(&bytes, &intents) {
             Ok(outcome) => *outcomes.entry(outcome).or_insert(0u64) += 1,
             Err(why) => {
-                // At once: a long run may not come to its end.
+                // Printed at once, because a long run may be interrupted.
                 println!("WRONG at SEED={seed} FROM={case} CASES=1: {}", headline(&why));
                 *outcomes.entry("WRONG".into()).or_default() += 1;
                 if failures.len() < FAILURES {
@@ -86,7 +87,7 @@ fn check(cases: std::ops::Range<u64>, seed: u64) {
     assert!(of("not edited: Layout") + of("not edited: NotProved") < count / 50 + 5, "{outcomes:?}");
 }
 
-/// Bytes that depend on nothing but these.
+/// Bytes that depend only on the arguments.
 fn tape(seed: u64, case: u64) -> Vec<u8> {
     let mut random = Random::new(seed ^ case.wrapping_mul(0xD134_2543_DE82_EF95));
     let mut next = || random.draw().to_le_bytes();
@@ -127,7 +128,7 @@ fn shrunk(mut bytes: Vec<u8>, headline: &str, intents: &[Intent]) -> (Vec<u8>, S
     (bytes, why)
 }
 
-/// What became of the sample, or which property does not hold.
+/// The outcome for the sample, or the property that does not hold.
 fn holds(sample: &Sample, a: &Intent, b: &Intent) -> Result<String, String> {
     let text = &sample.text;
     let edited = match (edit(text, a), sample.poison) {
@@ -153,7 +154,7 @@ fn holds(sample: &Sample, a: &Intent, b: &Intent) -> Result<String, String> {
     let removed = remove(&edited, text).map_err(|error| format!("remove: {error}"))?;
     same("what is removed is as it was", &parsed(&removed)?, &oracle::removed(&sample.pod, &sample.pod))?;
     survives(sample, &removed)?;
-    // The edit proved most of these itself; a parse is what takes time.
+    // The edit has proved most of these itself. Parsing takes the most time, so each sample checks one.
     match sample.lot {
         0 => {
             let again = update(&edited, text, a).map_err(|error| format!("a second edit: {error}"))?.text;
@@ -182,7 +183,7 @@ fn holds(sample: &Sample, a: &Intent, b: &Intent) -> Result<String, String> {
         .into())
 }
 
-/// The table's line for a refusal.
+/// The line of the table for a refusal.
 fn refusal(error: &Error) -> String {
     match error {
         Error::Layout { what, .. } => format!("Layout: {what}"),
@@ -196,7 +197,7 @@ fn kind(error: &Error) -> String {
     text.split([' ', '(']).next().unwrap_or_default().into()
 }
 
-/// Whether a refusal is due.
+/// Whether the refusal is the expected one.
 fn refused(sample: &Sample, intent: &Intent, error: &Error) -> Result<(), String> {
     let kind = kind(error);
     let due: &[&str] = match sample.poison {
@@ -220,12 +221,12 @@ fn refused(sample: &Sample, intent: &Intent, error: &Error) -> Result<(), String
     };
     let message = error.to_string();
     let is_due = due.contains(&kind.as_str());
-    let tells_where = message.contains("line") || matches!(kind.as_str(), "NotProved" | "NotAPod");
-    if is_due && tells_where { Ok(()) } else { Err(format!("refused: {message}")) }
+    let names_a_line = message.contains("line") || matches!(kind.as_str(), "NotProved" | "NotAPod");
+    if is_due && names_a_line { Ok(()) } else { Err(format!("refused: {message}")) }
 }
 
 fn value(text: &str) -> Result<Value, String> {
-    // Another reader than ours. A second document, which is empty, it gives as null.
+    // A reader other than ours. It returns an empty second document as null.
     let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| error.to_string())?;
     documents.into_iter().next().ok_or_else(|| "no document".into())
 }
@@ -243,7 +244,7 @@ fn has_null(pod: &Value) -> bool {
         || ["command", "args", "volumeMounts"].iter().any(|key| is_null(container, key))
 }
 
-/// What is not ours stays, byte for byte: every comment, and every line but those that an edit writes anew.
+/// Parts that are not ours stay byte for byte: every comment, and every line that the edit does not rewrite.
 fn survives(sample: &Sample, edited: &str) -> Result<(), String> {
     let mut rest = edited;
     for comment in &sample.comments {
@@ -256,7 +257,7 @@ fn survives(sample: &Sample, edited: &str) -> Result<(), String> {
     let mut lines = edited.lines();
     for line in sample.text.lines() {
         let item = line.trim_start().strip_prefix('-').unwrap_or(line).trim_start_matches([' ', '\t', '"', '\'']);
-        // A key without a value has one afterwards.
+        // A key without a value gets one.
         let key = line.trim_start_matches([' ', '-']).split(':').next().unwrap_or_default().trim_matches(['"', '\'']);
         let is_key = matches!(key, "command" | "args" | "volumeMounts" | "volumes" | "annotations");
         // A comment may be moved out.

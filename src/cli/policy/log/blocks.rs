@@ -8,7 +8,7 @@ use anyhow::Context;
 use flate2::bufread::MultiGzDecoder;
 use memchr::{memchr, memrchr};
 
-use super::DamagedLine;
+use super::BlockDamage;
 use super::document::{Lines, is_document};
 use super::files::LogFile;
 use super::progress::Progress;
@@ -27,7 +27,7 @@ pub(super) struct Blocks {
     files: Vec<(String, bool)>,
     /// For each block, its file and how many lines it has.
     blocks: Vec<(usize, u64)>,
-    damages: Vec<DamagedLine>,
+    damages: Vec<BlockDamage>,
     progress: Progress,
     read: Arc<AtomicU64>,
 }
@@ -92,7 +92,7 @@ impl Blocks {
             let offset = current.offset;
             let filled = current.fill(buffer).with_context(|| format!("cannot read {}", current.name))?;
             let block = self.blocks.len();
-            let mut damaged = |message| self.damages.push(DamagedLine { block, line: 0, offset, message });
+            let mut damaged = |message| self.damages.push(BlockDamage { block, line: 0, offset, message });
             match filled {
                 Filled::Lines => {
                     self.blocks.push((self.files.len() - 1, 0));
@@ -126,8 +126,8 @@ impl Blocks {
     }
 
     /// Damage that no thread has seen.
-    pub fn damages(&self) -> (u64, Vec<DamagedLine>) {
-        let found = self.damages.iter().map(|found| DamagedLine { message: found.message.clone(), ..*found });
+    pub fn damages(&self) -> (u64, Vec<BlockDamage>) {
+        let found = self.damages.iter().map(|found| BlockDamage { message: found.message.clone(), ..*found });
         (self.damages.len() as u64, found.collect())
     }
 
