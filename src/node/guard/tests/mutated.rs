@@ -251,8 +251,10 @@ impl World {
     /// One round of the guard, with the journal that is on the disk.
     fn round(&mut self, known: &mut Option<Journal>, whole: &Whole) -> Result<Round, Error> {
         let state = self.state.lock()?;
-        let Some(journal) = recall(&state, known.take())? else { return Ok(Round::NoChange) };
-        let journal = known.insert(journal).clone();
+        if !recall(&state, known)? {
+            return Ok(Round::NoChange);
+        }
+        let journal = known.clone().expect("it was recalled");
         let Some(change) = journal.under_way() else {
             tidy(&state, &journal)?;
             return Ok(journal.change.clone().map_or(Round::NoChange, |change| Round::Ended(change.into())));
