@@ -50,8 +50,7 @@ pub(super) async fn fetch(context: &Context, stores: &mut Stores, silence: &mut 
         .zip(&needs)
         .map(|(setup, needs)| (setup.name_any(), unknown(setup, needs, &refused_nodes, &refused_services)));
     let unknown = unknown.filter(|(_, problems)| !problems.is_empty()).collect();
-    let world = world(context, stores, silence, setups, audits, nodes, &needs);
-    Ok(World { unknown, ..world })
+    Ok(World { unknown, ..world(context, stores, silence, setups, audits, nodes, &needs) })
 }
 
 /// The Nodes that a Setup selects.
@@ -113,6 +112,7 @@ fn world(
         Some((setup.name_any(), nodes.keys().cloned().collect()))
     };
     let selected = setups.iter().filter_map(selected).collect();
+    let watched = shown.keys().cloned().collect();
     let nodes: BTreeMap<_, _> = shown.into_values().flatten().collect();
     let versions = versions(audits.values().map(Arc::as_ref));
     audits.retain(|name, _| nodes.contains_key(name));
@@ -123,7 +123,19 @@ fn world(
     let secrets = stores.secrets.objects();
     let references = references(context, stores, needs, &secrets);
     let floor = context.floor.current();
-    World { setups, nodes, selected, audits, contacts, references, secrets, floor, versions, ..World::default() }
+    World {
+        setups,
+        nodes,
+        selected,
+        audits,
+        contacts,
+        references,
+        secrets,
+        floor,
+        versions,
+        watched,
+        ..World::default()
+    }
 }
 
 /// The objects that the Setups refer to; those that do not exist are left out.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret, Service};
+use kube::api::ListParams;
 use kube::{Api, Client, Resource};
 use tokio::sync::watch;
 
@@ -26,6 +27,15 @@ pub(super) enum Nodes {
     Selected(String),
     /// One that has a `NodeAudit`, and is selected no more.
     Named(String),
+}
+
+impl Nodes {
+    pub(super) fn list(&self) -> ListParams {
+        match self {
+            Nodes::Selected(selector) => ListParams::default().labels(selector),
+            Nodes::Named(name) => ListParams::default().fields(&format!("metadata.name={name}")),
+        }
+    }
 }
 
 /// Namespace and name.

@@ -1,11 +1,13 @@
 //! The cluster as one pass sees it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{self, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
+use super::stores::Nodes;
 use crate::api::{AuditSetup, NodeAudit};
 use crate::floor::Floor;
 use crate::revision::{Revision, secret};
@@ -33,8 +35,41 @@ pub(super) struct World {
     /// Secrets of the operator's namespace, by name.
     pub(super) secrets: BTreeMap<String, Arc<Secret>>,
     pub(super) floor: Floor,
-    /// The version of every `NodeAudit`: a slot is given only while the API has the same ones.
+    /// The version of every `NodeAudit`.
     pub(super) versions: Versions,
+    /// The lists that `nodes` is made of.
+    pub(super) watched: BTreeSet<Nodes>,
+}
+
+/// The facts that a slot is given on, and only while the API has the same ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Basis {
+    pub(super) audits: Versions,
+    pub(super) setups: Specs,
+    pub(super) nodes: BTreeMap<String, NodeFacts>,
+}
+
+impl Basis {
+    /// The kind of the first difference.
+    pub(super) fn difference(&self, other: &Self) -> Option<&'static str> {
+        let differs = [
+            ("NodeAudits", self.audits != other.audits),
+            ("AuditSetups", self.setups != other.setups),
+            ("Nodes", self.nodes != other.nodes),
+        ];
+        differs.into_iter().find_map(|(kind, differs)| differs.then_some(kind))
+    }
+}
+
+/// Uid, generation and deletionTimestamp of objects, by name. These stay as they are when only a status changes.
+pub(super) type Specs = BTreeMap<String, (Option<String>, Option<i64>, Option<Time>)>;
+
+pub(super) fn specs<'a, K: ResourceExt + 'a>(objects: impl IntoIterator<Item = &'a K>) -> Specs {
+    let spec = |object: &K| {
+        let meta = object.meta();
+        (object.name_any(), (meta.uid.clone(), meta.generation, meta.deletion_timestamp.clone()))
+    };
+    objects.into_iter().map(spec).collect()
 }
 
 /// Uid and resourceVersion of objects, by name.
@@ -45,6 +80,11 @@ pub(super) fn versions<'a, K: ResourceExt + 'a>(objects: impl IntoIterator<Item 
 }
 
 impl World {
+    pub(super) fn basis(&self) -> Basis {
+        let setups = specs(self.setups.iter().map(Arc::as_ref));
+        Basis { audits: self.versions.clone(), setups, nodes: self.nodes.clone() }
+    }
+
     /// A node as the rollout sees it; `None` where there is no such Node.
     pub(super) fn node<'a>(&'a self, name: &'a str, goal: Goal<'a>) -> Option<rollout::Node<'a>> {
         Some(rollout::Node {
