@@ -99,10 +99,12 @@ pub enum Error {
         #[source]
         source: Box<Status>,
     },
-    /// A watch that has not shown all objects yet.
-    #[error("cannot watch {kind}: its list is not complete")]
+    /// A watch that has not shown all objects yet, or has not shown their changes for long.
+    #[error("the watch of {kind} does not show the current objects")]
     Watch {
         kind: String,
+        /// So long that it is not an outage: without the API this controller would not lead any more.
+        lasts: bool,
         #[source]
         source: Option<Arc<watcher::Error>>,
     },
@@ -123,7 +125,9 @@ impl Error {
     fn is_outage(&self) -> bool {
         match self {
             Error::Client(source) | Error::Request { source, .. } => client::is_outage(source),
-            Error::Watch { source, .. } => source.as_ref().is_some_and(|source| cache::is_outage(source)),
+            Error::Watch { lasts, source, .. } => {
+                !lasts && source.as_ref().is_some_and(|source| cache::is_outage(source))
+            }
             Error::Floor(_) | Error::Serve(_) | Error::Refused { .. } => false,
         }
     }

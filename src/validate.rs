@@ -14,7 +14,7 @@ use crate::api::{
 };
 use crate::floor::Floor;
 use crate::revision::Url;
-use audit_policy::{Part, Severity};
+use audit_policy::{Part, Severity, is_label_key, is_label_value};
 
 mod credentials;
 mod delivery;
@@ -211,6 +211,7 @@ pub fn validate(
         problems.add("metadata.name", Reason::InvalidSetup, "must have at most 63 characters");
     }
     schema::check_bounds(spec, &mut problems);
+    problems.problems.extend(check_selector(spec));
     check_rollout(&spec.rollout, &mut problems);
     let policy = policy::check(&spec.policy, references, capabilities, mode(spec), floor, &mut problems);
     let (log, webhook) = check_sinks(spec, &policy.omit_stages, references, floor, &mut problems);
@@ -242,6 +243,17 @@ pub(crate) fn validate_policy(
 /// How events are handed to the webhook. The log cannot make kube-apiserver wait for long.
 fn mode(spec: &AuditSetupSpec) -> Mode {
     spec.sinks.iter().find_map(|sink| sink.webhook.as_ref()).map_or(Mode::Batch, |webhook| webhook.delivery.mode)
+}
+
+/// The problems of `spec.nodeSelector`: the API server refuses a list by a selector that is not made of labels.
+pub(crate) fn check_selector(spec: &AuditSetupSpec) -> Option<Problem> {
+    let is_label = |(key, value): &(&String, &String)| is_label_key(key.as_bytes()) && is_label_value(value.as_bytes());
+    let (key, value) = spec.node_selector.iter().find(|label| !is_label(label))?;
+    Some(Problem {
+        field: "spec.nodeSelector".into(),
+        reason: Reason::InvalidSetup,
+        message: format!("no node can have the label {key:?}: {value:?}, because it is not a valid label"),
+    })
 }
 
 /// Repeats the CEL rules.

@@ -3,7 +3,7 @@
 //! *Flow.* For each Setup: its finalizer, before anything is written for a node; the Revision and the credentials,
 //! before a node is assigned them; the `NodeAudit`s; at last its release, when its nodes are restored. *Guarantees.*
 //! Every write brings the API to a state and is left out where it already is in it, so a pass that was cut off is
-//! simply made again. A slot is given only while the API has the same `NodeAudit`s that the decision was made on.
+//! simply made again. A slot is given only while the API has the same [`Basis`] that the decision was made on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::judge::{Judged, Ruling};
 use super::pass::Decided;
 use super::report::publish;
 use super::stores::Stores;
-use super::world::{NodeFacts, Versions, World, versions};
+use super::world::{Basis, NodeFacts, World, specs, versions};
 use super::{Context, Error};
 use crate::api::{AuditSetup, CredentialsRef, FIELD_MANAGER, FINALIZER, NodeAudit, NodeAuditSpec, SETUP_LABEL};
 use crate::client::is_not_found;
@@ -39,19 +39,19 @@ pub(super) enum Applied {
     Done,
     /// The Setup is released: there is no status any more.
     Released,
-    /// The API has other `NodeAudit`s than the decision was made on, so the slot was not given.
+    /// The API has another [`Basis`] than the decision was made on, so the slot was not given.
     Outdated,
 }
 
-/// Applies the decision for one claim. `versions`: of all `NodeAudit`s, with the writes of this pass.
+/// Applies the decision for one claim. `basis`: with the writes of this pass.
 pub(super) async fn apply(
     context: &Context,
     stores: &Stores,
     world: &World,
-    versions: &mut Versions,
+    basis: &mut Basis,
     decided: &Decided<'_>,
 ) -> Result<Applied, Error> {
-    let mut writer = Writer { context, stores, world, versions };
+    let mut writer = Writer { context, stores, world, basis };
     let Decided { judged, claim, decision } = decided;
     let credentials = match judged {
         Judged::Setup { setup, ruling: Ruling::Rendered { rendered, .. }, .. } => {
@@ -98,7 +98,7 @@ struct Writer<'a> {
     context: &'a Context,
     stores: &'a Stores,
     world: &'a World,
-    versions: &'a mut Versions,
+    basis: &'a mut Basis,
 }
 
 impl Writer<'_> {
@@ -223,17 +223,27 @@ impl Writer<'_> {
         version
     }
 
-    /// Whether the API has the very `NodeAudit`s that were decided on. A watch may be late, and so may be the last
-    /// words of a controller that led before; asked only before a slot is given.
+    /// Whether the API still has what was decided on. A watch may be late, and so may be the last words of a controller
+    /// that led before; asked only before a slot is given.
     async fn is_current(&self) -> Result<bool, Error> {
-        let listed = self.audits().list_metadata(&ListParams::default()).await;
-        let listed = listed.map_err(Error::request("list", "NodeAudits"))?;
-        let is_current = versions(&listed) == *self.versions;
-        if !is_current {
-            tracing::debug!("NodeAudits changed since this pass began; no slot is given in it");
-            self.stores.audits.forget_own();
+        let client = || self.context.client.clone();
+        let all = ListParams::default();
+        let audits = self.audits().list_metadata(&all).await;
+        let audits = audits.map_err(Error::request("list", "NodeAudits"))?;
+        let setups = Api::<AuditSetup>::all(client()).list_metadata(&all).await;
+        let setups = setups.map_err(Error::request("list", "AuditSetups"))?;
+        let mut nodes = BTreeMap::new();
+        for watched in &self.world.watched {
+            let listed = Api::<Node>::all(client()).list(&watched.list()).await;
+            let listed = listed.map_err(Error::request("list", "Nodes"))?;
+            nodes.extend(listed.iter().map(|node| (node.name_any(), NodeFacts::of(node))));
         }
-        Ok(is_current)
+        let found = Basis { audits: versions(&audits), setups: specs(&setups), nodes };
+        let Some(kind) = self.basis.difference(&found) else { return Ok(true) };
+        tracing::info!(kind, "objects changed since this pass began; no slot is given in it");
+        self.stores.audits.forget_own();
+        self.stores.setups.forget_own();
+        Ok(false)
     }
 
     /// Writes the spec of a node, if it differs.
@@ -269,7 +279,7 @@ impl Writer<'_> {
             }
         };
         let applied = applied.map_err(Error::request("apply", format!("NodeAudit {name}")))?;
-        self.versions.extend(versions([&applied]));
+        self.basis.audits.extend(versions([&applied]));
         self.stores.audits.wrote(applied);
         Ok(())
     }
@@ -282,7 +292,7 @@ impl Writer<'_> {
         match self.audits().delete(&name, &params).await {
             Err(error) if !is_not_found(&error) => Err(Error::request("delete", format!("NodeAudit {name}"))(error)),
             _ => {
-                self.versions.remove(&name);
+                self.basis.audits.remove(&name);
                 self.stores.audits.deleted(audit);
                 Ok(())
             }

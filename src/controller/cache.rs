@@ -3,23 +3,26 @@
 //! *Guarantees.* A pass sees no object older than the one that this controller wrote last. Before the first list is
 //! complete there are no objects at all ([`Cache::synced`]).
 //!
+//! After an error the watch begins again with a list, so a change that could not be read is not lost: the list cannot
+//! be read either, and after [`MAX_INTERRUPTION`] the passes fail.
+//!
 //! *Caveats.* The writes of others are as old as the watch: two and a half minutes where its connection died
-//! ([`crate::client`]). A decision that must not be made on such a state is compared with the API first, as
-//! [`super::apply`] does before it gives a slot.
+//! ([`crate::client`]) before the error shows, and [`MAX_INTERRUPTION`] after it. A decision that must not be made on
+//! such a state is compared with the API first, as [`super::apply`] does before it gives a slot.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{Store, store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Error, RETRY_MAX, RETRY_MIN};
@@ -28,6 +31,9 @@ use crate::error::LastError;
 
 /// A list takes no longer than this, unless the API is away.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An interruption that lasts longer than this is reported, and no pass is made on such objects.
+const MAX_INTERRUPTION: Duration = Duration::from_secs(30);
 
 /// The objects of one kind while they are watched. The watch ends with the last handle.
 pub(super) struct Cache<K: Resource<DynamicType = ()> + Clone + 'static> {
@@ -44,14 +50,31 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Cache<K> {
 /// The objects themselves.
 pub(super) struct Shared<K: Resource<DynamicType = ()> + Clone + 'static> {
     store: Store<K>,
-    /// Our writes that the watch has not shown yet, by the name of the object.
-    own: Mutex<BTreeMap<String, Own<K>>>,
-    /// Why the watch is interrupted, if it is.
-    error: Mutex<Option<Arc<watcher::Error>>>,
+    /// Locked before the store is read or written, so that both are of the same moment.
+    own: Mutex<Own<K>>,
+    /// `None`: the watch has shown everything since its last error.
+    interruption: Mutex<Option<Interruption>>,
 }
 
-/// A write of ours.
+#[derive(Clone)]
+struct Interruption {
+    since: Instant,
+    /// The last error.
+    error: Arc<watcher::Error>,
+}
+
+/// Our writes that the watch has not shown yet.
 struct Own<K> {
+    /// By the name of the object.
+    writes: BTreeMap<String, Unshown<K>>,
+    /// The highest version that the watch has shown. It shows the changes of a kind in the order of their versions, so
+    /// it has shown every write up to this one, even if the object is gone since.
+    shown: u64,
+    /// The same for the list that is being read.
+    listed: u64,
+}
+
+struct Unshown<K> {
     write: Write<K>,
     /// It was made before the list began that is being read, so the list shows it, or what came after it.
     is_listed: bool,
@@ -62,29 +85,19 @@ enum Write<K> {
     Deletion { uid: String },
 }
 
-/// What is true of an object, given what the watch shows and what we wrote.
-#[derive(Debug, PartialEq, Eq)]
-enum Current {
-    /// The watch is at least as new as our write.
-    Stored,
-    Written,
-}
-
-fn current<K: ResourceExt>(stored: Option<&K>, write: &Write<K>) -> Current {
-    match (stored, write) {
-        (Some(stored), Write::Object(written)) => match (version(stored), version(written.as_ref())) {
-            (Some(stored), Some(written)) if stored < written => Current::Written,
-            _ => Current::Stored,
-        },
-        // It is not shown yet. Had somebody deleted it since, that event would have ended our write.
-        (None, Write::Object(_)) => Current::Written,
-        (Some(stored), Write::Deletion { uid }) if stored.uid().as_ref() == Some(uid) => Current::Written,
-        (_, Write::Deletion { .. }) => Current::Stored,
+impl<K: ResourceExt> Write<K> {
+    /// Whether the watch has shown it, or what came after it. `stored`: the object that it shows now.
+    fn is_shown(&self, stored: Option<&K>, shown: u64) -> bool {
+        match self {
+            // One without a version is taken from the watch.
+            Write::Object(written) => version(written.as_ref()).is_none_or(|version| version <= shown),
+            Write::Deletion { uid } => stored.and_then(ResourceExt::uid).as_ref() != Some(uid),
+        }
     }
 }
 
 /// A number that grows with each write of a kind: promised since 1.35 (KEP-5504), and true of etcd since there is
-/// Kubernetes. An object without one is taken from the watch.
+/// Kubernetes.
 fn version<K: ResourceExt>(object: &K) -> Option<u64> {
     object.resource_version()?.parse().ok()
 }
@@ -95,16 +108,18 @@ where
 {
     pub(super) fn new() -> (Arc<Self>, Writer<K>) {
         let (store, writer) = store();
-        (Arc::new(Self { store, own: Mutex::default(), error: Mutex::default() }), writer)
+        let own = Own { writes: BTreeMap::new(), shown: 0, listed: 0 };
+        (Arc::new(Self { store, own: Mutex::new(own), interruption: Mutex::default() }), writer)
     }
 
     /// All objects, by name.
     pub(super) fn objects(&self) -> BTreeMap<String, Arc<K>> {
-        let mut own = self.own.lock().expect("nobody panics with this lock");
+        let mut own = self.own();
+        let Own { writes, shown, .. } = &mut *own;
         let mut objects: BTreeMap<_, _> =
             self.store.state().into_iter().map(|object| (object.name_any(), object)).collect();
-        own.retain(|name, own| current(objects.get(name).map(Arc::as_ref), &own.write) == Current::Written);
-        for (name, own) in own.iter() {
+        writes.retain(|name, own| !own.write.is_shown(objects.get(name).map(Arc::as_ref), *shown));
+        for (name, own) in writes {
             match &own.write {
                 Write::Object(written) => objects.insert(name.clone(), Arc::clone(written)),
                 Write::Deletion { .. } => objects.remove(name),
@@ -113,9 +128,12 @@ where
         objects
     }
 
+    fn own(&self) -> MutexGuard<'_, Own<K>> {
+        self.own.lock().expect("nobody panics with this lock")
+    }
+
     fn keep(&self, name: String, write: Write<K>) {
-        let own = Own { write, is_listed: false };
-        self.own.lock().expect("nobody panics with this lock").insert(name, own);
+        self.own().writes.insert(name, Unshown { write, is_listed: false });
     }
 
     /// The API answered a write with this object.
@@ -130,26 +148,26 @@ where
 
     /// Trusts the watch alone from here on.
     pub(super) fn forget_own(&self) {
-        self.own.lock().expect("nobody panics with this lock").clear();
+        self.own().writes.clear();
     }
 
-    /// Ends the writes that an event makes obsolete, where the store alone does not show it: an object that is not
-    /// there may also be one that is not shown yet.
-    pub(super) fn follow(&self, event: &Event<K>) {
-        let mut own = self.own.lock().expect("nobody panics with this lock");
+    /// The watch shows this.
+    pub(super) fn show(&self, writer: &mut Writer<K>, event: &Event<K>) {
+        let mut own = self.own();
+        writer.apply_watcher_event(event);
+        let Own { writes, shown, listed } = &mut *own;
         match event {
-            Event::Init => own.values_mut().for_each(|own| own.is_listed = true),
-            Event::InitDone => own.retain(|_, own| !own.is_listed),
-            Event::Delete(object) => {
-                let is_obsolete = own.get(&object.name_any()).is_some_and(|own| match &own.write {
-                    Write::Object(written) => version(object) >= version(written.as_ref()),
-                    Write::Deletion { .. } => true,
-                });
-                if is_obsolete {
-                    own.remove(&object.name_any());
-                }
+            Event::Init => {
+                *listed = 0;
+                writes.values_mut().for_each(|own| own.is_listed = true);
             }
-            Event::Apply(_) | Event::InitApply(_) => {}
+            // The store has nothing of a list before all of it is there.
+            Event::InitApply(object) => *listed = version(object).unwrap_or(0).max(*listed),
+            Event::InitDone => {
+                *shown = *listed;
+                writes.retain(|_, own| !own.is_listed);
+            }
+            Event::Apply(object) | Event::Delete(object) => *shown = version(object).unwrap_or(0).max(*shown),
         }
     }
 }
@@ -163,57 +181,89 @@ where
         api: Api<K>,
         config: watcher::Config,
         trim: fn(&mut K),
-        changed: impl Fn() + Send + 'static,
+        changed: impl Fn() + Send + Sync + 'static,
     ) -> Self {
-        let (shared, mut writer) = Shared::new();
+        let (shared, writer) = Shared::new();
         let task = tokio::spawn({
             let shared = Arc::clone(&shared);
-            async move {
-                let mut events = pin!(watcher(api, config));
-                let (mut retry, mut last_error) = (RETRY_MIN, LastError::default());
-                while let Some(event) = events.next().await {
-                    match event {
-                        Ok(event) => {
-                            retry = RETRY_MIN;
-                            last_error.clear();
-                            let event = event.modify(|object| {
-                                object.meta_mut().managed_fields = None;
-                                trim(object);
-                            });
-                            // The store first: a write that is ended must be in it already.
-                            writer.apply_watcher_event(&event);
-                            shared.follow(&event);
-                            *shared.error.lock().expect("nobody panics with this lock") = None;
-                            if !matches!(event, Event::Init | Event::InitApply(_)) {
-                                changed();
-                            }
-                        }
-                        Err(error) => {
-                            // The Lease reports an outage; here it would be one line for each watch.
-                            let changed = if is_outage(&error) { None } else { last_error.changed(&error) };
-                            if let Some(error) = changed {
-                                tracing::warn!(kind = %K::kind(&()), error, "a watch was interrupted; retrying");
-                            }
-                            *shared.error.lock().expect("nobody panics with this lock") = Some(Arc::new(error));
-                            sleep(retry).await;
-                            retry = (retry * 2).min(RETRY_MAX);
-                        }
-                    }
-                }
-            }
+            async move { shared.follow(writer, || watcher(api.clone(), config.clone()), trim, changed).await }
         });
         Self { shared, watch: Arc::new(AbortOnDropHandle::new(task)) }
     }
+}
 
-    /// Waits until the first list is complete.
-    pub(super) async fn synced(&self) -> Result<(), Error> {
-        match timeout(SYNC_TIMEOUT, self.shared.store.wait_until_ready()).await {
-            Ok(Ok(())) => Ok(()),
-            _ => {
-                let source = self.shared.error.lock().expect("nobody panics with this lock").clone();
-                Err(Error::Watch { kind: K::kind(&()).into_owned(), source })
+impl<K> Shared<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    /// Shows the events of one watch after the other, for ever. An error ends a watch: kube would go on without the
+    /// event that it could not read, or not list again.
+    async fn follow<S: Stream<Item = Result<Event<K>, watcher::Error>>>(
+        &self,
+        mut writer: Writer<K>,
+        watch: impl Fn() -> S,
+        trim: fn(&mut K),
+        changed: impl Fn(),
+    ) {
+        let (mut retry, mut last_error) = (RETRY_MIN, LastError::default());
+        loop {
+            let mut events = pin!(watch());
+            while let Some(event) = events.next().await {
+                let event = match event {
+                    Ok(event) => event.modify(|object| {
+                        object.meta_mut().managed_fields = None;
+                        trim(object);
+                    }),
+                    Err(error) => {
+                        // The Lease reports an outage; here it would be one line for each watch.
+                        let changed = if is_outage(&error) { None } else { last_error.changed(&error) };
+                        if let Some(error) = changed {
+                            tracing::warn!(kind = %K::kind(&()), error, "a watch was interrupted; retrying");
+                        }
+                        self.interrupt(error);
+                        break;
+                    }
+                };
+                self.show(&mut writer, &event);
+                match event {
+                    Event::Init | Event::InitApply(_) => continue,
+                    // Where a list succeeds and a watch does not, there is a list after each of them.
+                    Event::InitDone => {}
+                    Event::Apply(_) | Event::Delete(_) => {
+                        retry = RETRY_MIN;
+                        last_error.clear();
+                    }
+                }
+                *self.interruption() = None;
+                changed();
             }
+            sleep(retry).await;
+            retry = (retry * 2).min(RETRY_MAX);
         }
+    }
+
+    fn interruption(&self) -> MutexGuard<'_, Option<Interruption>> {
+        self.interruption.lock().expect("nobody panics with this lock")
+    }
+
+    fn interrupt(&self, error: watcher::Error) {
+        let mut interruption = self.interruption();
+        let since = interruption.as_ref().map_or_else(Instant::now, |interruption| interruption.since);
+        *interruption = Some(Interruption { since, error: Arc::new(error) });
+    }
+
+    /// Waits until the first list is complete. An error where the watch has been interrupted for long since.
+    pub(super) async fn synced(&self) -> Result<(), Error> {
+        // A list that has failed is not waited for.
+        let wait = if self.interruption().is_some() { Duration::ZERO } else { SYNC_TIMEOUT };
+        let is_listed = matches!(timeout(wait, self.store.wait_until_ready()).await, Ok(Ok(())));
+        let interruption = self.interruption().clone();
+        let lasts = interruption.as_ref().is_some_and(|found| found.since.elapsed() >= MAX_INTERRUPTION);
+        if is_listed && !lasts {
+            return Ok(());
+        }
+        let source = interruption.map(|interruption| interruption.error);
+        Err(Error::Watch { kind: K::kind(&()).into_owned(), lasts, source })
     }
 }
 
@@ -238,6 +288,7 @@ pub(super) fn is_outage(error: &watcher::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use futures::stream;
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::api::ObjectMeta;
 
@@ -305,6 +356,28 @@ mod tests {
                 ],
             ),
             (
+                "an answer that comes after the deletion of what was written",
+                vec![
+                    (Shown(Event::Apply(a("5"))), Some("5")),
+                    (Shown(Event::Delete(a("7"))), None),
+                    (Written(a("5")), None),
+                    (Written(again("9")), Some("9")),
+                ],
+            ),
+            (
+                "a creation that is gone by the time that the watch shows a later change",
+                vec![(Written(a("5")), Some("5")), (Shown(Event::Apply(object("b", "3", "8"))), None)],
+            ),
+            (
+                "a list shows nothing before it is complete",
+                vec![
+                    (Shown(Event::Init), None),
+                    (Written(a("5")), Some("5")),
+                    (Shown(Event::InitApply(object("b", "3", "8"))), Some("5")),
+                    (Shown(Event::InitDone), None),
+                ],
+            ),
+            (
                 "a deletion",
                 vec![
                     (Shown(Event::Apply(a("5"))), Some("5")),
@@ -345,10 +418,7 @@ mod tests {
             let (shared, mut writer) = Shared::<ConfigMap>::new();
             for (index, (happens, want)) in happens.into_iter().enumerate() {
                 match happens {
-                    Shown(event) => {
-                        writer.apply_watcher_event(&event);
-                        shared.follow(&event);
-                    }
+                    Shown(event) => shared.show(&mut writer, &event),
                     Written(object) => shared.keep("a".into(), Write::Object(Arc::new(object))),
                     Deleted(object) => shared.keep("a".into(), Write::Deletion { uid: object.uid().unwrap() }),
                 }
@@ -356,5 +426,67 @@ mod tests {
                 assert_eq!(found.as_deref(), want, "{name}: {index}");
             }
         }
+    }
+
+    /// What the first watch shows, the second, and so on; after the last one nothing more comes.
+    type Script = Vec<Vec<Result<Event<ConfigMap>, watcher::Error>>>;
+
+    /// Follows a script, and asserts after so many seconds which version is shown and whether the objects are current.
+    async fn follow(script: Script, asserted: &[(f64, Option<&str>, bool)]) {
+        let (shared, writer) = Shared::<ConfigMap>::new();
+        let script = Mutex::new(script.into_iter());
+        let watch = || match script.lock().unwrap().next() {
+            Some(events) => stream::iter(events).chain(stream::pending()).left_stream(),
+            None => stream::pending().right_stream(),
+        };
+        let asserts = async {
+            let began = Instant::now();
+            for (seconds, version, is_synced) in asserted {
+                tokio::time::sleep_until(began + Duration::from_secs_f64(*seconds)).await;
+                let found = shared.objects().get("a").and_then(|object| object.resource_version());
+                assert_eq!(found.as_deref(), *version, "after {seconds} s");
+                assert_eq!(shared.synced().await.is_ok(), *is_synced, "after {seconds} s");
+            }
+        };
+        tokio::select! {
+            () = shared.follow(writer, watch, |_| {}, || {}) => unreachable!("it never ends"),
+            () = asserts => {}
+        }
+    }
+
+    fn list(version: &str) -> Vec<Result<Event<ConfigMap>, watcher::Error>> {
+        vec![Ok(Event::Init), Ok(Event::InitApply(object("a", "1", version))), Ok(Event::InitDone)]
+    }
+
+    fn unreadable() -> Result<Event<ConfigMap>, watcher::Error> {
+        let error = serde_json::from_str::<ConfigMap>("[").unwrap_err();
+        Err(watcher::Error::WatchFailed(kube::Error::SerdeError(error)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_that_cannot_be_read_is_found_by_a_new_list() {
+        let watches = vec![list("5").into_iter().chain([unreadable()]).collect(), list("7")];
+        follow(watches, &[(5.0, Some("7"), true), (100.0, Some("7"), true)]).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_stays_interrupted_is_an_error() {
+        let refused = || {
+            let status = kube::core::Status::failure("no", "TooManyRequests").with_code(429);
+            Err(watcher::Error::InitialListFailed(kube::Error::Api(status.boxed())))
+        };
+        let mut watches = vec![list("5").into_iter().chain([unreadable()]).collect()];
+        // The beginning of a list says nothing about its end.
+        watches.extend((0..12).map(|_| vec![Ok(Event::Init), refused()]));
+        watches.push(list("7"));
+        let asserted =
+            [(1.0, Some("5"), true), (25.0, Some("5"), true), (40.0, Some("5"), false), (70.0, Some("7"), true)];
+        follow(watches, &asserted).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_list_that_fails_is_an_error_at_once() {
+        follow(vec![vec![Ok(Event::Init), unreadable()], list("5")], &[(0.1, None, false), (2.0, Some("5"), true)])
+            .await;
     }
 }

@@ -65,7 +65,7 @@ fn claimed(world: &World) -> BTreeMap<String, Vec<String>> {
         let name = setup.name_any();
         let nodes = match setup.metadata.deletion_timestamp {
             Some(_) => assigned_by(world, &name).cloned().collect(),
-            None => world.selected.get(&name).cloned().unwrap_or_default(),
+            None => world.selected.get(&name).cloned().unwrap_or_else(|| assigned_by(world, &name).cloned().collect()),
         };
         (name, nodes)
     });
@@ -91,6 +91,8 @@ fn judge_setup<'a>(world: &'a World, covers: &BTreeMap<String, Cover>, setup: &'
         Ruling::Deleted
     } else if let Some((older, node)) = conflict {
         Ruling::Conflict { older, node }
+    } else if let Some(problems) = world.unknown.get(&name) {
+        Ruling::Rejected(problems.clone())
     } else if covered.is_empty() {
         Ruling::NoNodes
     } else {
@@ -329,6 +331,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::Reason;
 
     fn example() -> AuditSetup {
         serde_saphyr::from_str(include_str!("../../examples/log-only.yaml")).expect("an example is a Setup")
@@ -442,7 +445,10 @@ mod tests {
         rejected.spec.policy = serde_json::from_value(json!({"configMapRef": {"name": "missing"}})).unwrap();
         let mut deleted = setup("deleted", early);
         deleted.metadata.deletion_timestamp = serde_json::from_value(json!(late)).unwrap();
+        let unknown = [setup("unknown", early), setup("unknown-without-nodes", early)];
         let setups = [setup("conflict", late), deleted, setup("elsewhere", early), setup("nowhere", early), rejected];
+        let setups: Vec<_> = setups.into_iter().chain(unknown).map(Arc::new).collect();
+        let problem = Problem { field: "spec.nodeSelector".into(), reason: Reason::Pending, message: String::new() };
         let facts =
             super::super::world::NodeFacts { uid: String::new(), is_ready: true, kubelet_version: "v1.36.0".into() };
         let audit = |node: &str, setup: &str| {
@@ -453,8 +459,9 @@ mod tests {
             (setup.to_string(), nodes.iter().map(|node| node.to_string()).collect::<Vec<_>>())
         };
         let world = World {
-            setups: setups.map(Arc::new).into(),
-            nodes: ["a", "b", "c", "d", "e", "f"].map(|node| (node.to_string(), facts.clone())).into(),
+            setups,
+            unknown: ["unknown", "unknown-without-nodes"].map(|name| (name.into(), vec![problem.clone()])).into(),
+            nodes: ["a", "b", "c", "d", "e", "f", "g"].map(|node| (node.to_string(), facts.clone())).into(),
             selected: [
                 selected("conflict", &["b", "c"]),
                 // A Setup that is being deleted selects nothing new, and has its nodes until they are restored.
@@ -470,6 +477,7 @@ mod tests {
                 audit("b", "nowhere"),
                 audit("c", "conflict"),
                 audit("e", "nowhere"),
+                audit("g", "unknown"),
             ]
             .into(),
             ..World::default()
@@ -494,6 +502,8 @@ mod tests {
                 "elsewhere: Rendered, has b, left ",
                 "nowhere: NoNodes, has , left e",
                 "rejected: spec.policy.configMapRef, has d, left ",
+                "unknown: spec.nodeSelector, has g, left ",
+                "unknown-without-nodes: spec.nodeSelector, has , left ",
             ]
         );
         // The node that the older one has is decided on once, and the one without a Revision of its own waits for
@@ -501,10 +511,12 @@ mod tests {
         let claims: Vec<_> = judged.iter().map(|judged| judged.claim(&world)).collect();
         let names = |claim: &Claim| claim.nodes.iter().map(|node| node.name.to_string()).collect::<Vec<_>>();
         let names: Vec<_> = claims.iter().map(names).collect();
-        assert_eq!(names, [vec!["c"], vec!["a"], vec!["b"], vec!["e"], vec![]]);
+        assert_eq!(names, [vec!["c"], vec!["a"], vec!["b"], vec!["e"], vec![], vec!["g"], vec![]]);
         assert!(unclaimed(&world, &claims).is_empty());
         let restored = claims[1].nodes.iter().chain(&claims[3].nodes);
         assert!(restored.clone().count() == 2 && restored.map(|node| node.goal.revision).all(|goal| goal.is_none()));
-        assert_eq!(claims[0].nodes[0].goal.revision, Some("r-1"), "it keeps its Revision");
+        for kept in [&claims[0], &claims[5]] {
+            assert_eq!(kept.nodes[0].goal.revision, Some("r-1"), "it keeps its Revision");
+        }
     }
 }

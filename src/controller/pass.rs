@@ -37,14 +37,14 @@ pub(super) async fn pass(
     let claims = claims(&world, &judged);
     let decisions = decide(&claims, &unclaimed(&world, &claims), now);
     // Client, where something differs.
-    let mut versions = world.versions.clone();
+    let mut basis = world.basis();
     let mut wake = None;
     let mut failed = None;
     let mut statuses = Vec::new();
     for ((judged, claim), decision) in judged.iter().zip(&claims).zip(&decisions) {
         let decided = Decided { judged, claim, decision };
         let written = async {
-            let applied = apply(context, stores, &world, &mut versions, &decided).await?;
+            let applied = apply(context, stores, &world, &mut basis, &decided).await?;
             let status = match applied {
                 Applied::Done => report(context, stores, &world, &decided, now).await?,
                 Applied::Released | Applied::Outdated => None,

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret, Service};
-use kube::{Api, Client};
+use kube::api::ListParams;
+use kube::{Api, Client, Resource};
 use tokio::sync::watch;
 
 use super::Error;
@@ -26,6 +27,15 @@ pub(super) enum Nodes {
     Selected(String),
     /// One that has a `NodeAudit`, and is selected no more.
     Named(String),
+}
+
+impl Nodes {
+    pub(super) fn list(&self) -> ListParams {
+        match self {
+            Nodes::Selected(selector) => ListParams::default().labels(selector),
+            Nodes::Named(name) => ListParams::default().fields(&format!("metadata.name={name}")),
+        }
+    }
 }
 
 /// Namespace and name.
@@ -87,20 +97,13 @@ impl Stores {
         self.changes_of_secrets.subscribe()
     }
 
-    /// Waits until every store shows what there is.
+    /// Waits until the stores that every Setup needs show what there is.
     pub(super) async fn synced(&self) -> Result<(), Error> {
         self.setups.synced().await?;
         self.audits.synced().await?;
         self.secrets.synced().await?;
         self.config_maps.synced().await?;
-        self.leases.synced().await?;
-        for nodes in self.nodes.values() {
-            nodes.synced().await?;
-        }
-        for services in self.services.values() {
-            services.synced().await?;
-        }
-        Ok(())
+        self.leases.synced().await
     }
 
     /// Watches these Nodes and no others.
@@ -133,7 +136,24 @@ impl Stores {
     }
 }
 
-fn notify(changes: &watch::Sender<()>) -> impl Fn() + Clone + Send + 'static {
+/// Waits for the watches that single Setups need. Returns those that the API refuses: they concern only these Setups.
+pub(super) async fn refused<N: Ord + Clone, K>(caches: &BTreeMap<N, Cache<K>>) -> Result<BTreeMap<N, Error>, Error>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let mut refused = BTreeMap::new();
+    for (name, cache) in caches {
+        match cache.synced().await {
+            Err(error @ Error::Watch { source: Some(_), .. }) if !error.is_outage() => {
+                refused.insert(name.clone(), error);
+            }
+            synced => synced?,
+        }
+    }
+    Ok(refused)
+}
+
+fn notify(changes: &watch::Sender<()>) -> impl Fn() + Clone + Send + Sync + 'static {
     let changes = changes.clone();
     move || changes.send_replace(())
 }

@@ -1,16 +1,18 @@
 //! The cluster as one pass sees it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{self, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
+use super::stores::Nodes;
 use crate::api::{AuditSetup, NodeAudit};
 use crate::floor::Floor;
 use crate::revision::{Revision, secret};
 use crate::rollout::{self, Contact, Goal};
-use crate::validate::References;
+use crate::validate::{Problem, References};
 
 /// All that a pass decides on.
 #[derive(Default)]
@@ -19,8 +21,11 @@ pub(super) struct World {
     pub(super) setups: Vec<Arc<AuditSetup>>,
     /// Nodes that a Setup selects, and those that have a `NodeAudit`.
     pub(super) nodes: BTreeMap<String, NodeFacts>,
-    /// Names of the nodes that each Setup selects, by the name of the Setup.
+    /// Names of the nodes that each Setup selects, by the name of the Setup. Without a Setup whose nodes are not known:
+    /// it keeps those that it has.
     pub(super) selected: BTreeMap<String, Vec<String>>,
+    /// By the name of a Setup, why its nodes or its references are not known.
+    pub(super) unknown: BTreeMap<String, Vec<Problem>>,
     /// By name. Without those whose Node is gone: the garbage collector is about to remove them.
     pub(super) audits: BTreeMap<String, Arc<NodeAudit>>,
     /// The contact with the agent of each.
@@ -30,8 +35,41 @@ pub(super) struct World {
     /// Secrets of the operator's namespace, by name.
     pub(super) secrets: BTreeMap<String, Arc<Secret>>,
     pub(super) floor: Floor,
-    /// The version of every `NodeAudit`: a slot is given only while the API has the same ones.
+    /// The version of every `NodeAudit`.
     pub(super) versions: Versions,
+    /// The lists that `nodes` is made of.
+    pub(super) watched: BTreeSet<Nodes>,
+}
+
+/// The facts that a slot is given on, and only while the API has the same ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Basis {
+    pub(super) audits: Versions,
+    pub(super) setups: Specs,
+    pub(super) nodes: BTreeMap<String, NodeFacts>,
+}
+
+impl Basis {
+    /// The kind of the first difference.
+    pub(super) fn difference(&self, other: &Self) -> Option<&'static str> {
+        let differs = [
+            ("NodeAudits", self.audits != other.audits),
+            ("AuditSetups", self.setups != other.setups),
+            ("Nodes", self.nodes != other.nodes),
+        ];
+        differs.into_iter().find_map(|(kind, differs)| differs.then_some(kind))
+    }
+}
+
+/// Uid, generation and deletionTimestamp of objects, by name. These stay as they are when only a status changes.
+pub(super) type Specs = BTreeMap<String, (Option<String>, Option<i64>, Option<Time>)>;
+
+pub(super) fn specs<'a, K: ResourceExt + 'a>(objects: impl IntoIterator<Item = &'a K>) -> Specs {
+    let spec = |object: &K| {
+        let meta = object.meta();
+        (object.name_any(), (meta.uid.clone(), meta.generation, meta.deletion_timestamp.clone()))
+    };
+    objects.into_iter().map(spec).collect()
 }
 
 /// Uid and resourceVersion of objects, by name.
@@ -42,6 +80,11 @@ pub(super) fn versions<'a, K: ResourceExt + 'a>(objects: impl IntoIterator<Item 
 }
 
 impl World {
+    pub(super) fn basis(&self) -> Basis {
+        let setups = specs(self.setups.iter().map(Arc::as_ref));
+        Basis { audits: self.versions.clone(), setups, nodes: self.nodes.clone() }
+    }
+
     /// A node as the rollout sees it; `None` where there is no such Node.
     pub(super) fn node<'a>(&'a self, name: &'a str, goal: Goal<'a>) -> Option<rollout::Node<'a>> {
         Some(rollout::Node {

@@ -35,7 +35,7 @@ pub use lint::{Declined, FixError, Fixed, Linted, Terms, fix, lint};
 pub use load::{Loaded, MAX_BYTES, load};
 pub use preset::{Preset, PresetPolicy, preset, presets};
 pub use read::{ReadError, read};
-pub use request::{Unaudited, attributes};
+pub use request::{Unaudited, attributes, is_label_key, is_label_value};
 pub use rule::{GroupResources, Level, Mode, PolicyRule, Stage};
 pub use stanza::{STANZAS, Stanza, documentation, manual, stanza};
 pub use validation::is_dns_label;

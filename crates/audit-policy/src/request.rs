@@ -5,6 +5,8 @@
 //! auditing. Neither kube-apiserver nor this module uses the body.
 
 mod selector;
+
+pub use selector::{is_label_key, is_label_value};
 mod url;
 
 use super::decode::fold;

@@ -12,7 +12,7 @@ use super::*;
 use crate::api::{AuditSetup, NodeAudit, NodeAuditSpec, NodeAuditStatus};
 use crate::controller::cache::Shared;
 use crate::controller::judge::Ruling;
-use crate::controller::world::{NodeFacts, Versions, versions};
+use crate::controller::world::{Basis, NodeFacts, specs, versions};
 use crate::floor::Floor;
 use crate::render::{Rendered, render};
 use crate::rollout::Assignment;
@@ -105,6 +105,7 @@ fn id(revision: usize) -> String {
 }
 
 /// A Setup, and the Revision that it comes to.
+#[derive(Clone)]
 struct Wanted {
     setup: AuditSetup,
     revision: usize,
@@ -165,8 +166,7 @@ impl Api {
     /// The watch shows the next change.
     fn show(&mut self) {
         if let Some(event) = self.events.pop_front() {
-            self.writer.apply_watcher_event(&event);
-            self.shown.follow(&event);
+            self.shown.show(&mut self.writer, &event);
         }
     }
 
@@ -189,7 +189,11 @@ impl Api {
 /// Two Setups, their nodes, and the API between them and the controller.
 struct Cluster {
     wanted: Vec<Wanted>,
+    nodes: BTreeMap<String, NodeFacts>,
     api: Api,
+    /// The Setups and the Nodes as the watches of the controller show them.
+    shown_wanted: Vec<Wanted>,
+    shown_nodes: BTreeMap<String, NodeFacts>,
     hosts: BTreeMap<String, Host>,
 }
 
@@ -201,44 +205,62 @@ impl Cluster {
             setup.spec.rollout.paused = is_paused;
             Wanted { setup, revision: index + 1, is_rejected: false }
         };
-        let hosts = ["a", "b", "c"].into_iter().map(String::from).zip(hosts).collect();
-        Cluster { wanted: vec![wanted(0), wanted(1)], api: Api::new(), hosts }
+        let hosts: BTreeMap<_, _> = ["a", "b", "c"].into_iter().map(String::from).zip(hosts).collect();
+        let facts = NodeFacts { uid: String::new(), is_ready: true, kubelet_version: String::new() };
+        let nodes: BTreeMap<_, _> = hosts.keys().map(|name| (name.clone(), facts.clone())).collect();
+        let wanted = vec![wanted(0), wanted(1)];
+        let (shown_wanted, shown_nodes) = (wanted.clone(), nodes.clone());
+        Cluster { wanted, nodes, api: Api::new(), shown_wanted, shown_nodes, hosts }
     }
 
-    /// A pass of the controller, whose watch may be late.
+    /// All watches show what there is.
+    fn show_all(&mut self) {
+        self.api.show_all();
+        self.shown_wanted = self.wanted.clone();
+        self.shown_nodes = self.nodes.clone();
+    }
+
+    fn basis(&self) -> Basis {
+        let setups = specs(self.wanted.iter().map(|wanted| &wanted.setup));
+        Basis { audits: versions(self.api.audits.values()), setups, nodes: self.nodes.clone() }
+    }
+
+    /// A pass of the controller, whose watches may be late.
     fn pass(&mut self) {
-        let facts = NodeFacts { uid: String::new(), is_ready: true, kubelet_version: String::new() };
         let audits = self.api.shown.objects();
+        let shown = self.shown_wanted.clone();
         let world = World {
-            setups: self.wanted.iter().map(|wanted| Arc::new(wanted.setup.clone())).collect(),
-            nodes: self.hosts.keys().map(|name| (name.clone(), facts.clone())).collect(),
+            setups: shown.iter().map(|wanted| Arc::new(wanted.setup.clone())).collect(),
+            nodes: self.shown_nodes.clone(),
             versions: versions(audits.values().map(Arc::as_ref)),
             audits,
             ..World::default()
         };
-        let setups: Vec<_> = self.wanted.iter().map(|wanted| wanted.setup.clone()).collect();
-        let judged: Vec<_> =
-            setups.iter().zip(&self.wanted).map(|(setup, wanted)| judge(&world, setup, wanted)).collect();
+        let judged: Vec<_> = shown.iter().map(|wanted| judge(&world, &wanted.setup, wanted)).collect();
         let claims = claims(&world, &judged);
         let now = NOW.parse().unwrap();
         let decisions = decide(&claims, &unclaimed(&world, &claims), now);
-        let mut versions = world.versions.clone();
-        for ((wanted, judged), (claim, decision)) in
-            self.wanted.iter_mut().zip(&judged).zip(claims.iter().zip(&decisions))
-        {
-            if !write(&mut self.api, &mut versions, judged, claim, decision) {
+        let mut basis = world.basis();
+        for (judged, (claim, decision)) in judged.iter().zip(claims.iter().zip(&decisions)) {
+            if !self.write(&mut basis, judged, claim, decision) {
                 continue;
             }
             let Judged::Setup { setup, covered, left, .. } = judged else { unreachable!("both are there") };
             let names = covered.iter().chain(left);
             let nodes: Vec<_> = names.filter_map(|name| world.node(name, Default::default())).collect();
-            wanted.setup.status = Some(status(Facts { setup, nodes: &nodes, judgement: Judgement::NoNodes, now }));
+            let status = status(Facts { setup, nodes: &nodes, judgement: Judgement::NoNodes, now });
+            let is_same = |wanted: &&mut Wanted| wanted.setup.name_any() == setup.name_any();
+            for wanted in self.wanted.iter_mut().chain(&mut self.shown_wanted).filter(is_same) {
+                wanted.setup.status = Some(status.clone());
+            }
         }
-        let audits = &self.api.audits;
-        self.wanted.retain(|Wanted { setup, .. }| {
-            let is_of = |audit: &NodeAudit| audit.spec.setup == setup.name_any();
-            setup.metadata.deletion_timestamp.is_none() || audits.values().any(is_of)
-        });
+        // A deleted Setup goes when the controller sees that it is deleted, and has restored its nodes.
+        let is_of = |name: &str| self.api.audits.values().any(|audit| audit.spec.setup == name);
+        let is_gone = |setup: &AuditSetup| setup.metadata.deletion_timestamp.is_some() && !is_of(&setup.name_any());
+        let gone: Vec<_> = shown.iter().map(|wanted| &wanted.setup).filter(|setup| is_gone(setup)).collect();
+        let is_there = |wanted: &Wanted| gone.iter().all(|gone| gone.name_any() != wanted.setup.name_any());
+        self.wanted.retain(is_there);
+        self.shown_wanted.retain(is_there);
     }
 
     /// The agent of a node is late with what it sees.
@@ -255,7 +277,7 @@ impl Cluster {
     /// Until nothing goes on any more.
     fn settle(&mut self) {
         for _ in 0..20 {
-            self.api.show_all();
+            self.show_all();
             self.pass();
             for name in ["a", "b", "c"] {
                 self.agent(name);
@@ -300,7 +322,7 @@ impl Cluster {
             // Somebody deletes a NodeAudit, not to leave the node as it is, and not twice within the moment that a
             // report takes.
             15 if self.wanted.iter().all(|wanted| wanted.setup.metadata.deletion_timestamp.is_none()) => {
-                self.api.show_all();
+                self.show_all();
                 self.pass();
                 self.api.delete(name);
                 self.pass();
@@ -316,6 +338,12 @@ impl Cluster {
             19..=21 => self.api.show(),
             22 => self.api.show_all(),
             23 => self.api.list(),
+            24 => {
+                let facts = self.nodes.get_mut(name).unwrap();
+                facts.is_ready = !facts.is_ready;
+            }
+            25 => self.shown_wanted = self.wanted.clone(),
+            26 => self.shown_nodes = self.nodes.clone(),
             _ => {}
         }
     }
@@ -335,36 +363,49 @@ fn judge<'a>(world: &World, setup: &'a AuditSetup, wanted: &Wanted) -> Judged<'a
     Judged::Setup { setup, ruling, covered, left }
 }
 
-/// Writes as `apply` does, with the preconditions that the API checks. Returns whether all was written.
-fn write(api: &mut Api, versions: &mut Versions, judged: &Judged, claim: &Claim, decision: &Decision) -> bool {
-    let version = |audit: &NodeAudit| (audit.uid(), audit.resource_version());
-    for (node, assignment) in claim.nodes.iter().zip(&decision.assignments) {
-        match (assignment, node.audit) {
-            (Assignment::Release, Some(audit)) => {
-                if api.audits.get(node.name).is_some_and(|stored| version(stored) != version(audit)) {
+impl Cluster {
+    /// Writes as `apply` does, with the preconditions that the API checks. Returns whether all was written.
+    fn write(&mut self, basis: &mut Basis, judged: &Judged, claim: &Claim, decision: &Decision) -> bool {
+        let version = |audit: &NodeAudit| (audit.uid(), audit.resource_version());
+        for (node, assignment) in claim.nodes.iter().zip(&decision.assignments) {
+            match (assignment, node.audit) {
+                (Assignment::Release, Some(audit)) => {
+                    if self.api.audits.get(node.name).is_some_and(|stored| version(stored) != version(audit)) {
+                        return false;
+                    }
+                    self.api.delete(node.name);
+                    basis.audits.remove(node.name);
+                    self.api.shown.deleted(audit);
+                    continue;
+                }
+                (Assignment::Start, _) if basis.difference(&self.basis()).is_some() => {
+                    self.api.shown.forget_own();
                     return false;
                 }
-                api.delete(node.name);
-                versions.remove(node.name);
-                api.shown.deleted(audit);
-                continue;
+                (Assignment::Start, _) => self.check_start(judged),
+                // A merge patch makes nothing.
+                (_, Some(_)) if !self.api.audits.contains_key(node.name) => return false,
+                _ => {}
             }
-            (Assignment::Start, _) if super::super::world::versions(api.audits.values()) != *versions => {
-                api.shown.forget_own();
-                return false;
+            let spec = judged.spec(node, *assignment, None);
+            if node.audit.is_none_or(|audit| audit.spec != spec) {
+                let written = self.api.write_spec(node.name, spec);
+                basis.audits.insert(node.name.into(), version(&written));
+                self.api.shown.wrote(written);
             }
-            // A merge patch makes nothing.
-            (_, Some(_)) if !api.audits.contains_key(node.name) => return false,
-            _ => {}
         }
-        let spec = judged.spec(node, *assignment, None);
-        if node.audit.is_none_or(|audit| audit.spec != spec) {
-            let written = api.write_spec(node.name, spec);
-            versions.insert(node.name.into(), version(&written));
-            api.shown.wrote(written);
-        }
+        true
     }
-    true
+
+    /// A slot is given as the Setup is now, and not beside a node that is down.
+    fn check_start(&self, judged: &Judged) {
+        let Judged::Setup { setup, .. } = judged else { return };
+        let now = self.wanted.iter().find(|wanted| wanted.setup.name_any() == setup.name_any());
+        let spec = |setup: &AuditSetup| (setup.metadata.generation, setup.metadata.deletion_timestamp.clone());
+        assert_eq!(now.map(|wanted| spec(&wanted.setup)), Some(spec(setup)));
+        let down = self.nodes.iter().find(|(name, facts)| !facts.is_ready && self.api.audits.contains_key(*name));
+        assert!(down.is_none(), "{down:?}");
+    }
 }
 
 proptest! {
@@ -372,7 +413,7 @@ proptest! {
     fn whatever_happens_at_most_one_node_of_all_setups_is_in_change_and_all_get_there(
         found in any::<[(bool, bool); 3]>(),
         is_paused in any::<bool>(),
-        events in prop::collection::vec((0..24_u8, 0..3_usize), 0..100),
+        events in prop::collection::vec((0..27_u8, 0..3_usize), 0..100),
     ) {
         let ours = |has: bool| has.then(|| id(1));
         let host = |(has, remembers)| Host { manifest: ours(has), confirmed: ours(has && remembers), ..Host::default() };
@@ -382,11 +423,11 @@ proptest! {
             cluster.check();
         }
         for _ in 0..10 {
-            cluster.api.show_all();
+            cluster.show_all();
             cluster.pass();
             ["a", "b", "c"].iter().for_each(|name| cluster.agent(name));
         }
-        cluster.api.show_all();
+        cluster.show_all();
         let before = cluster.api.audits.clone();
         cluster.pass();
         prop_assert_eq!(&cluster.api.audits, &before, "with nothing new there is nothing to write");
@@ -396,6 +437,7 @@ proptest! {
                 wanted.is_rejected = false;
             });
         }
+        cluster.nodes.values_mut().for_each(|facts| facts.is_ready = true);
         cluster.settle();
         for Wanted { setup, revision, .. } in &cluster.wanted {
             prop_assert!(setup.metadata.deletion_timestamp.is_none(), "it is restored: {:?}", cluster.hosts);
@@ -413,7 +455,7 @@ fn nodes_of_a_rejected_setup_keep_their_revision() {
     cluster.settle();
     // While it has the slot.
     cluster.edit(1, |wanted| wanted.revision = 3);
-    cluster.api.show_all();
+    cluster.show_all();
     cluster.pass();
     cluster.edit(1, |wanted| wanted.is_rejected = true);
     for name in ["a", "b", "c"] {
@@ -433,7 +475,7 @@ fn a_watch_that_is_late_gives_no_second_slot() {
     let mut cluster = Cluster::new(Default::default(), false);
     cluster.settle();
     cluster.edit(1, |wanted| wanted.revision = 3);
-    cluster.api.show_all();
+    cluster.show_all();
     cluster.pass();
     assert!(cluster.api.audits["b"].spec.may_change);
     // The watch still shows all nodes at rest. Our own write is known, so nothing is decided again.
@@ -443,9 +485,10 @@ fn a_watch_that_is_late_gives_no_second_slot() {
     // Nor by a controller that forgot it: the API has other NodeAudits than its watch.
     cluster.api.shown.forget_own();
     cluster.edit(0, |wanted| wanted.revision = 4);
+    cluster.shown_wanted = cluster.wanted.clone();
     cluster.pass();
     assert_eq!(cluster.api.audits, before, "the slot of b is not seen, and a gets none");
-    cluster.api.show_all();
+    cluster.show_all();
     cluster.pass();
     cluster.check();
     assert!(!cluster.api.audits["a"].spec.may_change);

@@ -203,7 +203,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-fn is_label_key(key: &[u8]) -> bool {
+pub fn is_label_key(key: &[u8]) -> bool {
     let parts: Vec<&[u8]> = key.split(|b| *b == b'/').collect();
     let (prefix, name) = match parts.as_slice() {
         [name] => (None, *name),
@@ -213,7 +213,7 @@ fn is_label_key(key: &[u8]) -> bool {
     prefix.is_none_or(|prefix| is_dns_subdomain(&text_of(prefix))) && !name.is_empty() && is_label_value(name)
 }
 
-fn is_label_value(value: &[u8]) -> bool {
+pub fn is_label_value(value: &[u8]) -> bool {
     let is_inner = |b: &u8| b.is_ascii_alphanumeric() || b"-_.".contains(b);
     let is_outer = |b: Option<&u8>| b.is_none_or(u8::is_ascii_alphanumeric);
     value.len() <= 63 && value.iter().all(is_inner) && is_outer(value.first()) && is_outer(value.last())
