@@ -2,7 +2,7 @@
 //! values out.
 //!
 //! The controller calls [`status`] at the end of each pass, writes the result if it [`differs`] and publishes
-//! [`events`]. Times come in; a condition keeps its `lastTransitionTime` while its status stays. No field of it moves
+//! [`events()`]. Times come in; a condition keeps its `lastTransitionTime` while its status stays. No field of it moves
 //! by itself, so a cluster at rest costs no write.
 
 mod conditions;

@@ -315,7 +315,7 @@ mod tests {
         }
     }
 
-    /// What happens to the one object, and which version of it is there then.
+    /// An event in the life of one object.
     enum Happens {
         Shown(Event<ConfigMap>),
         Written(ConfigMap),
@@ -323,11 +323,14 @@ mod tests {
     }
     use Happens::{Deletes, Shown, Written};
 
+    /// Name, and what happens one after the other with the version that is seen then.
+    type Case<'a> = (&'a str, Vec<(Happens, Option<&'a str>)>);
+
     #[test]
     fn our_own_writes_are_seen_at_once_and_those_of_others_when_the_watch_shows_them() {
         let a = |version: &str| object("a", "1", version);
         let again = |version: &str| object("a", "2", version);
-        let cases: Vec<(&str, Vec<(Happens, Option<&str>)>)> = vec![
+        let cases: Vec<Case> = vec![
             (
                 "a write that the watch shows late",
                 vec![

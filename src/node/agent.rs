@@ -255,8 +255,14 @@ impl Agent {
         let status = report(&pass, &old, &process::clock());
         self.metrics.observe(&pass, &status);
         let is_settling = matches!(plan, Plan::Nothing(Idle::Settling { .. }));
-        self.write(&old, status).await?;
-        self.renew(node_audit).await?;
+        let is_new = differs(&old, &status);
+        if is_new {
+            self.write(&old, &status).await?;
+        }
+        // Where Leases are refused, the status shows that this agent runs.
+        if !self.renew(node_audit).await? && !is_new {
+            self.write(&old, &status).await?;
+        }
         Ok(is_busy || is_settling)
     }
 
@@ -351,7 +357,7 @@ impl Agent {
             is_connected: endpoint.is_some_and(|endpoint| self.prober.is_connected(&endpoint)),
             has_canary: node_audit.is_some_and(|node_audit| node_audit.spec.canary && self.revision.is_some()),
         };
-        questions(node_audit.and_then(|node_audit| self.last_report(node_audit)), answers)
+        questions(node_audit.and_then(|node_audit| self.last_report(node_audit)), answers, process::clock().wall)
     }
 
     /// Probes the sinks when that is due. Delivery is only probed on a node that runs its target.
@@ -381,6 +387,10 @@ impl Agent {
 
     async fn look_at_api_server(&mut self) {
         let endpoint = self.facts().map(|facts| plan::endpoint(&facts));
+        if !endpoint.as_ref().is_some_and(|endpoint| self.prober.is_connected(endpoint)) {
+            // The process may be another one: it is ready from now on.
+            self.ready = None;
+        }
         let is_ready = match &endpoint {
             Some(endpoint) => self.prober.is_serving(endpoint).await,
             None => false,
@@ -395,10 +405,7 @@ impl Agent {
         static_pod::read(&String::from_utf8_lossy(&bytes)).ok()
     }
 
-    async fn write(&mut self, old: &NodeAuditStatus, status: NodeAuditStatus) -> Result<(), Error> {
-        if !differs(old, &status) {
-            return Ok(());
-        }
+    async fn write(&mut self, old: &NodeAuditStatus, status: &NodeAuditStatus) -> Result<(), Error> {
         let node = &self.args.node_name;
         let patch = serde_json::json!({
             "apiVersion": "audit-operator.io/v1alpha1", "kind": "NodeAudit", "metadata": {"name": node}, "status": status,
@@ -414,28 +421,29 @@ impl Agent {
         Ok(())
     }
 
-    /// Renews the Lease: what was last reported is still true.
-    async fn renew(&mut self, node_audit: &NodeAudit) -> Result<(), Error> {
+    /// Renews the Lease when that is due: the last report is still true. Returns `false` if the API refuses it.
+    async fn renew(&mut self, node_audit: &NodeAudit) -> Result<bool, Error> {
         if self.renewed.is_some_and(|at| at.elapsed() < HEARTBEAT) {
-            return Ok(());
+            return Ok(true);
         }
         let node = &self.args.node_name;
         let lease = heartbeat::lease(node_audit, process::clock().wall);
         let params = PatchParams::apply(&format!("audit-agent-{node}")).force();
-        match self.leases.patch(&heartbeat::name(node), &params, &Patch::Apply(&lease)).await {
+        let renewed = match self.leases.patch(&heartbeat::name(node), &params, &Patch::Apply(&lease)).await {
             Ok(_) => {
                 self.outage.responded();
                 self.renewal_error.clear();
+                true
             }
             Err(source) if is_outage(&source) => return Err(Error::Report { node: node.clone(), source }),
-            // Without it the agent works, and only looks silent.
             Err(error) => {
                 if let Some(error) = self.renewal_error.changed(&error) {
                     tracing::warn!(error, "cannot renew the Lease of this agent; retrying");
                 }
+                false
             }
-        }
+        };
         self.renewed = Some(Instant::now());
-        Ok(())
+        Ok(renewed)
     }
 }

@@ -99,9 +99,9 @@ pub async fn watch(state: &LockedState, stop: &CancellationToken) -> Option<Chan
         let pause = match round(state, &mut known, &mut seen).await {
             Ok(Round::NoChange) => return None,
             Ok(Round::Ended(change)) => return Some(*change),
-            Ok(Round::Step(Step::Wait)) => INTERVAL,
+            Ok(Round::Waited) => INTERVAL,
             // The next step follows at once.
-            Ok(Round::Step(_)) => Duration::ZERO,
+            Ok(Round::Stepped) => Duration::ZERO,
             // A guard that gave up would leave the node in the middle of the Change.
             Err(error) => {
                 if error.reason() == Reason::DiskFull && matches!(state.kept(RESERVE), Ok(Some(_))) {
@@ -125,14 +125,16 @@ pub async fn watch(state: &LockedState, stop: &CancellationToken) -> Option<Chan
 /// The result of one round.
 enum Round {
     NoChange,
-    Step(Step),
+    Waited,
+    Stepped,
     Ended(Box<Change>),
 }
 
 /// Looks, decides, and takes one step. `known`: the journal of the round before.
 async fn round(state: &LockedState, known: &mut Option<Journal>, seen: &mut Seen) -> Result<Round, Error> {
-    let Some(journal) = recall(state, known.take())? else { return Ok(Round::NoChange) };
-    let journal = known.insert(journal);
+    let Some(journal) = recall(state, known)?.then_some(&*known).and_then(Option::as_ref) else {
+        return Ok(Round::NoChange);
+    };
     let Some(change) = journal.under_way() else {
         // The guard before may have been stopped right after the verdict.
         tidy(state, journal)?;
@@ -145,30 +147,33 @@ async fn round(state: &LockedState, known: &mut Option<Journal>, seen: &mut Seen
     if let Some(recorded) = carry_out(state, change, &step, &evidence, &now, kubelet)? {
         *known = Some(recorded);
     }
-    Ok(Round::Step(step))
+    Ok(if step == Step::Wait { Round::Waited } else { Round::Stepped })
 }
 
-/// The journal with a Change. If it is lost or damaged in the middle of the Change, it is written again: nobody else
-/// may end a Change while we hold the lock.
-fn recall(state: &LockedState, known: Option<Journal>) -> Result<Option<Journal>, Error> {
-    use state::Error::{JournalMissing, JournalTooNew, JournalUnreadable};
-    let (journal, damage) = match (state.journal_or_copy(), known) {
-        (Ok((found, damage)), _) if found.change.is_some() => (found, damage),
-        (Ok(_), Some(known)) => (known, Some(JournalMissing)),
-        (Err(error @ (JournalUnreadable(_) | JournalTooNew(_))), Some(known)) => (known, Some(error)),
-        (found, _) => {
+/// Whether there is a journal with a Change, which `known` then has. If it is lost or damaged in the middle of the Change, or
+/// cannot be read, it is written again: nobody else may end a Change while we hold the lock. An error leaves `known` as it is:
+/// it may be all that is left of the Change.
+fn recall(state: &LockedState, known: &mut Option<Journal>) -> Result<bool, Error> {
+    let damage = match state.journal_or_copy() {
+        Ok((found, damage)) if found.change.is_some() => {
+            *known = Some(found);
+            damage
+        }
+        Ok(_) if known.is_some() => Some(state::Error::JournalMissing),
+        Err(error) if known.is_some() => Some(error),
+        found => {
             put_back_missing(state, None)?;
-            return found.map(|_| None).map_err(Into::into);
+            return found.map(|_| false).map_err(Into::into);
         }
     };
-    if let Some(damage) = damage {
+    if let (Some(damage), Some(journal)) = (damage, known) {
         tracing::error!(
             error = crate::error::chain(&damage).to_string(),
             "the journal is lost or damaged in the middle of a change; writing it again"
         );
-        state.record(&journal)?;
+        state.record(journal)?;
     }
-    Ok(Some(journal))
+    Ok(true)
 }
 
 /// The next step. Before the first touch of the manifest, and not again, the Change itself is judged: a way back must
@@ -327,8 +332,15 @@ pub(super) fn tidy(state: &LockedState, journal: &Journal) -> Result<(), Error> 
     if *verdict == Verdict::Confirmed && target.is_none() {
         state.forget(ORIGINAL)?;
     }
-    // First: a stop at the wrong moment may have left the only manifest among them.
-    put_back_missing(state, Some(before))?;
+    // First: a stop at the wrong moment may have left the only manifest there. No other is put in place: a manifest that
+    // is missing without that was removed by somebody, who may have a reason to keep kube-apiserver from running.
+    let is_before = |taken_out: Vec<u8>| Sha::of(&taken_out) == *before;
+    if *verdict != Verdict::Confirmed
+        && state.manifest()?.is_none()
+        && state.host.read(TAKEN_OUT)?.is_some_and(is_before)
+    {
+        state.host.rename(TAKEN_OUT, MANIFEST)?;
+    }
     state.host.remove_directory(&state::path(CHANGE_DIR))?;
     state.host.remove_temporary(MANIFEST)?;
     Ok(state.host.remove(TAKEN_OUT)?)

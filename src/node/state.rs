@@ -25,12 +25,12 @@ pub enum Error {
     Root(#[from] files::RootError),
     #[error("{STATE_DIR}/journal.json is missing")]
     JournalMissing,
-    #[error("{STATE_DIR}/journal.json is damaged; move it away, and the agent rebuilds it from the node")]
-    JournalUnreadable(#[source] serde_json::Error),
+    #[error("{STATE_DIR}/{name} is damaged; move it away, and the agent rebuilds it from the node")]
+    JournalUnreadable { name: &'static str, source: serde_json::Error },
     #[error(
-        "{STATE_DIR}/journal.json is of version {0}, which is newer than this program; install the newer version again"
+        "{STATE_DIR}/{name} is of version {version}, which is newer than this program; install the newer version again"
     )]
-    JournalTooNew(u32),
+    JournalTooNew { name: &'static str, version: u32 },
     #[error("cannot lock {STATE_DIR}/lock")]
     Lock(#[source] io::Error),
 }
@@ -40,15 +40,6 @@ impl Error {
         match self {
             Error::File(error) => error.reason(),
             _ => Reason::FileError,
-        }
-    }
-}
-
-impl From<journal::Error> for Error {
-    fn from(error: journal::Error) -> Self {
-        match error {
-            journal::Error::Unreadable(error) => Error::JournalUnreadable(error),
-            journal::Error::TooNew(version) => Error::JournalTooNew(version),
         }
     }
 }
@@ -77,25 +68,28 @@ impl State {
         Ok(self.journal_or_copy()?.0)
     }
 
-    /// The journal, or its copy with the damage of the journal.
+    /// The journal, or its copy with the damage of the journal. Only where both are missing was no Change begun.
     pub(super) fn journal_or_copy(&self) -> Result<(Journal, Option<Error>), Error> {
         let damage = match self.read_journal(JOURNAL) {
             Ok(journal) => return Ok((journal, None)),
-            Err(error @ (Error::JournalMissing | Error::JournalUnreadable(_))) => error,
             // An older program must not continue with the copy either.
-            Err(error) => return Err(error),
+            Err(error @ Error::JournalTooNew { .. }) => return Err(error),
+            Err(error) => error,
         };
         match (self.read_journal(JOURNAL_COPY), damage) {
             (Ok(copy), damage) => Ok((copy, Some(damage))),
-            (Err(Error::File(error)), _) => Err(error.into()),
-            (Err(_), Error::JournalMissing) => Ok((Journal::default(), None)),
+            (Err(Error::JournalMissing), Error::JournalMissing) => Ok((Journal::default(), None)),
+            (Err(copy), Error::JournalMissing) => Err(copy),
             (Err(_), damage) => Err(damage),
         }
     }
 
-    fn read_journal(&self, name: &str) -> Result<Journal, Error> {
+    fn read_journal(&self, name: &'static str) -> Result<Journal, Error> {
         let bytes = self.host.read(&path(name))?.ok_or(Error::JournalMissing)?;
-        Ok(Journal::read(&bytes)?)
+        Journal::read(&bytes).map_err(|error| match error {
+            journal::Error::Unreadable(source) => Error::JournalUnreadable { name, source },
+            journal::Error::TooNew(version) => Error::JournalTooNew { name, version },
+        })
     }
 
     /// A file that we kept, as text.

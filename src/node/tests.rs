@@ -405,7 +405,7 @@ fn there_is_one_writer_at_a_time_and_a_newer_journal_is_not_guessed_at() {
     drop(locked);
     state.lock().unwrap();
     node.host.replace("/var/lib/audit-operator/journal.json", br#"{"version": 3, "shape": "unknown"}"#, 0o600).unwrap();
-    assert!(matches!(state.journal(), Err(state::Error::JournalTooNew(3))));
+    assert!(matches!(state.journal(), Err(state::Error::JournalTooNew { version: 3, .. })));
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn a_host_that_cannot_be_changed_keeps_every_byte_and_says_why() {
             |host| replace(host, MANIFEST, "kind: [\n"),
         ),
         ("kube-apiserver", 2, |host| replace(host, MANIFEST, &KUBEADM.replace("kube-apiserver", "etcd"))),
-        ("manifests/old.bak defines the pod kube-system/kube-apiserver too", 2, |host| {
+        ("manifests/old.bak also defines the pod kube-system/kube-apiserver", 2, |host| {
             replace(host, "/etc/kubernetes/manifests/old.bak", KUBEADM)
         }),
         ("is a directory on this node; name a file in it", 1, |host| {

@@ -124,7 +124,7 @@ pub enum Error {
     DuplicateFlag { flag: String, first: usize, second: usize },
     #[error("the flag --{flag} and its value are separate items (line {line}); write --{flag}=value")]
     SplitFlag { flag: String, line: usize },
-    #[error("line {line} of command or args is not a string, so the kubelet rejects the manifest; put it in quotes")]
+    #[error("line {line} of command or args is not a string; put it in quotes")]
     NotAString { line: usize },
     #[error("line {line} (--) ends the flags, so no flag can be added; remove it")]
     EndOfFlags { line: usize },

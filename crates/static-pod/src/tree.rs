@@ -92,7 +92,11 @@ impl Node {
 /// Parses a manifest, which must be a single document.
 pub(super) fn parse(text: &str) -> Result<Node, Error> {
     refuse_line_ends(text)?;
-    let document = kube_yaml::document(text.as_bytes()).map_err(|error| meaning::not_read(text, &error))?;
+    let document = kube_yaml::document(text.as_bytes()).map_err(|error| match meaning::parse(text) {
+        // `\/` and halves of a character (`\ud83d\ude00`) are JSON and not YAML, and the places are found by YAML.
+        Ok(_) => Error::Layout { line: error.place.line as usize, what: "an escape that only JSON has" },
+        Err(error) => error,
+    })?;
     if let Some(rest) = document.rest {
         return Err(Error::SeveralDocuments { line: rest.line + 1 });
     }

@@ -6,6 +6,9 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
 use crate::api::{NodeAuditStatus, NodeSinkStatus, Phase, Reason, Truth};
 
 /// Between passes at rest: of the search for drift. Four of them make a look, a little more than a minute.
@@ -14,6 +17,9 @@ pub(super) const IDLE: Duration = Duration::from_secs(16);
 const LOOK: Duration = Duration::from_secs(62);
 /// For how long an answer proves that the API server is ready, while all is well.
 const PROOF: Duration = Duration::from_secs(30);
+/// After a report that says something new every pass asks, for this long: other nodes wait for what it says, and an API server
+/// that is not well seldom hides it for longer.
+const FRESH: SignedDuration = SignedDuration::from_mins(5);
 /// A pass may be that much early.
 const EARLY: Duration = Duration::from_secs(1);
 
@@ -40,12 +46,18 @@ pub(super) struct Answers {
 }
 
 /// `last`: the last report, if any.
-pub(super) fn questions(last: Option<&NodeAuditStatus>, answers: Answers) -> Questions {
-    let is_well = last.is_some_and(is_well);
+pub(super) fn questions(last: Option<&NodeAuditStatus>, answers: Answers, now: Timestamp) -> Questions {
+    let is_well = last.is_some_and(|last| is_well(last) && !is_fresh(last, now));
     let interval = if is_well { LOOK } else { IDLE };
     let sinks = answers.looked_for.is_none_or(|since| since + EARLY >= interval);
     let is_proven = answers.is_connected && answers.ready_for.is_some_and(|since| since + EARLY < PROOF);
     Questions { readiness: !is_well || !(is_proven || sinks && answers.has_canary && answers.is_connected), sinks }
+}
+
+/// Whether the node came to its phase, or its API server became ready, a short while ago. A clock that was set back makes it fresh.
+fn is_fresh(status: &NodeAuditStatus, now: Timestamp) -> bool {
+    let moments = [&status.since, &status.ready_since];
+    moments.into_iter().flatten().any(|Time(moment)| now.duration_since(*moment) < FRESH)
 }
 
 /// Whether the node is at its target, serves and delivers.
@@ -70,7 +82,8 @@ mod tests {
     fn status(change: impl Fn(&mut Value)) -> NodeAuditStatus {
         let yes = |reason: &str| json!({"status": "True", "reason": reason});
         let mut status = json!({
-            "phase": "Confirmed", "reason": "Confirmed", "revision": "r-0000000001", "readySince": "2026-11-21T12:00:00Z",
+            "phase": "Confirmed", "reason": "Confirmed", "revision": "r-0000000001", "since": "2026-11-21T12:00:00Z",
+            "readySince": "2026-11-21T12:00:00Z",
             "sinks": [{"name": "local", "reachable": yes("Reachable"), "delivering": yes("Delivering"), "lostEvents": 0}],
         });
         change(&mut status);
@@ -109,11 +122,12 @@ mod tests {
     }
 
     /// Passes every 16 s, as the questions of each: `r` for the readiness, `s` for the sinks.
-    fn minute(last: Option<&NodeAuditStatus>, has_canary: bool, is_connected: bool) -> String {
+    fn minute(last: Option<&NodeAuditStatus>, now: &str, has_canary: bool, is_connected: bool) -> String {
         let (mut ready_for, mut looked_for) = (None, None);
         let mut asked = Vec::new();
         for _ in 0..8 {
-            let found = questions(last, Answers { ready_for, looked_for, is_connected, has_canary });
+            let found =
+                questions(last, Answers { ready_for, looked_for, is_connected, has_canary }, now.parse().unwrap());
             asked.push(format!("{}{}", if found.readiness { "r" } else { "" }, if found.sinks { "s" } else { "" }));
             let pass = |since: Option<Duration>, is_asked: bool| {
                 Some(if is_asked { IDLE } else { since.unwrap_or_default() + IDLE })
@@ -128,10 +142,13 @@ mod tests {
     fn a_node_at_rest_is_asked_three_times_a_minute_and_any_other_at_every_pass() {
         let well = status(|_| {});
         let ill = status(|it| it["reason"] = json!("Held"));
-        assert_eq!(minute(Some(&well), true, true), "s  r  s  r ");
-        assert_eq!(minute(Some(&well), false, true), "rs  r  rs  r ");
-        assert_eq!(minute(Some(&well), true, false), "rs r r r rs r r r", "the connection ended");
-        assert_eq!(minute(Some(&ill), true, true), "rs rs rs rs rs rs rs rs");
-        assert_eq!(minute(None, true, true), "rs rs rs rs rs rs rs rs", "nothing was reported yet");
+        let (later, soon) = ("2026-11-21T12:05:01Z", "2026-11-21T12:04:59Z");
+        assert_eq!(minute(Some(&well), later, true, true), "s  r  s  r ");
+        assert_eq!(minute(Some(&well), later, false, true), "rs  r  rs  r ");
+        assert_eq!(minute(Some(&well), later, true, false), "rs r r r rs r r r", "the connection ended");
+        let always = "rs rs rs rs rs rs rs rs";
+        assert_eq!(minute(Some(&well), soon, true, true), always, "others wait for it");
+        assert_eq!(minute(Some(&ill), later, true, true), always);
+        assert_eq!(minute(None, later, true, true), always, "nothing was reported yet");
     }
 }

@@ -691,13 +691,22 @@ fn a_new_manifest_is_like_the_one_that_was_taken_out() {
 #[test]
 fn the_only_manifest_is_never_tidied_away() {
     let cause = Cause { reason: Reason::ManifestChanged, message: "gone".into(), last_words: None };
-    for verdict in [Verdict::Abandoned(cause), Verdict::Confirmed] {
+    let abandoned = Verdict::Abandoned(cause);
+    for (verdict, is_taken_out, want) in [
+        (abandoned.clone(), true, InPlace::Before),
+        // Somebody removed it, before the Change touched it or after it had ended.
+        (abandoned, false, InPlace::Missing),
+        (Verdict::Confirmed, true, InPlace::Missing),
+    ] {
         let world = taken_out(Stage::Staged);
+        if !is_taken_out {
+            world.state.host.remove(TAKEN_OUT).unwrap();
+        }
         let locked = world.state.lock().unwrap();
         let journal = locked.journal().unwrap();
         let ended = end(&locked, journal.under_way().unwrap(), verdict, &clock(1, 1_100_000)).unwrap();
         tidy(&locked, &ended).unwrap();
-        assert_eq!(in_place(&locked, journal.change.as_ref().unwrap()).unwrap(), InPlace::Before);
+        assert_eq!(in_place(&locked, journal.change.as_ref().unwrap()).unwrap(), want);
         assert_eq!(locked.host.list(MANIFESTS_DIR).unwrap().iter().filter(|name| name.starts_with('.')).count(), 0);
     }
 }
@@ -745,7 +754,14 @@ fn a_journal_that_is_lost_or_damaged_in_the_middle_of_a_change_is_written_again(
         // By a guard that was just started, from the copy; and with the copy spoilt too, by one that knows the journal.
         for (known, names) in [(None, &["journal.json"][..]), (Some(whole.clone()), &["journal.json", JOURNAL_COPY])] {
             names.iter().for_each(|name| spoil(&locked, name));
-            assert_eq!(recall(&locked, known).unwrap().as_ref(), Some(&whole));
+            let mut known = known;
+            if known.is_some() {
+                // An error is no reason to forget.
+                world.state.host.faults.arm(0, Fault::Fail(std::io::ErrorKind::StorageFull));
+                assert!(recall(&locked, &mut known).is_err() && known.is_some());
+            }
+            assert!(recall(&locked, &mut known).unwrap());
+            assert_eq!(known.as_ref(), Some(&whole));
             let (found, damage) = locked.journal_or_copy().unwrap();
             assert!(found == whole && damage.is_none(), "{damage:?}");
         }
@@ -754,23 +770,31 @@ fn a_journal_that_is_lost_or_damaged_in_the_middle_of_a_change_is_written_again(
 
 #[test]
 fn without_a_journal_that_can_be_read_the_old_manifest_returns_and_nothing_else_changes() {
-    for (journal, is_error) in [(&b"{"[..], true), (br#"{"version": 99}"#, true), (b"", false)] {
+    let newer = &br#"{"version": 99}"#[..];
+    for (journal, copy, is_error) in [
+        (Some(&b"{"[..]), None, true),
+        (Some(newer), None, true),
+        (None, Some(&b"{"[..]), true),
+        (None, Some(newer), true),
+        (None, None, false),
+    ] {
         let world = taken_out(verifying());
         let locked = world.state.lock().unwrap();
         let change = locked.journal().unwrap().change.unwrap();
-        locked.forget(JOURNAL_COPY).unwrap();
-        match is_error {
-            true => overwrite(&locked, "journal.json", journal),
-            false => locked.forget("journal.json").unwrap(),
+        for (name, text) in [("journal.json", journal), (JOURNAL_COPY, copy)] {
+            match text {
+                Some(text) => overwrite(&locked, name, text),
+                None => locked.forget(name).unwrap(),
+            }
         }
         let state = locked.host.list(STATE_DIR).unwrap();
-        let found = recall(&locked, None);
+        let found = recall(&locked, &mut None);
         assert_eq!(found.is_err(), is_error, "{found:?}");
         assert_eq!(in_place(&locked, &change).unwrap(), InPlace::Before);
         assert_eq!(locked.host.list(STATE_DIR).unwrap(), state);
         // And once more, with a manifest in place.
         locked.host.replace(MANIFEST, b"theirs", 0o600).unwrap();
-        assert_eq!(recall(&locked, None).is_err(), is_error);
+        assert_eq!(recall(&locked, &mut None).is_err(), is_error);
         assert_eq!(locked.host.read(MANIFEST).unwrap().unwrap(), b"theirs");
     }
 }

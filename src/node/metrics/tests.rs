@@ -105,7 +105,7 @@ fn a_pass_is_shown_in_samples_and_an_unknown_fact_has_none() {
     metrics.probed(&sinks);
     observe(&metrics, &journal, &nothing, &sinks, Phase::Confirmed);
     metrics.passed(None);
-    metrics.passed(Some(state::Error::JournalTooNew(2).reason().as_str()));
+    metrics.passed(Some(state::Error::JournalTooNew { name: "journal.json", version: 2 }.reason().as_str()));
     assert_eq!(
         samples(&registry),
         [

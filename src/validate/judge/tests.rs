@@ -52,7 +52,7 @@ fn whatever_no_controller_renders_is_refused_by_the_field_that_is_wrong() {
         ("/log/delivery/mode", json!("BlockingStrict"), "log.delivery.mode: BlockingStrict"),
         ("/policy", policy("- level: None\n"), "policy: does not begin with the rules of the floor"),
         ("/policy", json!("nonsense"), "policy: kube-apiserver would not start with it"),
-        ("/policy", omitting("ResponseComplete"), "policy.omitStages: ResponseComplete is omitted for all rules"),
+        ("/policy", omitting("ResponseComplete"), "policy.omitStages: ResponseComplete is omitted from all rules"),
         (
             "/policy",
             json!(format!("{rendered}omitStages: []\n")),

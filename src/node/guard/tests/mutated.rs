@@ -204,7 +204,7 @@ fn mutate(random: &mut Random, journal: &mut Value, stages: &[Value]) {
             }
         }
         6 => {
-            if let Some(fields) = journal["change"].as_object_mut() {
+            if let Some(fields) = journal.get_mut("change").and_then(Value::as_object_mut) {
                 fields.insert("progress".into(), stages[random.below(stages.len())].clone());
             }
         }
@@ -251,8 +251,10 @@ impl World {
     /// One round of the guard, with the journal that is on the disk.
     fn round(&mut self, known: &mut Option<Journal>, whole: &Whole) -> Result<Round, Error> {
         let state = self.state.lock()?;
-        let Some(journal) = recall(&state, known.take())? else { return Ok(Round::NoChange) };
-        let journal = known.insert(journal).clone();
+        if !recall(&state, known)? {
+            return Ok(Round::NoChange);
+        }
+        let journal = known.clone().expect("it was recalled");
         let Some(change) = journal.under_way() else {
             tidy(&state, &journal)?;
             return Ok(journal.change.clone().map_or(Round::NoChange, |change| Round::Ended(change.into())));
@@ -280,7 +282,7 @@ impl World {
         if matches!(step, Step::EndKubelet(_)) {
             self.restart_kubelet(10_000);
         }
-        Ok(Round::Step(step))
+        Ok(if step == Step::Wait { Round::Waited } else { Round::Stepped })
     }
 
     /// Reads the manifest as it really is; it is old or new, or kept while it is taken out.
@@ -323,12 +325,12 @@ impl World {
                         None => panic!("{}: it has not ended", case()),
                     });
                 }
-                Ok(Round::Step(Step::Wait)) => {
+                Ok(Round::Waited) => {
                     errors = 0;
                     // Longer looks, once the first minutes are over.
                     self.now_ms += if self.now_ms - begin > 1_000_000 { 20_000 } else { 0 };
                 }
-                Ok(Round::Step(_)) => errors = 0,
+                Ok(Round::Stepped) => errors = 0,
                 Err(_) if errors > 2 => return Ending::Reported,
                 Err(_) => errors += 1,
             }
