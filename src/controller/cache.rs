@@ -1,7 +1,7 @@
 //! The objects of one kind, as a watch shows them, with our own writes on top until the watch shows those too.
 //!
 //! *Guarantees.* A pass sees no object older than the one that this controller wrote last. Before the first list is
-//! complete there are no objects at all ([`Cache::synced`]).
+//! complete there are no objects at all ([`Shared::synced`]).
 //!
 //! After an error the watch begins again with a list, so a change that could not be read is not lost: the list cannot
 //! be read either, and after [`MAX_INTERRUPTION`] the passes fail.
