@@ -252,7 +252,7 @@ pub(crate) fn check_selector(spec: &AuditSetupSpec) -> Option<Problem> {
     Some(Problem {
         field: "spec.nodeSelector".into(),
         reason: Reason::InvalidSetup,
-        message: format!("no node can have the label {key:?}: {value:?}, because it is not a valid label"),
+        message: format!("{:?} is not a valid label, so no node can have it", format!("{key}={value}")),
     })
 }
 

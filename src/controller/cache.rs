@@ -319,9 +319,11 @@ mod tests {
     enum Happens {
         Shown(Event<ConfigMap>),
         Written(ConfigMap),
-        Deletes(ConfigMap, Option<ConfigMap>),
+        Deleted(ConfigMap),
+        /// The deletion of it waits for a finalizer.
+        Held(ConfigMap),
     }
-    use Happens::{Deletes, Shown, Written};
+    use Happens::{Deleted, Held, Shown, Written};
 
     /// Name, and what happens one after the other with the version that is seen then.
     type Case<'a> = (&'a str, Vec<(Happens, Option<&'a str>)>);
@@ -389,7 +391,7 @@ mod tests {
                 "a deletion",
                 vec![
                     (Shown(Event::Apply(a("5"))), Some("5")),
-                    (Deletes(a("5"), None), None),
+                    (Deleted(a("5")), None),
                     // A last word of somebody else on what is deleted.
                     (Shown(Event::Apply(a("6"))), None),
                     (Shown(Event::Delete(a("7"))), None),
@@ -400,7 +402,7 @@ mod tests {
                 "a deletion, and another object of that name",
                 vec![
                     (Shown(Event::Apply(a("5"))), Some("5")),
-                    (Deletes(a("5"), None), None),
+                    (Deleted(a("5")), None),
                     (Shown(Event::Apply(again("9"))), Some("9")),
                 ],
             ),
@@ -421,7 +423,7 @@ mod tests {
                 "a deletion that a finalizer holds up",
                 vec![
                     (Shown(Event::Apply(a("5"))), Some("5")),
-                    (Deletes(a("5"), Some(a("6"))), Some("6")),
+                    (Held(a("6")), Some("6")),
                     (Shown(Event::Apply(a("6"))), Some("6")),
                     (Shown(Event::Delete(a("8"))), None),
                 ],
@@ -437,7 +439,8 @@ mod tests {
                 match happens {
                     Shown(event) => shared.show(&mut writer, &event),
                     Written(object) => shared.wrote(object),
-                    Deletes(object, left) => shared.took(&object, left),
+                    Deleted(object) => shared.took(&object, None),
+                    Held(object) => shared.took(&object, Some(object.clone())),
                 }
                 let found = shared.objects().get("a").and_then(|object| object.resource_version());
                 assert_eq!(found.as_deref(), want, "{name}: {index}");

@@ -111,6 +111,12 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
     named.metadata.name = Some(long.clone());
     vec![
         (named, "metadata.name", InvalidSetup, "must have at most 63 characters"),
+        (
+            setup(&format!("nodeSelector: {{a: b, c: 'd,e'}}\n{POLICY}\nsinks: [{LOG}]")),
+            "spec.nodeSelector",
+            InvalidSetup,
+            "\"c=d,e\" is not a valid label, so no node can have it",
+        ),
         // The policy.
         (policy("{}"), "spec.policy", InvalidSetup, "exactly one of preset, rules and configMapRef is required"),
         (
