@@ -696,7 +696,7 @@ fn the_only_manifest_is_never_tidied_away() {
         (abandoned.clone(), true, InPlace::Before),
         // Somebody removed it, before the Change touched it or after it had ended.
         (abandoned, false, InPlace::Missing),
-        (Verdict::Confirmed, true, InPlace::Missing),
+        (Verdict::Confirmed, true, InPlace::Before),
     ] {
         let world = taken_out(Stage::Staged);
         if !is_taken_out {
