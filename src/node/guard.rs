@@ -333,8 +333,9 @@ pub(super) fn tidy(state: &LockedState, journal: &Journal) -> Result<(), Error> 
     if *verdict == Verdict::Confirmed && target.is_none() {
         state.forget(ORIGINAL)?;
     }
-    // First: a stop at the wrong moment may have left the only manifest there. No other is put in place: a manifest that is
-    // missing without that was removed by somebody, who may have a reason to keep kube-apiserver from running.
+    // First: it may be the only manifest, after a stop at the wrong moment or under a damaged journal. No other one is put
+    // in place: a manifest that is missing without it was removed by somebody, who may have a reason to keep
+    // kube-apiserver from running.
     if state.manifest()?.is_none() && state.host.read(TAKEN_OUT)?.is_some() {
         state.host.rename(TAKEN_OUT, MANIFEST)?;
     }
