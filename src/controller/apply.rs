@@ -6,6 +6,7 @@
 //! simply made again. A slot is given only while the API has the same [`Basis`] that the decision was made on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use k8s_openapi::ByteString;
@@ -13,6 +14,7 @@ use k8s_openapi::api::core::v1::{Node, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::judge::{Judged, Ruling};
@@ -194,10 +196,8 @@ impl Writer<'_> {
             Some(stored) if data.is_empty() => {
                 let same = Preconditions { uid: stored.uid(), resource_version: None };
                 let params = DeleteParams { preconditions: Some(same), ..DeleteParams::default() };
-                match self.secrets().delete(&name, &params).await {
-                    Err(error) if !is_not_found(&error) => return Err(Error::request("delete", object)(error)),
-                    _ => self.stores.secrets.deleted(stored),
-                }
+                let left = delete(self.secrets(), &name, &params).await.map_err(Error::request("delete", object))?;
+                self.stores.secrets.took(stored, left);
                 return Ok(None);
             }
             None if data.is_empty() => return Ok(None),
@@ -289,14 +289,12 @@ impl Writer<'_> {
         let name = audit.name_any();
         let same = Preconditions { uid: audit.uid(), resource_version: audit.resource_version() };
         let params = DeleteParams { preconditions: Some(same), ..DeleteParams::default() };
-        match self.audits().delete(&name, &params).await {
-            Err(error) if !is_not_found(&error) => Err(Error::request("delete", format!("NodeAudit {name}"))(error)),
-            _ => {
-                self.basis.audits.remove(&name);
-                self.stores.audits.deleted(audit);
-                Ok(())
-            }
-        }
+        let left = delete(self.audits(), &name, &params).await;
+        let left = left.map_err(Error::request("delete", format!("NodeAudit {name}")))?;
+        self.basis.audits.remove(&name);
+        self.basis.audits.extend(versions(&left));
+        self.stores.audits.took(audit, left);
+        Ok(())
     }
 
     /// Removes old Revisions of a Setup: all but the newest few, and never one that a node needs.
@@ -309,15 +307,24 @@ impl Writer<'_> {
         let stored = stored.map(|secret| (secret.creation_timestamp().map(|time| time.0), secret.name_any())).collect();
         let audits = self.world.audits.values().map(Arc::as_ref);
         for name in superfluous(stored, &needed(rendered.revision.id.as_str(), audits)) {
-            match self.secrets().delete(&name, &DeleteParams::default()).await {
-                Err(error) if !is_not_found(&error) => {
-                    return Err(Error::request("delete", format!("Secret {name}"))(error));
-                }
-                _ => tracing::info!(secret = name, "removed an old Revision"),
-            }
-            self.stores.secrets.deleted(&self.world.secrets[&name]);
+            let left = delete(self.secrets(), &name, &DeleteParams::default()).await;
+            let left = left.map_err(Error::request("delete", format!("Secret {name}")))?;
+            tracing::info!(secret = name, "removed an old Revision");
+            self.stores.secrets.took(&self.world.secrets[&name], left);
         }
         Ok(())
+    }
+}
+
+/// Deletes an object. Returns it as it stays until somebody removes its finalizers; `None` where it is gone.
+async fn delete<K>(api: Api<K>, name: &str, params: &DeleteParams) -> kube::Result<Option<K>>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
+    match api.delete(name, params).await {
+        Ok(answer) => Ok(answer.left()),
+        Err(error) if is_not_found(&error) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

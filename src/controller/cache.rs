@@ -1,7 +1,7 @@
 //! The objects of one kind, as a watch shows them, with our own writes on top until the watch shows those too.
 //!
 //! *Guarantees.* A pass sees no object older than the one that this controller wrote last. Before the first list is
-//! complete there are no objects at all ([`Cache::synced`]).
+//! complete there are no objects at all ([`Shared::synced`]).
 //!
 //! After an error the watch begins again with a list, so a change that could not be read is not lost: the list cannot
 //! be read either, and after [`MAX_INTERRUPTION`] the passes fail.
@@ -144,6 +144,14 @@ where
     /// The API took the deletion of this object.
     pub(super) fn deleted(&self, object: &K) {
         self.keep(object.name_any(), Write::Deletion { uid: object.uid().unwrap_or_default() });
+    }
+
+    /// The API took the deletion of `object`. `left`: as it stays until its finalizers are removed.
+    pub(super) fn took(&self, object: &K, left: Option<K>) {
+        match left {
+            Some(left) => self.wrote(left),
+            None => self.deleted(object),
+        }
     }
 
     /// Trusts the watch alone from here on.
@@ -311,9 +319,9 @@ mod tests {
     enum Happens {
         Shown(Event<ConfigMap>),
         Written(ConfigMap),
-        Deleted(ConfigMap),
+        Deletes(ConfigMap, Option<ConfigMap>),
     }
-    use Happens::{Deleted, Shown, Written};
+    use Happens::{Deletes, Shown, Written};
 
     /// Name, and what happens one after the other with the version that is seen then.
     type Case<'a> = (&'a str, Vec<(Happens, Option<&'a str>)>);
@@ -381,7 +389,7 @@ mod tests {
                 "a deletion",
                 vec![
                     (Shown(Event::Apply(a("5"))), Some("5")),
-                    (Deleted(a("5")), None),
+                    (Deletes(a("5"), None), None),
                     // A last word of somebody else on what is deleted.
                     (Shown(Event::Apply(a("6"))), None),
                     (Shown(Event::Delete(a("7"))), None),
@@ -392,7 +400,7 @@ mod tests {
                 "a deletion, and another object of that name",
                 vec![
                     (Shown(Event::Apply(a("5"))), Some("5")),
-                    (Deleted(a("5")), None),
+                    (Deletes(a("5"), None), None),
                     (Shown(Event::Apply(again("9"))), Some("9")),
                 ],
             ),
@@ -410,6 +418,15 @@ mod tests {
                 vec![(Written(a("9")), Some("9")), (Shown(Event::Init), Some("9")), (Shown(Event::InitDone), None)],
             ),
             (
+                "a deletion that a finalizer holds up",
+                vec![
+                    (Shown(Event::Apply(a("5"))), Some("5")),
+                    (Deletes(a("5"), Some(a("6"))), Some("6")),
+                    (Shown(Event::Apply(a("6"))), Some("6")),
+                    (Shown(Event::Delete(a("8"))), None),
+                ],
+            ),
+            (
                 "versions that are no numbers: the watch is believed",
                 vec![(Shown(Event::Apply(a("x"))), Some("x")), (Written(a("y")), Some("x"))],
             ),
@@ -419,8 +436,8 @@ mod tests {
             for (index, (happens, want)) in happens.into_iter().enumerate() {
                 match happens {
                     Shown(event) => shared.show(&mut writer, &event),
-                    Written(object) => shared.keep("a".into(), Write::Object(Arc::new(object))),
-                    Deleted(object) => shared.keep("a".into(), Write::Deletion { uid: object.uid().unwrap() }),
+                    Written(object) => shared.wrote(object),
+                    Deletes(object, left) => shared.took(&object, left),
                 }
                 let found = shared.objects().get("a").and_then(|object| object.resource_version());
                 assert_eq!(found.as_deref(), want, "{name}: {index}");

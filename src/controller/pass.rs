@@ -10,7 +10,7 @@ use super::silence::Silence;
 use super::stores::Stores;
 use super::world::World;
 use super::{Context, Error};
-use crate::rollout::{Claim, Decision, decide};
+use crate::rollout::{Claim, Decision, Progress, decide};
 
 /// When a decision was outdated, the watch shows why before long.
 const OUTDATED: Duration = Duration::from_millis(500);
@@ -47,7 +47,11 @@ pub(super) async fn pass(
             let applied = apply(context, stores, &world, &mut basis, &decided).await?;
             let status = match applied {
                 Applied::Done => report(context, stores, &world, &decided, now).await?,
-                Applied::Released | Applied::Outdated => None,
+                Applied::Outdated => {
+                    let decision = &waiting(decision);
+                    report(context, stores, &world, &Decided { decision, ..decided }, now).await?
+                }
+                Applied::Released => None,
             };
             Ok((applied, status))
         };
@@ -65,6 +69,12 @@ pub(super) async fn pass(
 
 fn claims<'a>(world: &'a World, judged: &'a [Judged<'a>]) -> Vec<Claim<'a>> {
     judged.iter().map(|judged| judged.claim(world)).collect()
+}
+
+/// The decision whose slot was not given.
+fn waiting(decision: &Decision) -> Decision {
+    let detail = "waiting for the latest state of the nodes".into();
+    Decision { progress: Progress::Moving { detail }, ..decision.clone() }
 }
 
 fn soon(applied: Applied, decision: &Decision) -> Option<Duration> {

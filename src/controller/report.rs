@@ -33,10 +33,7 @@ pub(super) async fn report(
     if !differs(&old, &new) {
         return Ok(Some((name, new)));
     }
-    let patch = json!({
-        "apiVersion": AuditSetup::api_version(&()), "kind": AuditSetup::kind(&()),
-        "metadata": {"name": name}, "status": new,
-    });
+    let patch = status_patch(setup, &new);
     // The fields that a status leaves out are removed, because no other manager has them.
     let params = PatchParams::apply(FIELD_MANAGER).force();
     let api = Api::<AuditSetup>::all(context.client.clone());
@@ -50,6 +47,14 @@ pub(super) async fn report(
         publish(context, setup, &event).await;
     }
     Ok(Some((name, new)))
+}
+
+/// With the uid: the status of one Setup must not become that of a later one of its name.
+fn status_patch(setup: &AuditSetup, status: &AuditSetupStatus) -> serde_json::Value {
+    json!({
+        "apiVersion": AuditSetup::api_version(&()), "kind": AuditSetup::kind(&()),
+        "metadata": {"name": setup.name_any(), "uid": setup.uid()}, "status": status,
+    })
 }
 
 fn judgement<'a>(ruling: &'a Ruling, decision: &'a Decision) -> Judgement<'a> {
@@ -101,5 +106,21 @@ pub(super) async fn publish(context: &Context, setup: &AuditSetup, event: &Event
     };
     if let Err(error) = context.recorder.publish(&event, &setup.object_ref(&())).await {
         tracing::warn!(%error, setup = setup_name, reason = event.reason, "cannot publish an Event");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_written_only_to_the_setup_that_was_judged() {
+        let setup: AuditSetup = serde_json::from_value(json!({
+            "apiVersion": "audit-operator.io/v1alpha1", "kind": "AuditSetup", "metadata": {"name": "s", "uid": "u"},
+            "spec": {"policy": {"preset": "metadata"}, "sinks": [{"name": "local", "log": {}}]},
+        }))
+        .unwrap();
+        let patch = status_patch(&setup, &AuditSetupStatus::default());
+        assert_eq!(patch["metadata"], json!({"name": "s", "uid": "u"}));
     }
 }

@@ -242,7 +242,7 @@ impl Cluster {
         let decisions = decide(&claims, &unclaimed(&world, &claims), now);
         let mut basis = world.basis();
         for (judged, (claim, decision)) in judged.iter().zip(claims.iter().zip(&decisions)) {
-            if !self.write(&mut basis, judged, claim, decision) {
+            if self.write(&mut basis, judged, claim, decision).is_none() {
                 continue;
             }
             let Judged::Setup { setup, covered, left, .. } = judged else { unreachable!("both are there") };
@@ -364,14 +364,15 @@ fn judge<'a>(world: &World, setup: &'a AuditSetup, wanted: &Wanted) -> Judged<'a
 }
 
 impl Cluster {
-    /// Writes as `apply` does, with the preconditions that the API checks. Returns whether all was written.
-    fn write(&mut self, basis: &mut Basis, judged: &Judged, claim: &Claim, decision: &Decision) -> bool {
+    /// Writes as `apply` does, with the preconditions that the API checks. `None`: one of them was not met.
+    fn write(&mut self, basis: &mut Basis, judged: &Judged, claim: &Claim, decision: &Decision) -> Option<Applied> {
+        let mut applied = Applied::Done;
         let version = |audit: &NodeAudit| (audit.uid(), audit.resource_version());
         for (node, assignment) in claim.nodes.iter().zip(&decision.assignments) {
             match (assignment, node.audit) {
                 (Assignment::Release, Some(audit)) => {
                     if self.api.audits.get(node.name).is_some_and(|stored| version(stored) != version(audit)) {
-                        return false;
+                        return None;
                     }
                     self.api.delete(node.name);
                     basis.audits.remove(node.name);
@@ -380,11 +381,12 @@ impl Cluster {
                 }
                 (Assignment::Start, _) if basis.difference(&self.basis()).is_some() => {
                     self.api.shown.forget_own();
-                    return false;
+                    applied = Applied::Outdated;
+                    continue;
                 }
                 (Assignment::Start, _) => self.check_start(judged),
                 // A merge patch makes nothing.
-                (_, Some(_)) if !self.api.audits.contains_key(node.name) => return false,
+                (_, Some(_)) if !self.api.audits.contains_key(node.name) => return None,
                 _ => {}
             }
             let spec = judged.spec(node, *assignment, None);
@@ -394,17 +396,16 @@ impl Cluster {
                 self.api.shown.wrote(written);
             }
         }
-        true
+        Some(applied)
     }
 
-    /// A slot is given as the Setup is now, and not beside a node that is down.
+    /// A slot is given by the Setup as it is now, and beside the Nodes as they are now.
     fn check_start(&self, judged: &Judged) {
         let Judged::Setup { setup, .. } = judged else { return };
         let now = self.wanted.iter().find(|wanted| wanted.setup.name_any() == setup.name_any());
         let spec = |setup: &AuditSetup| (setup.metadata.generation, setup.metadata.deletion_timestamp.clone());
         assert_eq!(now.map(|wanted| spec(&wanted.setup)), Some(spec(setup)));
-        let down = self.nodes.iter().find(|(name, facts)| !facts.is_ready && self.api.audits.contains_key(*name));
-        assert!(down.is_none(), "{down:?}");
+        assert_eq!(self.shown_nodes, self.nodes);
     }
 }
 
