@@ -123,6 +123,7 @@ pub async fn watch(state: &LockedState, stop: &CancellationToken) -> Option<Chan
 }
 
 /// The result of one round.
+#[expect(clippy::large_enum_variant, reason = "one is made in a round, and none is kept")]
 enum Round {
     NoChange,
     Waited,
@@ -326,19 +327,16 @@ fn end(state: &LockedState, change: UnderWay, verdict: Verdict, now: &Clock) -> 
 
 /// Removes the files of a Change whose verdict is durable: they may hold a password.
 pub(super) fn tidy(state: &LockedState, journal: &Journal) -> Result<(), Error> {
-    let Some(Change { target, before, progress: Progress::Ended { verdict, .. }, .. }) = &journal.change else {
+    let Some(Change { target, progress: Progress::Ended { verdict, .. }, .. }) = &journal.change else {
         return Ok(());
     };
     if *verdict == Verdict::Confirmed && target.is_none() {
         state.forget(ORIGINAL)?;
     }
-    // First: a stop at the wrong moment may have left the only manifest there. No other is put in place: a manifest that
-    // is missing without that was removed by somebody, who may have a reason to keep kube-apiserver from running.
-    let is_before = |taken_out: Vec<u8>| Sha::of(&taken_out) == *before;
-    if *verdict != Verdict::Confirmed
-        && state.manifest()?.is_none()
-        && state.host.read(TAKEN_OUT)?.is_some_and(is_before)
-    {
+    // First: it may be the only manifest, after a stop at the wrong moment or under a damaged journal. No other one is put
+    // in place: a manifest that is missing without it was removed by somebody, who may have a reason to keep
+    // kube-apiserver from running.
+    if state.manifest()?.is_none() && state.host.read(TAKEN_OUT)?.is_some() {
         state.host.rename(TAKEN_OUT, MANIFEST)?;
     }
     state.host.remove_directory(&state::path(CHANGE_DIR))?;

@@ -107,11 +107,8 @@ fn a_second_file_is_recognised_by_its_pod_whatever_its_form() {
         ("a separator at the end", format!("{KUBEADM}---\n")),
         ("a name twice", KUBEADM.replace("\n  name:", "\n  name: other\n  name:")),
         ("a second document that is broken", format!("{KUBEADM}---\nno: [yaml\n")),
-        ("an alias", format!("x: &x {{name: kube-apiserver, namespace: kube-system}}\nkind: Pod\nmetadata: *x\n")),
-        (
-            "a merge",
-            format!("x: &x {{name: kube-apiserver}}\nkind: Pod\nmetadata: {{<<: *x, namespace: kube-system}}\n"),
-        ),
+        ("an alias", "x: &x {name: kube-apiserver, namespace: kube-system}\nkind: Pod\nmetadata: *x\n".into()),
+        ("a merge", "x: &x {name: kube-apiserver}\nkind: Pod\nmetadata: {<<: *x, namespace: kube-system}\n".into()),
         ("JSON with a key twice", json.replace("{\"name\"", "{\"name\":\"a\",\"name\"")),
     ] {
         assert_eq!(pod_of(text.as_bytes()), Some(pod.clone()), "{what}");

@@ -694,9 +694,10 @@ fn the_only_manifest_is_never_tidied_away() {
     let abandoned = Verdict::Abandoned(cause);
     for (verdict, is_taken_out, want) in [
         (abandoned.clone(), true, InPlace::Before),
+        (Verdict::Confirmed, true, InPlace::Before),
         // Somebody removed it, before the Change touched it or after it had ended.
         (abandoned, false, InPlace::Missing),
-        (Verdict::Confirmed, true, InPlace::Missing),
+        (Verdict::Confirmed, false, InPlace::Missing),
     ] {
         let world = taken_out(Stage::Staged);
         if !is_taken_out {
