@@ -316,7 +316,6 @@ mod tests {
     }
 
     /// An event in the life of one object.
-    #[expect(clippy::large_enum_variant, reason = "a test has a dozen of them")]
     enum Happens {
         Shown(Event<ConfigMap>),
         Written(ConfigMap),
