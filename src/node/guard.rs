@@ -123,7 +123,6 @@ pub async fn watch(state: &LockedState, stop: &CancellationToken) -> Option<Chan
 }
 
 /// The result of one round.
-#[expect(clippy::large_enum_variant, reason = "one is made in a round, and none is kept")]
 enum Round {
     NoChange,
     Waited,
