@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use serde_json::json;
 
 use crate::api::{CredentialsRef, NodeAuditSpec, NodeAuditStatus, NodeFailure, NodeSinkStatus, Phase, Reason};
 use crate::journal::{Cause, Clock, Journal, Stage, UnderWay};
@@ -59,7 +60,8 @@ pub(super) fn differs(old: &NodeAuditStatus, new: &NodeAuditStatus) -> bool {
     for (old, new) in old.sinks.iter_mut().zip(&new.sinks) {
         old.last_delivered.clone_from(&new.last_delivered);
     }
-    old != *new
+    // As the API has them: its times have whole seconds.
+    json!(old) != json!(new)
 }
 
 type Said = (Phase, Reason, String);

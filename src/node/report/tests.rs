@@ -169,3 +169,22 @@ fn an_abandoned_change_is_reported_until_the_next_verdict() {
     let third = Journal { change: first.change.clone(), ..confirmed };
     assert_eq!(said(&third, 1).1, Reason::Staged);
 }
+
+#[test]
+fn a_report_that_the_api_has_taken_is_no_news() {
+    let at = |text: &str| Some(Time(text.parse().unwrap()));
+    let report = NodeAuditStatus {
+        phase: Phase::Confirmed,
+        ready_since: at("2026-11-21T12:00:00.734Z"),
+        last_seen: at("2026-11-21T12:05:00.1Z"),
+        ..NodeAuditStatus::default()
+    };
+    // The API keeps times in whole seconds.
+    let stored: NodeAuditStatus = serde_json::from_value(json!(report)).unwrap();
+    assert_ne!(stored, report);
+    assert!(!differs(&stored, &report));
+    let later = NodeAuditStatus { last_seen: at("2026-11-21T12:06:00Z"), ..report.clone() };
+    assert!(!differs(&stored, &later), "the time of a report alone");
+    let down = NodeAuditStatus { ready_since: None, ..report };
+    assert!(differs(&stored, &down));
+}
