@@ -150,9 +150,9 @@ async fn round(state: &LockedState, known: &mut Option<Journal>, seen: &mut Seen
     Ok(if step == Step::Wait { Round::Waited } else { Round::Stepped })
 }
 
-/// Whether there is a journal with a Change, which `known` then has. If it is lost or damaged in the middle of the Change, or
-/// cannot be read, it is written again: nobody else may end a Change while we hold the lock. An error leaves `known` as it is:
-/// it may be all that is left of the Change.
+/// Whether there is a journal with a Change, which `known` then has. If it is lost or damaged in the middle of the
+/// Change, or cannot be read, it is written again: nobody else may end a Change while we hold the lock. An error leaves
+/// `known` as it is: it may be all that is left of the Change.
 fn recall(state: &LockedState, known: &mut Option<Journal>) -> Result<bool, Error> {
     let damage = match state.journal_or_copy() {
         Ok((found, damage)) if found.change.is_some() => {
@@ -332,8 +332,8 @@ pub(super) fn tidy(state: &LockedState, journal: &Journal) -> Result<(), Error> 
     if *verdict == Verdict::Confirmed && target.is_none() {
         state.forget(ORIGINAL)?;
     }
-    // First: it may be the only manifest, after a stop at the wrong moment or under a damaged journal. No other one is put
-    // in place: a manifest that is missing without it was removed by somebody, who may have a reason to keep
+    // First: it may be the only manifest, after a stop at the wrong moment or under a damaged journal. No other one is
+    // put in place: a manifest that is missing without it was removed by somebody, who may have a reason to keep
     // kube-apiserver from running.
     if state.manifest()?.is_none() && state.host.read(TAKEN_OUT)?.is_some() {
         state.host.rename(TAKEN_OUT, MANIFEST)?;
