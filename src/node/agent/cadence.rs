@@ -17,8 +17,8 @@ pub(super) const IDLE: Duration = Duration::from_secs(16);
 const LOOK: Duration = Duration::from_secs(62);
 /// For how long an answer proves that the API server is ready, while all is well.
 const PROOF: Duration = Duration::from_secs(30);
-/// After a report that says something new every pass asks, for this long: other nodes wait for what it says, and an API server
-/// that is not well seldom hides it for longer.
+/// For this long after a report that says something new, every pass asks: other nodes wait for what it says, and an
+/// API server that is not well seldom hides it for longer.
 const FRESH: SignedDuration = SignedDuration::from_mins(5);
 /// A pass may be that much early.
 const EARLY: Duration = Duration::from_secs(1);
@@ -54,7 +54,8 @@ pub(super) fn questions(last: Option<&NodeAuditStatus>, answers: Answers, now: T
     Questions { readiness: !is_well || !(is_proven || sinks && answers.has_canary && answers.is_connected), sinks }
 }
 
-/// Whether the node came to its phase, or its API server became ready, a short while ago. A clock that was set back makes it fresh.
+/// Whether the node came to its phase, or its API server became ready, a short while ago. A clock that was set back
+/// makes it fresh.
 fn is_fresh(status: &NodeAuditStatus, now: Timestamp) -> bool {
     let moments = [&status.since, &status.ready_since];
     moments.into_iter().flatten().any(|Time(moment)| now.duration_since(*moment) < FRESH)
