@@ -8,6 +8,7 @@ use testing::golden::{Differences, cases};
 use testing::root;
 
 use super::*;
+use crate::fixture;
 use crate::verdict::{Evidence, InPlace, Kubelet, Process, Runs, Step, next};
 
 #[test]
@@ -26,17 +27,7 @@ fn every_old_journal_is_lifted_and_continued_as_before() {
 /// States of a node, by name.
 fn situations(change: UnderWay) -> Vec<(&'static str, Evidence)> {
     let kubelet = |started_since_boot_ms, has_seen_api| Some(Kubelet { started_since_boot_ms, has_seen_api });
-    let nothing = |in_place| Evidence {
-        in_place,
-        process: None,
-        released: false,
-        is_repaired: false,
-        serving_ms: None,
-        starts: 0,
-        starts_beside_old: 0,
-        last_words: None,
-        kubelet: kubelet(9_999, true),
-    };
+    let nothing = |in_place| Evidence { kubelet: kubelet(9_999, true), ..fixture::evidence(in_place) };
     let serves = |in_place, runs| Evidence {
         process: Some(Process { runs, started_since_boot_ms: 2_000_000 }),
         serving_ms: Some(60_000),

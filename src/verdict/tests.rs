@@ -1,7 +1,6 @@
 use super::*;
-use crate::api::Rollout;
-use crate::journal::{Change, Endpoint, Journal, Progress, Sha};
-use crate::revision::RevisionId;
+use crate::fixture::{self, evidence};
+use crate::journal::{Change, Journal};
 
 fn clock(boot: &str, seconds: u64) -> Clock {
     let wall = k8s_openapi::jiff::Timestamp::from_second(1_800_000_000).unwrap();
@@ -10,24 +9,7 @@ fn clock(boot: &str, seconds: u64) -> Clock {
 
 /// A change that was staged 90 s after the boot "a".
 fn change(stage: Stage) -> Change {
-    Change {
-        number: 1,
-        target: Some(RevisionId::try_from("r-0123456789".to_string()).unwrap()),
-        setup_generation: Some(1),
-        before: Sha::of(b"before"),
-        after: Sha::of(b"after"),
-        is_in_place: false,
-        ours: Sha::of(b"after"),
-        argv_before: vec!["kube-apiserver".into()],
-        argv_after: vec!["kube-apiserver".into(), "--audit-log-path=-".into()],
-        probe: Endpoint { host: "127.0.0.1".into(), port: 6443 },
-        pod: "kube-apiserver".to_string().try_into().unwrap(),
-        container: "kube-apiserver".to_string().try_into().unwrap(),
-        pods_before: vec![],
-        rollout: Rollout::default(),
-        staged: clock("a", 90),
-        progress: Progress::UnderWay(stage),
-    }
+    fixture::change("r-0123456789", clock("a", 90), stage)
 }
 
 /// It was begun at 100 s.
@@ -69,20 +51,6 @@ fn crash() -> Cause {
         reason: Reason::CrashLoop,
         message: "kube-apiserver exited 2 times with the new settings".into(),
         last_words: Some("boom".into()),
-    }
-}
-
-fn evidence(in_place: InPlace) -> Evidence {
-    Evidence {
-        in_place,
-        process: None,
-        released: false,
-        is_repaired: false,
-        serving_ms: None,
-        starts: 0,
-        starts_beside_old: 0,
-        last_words: None,
-        kubelet: Some(Kubelet { started_since_boot_ms: 10_000, has_seen_api: true }),
     }
 }
 

@@ -2,8 +2,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::*;
-use crate::api::{Finding, NodeAuditSpec, Phase, Reason, Rollout};
-use crate::journal::{Cause, Change, Clock, Confirmed, Endpoint, Failure, Journal, Progress, Sha, Stage};
+use crate::api::{Finding, NodeAuditSpec, Phase, Reason};
+use crate::fixture;
+use crate::journal::{Cause, Change, Clock, Confirmed, Failure, Journal, Sha, Stage};
 use crate::node::state;
 use crate::plan::{Idle, Steps};
 use crate::revision::RevisionId;
@@ -21,24 +22,7 @@ fn clock() -> Clock {
 }
 
 fn change(target: &str, stage: Stage) -> Change {
-    Change {
-        number: 7,
-        target: Some(id(target)),
-        setup_generation: Some(1),
-        before: Sha::of(b"before"),
-        after: Sha::of(b"after"),
-        is_in_place: false,
-        ours: Sha::of(b""),
-        argv_before: vec![],
-        argv_after: vec![],
-        probe: Endpoint { host: "127.0.0.1".into(), port: 6443 },
-        pod: "kube-apiserver".to_string().try_into().unwrap(),
-        container: "kube-apiserver".to_string().try_into().unwrap(),
-        pods_before: vec![],
-        rollout: Rollout::default(),
-        staged: clock(),
-        progress: Progress::UnderWay(stage),
-    }
+    Change { number: 7, ..fixture::change(target, clock(), stage) }
 }
 
 fn failure(reason: Reason, seconds: i64) -> Failure {

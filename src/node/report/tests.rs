@@ -1,6 +1,7 @@
 use super::*;
 use crate::api::{RestartKubelet, Rollout};
-use crate::journal::{Change, Confirmed, EndedKubelet, Endpoint, Failure, Progress, Rollback, Sha, Verdict, Way};
+use crate::fixture;
+use crate::journal::{Change, Confirmed, EndedKubelet, Failure, Rollback, Sha, Verdict, Way};
 use crate::plan::Refusal;
 use crate::revision::RevisionId;
 
@@ -17,22 +18,8 @@ fn id(text: &str) -> RevisionId {
 /// A journal with a Change to a Revision.
 fn journal(stage: Stage, restart_kubelet: RestartKubelet) -> Journal {
     let change = Change {
-        number: 1,
-        target: Some(id("r-0123456789")),
-        setup_generation: Some(1),
-        before: Sha::of(b""),
-        after: Sha::of(b""),
-        is_in_place: false,
-        ours: Sha::of(b""),
-        argv_before: vec![],
-        argv_after: vec![],
-        probe: Endpoint { host: "127.0.0.1".into(), port: 6443 },
-        pod: "kube-apiserver".to_string().try_into().unwrap(),
-        container: "kube-apiserver".to_string().try_into().unwrap(),
-        pods_before: vec![],
         rollout: Rollout { restart_kubelet, ..Rollout::default() },
-        staged: clock(0),
-        progress: Progress::UnderWay(stage),
+        ..fixture::change("r-0123456789", clock(0), stage)
     };
     Journal { change: Some(change), changes: 1, ..Journal::default() }
 }
