@@ -12,12 +12,10 @@ const PATH_FLAGS: [&str; 3] = [LOG_FLAG, "audit-policy-file", "audit-webhook-con
 /// Reads a manifest as the kubelet does: as JSON if it begins with a brace, and otherwise as YAML that is converted to
 /// JSON (kubernetes@v1.36.3 staging/src/k8s.io/apimachinery/pkg/util/yaml/decoder.go, ToJSON).
 pub(super) fn parse(text: &str) -> Result<Value, Error> {
-    kube_yaml::to_json(text).map_err(|error| not_read(text, &error))
-}
-
-pub(super) fn not_read(text: &str, error: &kube_yaml::Error) -> Error {
-    let message = error.to_string();
-    if kube_yaml::is_json(text.as_bytes()) { Error::NotJson { message } } else { Error::NotYaml { message } }
+    kube_yaml::to_json(text).map_err(|error| {
+        let message = error.to_string();
+        if kube_yaml::is_json(text.as_bytes()) { Error::NotJson { message } } else { Error::NotYaml { message } }
+    })
 }
 
 /// The pod after an intent is applied.

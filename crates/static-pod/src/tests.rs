@@ -136,6 +136,21 @@ fn size_and_depth_are_bounded() {
 }
 
 #[test]
+fn an_escape_that_only_json_has_is_refused_with_its_line() {
+    let json = "{\"apiVersion\": \"v1\", \"kind\": \"Pod\",\n\"metadata\": {\"name\": \"a\"}, \"spec\": {\"containers\": [\n\
+                {\"name\": \"kube-apiserver\", \"command\": [\"kube-apiserver\"], \"image\": \"a\"}]}}\n";
+    assert!(read(json).is_ok());
+    for escape in [r"a\/b", r"\ud83d\ude00"] {
+        let text = json.replace("\"image\": \"a\"", &format!("\"image\": \"{escape}\""));
+        let refused = read(&text).unwrap_err();
+        assert!(
+            matches!(refused, Error::Layout { line: 3, what: "an escape that only JSON has" }),
+            "{escape}: {refused}"
+        );
+    }
+}
+
+#[test]
 fn a_key_without_a_colon_is_no_part_of_the_next_one() {
     let text = "---\n{apiVersion: v1, kind: Pod, metadata: {name: a, \"annotations\": {}}, spec: {containers: [\n  \
                 {name: kube-apiserver, image: \"kube-apiserver:v1.36.3\",\n  odd, even: 1, last # it: is\n  }]}}\n";
