@@ -2,9 +2,9 @@
 //!
 //! Of several controllers the one that holds the Lease works. It makes a pass whenever a watch shows a change, and once
 //! a minute anyway. A pass is five steps: fetch the cluster out of the stores, judge all Setups (which nodes, which
-//! Revision), decide once over all nodes ([`crate::rollout`]), apply, report. The three in the middle are pure but for
-//! the writes. Nothing is remembered between passes but the stores and the contact with each agent, so a pass can be
-//! cut off anywhere and made again.
+//! Revision), decide once over all nodes ([`crate::rollout`]), apply, report. Judging and deciding are pure. Nothing is
+//! remembered between passes but the stores and the contact with each agent, so a pass can be cut off anywhere and made
+//! again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,17 +67,17 @@ pub struct Args {
     /// Address of the Service default/kubernetes, which no sink may be.
     #[arg(long, env = "KUBERNETES_SERVICE_HOST", hide = true, value_name = "ADDRESS")]
     pub api_server: Option<std::net::IpAddr>,
-    /// The floor: what no Setup can weaken. Read again when it changes; without it the defaults hold.
+    /// The floor, which no Setup can weaken. Read again when it changes; without it the defaults apply.
     #[arg(long, value_name = "FILE")]
     pub floor: Option<std::path::PathBuf>,
-    /// Secrets to make for the receiver that the chart brings: audit-receiver-tls, audit-receiver-token, both or none.
+    /// Secrets to create for the chart's receiver: audit-receiver-tls, audit-receiver-token, both or none.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "SECRETS")]
     pub receiver_secrets: Vec<ReceiverSecret>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot set up the client of the Kubernetes API")]
+    #[error("cannot create a client for the Kubernetes API")]
     Client(#[source] Box<kube::Error>),
     #[error(transparent)]
     Floor(#[from] floor::Error),
@@ -236,7 +236,7 @@ async fn lead(context: &Context, stores: &mut Stores) {
                 if error.is_outage() {
                     context.outage.failed(&error);
                 } else if let Some(error) = last_error.changed(&error) {
-                    tracing::warn!(error, "reconcile failed; retrying");
+                    tracing::warn!(error, "pass failed; retrying");
                 }
                 sleep(retry).await;
                 retry = (retry * 2).min(RETRY_MAX);

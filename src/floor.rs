@@ -195,7 +195,7 @@ impl FloorFile {
         if let Some(path) = &self.path
             && let Err(error) = last.read(path)
         {
-            let error = crate::error::chain(&error).to_string();
+            let error = crate::error::chain(&error);
             if last.error.as_ref() != Some(&error) {
                 tracing::error!(error, "cannot use the floor file; the last valid floor stays in force");
                 last.error = Some(error);

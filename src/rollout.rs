@@ -4,15 +4,15 @@
 //! The controller decides once in each pass and carries the answer out; nothing is remembered between two calls. Never
 //! touches the API or a node.
 //!
-//! *Guarantees.* At most one node gets the slot in one decision over all claims. None gets it while another node,
-//! whoever claims it, has the slot, is in change or is not known to serve, or while a node of the same Setup rolled the
-//! same Revision back under the same generation. Nodes that wait for a change begin one after the other, drift
+//! *Guarantees.* At most one node gets the slot in one decision over all claims. None gets it while another node, no
+//! matter who claims it, has the slot, is in change or is not known to serve, or while a node of the same Setup rolled
+//! the same Revision back under the same generation. Nodes that wait for a change begin one after the other, drift
 //! included: a node without the slot changes nothing, and the next one gets the slot when the agent of the last one has
 //! reported that it saw the end of its own.
 //!
-//! *Assumptions.* A node reports within half a minute that its kube-apiserver is not ready, and its agent renews its
-//! Lease at least once a minute. An API server is only ready when its etcd has quorum. No [`Node`] is older than what
-//! was last written for it.
+//! *Assumptions.* A node reports that its kube-apiserver is not ready: at once in the five minutes after a change, and
+//! within little more than a minute later. Its agent renews its Lease at least once a minute. An API server is only
+//! ready when its etcd has quorum. No [`Node`] is older than what was last written for it.
 
 use std::fmt;
 use std::time::Duration;

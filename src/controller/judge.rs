@@ -84,9 +84,7 @@ fn judge_setup<'a>(world: &'a World, covers: &BTreeMap<String, Cover>, setup: &'
         Cover::Nodes(nodes) => (nodes.clone(), None),
         Cover::Conflict { older, node } => (Vec::new(), Some((older.clone(), node.clone()))),
     };
-    let is_covered =
-        |node: &&String| covers.values().any(|cover| matches!(cover, Cover::Nodes(nodes) if nodes.contains(node)));
-    let left = assigned_by(world, &name).filter(|node| !is_covered(node)).cloned().collect();
+    let left = assigned_by(world, &name).filter(|node| !is_covered(covers, node)).cloned().collect();
     let ruling = if setup.metadata.deletion_timestamp.is_some() {
         Ruling::Deleted
     } else if let Some((older, node)) = conflict {
@@ -108,6 +106,11 @@ fn judge_setup<'a>(world: &'a World, covers: &BTreeMap<String, Cover>, setup: &'
     Judged::Setup { setup, ruling, covered, left }
 }
 
+/// Whether a Setup has this node.
+fn is_covered(covers: &BTreeMap<String, Cover>, node: &String) -> bool {
+    covers.values().any(|cover| matches!(cover, Cover::Nodes(nodes) if nodes.contains(node)))
+}
+
 /// The changes against the target before; `None` where the target is the same, or the one before is gone.
 fn change_of_target(world: &World, setup: &AuditSetup, revision: &Revision) -> Option<String> {
     let before = setup.status.as_ref()?.revision.as_ref()?.target.as_deref()?;
@@ -120,11 +123,9 @@ fn change_of_target(world: &World, setup: &AuditSetup, revision: &Revision) -> O
 /// The nodes of each Setup that is gone, unless another Setup covers them.
 fn orphans<'a>(world: &'a World, covers: &BTreeMap<String, Cover>) -> Vec<Judged<'a>> {
     let is_there = |name: &str| world.setups.iter().any(|setup| setup.name_any() == name);
-    let is_covered =
-        |node: &String| covers.values().any(|cover| matches!(cover, Cover::Nodes(covered) if covered.contains(node)));
     let mut found: BTreeMap<&str, Vec<&NodeAudit>> = BTreeMap::new();
     for (node, audit) in &world.audits {
-        if !is_there(&audit.spec.setup) && !is_covered(node) {
+        if !is_there(&audit.spec.setup) && !is_covered(covers, node) {
             found.entry(&audit.spec.setup).or_default().push(audit);
         }
     }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret, Service};
 use kube::api::ListParams;
+use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use tokio::sync::watch;
 
@@ -33,7 +34,15 @@ impl Nodes {
     pub(super) fn list(&self) -> ListParams {
         match self {
             Nodes::Selected(selector) => ListParams::default().labels(selector),
-            Nodes::Named(name) => ListParams::default().fields(&format!("metadata.name={name}")),
+            Nodes::Named(name) => ListParams::default().fields(&named(name)),
+        }
+    }
+
+    /// The same as a watch.
+    fn watch(&self) -> watcher::Config {
+        match self {
+            Nodes::Selected(selector) => watch_config().labels(selector),
+            Nodes::Named(name) => watch_config().fields(&named(name)),
         }
     }
 }
@@ -111,11 +120,8 @@ impl Stores {
         self.nodes.retain(|nodes, _| wanted.contains(nodes));
         for nodes in wanted {
             if !self.nodes.contains_key(nodes) {
-                let config = match nodes {
-                    Nodes::Selected(selector) => watch_config().labels(selector),
-                    Nodes::Named(name) => watch_config().fields(&format!("metadata.name={name}")),
-                };
-                let cache = Cache::begin(Api::all(self.client.clone()), config, trim_node, notify(&self.changes));
+                let api = Api::all(self.client.clone());
+                let cache = Cache::begin(api, nodes.watch(), trim_node, notify(&self.changes));
                 self.nodes.insert(nodes.clone(), cache);
             }
         }
@@ -127,7 +133,7 @@ impl Stores {
         for (namespace, name) in wanted {
             let service = (namespace.clone(), name.clone());
             if !self.services.contains_key(&service) {
-                let config = watch_config().fields(&format!("metadata.name={name}"));
+                let config = watch_config().fields(&named(name));
                 let api = Api::namespaced(self.client.clone(), namespace);
                 let cache = Cache::begin(api, config, |_| {}, notify(&self.changes));
                 self.services.insert(service, cache);
@@ -151,6 +157,11 @@ where
         }
     }
     Ok(refused)
+}
+
+/// The field selector of the object with this name.
+fn named(name: &str) -> String {
+    format!("metadata.name={name}")
 }
 
 fn notify(changes: &watch::Sender<()>) -> impl Fn() + Clone + Send + Sync + 'static {

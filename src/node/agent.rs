@@ -37,7 +37,7 @@ use crate::client::{Clients, Outage, clients, is_outage};
 use crate::error::LastError;
 use crate::floor::{Floor, FloorFile};
 use crate::heartbeat;
-use crate::journal::Journal;
+use crate::journal::{Endpoint, Journal};
 use crate::plan::{self, Desired, GuardKind, Idle, Plan, Requester};
 use crate::revision::{Digest, Revision};
 use crate::sink::target::targets;
@@ -212,10 +212,11 @@ impl Agent {
 
     /// One pass. Returns whether the next one is due soon.
     async fn pass(&mut self, node_audit: Option<&NodeAudit>) -> Result<bool, Error> {
-        let questions = self.questions(node_audit);
+        let endpoint = self.facts().map(|facts| plan::endpoint(&facts));
+        let questions = self.questions(node_audit, endpoint.as_ref());
         // First: the next steps may wait for an API that is away.
         if questions.readiness {
-            self.look_at_api_server().await;
+            self.look_at_api_server(endpoint.as_ref()).await;
         }
         let settled = settle(&self.state, &self.guard_template());
         let Some(node_audit) = node_audit else {
@@ -238,7 +239,7 @@ impl Agent {
         let journal = self.state.journal().unwrap_or_default();
         let is_busy = journal.under_way().is_some();
         if !is_busy {
-            self.probe(spec, &journal, questions).await;
+            self.probe(spec, &journal, questions, endpoint.as_ref()).await;
         }
         let probed = self.probed.as_ref().map(|(found, _)| found);
         let pass = Pass {
@@ -349,31 +350,36 @@ impl Agent {
         self.reported.as_ref().filter(is_newer).unwrap_or(node_audit).status.as_ref()
     }
 
-    fn questions(&self, node_audit: Option<&NodeAudit>) -> Questions {
-        let endpoint = self.facts().map(|facts| plan::endpoint(&facts));
+    fn questions(&self, node_audit: Option<&NodeAudit>, endpoint: Option<&Endpoint>) -> Questions {
         let answers = Answers {
             ready_for: self.proven.filter(|_| self.ready.is_some()).map(|at| at.elapsed()),
             looked_for: self.probed.as_ref().map(|(_, at)| at.elapsed()),
-            is_connected: endpoint.is_some_and(|endpoint| self.prober.is_connected(&endpoint)),
+            is_connected: endpoint.is_some_and(|endpoint| self.prober.is_connected(endpoint)),
             has_canary: node_audit.is_some_and(|node_audit| node_audit.spec.canary && self.revision.is_some()),
         };
         questions(node_audit.and_then(|node_audit| self.last_report(node_audit)), answers, process::clock().wall)
     }
 
     /// Probes the sinks when that is due. Delivery is only probed on a node that runs its target.
-    async fn probe(&mut self, spec: &NodeAuditSpec, journal: &Journal, questions: Questions) {
+    async fn probe(
+        &mut self,
+        spec: &NodeAuditSpec,
+        journal: &Journal,
+        questions: Questions,
+        endpoint: Option<&Endpoint>,
+    ) {
         let runs_wanted =
             journal.confirmed.as_ref().map(|confirmed| confirmed.revision.as_str()) == spec.revision.as_deref();
         if !questions.sinks && runs_wanted {
             return;
         }
-        let Some(facts) = self.facts() else { return };
+        let Some(endpoint) = endpoint else { return };
         // From the judged Revision only: the NodeAudit itself is not trusted.
         let runs = self.revision.as_ref().filter(|it| runs_wanted && Some(it.id.as_str()) == spec.revision.as_deref());
         let targets = runs.map_or(Vec::new(), |revision| targets(revision, &spec.sinks));
         let canary = spec.canary && runs.is_some();
-        let (host, endpoint) = (&self.state.host, plan::endpoint(&facts));
-        let found = self.sinks.probe(host, &self.args.node_name, &targets, canary, &endpoint).await;
+        let (host, node) = (&self.state.host, &self.args.node_name);
+        let found = self.sinks.probe(host, node, &targets, canary, endpoint).await;
         self.metrics.probed(&found.sinks);
         let (is_proven, is_ready) = (found.is_answered && canary, self.ready.is_some());
         self.probed = Some((found, Instant::now()));
@@ -381,17 +387,16 @@ impl Agent {
             self.proven = Some(Instant::now());
         } else if canary && !questions.readiness {
             // It did not answer in place of /readyz.
-            self.look_at_api_server().await;
+            self.look_at_api_server(Some(endpoint)).await;
         }
     }
 
-    async fn look_at_api_server(&mut self) {
-        let endpoint = self.facts().map(|facts| plan::endpoint(&facts));
-        if !endpoint.as_ref().is_some_and(|endpoint| self.prober.is_connected(endpoint)) {
+    async fn look_at_api_server(&mut self, endpoint: Option<&Endpoint>) {
+        if !endpoint.is_some_and(|endpoint| self.prober.is_connected(endpoint)) {
             // The process may be another one: it is ready from now on.
             self.ready = None;
         }
-        let is_ready = match &endpoint {
+        let is_ready = match endpoint {
             Some(endpoint) => self.prober.is_serving(endpoint).await,
             None => false,
         };

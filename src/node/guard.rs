@@ -168,7 +168,7 @@ fn recall(state: &LockedState, known: &mut Option<Journal>) -> Result<bool, Erro
     };
     if let (Some(damage), Some(journal)) = (damage, known) {
         tracing::error!(
-            error = crate::error::chain(&damage).to_string(),
+            error = crate::error::chain(&damage),
             "the journal is lost or damaged in the middle of a change; writing it again"
         );
         state.record(journal)?;

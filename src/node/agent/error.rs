@@ -112,5 +112,5 @@ impl From<guard::Error> for Failed {
 }
 
 fn refused(reason: Reason, source: &(dyn std::error::Error + 'static)) -> Failed {
-    Refusal { reason, message: error::chain(source).to_string() }.into()
+    Refusal { reason, message: error::chain(source) }.into()
 }
