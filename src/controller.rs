@@ -1,6 +1,6 @@
 //! `audit-operator controller`: Setups in, `NodeAudit`s, Secrets, status and Events out. Never touches a host.
 //!
-//! Of several controllers the one that holds the Lease works. It makes a pass whenever a watch shows a change, and once
+//! Only the controller that holds the Lease works. It makes a pass whenever a watch shows a change, and once
 //! a minute anyway. A pass is five steps: fetch the cluster out of the stores, judge all Setups (which nodes, which
 //! Revision), decide once over all nodes ([`crate::rollout`]), apply, report. Judging and deciding are pure. Nothing is
 //! remembered between passes but the stores and the contact with each agent, so a pass can be cut off anywhere and made

@@ -30,7 +30,7 @@ const SETTLE_SECONDS: u64 = 45;
 /// UpgradeManifests).
 const FOLLOW_SECONDS: u64 = 300;
 
-/// What a node should have.
+/// The desired state of a node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Desired {
     /// The target; `None`: the original manifest.

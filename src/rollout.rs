@@ -98,7 +98,7 @@ pub struct Decision {
     pub wake: Option<SignedDuration>,
 }
 
-/// What becomes of the `NodeAudit` of a node.
+/// The decision about the `NodeAudit` of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Assignment {
     /// The goal is written into the spec, and the node gets the slot.

@@ -1,4 +1,4 @@
-//! What the programs of the cluster show of themselves: [`log`] lines, and [`http`] with metrics and [`health`].
+//! How the programs in the cluster can be observed: [`log`] lines, and [`http`] with metrics and [`health`].
 
 pub mod health;
 pub mod http;

@@ -282,7 +282,7 @@ fn check_stop(shutdown_delay_seconds: i64, drain_watches_seconds: i64, field: &s
     }
 }
 
-/// What every check of a Setup or a Revision needs to know.
+/// The context of every check of a Setup or a Revision.
 pub(crate) struct Context<'a> {
     pub floor: &'a Floor,
     /// Risks that the Setup acknowledges.

@@ -89,7 +89,7 @@ pub struct Kubelet {
     pub has_seen_api: bool,
 }
 
-/// What to do next. A step that is recorded carries its record.
+/// The next step. A step that is recorded carries its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Look again.

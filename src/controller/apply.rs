@@ -34,7 +34,7 @@ use crate::status::Event;
 /// Revisions that are kept for each Setup, beside those that a node still needs.
 const KEEP: usize = 5;
 
-/// What became of the decision for one claim.
+/// The outcome of the decision for one claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Applied {
     /// It is written.

@@ -448,7 +448,7 @@ mod tests {
         }
     }
 
-    /// What the first watch shows, the second, and so on; after the last one nothing more comes.
+    /// The events of the first watch, the second, and so on. After the last one nothing more comes.
     type Script = Vec<Vec<Result<Event<ConfigMap>, watcher::Error>>>;
 
     /// Follows a script, and asserts after so many seconds which version is shown and whether the objects are current.

@@ -1,4 +1,4 @@
-//! What a Revision changes against the one before, in a few words for status and Events. Pure.
+//! The difference between a Revision and the one before, in a few words for status and Events. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -90,7 +90,7 @@ mod tests {
             &[("one", early, &["cp1", "cp2"], nodes(&["cp1", "cp2"]))],
             &[("one", early, &["cp1"], nodes(&["cp1"])), ("two", late, &["cp2"], nodes(&["cp2"]))],
             &[("zz", early, &["cp1"], nodes(&["cp1"])), ("aa", late, &["cp1", "cp2"], conflict("zz", "cp1"))],
-            // Of the same second: by name.
+            // Created in the same second: by name.
             &[("zz", early, &["cp1"], conflict("aa", "cp1")), ("aa", early, &["cp1"], nodes(&["cp1"]))],
             // A Setup without nodes takes none from others.
             &[

@@ -33,7 +33,7 @@ pub(super) enum Judged<'a> {
     },
 }
 
-/// What becomes of the nodes of a Setup.
+/// The decision about the nodes of a Setup.
 pub(super) enum Ruling {
     /// The covered nodes get this Revision; those that it left are restored.
     Rendered {
@@ -245,7 +245,7 @@ pub(super) fn unclaimed<'a>(world: &'a World, claims: &[Claim]) -> Vec<Node<'a>>
     others.filter_map(|name| world.node(name, Goal::default())).collect()
 }
 
-/// What a node is given beside the Revision.
+/// The parts of a node's assignment beside the Revision.
 #[derive(Clone, Copy)]
 struct Supplies<'a> {
     target: &'a Revision,

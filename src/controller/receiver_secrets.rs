@@ -97,7 +97,7 @@ struct Ca {
 /// The facts about a certificate that a CA signed.
 #[derive(Debug, PartialEq, Eq)]
 struct Certificate {
-    /// What the Secret gives to those who have to trust it.
+    /// The part of the Secret that clients need to trust the receiver.
     ca: Vec<u8>,
     not_after: Timestamp,
     names: Vec<String>,

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-/// What happens at a fault point.
+/// The fault that a fault point causes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The process is gone, as with SIGKILL: nothing of it runs any more, no clean-up either.

@@ -91,7 +91,7 @@ pub struct Host {
     pub(super) faults: super::faults::Faults,
 }
 
-/// What a root shows.
+/// The part of the host that a root shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum View {
     /// Some directory: messages name the whole path.

@@ -225,7 +225,7 @@ async fn wait_for(host: &Host, path: &str, position: &Position, id: &str) -> Can
     }
 }
 
-/// What a log is that this program cannot see: a link to what is not mounted. Docker keeps the logs of containers
+/// The state of a log that this program cannot see: a link to what is not mounted. Docker keeps the logs of containers
 /// behind such links.
 fn unseen(host: &Host, path: &str) -> Option<Finding> {
     let place = host.follow(path).ok().filter(|place| !place.is_of_node)?;

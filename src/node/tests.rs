@@ -349,7 +349,7 @@ fn a_node_without_its_slot_restores_nothing() {
     assert_eq!(node.plan(&held).unwrap(), Plan::Nothing(Idle::AsDesired));
     node.carry_out(&desired("a"), Verdict::Confirmed);
     assert_eq!(node.plan(&held).unwrap(), Plan::Nothing(Idle::NoSlot));
-    // Nor where nobody remembers whose they are.
+    // The same if it is unknown whose they are.
     node.host.remove("/var/lib/audit-operator/journal.json").unwrap();
     assert_eq!(node.plan(&held).unwrap(), Plan::Nothing(Idle::NoSlot));
 }

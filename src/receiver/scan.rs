@@ -63,7 +63,7 @@ pub(super) struct Scanner {
     at: u64,
 }
 
-/// What comes next in the list.
+/// The next element of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Start,

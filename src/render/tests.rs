@@ -1,4 +1,4 @@
-//! What makes a new Revision and what does not, what goes where, and the table of flags.
+//! Which changes make a new Revision, where each part of a Setup ends up, and the table of flags.
 
 use std::collections::{BTreeMap, BTreeSet};
 

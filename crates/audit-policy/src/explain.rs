@@ -100,7 +100,7 @@ fn resource_mismatch(rule: &PolicyRule, request: &Attributes) -> Option<Mismatch
     if rule.resources.is_empty() {
         return None;
     }
-    // Of several entries that fail, the one that gets furthest explains most.
+    // If several entries fail, the one that gets furthest explains most.
     let mut worst = (
         0,
         Mismatch {

@@ -24,7 +24,7 @@ pub struct Finding {
     /// Field, such as `rules[3].resources[0].group`; empty for the file.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub path: String,
-    /// What to do.
+    /// Advice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
     /// Related places, such as the rule that takes the requests of this one.

@@ -27,12 +27,12 @@ pub struct PolicySpec {
     /// A complete policy (`audit.k8s.io/v1`) in a ConfigMap in the operator's namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_map_ref: Option<ConfigMapKeyRef>,
-    /// Rules before those of `preset`, `rules` or `configMapRef`. They decide first.
+    /// Rules before those of `preset`, `rules` or `configMapRef`. They are evaluated first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub prepend: Vec<PolicyRule>,
-    /// Rules after those of `preset`, `rules` or `configMapRef`. They decide only about requests that match no rule
-    /// before.
+    /// Rules after those of `preset`, `rules` or `configMapRef`. They apply only to requests that match no earlier
+    /// rule.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub append: Vec<PolicyRule>,

@@ -42,7 +42,7 @@ pub struct Rollout {
     /// Seconds for which kube-apiserver must be ready without interruption before a change is confirmed.
     #[schemars(range(min = 1, max = 3600))]
     pub min_ready_seconds: i64,
-    /// Seconds after the replacement of the manifest when a change that is not confirmed is rolled back.
+    /// Seconds from the replacement of the manifest until an unconfirmed change is rolled back.
     #[schemars(range(min = 60, max = 3600))]
     pub confirm_timeout_seconds: i64,
 }

@@ -1,4 +1,4 @@
-//! What the operator reports about a Setup.
+//! The status of a Setup, as the operator reports it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
@@ -49,7 +49,7 @@ pub struct RevisionStatus {
     /// The Revision that is confirmed on every node. Absent while the nodes differ or have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current: Option<String>,
-    /// The Revision rendered from the present AuditSetup.
+    /// The Revision rendered from the current AuditSetup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     /// How the target differs from the Revision before.
@@ -69,8 +69,8 @@ pub struct PolicyStatus {
     /// Name and version of the preset. Absent without a preset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
-    /// Warnings of `audit-operator policy lint` and acknowledged risks, the worst first, at most 32. Errors reject the
-    /// policy; see the condition PolicyAccepted.
+    /// Warnings of `audit-operator policy lint` and acknowledged risks, the most severe first, at most 32. Errors
+    /// reject the policy; see the condition PolicyAccepted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<SetupFinding>,
 }
@@ -137,7 +137,7 @@ pub struct SinkStatus {
     pub message: Option<String>,
 }
 
-/// A present or former target Revision.
+/// A current or former target Revision.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryEntry {

@@ -483,7 +483,7 @@ fn a_watch_that_is_late_gives_no_second_slot() {
     let before = cluster.api.audits.clone();
     cluster.pass();
     assert_eq!(cluster.api.audits, before);
-    // Nor by a controller that forgot it: the API has other NodeAudits than its watch.
+    // A controller that forgot it does not decide either: the API has other NodeAudits than its watch.
     cluster.api.shown.forget_own();
     cluster.edit(0, |wanted| wanted.revision = 4);
     cluster.shown_wanted = cluster.wanted.clone();

@@ -23,7 +23,7 @@ const FRESH: SignedDuration = SignedDuration::from_mins(5);
 /// A pass may be that much early.
 const EARLY: Duration = Duration::from_secs(1);
 
-/// What a pass asks.
+/// The questions of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Questions {
     /// `/readyz`.
@@ -32,7 +32,7 @@ pub(super) struct Questions {
     pub(super) sinks: bool,
 }
 
-/// What was asked so far.
+/// The answers so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Answers {
     /// Since the API server last proved that it is ready.

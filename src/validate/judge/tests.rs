@@ -1,4 +1,4 @@
-//! What a node refuses, though it is a Revision by its form.
+//! Well-formed Revisions that a node refuses.
 
 use serde_json::{Value, json};
 
