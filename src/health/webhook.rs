@@ -135,7 +135,7 @@ impl Webhook {
         }
         let failed = failed(last, next);
         // The code that rose most.
-        if let Some((code, _)) = failed.iter().max_by(|a, b| a.1.total_cmp(&b.1)) {
+        if let Some((code, _)) = failed.iter().max_by(|a, b| a.1.total_cmp(b.1)) {
             let attempts: f64 = failed.values().sum();
             let took = Duration::try_from_secs_f64((next.posts.seconds - last.posts.seconds) / attempts);
             let took = took.unwrap_or_default();
