@@ -49,6 +49,10 @@ test-fast: fmt-check lint generated unit test-upstream deny chart ## What needs 
 test-upstream: ## The policy engine and the editor of manifests against upstream's own code, over generated input (UPSTREAM_SCALE=10: ten times as much)
 	cargo test --locked --features upstream --test upstream -- --nocapture
 
+.PHONY: test-sinks
+test-sinks: ## What a receiver's answer does to the counters and the log of kube-apiserver's own webhook backend (a minute; needs Go)
+	cargo test --locked --features sinks --test sinks -- --nocapture
+
 # Long runs, of one seed each, that print the SEED and the FROM which repeat a failure.
 .PHONY: torture-files torture-manifest fuzz
 torture-files: ## Random faults at random moments on a host directory, and damaged journals (CASES=100000 of each, SEED=1)
@@ -142,7 +146,7 @@ fmt-check: $(SHFMT) $(RUFF)
 	$(RUFF) format --quiet --diff $(PYTHON)
 lint: lint-rust lint-comments lint-shell lint-python ## Clippy, rustdoc, ShellCheck and Ruff, without a warning
 lint-rust:
-	cargo clippy --workspace --all-targets --features e2e,upstream --locked -- -D warnings
+	cargo clippy --workspace --all-targets --features e2e,upstream,sinks --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --no-deps -p kube-yaml -p audit-policy -p static-pod
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --quiet --no-deps --document-private-items
 # rustfmt does not wrap comments.
