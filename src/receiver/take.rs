@@ -169,7 +169,7 @@ async fn read(body: &mut Incoming, shared: &Shared) -> Result<(), Rejection> {
             Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
             Ok(None) => break,
         };
-        share.moved(Instant::now());
+        share.moved(data.len(), Instant::now());
         read_bytes += data.len() as u64;
         if read_bytes > shared.args.max_body_bytes {
             return Err(Rejection::TooLarge { max_bytes: shared.args.max_body_bytes });
