@@ -93,7 +93,7 @@ torture: image ## Random faults at random moments on NODES nodes: RUNS of them, 
 	$(call on_testbed,$(NODES),torture-$(SEED)) $(FAULTS) torture --runs $(RUNS) --seed $(SEED)
 
 .PHONY: bench
-bench: bench-replay bench-restart bench-rollout bench-presets bench-idle ## Everything that is measured, on a machine that does nothing else (two hours)
+bench: bench-replay bench-receiver bench-restart bench-rollout bench-presets bench-idle ## Everything that is measured, on a machine that does nothing else (two hours)
 
 .PHONY: bench-restart
 bench-restart: image ## What a change costs, by the operator and by hand, on one real control plane (half an hour)
@@ -116,6 +116,11 @@ bench-replay: ## How fast logs are replayed and requests decided, beside jq and 
 	cargo build --release --locked
 	tests/bench/replay
 	taskset -c 0 cargo bench --locked --bench decisions -- $(or $(BENCH_DATA),target/bench)/audit-small.jsonl
+
+.PHONY: bench-receiver
+bench-receiver: ## How fast the receiver takes batches, beside a plain Go receiver (BATCHES=600, ROUNDS=3; two cores, no cluster)
+	cargo build --release --locked
+	tests/bench/receiver
 
 .PHONY: testbed
 testbed: ## Bring the testbed up (NODES=1 to 3)
