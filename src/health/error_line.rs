@@ -14,7 +14,9 @@ pub fn last(text: &str, plugin: &str) -> Option<String> {
             .is_some_and(|(_, rest)| rest.strip_prefix(plugin).is_some_and(|rest| rest.starts_with('\'')))
     })?;
     let (_, error) = line.split_once(LINE)?.1.split_once(AFTER)?;
-    let mut error = without_urls(error.trim_end());
+    // A part of it can be the receiver's own text.
+    let plain: String = error.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut error = without_urls(&plain);
     if let Some((at, _)) = error.char_indices().nth(MOST) {
         error.truncate(at);
         error.push('…');

@@ -19,9 +19,11 @@ pub struct Sample {
 /// POSTs to one host (kubernetes@v1.36.3 staging/src/k8s.io/component-base/metrics/prometheus/restclient/metrics.go).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Posts {
-    /// Attempts, by the code of the answer; `<error>` without an answer.
+    /// Requests, by the code of the answer; `<error>` without an answer.
     pub codes: BTreeMap<String, f64>,
-    /// Seconds that all of them took.
+    /// Attempts to send a batch. One that is answered with `Retry-After` has several requests.
+    pub attempts: f64,
+    /// Seconds that all attempts took.
     pub seconds: f64,
     /// Bytes of all bodies.
     pub bytes: f64,
@@ -30,7 +32,7 @@ pub struct Posts {
 }
 
 impl Posts {
-    /// Attempts that were answered with 2xx.
+    /// Requests that were answered with 2xx.
     pub fn accepted(&self) -> f64 {
         self.codes.iter().filter(|(code, _)| code.starts_with('2')).map(|(_, count)| count).sum()
     }
@@ -53,6 +55,11 @@ impl Sample {
             "rest_client_request_duration_seconds_sum" if label(labels, "verb").as_deref() == Some("POST") => {
                 if let Some(posts) = self.posts(labels) {
                     posts.seconds += value;
+                }
+            }
+            "rest_client_request_duration_seconds_count" if label(labels, "verb").as_deref() == Some("POST") => {
+                if let Some(posts) = self.posts(labels) {
+                    posts.attempts += value;
                 }
             }
             "rest_client_request_size_bytes_sum" if label(labels, "verb").as_deref() == Some("POST") => {
@@ -123,6 +130,7 @@ rest_client_requests_total{code="200",host="[::1]:6443",method="GET"} 900
 rest_client_requests_total{code="503",host="a\"b,host=\"c",method="POST"} 1
 rest_client_request_duration_seconds_bucket{host="10.96.0.7:443",verb="POST",le="0.005"} 12
 rest_client_request_duration_seconds_sum{host="10.96.0.7:443",verb="POST"} 90.5
+rest_client_request_duration_seconds_count{host="10.96.0.7:443",verb="POST"} 14
 rest_client_request_size_bytes_sum{host="10.96.0.7:443",verb="POST"} 120000
 rest_client_request_size_bytes_count{host="10.96.0.7:443",verb="POST"} 15
 apiserver_audit_error_total{plugin="webhook"} 400
@@ -142,6 +150,7 @@ process_start_time_seconds 1.79522e+09
                     "10.96.0.7:443".to_string(),
                     Posts {
                         codes: codes(&[("200", 12.0), ("<error>", 3.0)]),
+                        attempts: 14.0,
                         seconds: 90.5,
                         bytes: 120_000.0,
                         bodies: 15.0,

@@ -15,6 +15,8 @@ const GRACE: Duration = Duration::from_secs(30);
 const THIRD_ATTEMPT: u32 = 3;
 /// Between the first attempt and the fifth, likewise.
 const LAST_ATTEMPT: u32 = 10;
+/// The code of a receiver that takes no more requests.
+const THROTTLED: &str = "429";
 /// An attempt that takes longer was not refused: nobody answered.
 const SLOW: Duration = Duration::from_secs(10);
 
@@ -134,9 +136,10 @@ impl Webhook {
             return;
         }
         let failed = failed(last, next);
-        // The code that rose most.
-        if let Some((code, _)) = failed.iter().max_by(|a, b| a.1.total_cmp(b.1)) {
-            let attempts: f64 = failed.values().sum();
+        // The code that rose most. A `Retry-After` that is longer than an attempt ends without an answer.
+        let most = failed.iter().max_by(|a, b| a.1.total_cmp(b.1)).map(|(code, _)| code.as_str());
+        if let Some(code) = if failed.contains_key(THROTTLED) { Some(THROTTLED) } else { most } {
+            let attempts = next.posts.attempts - last.posts.attempts;
             let took = Duration::try_from_secs_f64((next.posts.seconds - last.posts.seconds) / attempts);
             let took = took.unwrap_or_default();
             let symptom = code.parse().map_or(Symptom::NoAnswer { took }, Symptom::Code);
@@ -212,6 +215,7 @@ mod tests {
         let mut webhook = Webhook::default();
         for (look, want) in looks {
             let posts = Posts {
+                attempts: look.codes.iter().map(|(_, count)| count).sum(),
                 codes: look.codes.iter().map(|(code, count)| (code.to_string(), *count)).collect(),
                 seconds: look.seconds,
                 ..Posts::default()
@@ -274,6 +278,15 @@ mod tests {
         judge(&[
             (QUIET, Delivery::Pending),
             (Look { at: 60, codes: &[("<error>", 1.0)], seconds: 30.0, ..QUIET }, Delivery::Failing(nobody)),
+        ]);
+    }
+
+    #[test]
+    fn a_receiver_that_wants_a_longer_pause_than_an_attempt_is_throttled() {
+        let codes: &[_] = &[("429", 1.0), ("<error>", 1.0)];
+        judge(&[
+            (QUIET, Delivery::Pending),
+            (Look { at: 60, codes, seconds: 60.0, ..QUIET }, Delivery::Failing(Symptom::Code(429))),
         ]);
     }
 

@@ -476,3 +476,71 @@ pub const CASES: &[Case] = &[
         )
     },
 ];
+
+/// The reason that audit-operator reports for each case. 301 to 303 cannot be told from a delivery: the Setup is warned of
+/// instead (`may-redirect`).
+pub const REASONS: &[(&str, &[&str])] = &[
+    (
+        "Delivering",
+        &[
+            "200",
+            "201",
+            "204",
+            "301",
+            "302",
+            "303",
+            "307",
+            "308",
+            "IPv6",
+            "https",
+            "https, client certificate given",
+            "http by proxy",
+            "https by proxy",
+            "down, and comes back",
+            "buffer full, receiver well",
+            "large requests, truncated",
+            "mode blocking",
+        ],
+    ),
+    ("Pending", &["long URIs, dropped by truncation"]),
+    ("UnusableAnswer", &["200, Content-Type malformed"]),
+    ("RequestRejected", &["400", "415"]),
+    ("Unauthorized", &["401", "403"]),
+    ("WrongPath", &["404", "405"]),
+    ("BodyTooLarge", &["413"]),
+    ("Throttled", &["429", "429, Retry-After: 1", "429, Retry-After: 60"]),
+    ("ReceiverFailing", &["500", "502", "503", "503, Retry-After: 1", "http, proxy answers 502"]),
+    (
+        "Refused",
+        &[
+            "nothing listens",
+            "buffer full, nothing listens",
+            "mode blocking, nothing listens",
+            "mode blocking-strict, nothing listens",
+        ],
+    ),
+    (
+        "NoAnswer",
+        &[
+            "never answers",
+            "closes at once",
+            "speaks SMTP",
+            "http URL, receiver has TLS",
+            "https, client certificate missing",
+            "https, client certificate of another CA",
+        ],
+    ),
+    ("ResolveFailed", &["unknown name"]),
+    (
+        "CertificateInvalid",
+        &[
+            "https, unknown CA",
+            "https, expired",
+            "https, not yet valid",
+            "https, other name",
+            "https, no address in it",
+        ],
+    ),
+    ("TlsFailed", &["https URL, receiver has none"]),
+    ("ThroughProxy", &["http, proxy refuses", "https, proxy answers 407", "https, proxy answers 502"]),
+];

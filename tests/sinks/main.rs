@@ -9,6 +9,7 @@
 mod cases;
 mod standin;
 mod trust;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -216,6 +217,8 @@ struct Observed {
     /// Of the error lines, what follows "affecting … audit events: ", with names for the addresses.
     messages: BTreeSet<String>,
     took: Duration,
+    /// audit-operator's verdict.
+    verdict: verdict::Verdict,
 }
 
 fn observe(case: &Case, runtime: &Handle) -> Observed {
@@ -252,6 +255,13 @@ fn observe(case: &Case, runtime: &Handle) -> Observed {
         handed: count("apiserver_audit_event_total"),
         rejected: count("apiserver_audit_requests_rejected_total"),
         kept: kept.events(),
+        verdict: runtime.block_on(verdict::judge(
+            metrics.text(),
+            &backend.log(),
+            &server,
+            &place.cluster,
+            place.proxy.as_deref(),
+        )),
         messages: messages(&backend.log(), &place),
         took,
     }
@@ -321,7 +331,7 @@ fn mean((n, sum): (u64, f64)) -> f64 {
 impl Observed {
     const HEAD: &str = "\
 | receiver | requests by code | retries | audit errors by plugin | durations: n, s each | sizes: n, bytes each \
-| handed, kept | drained after s | messages |\n|---|---|---|---|---|---|---|---|---|";
+| handed, kept | drained after s | reason | messages |\n|---|---|---|---|---|---|---|---|---|---|";
 
     fn row(&self) -> String {
         let copies: BTreeSet<u64> = self.kept.values().map(|event| event.times).collect();
@@ -337,7 +347,7 @@ impl Observed {
             kept += &format!("; {} requests rejected", self.rejected);
         }
         format!(
-            "| {} | {} | {} | {}, {:.3} | {}, {:.0} | {kept} | {:.1} | {} |",
+            "| {} | {} | {} | {}, {:.3} | {}, {:.0} | {kept} | {:.1} | {} | {} |",
             list(&self.codes),
             self.retries,
             list(&self.errors),
@@ -346,6 +356,7 @@ impl Observed {
             self.sized.0,
             mean(self.sized),
             self.took.as_secs_f64(),
+            self.verdict.delivering.reason,
             Vec::from_iter(self.messages.iter().map(|message| format!("`{message}`"))).join("<br>"),
         )
     }
@@ -388,6 +399,15 @@ impl Observed {
         for message in &self.messages {
             check("message", messages.contains(&message.as_str()), message.clone(), format!("{messages:?}"));
         }
+        let reason = self.verdict.delivering.reason.as_str();
+        let want =
+            cases::REASONS.iter().find(|(_, names)| names.contains(&case.name)).map_or("none", |(reason, _)| *reason);
+        check("reason", reason == want, format!("{reason} ({})", self.verdict.delivering.message), want.into());
+        let message = &self.verdict.delivering.message;
+        check("the message", !message.contains("SECRET"), message.clone(), "one without the path of the URL".into());
+        let lost = self.verdict.lost.to_string();
+        let counted: u64 = self.errors.values().sum();
+        check("reported loss", lost == counted.to_string(), lost, counted.to_string());
         if let cases::Loss::Counted = case.loss {
             let lost = self.handed - distinct;
             let counted: u64 = self.errors.values().sum();

@@ -97,6 +97,10 @@ impl Drop for Backend {
 pub struct Metrics(String);
 
 impl Metrics {
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
     /// The series of one name: labels and value.
     pub fn series(&self, name: &str) -> Vec<(BTreeMap<String, String>, f64)> {
         let of_name = |line: &str| {
