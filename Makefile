@@ -43,7 +43,7 @@ test: test-fast image ## Every test there is, the real control plane included
 	+$(MAKE) --no-print-directory --jobs 3 test-judge test-e2e test-chosen-faults
 
 .PHONY: test-fast
-test-fast: fmt-check lint generated unit test-upstream deny chart ## What needs no cluster
+test-fast: fmt-check lint generated unit test-upstream test-sinks deny chart ## What needs no cluster
 
 .PHONY: test-upstream
 test-upstream: ## The policy engine and the editor of manifests against upstream's own code, over generated input (UPSTREAM_SCALE=10: ten times as much)
