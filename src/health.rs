@@ -1,9 +1,10 @@
 //! Is a sink alive? Evidence first: the counters of kube-apiserver ([`sample`]) and the canary in the log ([`canary`]).
 //!
-//! [`target`] reads the sinks from a Revision, [`way`] how kube-apiserver connects to a webhook. [`webhook`] and [`log`]
-//! judge whether events arrive, [`loss`] counts those that were lost, [`explain`] puts the verdict into words. Only
-//! where requests get no answer, [`reach`] connects ([`dial`]) and verifies ([`certificate`]), and never sends a
-//! request; [`error_line`] finds kube-apiserver's own error. The agent calls them.
+//! [`target`] reads the sinks from a Revision, [`way`] how kube-apiserver connects to a webhook. [`webhook`] and
+//! [`log`] judge whether events arrive, [`loss`] counts those that were lost, [`explain`] puts the verdict into words,
+//! [`expiry`] finds the ends of certificates and tokens. Only where requests get no answer, [`reach`] connects
+//! ([`dial`]) and verifies ([`certificate`]), and never sends a request; [`error_line`] finds kube-apiserver's own
+//! error. The agent calls them.
 
 pub mod canary;
 mod certificate;

@@ -211,8 +211,8 @@ pub struct NodeSinkStatus {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Expiry {
-    /// `ServerCertificate`: of the receiver. `ClientCertificate`, `Token`: of kube-apiserver. `CertificateAuthority`: the
-    /// last of the authorities in `tls.caSecretRef`.
+    /// `ServerCertificate`: of the receiver. `ClientCertificate`, `Token`: of kube-apiserver. `CertificateAuthority`:
+    /// the last of the authorities in `tls.caSecretRef`.
     pub of: Expiring,
     /// When it expires.
     pub at: Time,

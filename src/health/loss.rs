@@ -1,8 +1,8 @@
 //! Events that kube-apiserver has dropped, by sink, over all its processes; pure. The agent keeps it on the node.
 //!
 //! kube-apiserver counts per process, and by plugin. `buffered` and `truncate` are shared by both backends
-//! (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/plugin/pkg/audit): an event that they drop is booked to the sink that
-//! uses them, and to both where both do, because nothing tells which of them lost it.
+//! (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/plugin/pkg/audit): an event that they drop is booked to the sink
+//! that uses them, and to both where both do, because nothing tells which of them lost it.
 
 use std::collections::BTreeMap;
 

@@ -100,8 +100,8 @@ fn worst_of<'a>(findings: impl Iterator<Item = &'a Finding> + Clone) -> Truth {
     }
 }
 
-/// Healthy only by proof of delivery, and False if anything is known to be wrong. Whether the destination can be reached
-/// only explains why events do not arrive: a probe can be wrong, a delivery cannot.
+/// Healthy only by proof of delivery, and False if anything is known to be wrong. Whether the destination can be
+/// reached only explains why events do not arrive: a probe can be wrong, a delivery cannot.
 pub fn health(sink: &SinkStatus) -> Truth {
     match (sink.delivering, sink.complete) {
         (Truth::False, _) | (_, Truth::False) => Truth::False,

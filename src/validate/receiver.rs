@@ -8,7 +8,8 @@ use crate::revision::Url;
 /// staging/src/k8s.io/apiserver/pkg/server/options/audit.go).
 const BATCH_EVENTS: i64 = 400;
 
-/// Paths of other protocols. Their servers answer 2xx to an EventList and keep nothing, or one record for a whole batch.
+/// Paths of other protocols. Their servers answer 2xx to an EventList and keep nothing, or one record for a whole
+/// batch.
 const FOREIGN: [(&str, &str); 8] = [
     ("/v1/logs", "OpenTelemetry (OTLP)"),
     ("/opentelemetry/", "OpenTelemetry (OTLP)"),

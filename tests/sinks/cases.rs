@@ -477,8 +477,8 @@ pub const CASES: &[Case] = &[
     },
 ];
 
-/// The reason that audit-operator reports for each case. 301 to 303 cannot be told from a delivery: the Setup is warned of
-/// instead (`may-redirect`).
+/// The reason that audit-operator reports for each case. 301 to 303 cannot be told from a delivery: the Setup is
+/// warned of instead (`may-redirect`).
 pub const REASONS: &[(&str, &[&str])] = &[
     (
         "Delivering",
