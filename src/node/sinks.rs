@@ -640,3 +640,54 @@ fn log_file(host: &Host, path: &str) -> String {
     logs.max_by_key(|log| host.metadata(log).and_then(|metadata| metadata.modified()).ok())
         .unwrap_or_else(|| POD_LOGS_DIR.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_canary_in_a_file_that_kube_apiserver_rotated_is_found_and_in_any_other_it_is_elsewhere() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::open(root.path()).unwrap();
+        let log = "/var/log/kubernetes/audit/audit.log";
+        for (other, want) in [
+            ("audit-2026-11-30T12-00-00.000.log", Some(Search::Found)),
+            ("audit.log.1", Some(Search::Elsewhere("/var/log/kubernetes/audit/audit.log.1".into()))),
+            ("audit.old", Some(Search::Elsewhere("/var/log/kubernetes/audit/audit.old".into()))),
+            ("other.log", None),
+        ] {
+            let path = format!("/var/log/kubernetes/audit/{other}");
+            host.make_directory("/var/log/kubernetes/audit", 0o700).unwrap();
+            host.replace(&path, b"{\"auditID\":\"canary-7\"}\n", 0o600).unwrap();
+            assert_eq!(elsewhere(&host, log, "canary-7"), want, "{other}");
+            assert_eq!(elsewhere(&host, log, "canary-8"), None, "{other}");
+            host.remove(&path).unwrap();
+        }
+        assert_eq!(place(&host, log).reason, Reason::LogFileMissing);
+        host.replace(log, b"", 0o600).unwrap();
+        assert_eq!(place(&host, log).reason, Reason::Reachable);
+    }
+
+    #[test]
+    fn only_news_wakes_the_agent() {
+        let sink = |delivered: &str, delivering| NodeSinkStatus {
+            name: "siem".into(),
+            reachable: Finding::pending(),
+            delivering,
+            complete: Finding::pending(),
+            lost_events: 0,
+            lost_at: None,
+            expires: Vec::new(),
+            last_delivered: Some(Time(delivered.parse().unwrap())),
+        };
+        let found = |sink| Found { sinks: vec![sink], is_answered: true, ..Found::default() };
+        let first = found(sink("2026-11-30T12:00:00Z", yes(Reason::Delivering, "")));
+        let later = Found {
+            canary_answered: Some(Instant::now()),
+            ..found(sink("2026-11-30T12:01:00Z", yes(Reason::Delivering, "")))
+        };
+        assert!(!later.is_news(&first));
+        assert!(found(sink("2026-11-30T12:01:00Z", no(Reason::Refused, ""))).is_news(&first));
+        assert!(Found { is_answered: false, ..later }.is_news(&first));
+    }
+}
