@@ -43,11 +43,15 @@ test: test-fast image ## Every test there is, the real control plane included
 	+$(MAKE) --no-print-directory --jobs 3 test-judge test-e2e test-chosen-faults
 
 .PHONY: test-fast
-test-fast: fmt-check lint generated unit test-upstream deny chart ## What needs no cluster
+test-fast: fmt-check lint generated unit test-upstream test-sinks deny chart ## What needs no cluster
 
 .PHONY: test-upstream
 test-upstream: ## The policy engine and the editor of manifests against upstream's own code, over generated input (UPSTREAM_SCALE=10: ten times as much)
 	cargo test --locked --features upstream --test upstream -- --nocapture
+
+.PHONY: test-sinks
+test-sinks: ## What a receiver's answer does to the counters and the log of kube-apiserver's own webhook backend (a minute; needs Go)
+	cargo test --locked --features sinks --test sinks -- --nocapture
 
 # Long runs, of one seed each, that print the SEED and the FROM which repeat a failure.
 .PHONY: torture-files torture-manifest fuzz
@@ -89,7 +93,7 @@ torture: image ## Random faults at random moments on NODES nodes: RUNS of them, 
 	$(call on_testbed,$(NODES),torture-$(SEED)) $(FAULTS) torture --runs $(RUNS) --seed $(SEED)
 
 .PHONY: bench
-bench: bench-replay bench-restart bench-rollout bench-presets bench-idle ## Everything that is measured, on a machine that does nothing else (two hours)
+bench: bench-replay bench-receiver bench-restart bench-rollout bench-presets bench-idle ## Everything that is measured, on a machine that does nothing else (two hours)
 
 .PHONY: bench-restart
 bench-restart: image ## What a change costs, by the operator and by hand, on one real control plane (half an hour)
@@ -112,6 +116,11 @@ bench-replay: ## How fast logs are replayed and requests decided, beside jq and 
 	cargo build --release --locked
 	tests/bench/replay
 	taskset -c 0 cargo bench --locked --bench decisions -- $(or $(BENCH_DATA),target/bench)/audit-small.jsonl
+
+.PHONY: bench-receiver
+bench-receiver: ## How fast the receiver takes batches, beside a plain Go receiver (BATCHES=600, ROUNDS=3; two cores, no cluster)
+	cargo build --release --locked
+	tests/bench/receiver
 
 .PHONY: testbed
 testbed: ## Bring the testbed up (NODES=1 to 3)
@@ -142,7 +151,7 @@ fmt-check: $(SHFMT) $(RUFF)
 	$(RUFF) format --quiet --diff $(PYTHON)
 lint: lint-rust lint-comments lint-shell lint-python ## Clippy, rustdoc, ShellCheck and Ruff, without a warning
 lint-rust:
-	cargo clippy --workspace --all-targets --features e2e,upstream --locked -- -D warnings
+	cargo clippy --workspace --all-targets --features e2e,upstream,sinks --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --no-deps -p kube-yaml -p audit-policy -p static-pod
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --quiet --no-deps --document-private-items
 # rustfmt does not wrap comments.

@@ -5,7 +5,7 @@
 //! the limits that the cluster's administrator has fixed and no Setup can weaken: controller, agent and guard check it.
 //!
 //! The groups of modules below are pure, with the clock passed in, up to `status`. Only [`node`] touches a host; only
-//! [`controller`] and the agent's report in [`node`] write to the Kubernetes API. [`sink`] probes destinations,
+//! [`controller`] and the agent's report in [`node`] write to the Kubernetes API. [`health`] judges sinks,
 //! [`receiver`] is one.
 //!
 //! Three crates of the workspace know nothing of Kubernetes' API or of this operator: `kube_yaml` reads YAML and JSON
@@ -38,9 +38,9 @@ pub mod node;
 mod client;
 pub mod controller;
 pub mod error;
+pub mod health;
 mod heartbeat;
 pub mod receiver;
-pub mod sink;
 mod tls;
 
 pub mod cli;

@@ -7,6 +7,7 @@
 
 mod conditions;
 mod events;
+mod expiry;
 mod sinks;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -68,6 +69,11 @@ pub fn status(facts: Facts) -> AuditSetupStatus {
     let history = history(&old, facts);
     let sinks = sinks(facts);
     let nodes = facts.nodes.iter().map(node_status).collect();
+    let mut findings = match facts.judgement {
+        Judgement::Rendered { findings, .. } => findings.to_vec(),
+        _ => old.findings.into_iter().filter(|finding| finding.id != expiry::ID).collect(),
+    };
+    findings.extend(expiry::findings(facts.setup, &sinks, facts.now));
 
     AuditSetupStatus {
         observed_generation: facts.setup.metadata.generation,
@@ -77,10 +83,7 @@ pub fn status(facts: Facts) -> AuditSetupStatus {
             Judgement::Rendered { policy, .. } => Some(policy.clone()),
             _ => old.policy,
         },
-        findings: match facts.judgement {
-            Judgement::Rendered { findings, .. } => findings.to_vec(),
-            _ => old.findings,
-        },
+        findings,
         nodes,
         sinks,
         history,

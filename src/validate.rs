@@ -21,7 +21,9 @@ mod delivery;
 mod judge;
 mod log;
 mod policy;
+mod receiver;
 mod schema;
+
 mod secret;
 mod version;
 mod webhook;

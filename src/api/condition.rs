@@ -161,26 +161,58 @@ reasons! {
     Reachable,
     /// Events arrive.
     Delivering,
-    /// Not checked, because `policy.canaryRule` is false.
+    /// No event was lost lately.
+    Complete,
+    /// kube-apiserver has dropped events.
+    EventsLost,
+    /// A certificate or a token of the sink expires soon.
+    ExpiresSoon,
+    /// The agent cannot tell, because `policy.canaryRule` is false.
     CanaryOff,
+    /// The metrics of kube-apiserver cannot be read.
+    MetricsUnavailable,
+    /// An attempt failed, and kube-apiserver is about to repeat it.
+    Retrying,
+    /// kube-apiserver delivers nothing, for a reason that is not known.
+    DeliveryFailing,
     /// The host name has no address.
     ResolveFailed,
-    /// Nothing listens at the address, or nothing answers.
+    /// Nothing listens at the address.
+    Refused,
+    /// The receiver does not answer, or not in HTTP.
+    NoAnswer,
+    /// The connection cannot be made.
     ConnectFailed,
     /// The TLS handshake failed.
     TlsFailed,
     /// The certificate is not valid, not trusted or for another name.
     CertificateInvalid,
+    /// kube-apiserver connects through a proxy or an egress selector, so the agent cannot look further.
+    ThroughProxy,
+    /// The receiver does not accept the credentials (401, 403).
+    Unauthorized,
+    /// The receiver takes no events at this path (404, 405).
+    WrongPath,
+    /// The receiver takes no request of that size (413).
+    BodyTooLarge,
+    /// The receiver takes no more requests (429).
+    Throttled,
+    /// The receiver fails (5xx).
+    ReceiverFailing,
+    /// The receiver redirects to another URL (3xx).
+    Redirects,
+    /// The receiver does not take EventLists (400 and other codes).
+    RequestRejected,
+    /// The receiver answers 2xx, and kube-apiserver cannot read the answer.
+    UnusableAnswer,
     /// The log file does not exist.
     LogFileMissing,
+    /// The log file cannot be written.
+    NotWritable,
+    /// Something else than kube-apiserver rotates the log file.
+    RotatedByOthers,
     /// The canary was not found in the file.
     CanaryNotFound,
-    /// kube-apiserver's requests to the sink fail.
-    DeliveryFailing,
-    /// kube-apiserver has dropped events.
-    EventsLost,
-    /// The metrics of kube-apiserver cannot be read.
-    MetricsUnavailable,
 }
 
 /// Why a manifest cannot be edited.

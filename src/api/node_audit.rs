@@ -179,21 +179,63 @@ pub struct NodeFailure {
 }
 
 /// A sink, as seen from one node.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeSinkStatus {
     /// Name of the sink.
     pub name: String,
-    /// Whether the node can resolve, reach and verify the destination. For a log file: whether it exists.
+    /// Whether the destination can be reached. For a webhook: whether kube-apiserver gets answers from it; the agent
+    /// itself connects only to explain requests that get none. For a log: whether the file exists and can be written.
     pub reachable: Finding,
     /// Whether the events of this node arrive. For a log: whether the agent finds its canary request in it. For a
     /// webhook: whether kube-apiserver counts successful deliveries.
     pub delivering: Finding,
-    /// Events that kube-apiserver has dropped since it started.
+    /// Whether kube-apiserver has lost no event for this sink in the last ten minutes.
+    #[serde(default = "Finding::pending")]
+    pub complete: Finding,
+    /// Events that the kube-apiserver of this node has lost for this sink, over all its restarts.
     pub lost_events: i64,
+    /// When the last of them was lost, within a minute. Absent: none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_at: Option<Time>,
+    /// When the certificates and the token of the sink expire.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["of".to_string()]))]
+    pub expires: Vec<Expiry>,
     /// The last delivery seen before this status was written. Not updated while deliveries continue. Absent: none yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_delivered: Option<Time>,
+}
+
+/// When a certificate or a token expires.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Expiry {
+    /// `ServerCertificate`: of the receiver. `ClientCertificate`, `Token`: of kube-apiserver. `CertificateAuthority`:
+    /// the last of the authorities in `tls.caSecretRef`.
+    pub of: Expiring,
+    /// When it expires.
+    pub at: Time,
+}
+
+/// A credential with an end.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Expiring {
+    ServerCertificate,
+    ClientCertificate,
+    CertificateAuthority,
+    Token,
+}
+
+impl Expiring {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Expiring::ServerCertificate => "ServerCertificate",
+            Expiring::ClientCertificate => "ClientCertificate",
+            Expiring::CertificateAuthority => "CertificateAuthority",
+            Expiring::Token => "Token",
+        }
+    }
 }
 
 /// A fact about a sink.
@@ -207,6 +249,13 @@ pub struct Finding {
     /// Human-readable explanation.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+}
+
+impl Finding {
+    /// Nothing is known yet.
+    pub fn pending() -> Self {
+        Self { status: Truth::Unknown, reason: super::Reason::Pending, message: String::new() }
+    }
 }
 
 /// A sink of this node.

@@ -14,8 +14,9 @@ use serde::Serialize;
 use similar::TextDiff;
 
 use super::input::{Input, below};
-use crate::api::SetupFinding;
+use crate::api::{SetupFinding, SinkKind};
 use crate::floor::Floor;
+use crate::health::way::Way;
 use crate::plan::check_manifest;
 use crate::render::{Rendered, intent, render};
 use crate::revision::KUBECONFIG_FILE;
@@ -88,6 +89,8 @@ struct MountReport {
 /// A manifest before and after.
 struct Edited {
     new: String,
+    /// Before.
+    facts: static_pod::Facts,
     /// Unified; empty without a difference.
     diff: String,
 }
@@ -95,9 +98,13 @@ struct Edited {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let input = Input::read(&args.files)?;
     let floor = Floor::load(args.floor.as_deref())?;
-    let rendered = render(&input.validate(Capabilities::of(args.kubernetes_version), &floor)?);
+    let mut rendered = render(&input.validate(Capabilities::of(args.kubernetes_version), &floor)?);
     print_findings(&rendered);
     let edited = args.manifest.as_deref().map(|path| edit(path, &rendered)).transpose()?;
+    if let Some(finding) = edited.as_ref().and_then(|edited| proxied(&edited.facts, &rendered)) {
+        print_finding(&finding);
+        rendered.findings.push(finding);
+    }
     match (&args.output_dir, args.output) {
         (Some(directory), _) => write_files(directory, &rendered, edited.as_ref())?,
         (None, Output::Json) => {
@@ -121,14 +128,31 @@ fn edit(path: &Path, rendered: &Rendered) -> anyhow::Result<Edited> {
     let new = static_pod::edit(&old, &intent(&rendered.revision)).with_context(cannot)?.text;
     let diff = TextDiff::from_lines(&old, &new);
     let diff = diff.unified_diff().header(&format!("a/{MANIFEST}"), &format!("b/{MANIFEST}")).to_string();
-    Ok(Edited { new, diff })
+    Ok(Edited { new, facts, diff })
 }
 
 /// Prints warnings and acknowledged risks on standard error.
 pub(super) fn print_findings(rendered: &Rendered) {
-    for SetupFinding { id, severity, field, message } in findings(rendered) {
-        eprintln!("{severity}: {field}: {message} ({id})");
-    }
+    findings(rendered).for_each(|finding| print_finding(&finding));
+}
+
+fn print_finding(SetupFinding { id, severity, field, message }: &SetupFinding) {
+    eprintln!("{severity}: {field}: {message} ({id})");
+}
+
+/// A proxy in the manifest that kube-apiserver would use for an address inside the cluster.
+fn proxied(facts: &static_pod::Facts, rendered: &Rendered) -> Option<SetupFinding> {
+    let webhook = rendered.revision.content.webhook.as_ref()?;
+    let service = webhook.service.as_ref()?;
+    let Way::Proxy { variable, proxy } = Way::of(facts, &webhook.url) else { return None };
+    let index = rendered.sinks.iter().position(|sink| sink.kind == SinkKind::Webhook)?;
+    let message = format!(
+        "kube-apiserver would connect to {}, the address of the Service {service}, through the proxy {proxy} ({variable} in its \
+         manifest). Add the address or the network of Services to NO_PROXY there",
+        webhook.url.host
+    );
+    let field = format!("spec.sinks[{index}].webhook.service");
+    Some(SetupFinding { id: "through-proxy".into(), severity: "warning".into(), field, message })
 }
 
 /// Findings of the policy end with their id, which is shown beside the message.

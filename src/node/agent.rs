@@ -29,21 +29,22 @@ use super::files::Host;
 use super::metrics::Metrics;
 use super::probe::Prober;
 use super::report::{Pass, differs, report};
-use super::sinks::{ProbeResult, Sinks};
+use super::sinks::{Assigned, Watch};
 use super::state::{self, State};
 use super::{keep_files, observe, process, remove_unused, stage};
 use crate::api::{CredentialsRef, NodeAudit, NodeAuditSpec, NodeAuditStatus};
 use crate::client::{Clients, Outage, clients, is_outage};
 use crate::error::LastError;
 use crate::floor::{Floor, FloorFile};
+use crate::health::target::{Backend, SinkTarget, targets};
+use crate::health::way::Way;
 use crate::heartbeat;
 use crate::journal::{Endpoint, Journal};
 use crate::plan::{self, Desired, GuardKind, Idle, Plan, Requester};
 use crate::revision::{Digest, Revision};
-use crate::sink::target::targets;
 use crate::telemetry::{self, Health};
 use assignment::{Assignment, watch_node_audit};
-use cadence::{Answers, IDLE, Questions, questions};
+use cadence::{Answers, IDLE, is_due};
 pub use error::Error;
 use error::Failed;
 use ready::Ready;
@@ -87,10 +88,14 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
     let Clients { requests, watches } = clients().await.map_err(Error::Client)?;
     let assignment = watch_node_audit(watches, &args.node_name, stop.clone());
     let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    let state = State::new(Host::of_mounts(&args.host_root)?);
+    let looked = metrics.clone();
+    let sinks = Watch::begin(state.clone(), args.node_name.clone(), move |sinks| looked.looked(sinks));
     let mut agent = Agent {
-        metrics: Metrics::new(&mut registry),
+        metrics,
         health: Health::begin(),
-        state: State::new(Host::of_mounts(&args.host_root)?),
+        state,
         nodes: Api::all(requests.clone()),
         leases: Api::namespaced(requests.clone(), &args.namespace),
         secrets: Api::namespaced(requests, &args.namespace),
@@ -103,8 +108,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         prober: Prober::default(),
         proven: None,
         ready: None,
-        sinks: Sinks::default(),
-        probed: None,
+        sinks,
         outage: Outage::new(),
         floor: FloorFile::open(args.floor.clone())?,
         args,
@@ -139,9 +143,7 @@ struct Agent {
     proven: Option<Instant>,
     /// `None` while kube-apiserver is not ready.
     ready: Option<Ready>,
-    sinks: Sinks,
-    /// The result of the last probe of the sinks, and when it was made.
-    probed: Option<(ProbeResult, Instant)>,
+    sinks: Watch,
     outage: Outage,
     floor: FloorFile,
 }
@@ -187,6 +189,7 @@ impl Agent {
             tokio::select! {
                 () = stop.cancelled() => break,
                 _ = assignment.changed() => {}
+                () = self.sinks.news() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -212,15 +215,16 @@ impl Agent {
 
     /// One pass. Returns whether the next one is due soon.
     async fn pass(&mut self, node_audit: Option<&NodeAudit>) -> Result<bool, Error> {
-        let endpoint = self.facts().map(|facts| plan::endpoint(&facts));
-        let questions = self.questions(node_audit, endpoint.as_ref());
+        let facts = self.facts();
+        let endpoint = facts.as_ref().map(plan::endpoint);
         // First: the next steps may wait for an API that is away.
-        if questions.readiness {
+        if self.asks_readiness(node_audit, endpoint.as_ref()) {
             self.look_at_api_server(endpoint.as_ref()).await;
         }
         let settled = settle(&self.state, &self.guard_template());
         let Some(node_audit) = node_audit else {
             settled?;
+            self.sinks.assign(None);
             self.metrics.clear();
             return Ok(self.state.journal()?.under_way().is_some());
         };
@@ -238,19 +242,17 @@ impl Agent {
         // If it cannot be read, the plan is that refusal.
         let journal = self.state.journal().unwrap_or_default();
         let is_busy = journal.under_way().is_some();
-        if !is_busy {
-            self.probe(spec, &journal, questions, endpoint.as_ref()).await;
-        }
-        let probed = self.probed.as_ref().map(|(found, _)| found);
+        self.sinks.assign(if is_busy { None } else { self.assigned(spec, &journal, facts.as_ref()) });
+        let found = self.sinks.found();
         let pass = Pass {
             spec,
             generation: node_audit.metadata.generation,
             journal: &journal,
             plan: &plan,
-            api_server_version: probed.and_then(|found| found.api_server_version.clone()),
+            api_server_version: found.api_server_version,
             ready_since: self.ready.as_ref().map(|ready| ready.since),
             credentials: self.credentials.as_ref().map(|(credentials, _)| credentials.clone()),
-            sinks: probed.map(|found| found.sinks.clone()).unwrap_or_default(),
+            sinks: found.sinks,
         };
         let old = self.last_report(node_audit).cloned().unwrap_or_default();
         let status = report(&pass, &old, &process::clock());
@@ -350,45 +352,40 @@ impl Agent {
         self.reported.as_ref().filter(is_newer).unwrap_or(node_audit).status.as_ref()
     }
 
-    fn questions(&self, node_audit: Option<&NodeAudit>, endpoint: Option<&Endpoint>) -> Questions {
+    fn asks_readiness(&mut self, node_audit: Option<&NodeAudit>, endpoint: Option<&Endpoint>) -> bool {
+        let found = self.sinks.found();
+        if self.ready.is_some() {
+            self.proven = self.proven.max(found.canary_answered.map(Into::into));
+        }
         let answers = Answers {
             ready_for: self.proven.filter(|_| self.ready.is_some()).map(|at| at.elapsed()),
-            looked_for: self.probed.as_ref().map(|(_, at)| at.elapsed()),
             is_connected: endpoint.is_some_and(|endpoint| self.prober.is_connected(endpoint)),
-            has_canary: node_audit.is_some_and(|node_audit| node_audit.spec.canary && self.revision.is_some()),
+            is_failing: !found.is_answered,
         };
-        questions(node_audit.and_then(|node_audit| self.last_report(node_audit)), answers, process::clock().wall)
+        is_due(node_audit.and_then(|node_audit| self.last_report(node_audit)), answers, process::clock().wall)
     }
 
-    /// Probes the sinks when that is due. Delivery is only probed on a node that runs its target.
-    async fn probe(
-        &mut self,
-        spec: &NodeAuditSpec,
-        journal: &Journal,
-        questions: Questions,
-        endpoint: Option<&Endpoint>,
-    ) {
+    /// What is to be watched. Sinks only on a node that runs its target.
+    fn assigned(&self, spec: &NodeAuditSpec, journal: &Journal, facts: Option<&static_pod::Facts>) -> Option<Assigned> {
+        let facts = facts?;
         let runs_wanted =
             journal.confirmed.as_ref().map(|confirmed| confirmed.revision.as_str()) == spec.revision.as_deref();
-        if !questions.sinks && runs_wanted {
-            return;
-        }
-        let Some(endpoint) = endpoint else { return };
         // From the judged Revision only: the NodeAudit itself is not trusted.
         let runs = self.revision.as_ref().filter(|it| runs_wanted && Some(it.id.as_str()) == spec.revision.as_deref());
-        let targets = runs.map_or(Vec::new(), |revision| targets(revision, &spec.sinks));
-        let canary = spec.canary && runs.is_some();
-        let (host, node) = (&self.state.host, &self.args.node_name);
-        let found = self.sinks.probe(host, node, &targets, canary, endpoint).await;
-        self.metrics.probed(&found.sinks);
-        let (is_proven, is_ready) = (found.is_answered && canary, self.ready.is_some());
-        self.probed = Some((found, Instant::now()));
-        if is_proven && is_ready {
-            self.proven = Some(Instant::now());
-        } else if canary && !questions.readiness {
-            // It did not answer in place of /readyz.
-            self.look_at_api_server(Some(endpoint)).await;
-        }
+        let sinks = runs.map_or(Vec::new(), |revision| targets(revision, &spec.sinks));
+        let with_way = |sink: SinkTarget| {
+            let way = match &sink.backend {
+                Backend::Webhook(webhook) => Way::of(facts, &webhook.url),
+                Backend::Log(_) => Way::Direct(Vec::new()),
+            };
+            (sink, way)
+        };
+        Some(Assigned {
+            endpoint: plan::endpoint(facts),
+            ready_since: self.ready.as_ref().map(|ready| ready.since),
+            sinks: sinks.into_iter().map(with_way).collect(),
+            has_canary: spec.canary,
+        })
     }
 
     async fn look_at_api_server(&mut self, endpoint: Option<&Endpoint>) {

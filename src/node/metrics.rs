@@ -27,6 +27,12 @@ struct BySink {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Expires {
+    sink: String,
+    of: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {
     reason: &'static str,
 }
@@ -43,8 +49,11 @@ pub(super) struct Metrics {
     reachable: Family<BySink, Gauge>,
     delivering: Family<BySink, Gauge>,
     delivered_at: Family<BySink, Gauge>,
+    complete: Family<BySink, Gauge>,
     lost: Family<BySink, Gauge>,
-    probes: Family<ByFact, Counter>,
+    lost_at: Family<BySink, Gauge>,
+    expiry: Family<Expires, Gauge>,
+    looks: Family<ByFact, Counter>,
     passes: Counter,
     failed_passes: Family<ByReason, Counter>,
     rollbacks: Family<ByReason, Gauge>,
@@ -57,11 +66,7 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("audit_operator");
         Self {
             runs: family(registry, "revision_info", "1 for the Revision that this node runs, and its phase"),
-            reachable: family(
-                registry,
-                "sink_reachable",
-                "1 if this node can connect to the sink, 0 if not; absent while unknown",
-            ),
+            reachable: family(registry, "sink_reachable", "1 if the sink answers, 0 if not; absent while unknown"),
             delivering: family(
                 registry,
                 "sink_delivering",
@@ -72,12 +77,27 @@ impl Metrics {
                 "sink_last_delivery_timestamp_seconds",
                 "When the canary, or a delivery after it, was last seen; its age is time() minus this value",
             ),
+            complete: family(
+                registry,
+                "sink_complete",
+                "1 if this node has lost no event for the sink in the last ten minutes, 0 if it has",
+            ),
+            expiry: family(
+                registry,
+                "sink_expiry_timestamp_seconds",
+                "When a certificate or a token of the sink expires",
+            ),
+            lost_at: family(
+                registry,
+                "sink_last_loss_timestamp_seconds",
+                "When the kube-apiserver of this node last lost an event",
+            ),
             lost: family(
                 registry,
                 "sink_lost_events",
-                "Events that the kube-apiserver of this node has lost since it started",
+                "Events that the kube-apiserver of this node has lost, over all its restarts",
             ),
-            probes: family(registry, "probes", "Probes of sinks, by fact and result"),
+            looks: family(registry, "sink_looks", "Looks at sinks, by fact and reason"),
             passes: family(registry, "passes", "Passes of the agent"),
             failed_passes: family(registry, "pass_failures", "Passes of the agent that failed, by reason"),
             rollbacks: family(
@@ -106,11 +126,13 @@ impl Metrics {
         }
     }
 
-    /// The sinks were probed.
-    pub(super) fn probed(&self, sinks: &[NodeSinkStatus]) {
+    /// The sinks were looked at.
+    pub(super) fn looked(&self, sinks: &[NodeSinkStatus]) {
         for sink in sinks {
-            for (fact, found) in [("reachable", &sink.reachable), ("delivering", &sink.delivering)] {
-                self.probes.get_or_create(&ByFact { fact, reason: found.reason.as_str() }).inc();
+            for (fact, found) in
+                [("reachable", &sink.reachable), ("delivering", &sink.delivering), ("complete", &sink.complete)]
+            {
+                self.looks.get_or_create(&ByFact { fact, reason: found.reason.as_str() }).inc();
             }
         }
     }
@@ -122,7 +144,11 @@ impl Metrics {
         self.runs.get_or_create(&Runs { revision, phase: status.phase.as_str() }).set(1);
         for sink in &pass.sinks {
             let labels = BySink { sink: sink.name.clone() };
-            for (gauge, found) in [(&self.reachable, &sink.reachable), (&self.delivering, &sink.delivering)] {
+            for (gauge, found) in [
+                (&self.reachable, &sink.reachable),
+                (&self.delivering, &sink.delivering),
+                (&self.complete, &sink.complete),
+            ] {
                 match found.status {
                     Truth::True => gauge.get_or_create(&labels).set(1),
                     Truth::False => gauge.get_or_create(&labels).set(0),
@@ -133,6 +159,13 @@ impl Metrics {
                 self.delivered_at.get_or_create(&labels).set(at.0.as_second());
             }
             self.lost.get_or_create(&labels).set(sink.lost_events);
+            if let Some(at) = &sink.lost_at {
+                self.lost_at.get_or_create(&labels).set(at.0.as_second());
+            }
+            for expiry in &sink.expires {
+                let labels = Expires { sink: sink.name.clone(), of: expiry.of.as_str() };
+                self.expiry.get_or_create(&labels).set(expiry.at.0.as_second());
+            }
         }
         // The newest comes last, and is the one whose time stays.
         for failure in &pass.journal.failures {
@@ -148,9 +181,11 @@ impl Metrics {
     /// No NodeAudit: this node has no target.
     pub(super) fn clear(&self) {
         self.runs.clear();
-        for family in [&self.reachable, &self.delivering, &self.delivered_at, &self.lost] {
+        for family in [&self.reachable, &self.delivering, &self.delivered_at, &self.complete, &self.lost, &self.lost_at]
+        {
             family.clear();
         }
+        self.expiry.clear();
         self.rollbacks.clear();
         self.rolled_back_at.clear();
     }

@@ -1,26 +1,130 @@
-//! Probes the sinks of this node: connects to them, makes a request that must arrive there, and looks for it.
+//! Watches the sinks of this node in a task of its own, so that a dead receiver never delays a pass of the agent.
+//!
+//! A look makes the canary request where it is due, reads kube-apiserver's counters and the log file, and judges each
+//! sink by them. Nothing is sent to a sink that receives events.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::time::Duration;
 
 use futures::{AsyncBufReadExt, TryStreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::files::Host;
+use super::state::State;
 use super::{POD_LOGS_DIR, observe, process};
-use crate::api::{Finding, NodeSinkStatus, Reason};
+use crate::api::{Expiring, Expiry, Finding, NodeSinkStatus, Reason, Truth};
+use crate::error::LastError;
+use crate::health::canary::{self, Position};
+use crate::health::explain::{self, Facts, needs_probe};
+use crate::health::log::{self, Log, Search};
+use crate::health::loss::Losses;
+use crate::health::reach::{self, Probe};
+use crate::health::sample::Sample;
+use crate::health::target::{Backend, LogTarget, SinkTarget, WebhookTarget};
+use crate::health::way::Way;
+use crate::health::webhook::{self, Moment, Schedule, Webhook};
+use crate::health::{error_line, expiry, no, unknown, yes};
 use crate::journal::Endpoint;
-use crate::sink::canary::{self, Position};
-use crate::sink::deliver::{CanarySearch, Log, Webhook};
-use crate::sink::metrics::Sample;
-use crate::sink::target::{SinkTarget, WebhookTarget};
-use crate::sink::{reach, unknown};
 
+/// Between looks while all is well.
+const LOOK: Duration = Duration::from_secs(40);
+/// Between looks otherwise.
+const CLOSE_LOOK: Duration = Duration::from_secs(15);
+/// Between canaries while all is well: every third look.
+const CANARY: Duration = Duration::from_secs(120);
+/// A canary may be that much early.
+const EARLY: Duration = Duration::from_secs(5);
+/// For this long after a change every look is a close one.
+const FRESH: Duration = Duration::from_secs(300);
+/// Of every single step of a look.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Between connections that explain a failure. Some receivers take a connection for a client.
+const PROBE: Duration = Duration::from_secs(60);
+/// Between connections to a receiver that is well: for the date of its certificate.
+const CERTIFICATE: Duration = Duration::from_secs(3600);
 /// A log in mode blocking has the event when the canary is answered, or a moment later.
 const LOOK_FOR: Duration = Duration::from_secs(2);
+/// The end of kube-apiserver's own log in which an error is looked for. One error is followed by a line for each event
+/// of its batch.
+const ERRORS_BYTES: u64 = 512 * 1024;
+
+/// What is to be watched.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Assigned {
+    pub(super) endpoint: Endpoint,
+    /// Since when the API server is ready: another moment may be another process.
+    pub(super) ready_since: Option<Timestamp>,
+    /// Each sink, and the way to it.
+    pub(super) sinks: Vec<(SinkTarget, Way)>,
+    /// Whether the policy records the canary.
+    pub(super) has_canary: bool,
+}
+
+/// The result of the last look.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Found {
+    pub(super) sinks: Vec<NodeSinkStatus>,
+    pub(super) api_server_version: Option<String>,
+    /// When the API server last answered a canary, which proves more than `/readyz`.
+    pub(super) canary_answered: Option<Instant>,
+    /// Whether the last look got an answer from the API server.
+    pub(super) is_answered: bool,
+}
+
+impl Found {
+    /// Whether there is something to report, apart from times that move on while all is well.
+    fn is_news(&self, before: &Found) -> bool {
+        let without_times = |found: &Found| {
+            let mut found = Found { canary_answered: None, ..found.clone() };
+            found.sinks.iter_mut().for_each(|sink| sink.last_delivered = None);
+            found
+        };
+        without_times(self) != without_times(before)
+    }
+}
+
+/// The task.
+pub(super) struct Watch {
+    assigned: watch::Sender<Option<Assigned>>,
+    found: watch::Receiver<Found>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Watch {
+    pub(super) fn begin(state: State, node: String, looked: impl Fn(&[NodeSinkStatus]) + Send + 'static) -> Self {
+        let (assigned, assignments) = watch::channel(None);
+        let (results, found) = watch::channel(Found::default());
+        let sinks = Sinks::new(state, node);
+        let task = tokio::spawn(sinks.run(assignments, results, looked));
+        Self { assigned, found, _task: AbortOnDropHandle::new(task) }
+    }
+
+    /// Watches these sinks from now on; `None`: nothing, because a Change is in progress or the node has no target.
+    pub(super) fn assign(&self, assigned: Option<Assigned>) {
+        self.assigned.send_if_modified(|before| {
+            let is_new = *before != assigned;
+            *before = assigned;
+            is_new
+        });
+    }
+
+    pub(super) fn found(&self) -> Found {
+        self.found.borrow().clone()
+    }
+
+    /// Waits for a look with news.
+    pub(super) async fn news(&mut self) {
+        if self.found.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -36,154 +140,400 @@ pub(super) enum Error {
     MetricsCut(#[source] io::Error),
 }
 
-/// The memory between probes.
-#[derive(Default)]
-pub(super) struct Sinks {
+/// The memory between looks.
+struct Sinks {
+    state: State,
+    node: String,
     client: Option<(Endpoint, Client)>,
-    /// Version of the API server whose process started at that time.
-    version: Option<(f64, String)>,
+    /// Version of the API server since that moment.
+    version: Option<(Option<Timestamp>, String)>,
     webhooks: BTreeMap<String, Webhook>,
     logs: BTreeMap<String, Log>,
+    probes: BTreeMap<String, (Probe, Instant)>,
+    /// When the receivers' certificates expire.
+    certificates: BTreeMap<String, Timestamp>,
+    delivered: BTreeMap<String, Timestamp>,
+    losses: Losses,
+    loss_error: LastError,
     canaries: u64,
+    /// When the last canary was answered: by the steady clock, and since the boot.
+    canary: Option<(Instant, Moment)>,
 }
 
-/// The result of a probe.
-pub(super) struct ProbeResult {
-    pub(super) sinks: Vec<NodeSinkStatus>,
-    pub(super) api_server_version: Option<String>,
-    /// Whether the API server answered the canary, where there is one, and the rest.
-    pub(super) is_answered: bool,
+/// A canary, and the ends of the logs before it was sent.
+struct Sent {
+    id: String,
+    ends: BTreeMap<String, (String, Position)>,
+    at: Moment,
 }
 
 impl Sinks {
-    /// Probes every sink. The API server must be one that is expected to serve.
-    pub(super) async fn probe(
-        &mut self,
-        host: &Host,
-        node: &str,
-        targets: &[SinkTarget],
-        canary: bool,
-        endpoint: &Endpoint,
-    ) -> ProbeResult {
-        let positions: BTreeMap<&str, (String, Position)> = targets
-            .iter()
-            .filter_map(|sink| {
-                let path = log_file(host, &sink.log.as_ref()?.path);
-                let position = canary::end_of(|| host.open_file(&path));
-                Some((sink.name.as_str(), (path, position)))
-            })
-            .collect();
-        let sent = process::clock().wall;
-        let answer = match self.client(endpoint) {
-            Ok(client) => self.ask(&client, node, canary).await,
-            Err(error) => Err(error),
+    fn new(state: State, node: String) -> Self {
+        Self {
+            losses: state.losses(),
+            state,
+            node,
+            client: None,
+            version: None,
+            webhooks: BTreeMap::new(),
+            logs: BTreeMap::new(),
+            probes: BTreeMap::new(),
+            certificates: BTreeMap::new(),
+            delivered: BTreeMap::new(),
+            loss_error: LastError::default(),
+            canaries: 0,
+            canary: None,
+        }
+    }
+
+    async fn run(
+        mut self,
+        mut assignments: watch::Receiver<Option<Assigned>>,
+        results: watch::Sender<Found>,
+        looked: impl Fn(&[NodeSinkStatus]) + Send + 'static,
+    ) {
+        let mut since = Instant::now();
+        let mut is_well = false;
+        loop {
+            let assigned = assignments.borrow_and_update().clone();
+            let pause = match &assigned {
+                Some(assigned) if !assigned.sinks.is_empty() => {
+                    let is_close = !is_well || since.elapsed() < FRESH;
+                    let found = self.look(assigned, is_close).await;
+                    looked(&found.sinks);
+                    is_well = found.is_answered && found.sinks.iter().all(is_healthy);
+                    publish(&results, found);
+                    Some(if is_well && since.elapsed() >= FRESH { LOOK } else { CLOSE_LOOK })
+                }
+                // Only the version is of interest.
+                Some(assigned) => {
+                    self.forget();
+                    let api_server_version = self.version(assigned).await;
+                    let pause = api_server_version.is_none().then_some(CLOSE_LOOK);
+                    let is_answered = api_server_version.is_some();
+                    publish(&results, Found { api_server_version, is_answered, ..Found::default() });
+                    pause
+                }
+                None => None,
+            };
+            let again = async {
+                match pause {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = assignments.changed() => match changed {
+                    Ok(()) => since = Instant::now(),
+                    Err(_) => return,
+                },
+                () = again => {}
+            }
+        }
+    }
+
+    fn forget(&mut self) {
+        self.webhooks.clear();
+        self.logs.clear();
+        self.probes.clear();
+        self.certificates.clear();
+        self.delivered.clear();
+    }
+
+    async fn look(&mut self, assigned: &Assigned, is_close: bool) -> Found {
+        let known = |sink: &String| assigned.sinks.iter().any(|(target, _)| target.name == *sink);
+        self.webhooks.retain(|sink, _| known(sink));
+        self.logs.retain(|sink, _| known(sink));
+        self.probes.retain(|sink, _| known(sink));
+        self.certificates.retain(|sink, _| known(sink));
+        self.delivered.retain(|sink, _| known(sink));
+        let is_due = self.canary.is_none_or(|(at, _)| at.elapsed() + EARLY >= CANARY);
+        let sends = assigned.has_canary && (is_close || is_due);
+        let answer = self.ask(assigned, sends).await;
+        let api_server_version = if answer.is_ok() { self.version(assigned).await } else { None };
+        let mut found = Found {
+            api_server_version,
+            canary_answered: self.canary.map(|(at, _)| at),
+            is_answered: answer.is_ok(),
+            sinks: Vec::new(),
         };
-        let version = self.version.as_ref().filter(|_| answer.is_ok()).map(|(_, version)| version.clone());
-        let mut found = ProbeResult { sinks: Vec::new(), api_server_version: version, is_answered: answer.is_ok() };
-        let sample = match &answer {
-            Ok((_, sample)) => Some(sample),
+        let (sent, sample) = match answer {
+            Ok(answer) => answer,
             Err(error) => {
-                tracing::debug!(error = crate::error::chain(error), "probe of the sinks");
-                None
+                let why = crate::error::chain(&error);
+                tracing::debug!(error = why, "look at the sinks");
+                let facts = || Facts {
+                    reachable: unknown(Reason::MetricsUnavailable, ""),
+                    delivering: unknown(Reason::MetricsUnavailable, why.clone()),
+                };
+                for (sink, _) in &assigned.sinks {
+                    found.sinks.push(self.status(sink, facts()).await);
+                }
+                return found;
             }
         };
-        for sink in targets {
-            let status = match &answer {
-                Ok((id, sample)) if canary => self.look(host, sink, &positions, id, sample, sent).await,
-                Ok(_) => (unknown(Reason::CanaryOff, "policy.canaryRule is false"), self.delivered_at(&sink.name)),
-                Err(error) => {
-                    (unknown(Reason::MetricsUnavailable, crate::error::chain(error)), self.delivered_at(&sink.name))
-                }
+        let mut all = Vec::new();
+        for (sink, way) in &assigned.sinks {
+            let (facts, is_failing) = match &sink.backend {
+                Backend::Webhook(target) => self.webhook(&sink.name, target, way, &sample, assigned.has_canary).await,
+                Backend::Log(target) => self.log(&sink.name, target, sent.as_ref(), &sample, assigned.has_canary).await,
             };
-            let reachable = match (&sink.webhook, &sink.log) {
-                (Some(webhook), _) => {
-                    let authorities = |file: &str| {
-                        let mut pem = Vec::new();
-                        host.open_file(file)?.read_to_end(&mut pem)?;
-                        Ok(pem)
-                    };
-                    reach::reach(webhook, &authorities, TIMEOUT, process::clock().wall).await
-                }
-                (None, Some(log)) => log_reachable(host, &log.path, positions.get(sink.name.as_str())),
-                (None, None) => unknown(Reason::Pending, ""),
-            };
-            let plugins: &[&str] = if sink.webhook.is_some() { &["webhook", "buffered", "truncate"] } else { &["log"] };
-            let lost =
-                sample.map_or(0.0, |sample| plugins.iter().filter_map(|plugin| sample.errors.get(*plugin)).sum());
-            found.sinks.push(NodeSinkStatus {
-                name: sink.name.clone(),
-                reachable,
-                delivering: status.0,
-                #[expect(clippy::cast_possible_truncation, reason = "a counter of events")]
-                lost_events: lost as i64,
-                last_delivered: status.1,
-            });
+            all.push((sink, facts, is_failing));
+        }
+        self.count_losses(&all, &sample);
+        for (sink, facts, _) in all {
+            found.sinks.push(self.status(sink, facts).await);
         }
         found
     }
 
-    /// Makes the canary request, then reads the API server's own counters, and its version where its process is a new
-    /// one.
-    async fn ask(&mut self, client: &Client, node: &str, canary: bool) -> Result<(String, Sample), Error> {
-        self.canaries += 1;
-        let id = format!("audit-operator-canary-{node}-{}-{}", process::clock().since_boot_ms, self.canaries);
-        if canary {
+    async fn status(&self, sink: &SinkTarget, facts: Facts) -> NodeSinkStatus {
+        let loss = self.losses.of(&sink.name);
+        let now = process::clock().wall;
+        let complete = match loss.at {
+            Some(at) if loss.is_recent(now) => no(
+                Reason::EventsLost,
+                format!("kube-apiserver has lost {} events for this sink, the last of them about {at:.0}", loss.events),
+            ),
+            // Counted from the first look on.
+            _ if facts.delivering.reason == Reason::MetricsUnavailable => unknown(Reason::MetricsUnavailable, ""),
+            _ => yes(Reason::Complete, ""),
+        };
+        NodeSinkStatus {
+            name: sink.name.clone(),
+            reachable: facts.reachable,
+            delivering: facts.delivering,
+            complete,
+            lost_events: loss.events,
+            lost_at: loss.at.map(Time),
+            expires: self.expires(sink).await,
+            last_delivered: self.delivered.get(&sink.name).copied().map(Time),
+        }
+    }
+
+    async fn expires(&self, sink: &SinkTarget) -> Vec<Expiry> {
+        let Backend::Webhook(webhook) = &sink.backend else { return Vec::new() };
+        let (host, files) = (self.state.host.clone(), webhook.files.clone());
+        let of_files = blocking(move || {
+            let end = |(of, file): (Expiring, String)| {
+                let bytes = host.read(&file).ok()??;
+                let at = match of {
+                    Expiring::Token => expiry::of_token(&String::from_utf8_lossy(&bytes)),
+                    Expiring::CertificateAuthority => expiry::of_authorities(&bytes),
+                    Expiring::ClientCertificate | Expiring::ServerCertificate => expiry::of_certificate(&bytes),
+                };
+                Some(Expiry { of, at: Time(at?) })
+            };
+            files.into_iter().filter_map(end).collect::<Vec<_>>()
+        })
+        .await;
+        let server =
+            self.certificates.get(&sink.name).map(|at| Expiry { of: Expiring::ServerCertificate, at: Time(*at) });
+        server.into_iter().chain(of_files).collect()
+    }
+
+    /// Makes the canary request if `sends`, then reads the counters of the API server.
+    async fn ask(&mut self, assigned: &Assigned, sends: bool) -> Result<(Option<Sent>, Sample), Error> {
+        let client = self.client(&assigned.endpoint)?;
+        let mut sent = None;
+        if sends {
+            self.canaries += 1;
+            let node = &self.node;
+            let id = format!("audit-operator-canary-{node}-{}-{}", process::clock().since_boot_ms, self.canaries);
+            let ends = self.log_ends(&assigned.sinks).await;
             let uri = format!("/apis/audit-operator.io/v1alpha1/nodeaudits/{node}");
             let request =
                 http::Request::get(uri).header("Audit-ID", &id).body(Vec::new()).expect("a name and an id are plain");
             client.request_text(request).await.map_err(Error::Canary)?;
+            let at = moment();
+            self.canary = Some((Instant::now(), at));
+            sent = Some(Sent { id, ends, at });
         }
         let request = http::Request::get("/metrics").body(Vec::new()).expect("a plain request");
         let body = client.request_stream(request).await.map_err(Error::Metrics)?;
         let mut sample = Sample::default();
-        // Line by line: the text has several megabytes, and four kinds of lines matter.
+        // Line by line: the text has several megabytes, and a few kinds of lines matter.
         let mut lines = body.lines();
         while let Some(line) = lines.try_next().await.map_err(Error::MetricsCut)? {
             sample.read_line(&line);
         }
-        let started = sample.process_start_time_seconds;
-        if self.version.as_ref().is_none_or(|(of, _)| *of != started) {
-            let version = client.apiserver_version().await.ok();
-            self.version = version.map(|version| (started, version.git_version));
+        Ok((sent, sample))
+    }
+
+    /// Asked once for each process of the API server.
+    async fn version(&mut self, assigned: &Assigned) -> Option<String> {
+        if self.version.as_ref().is_none_or(|(since, _)| *since != assigned.ready_since) {
+            let client = self.client(&assigned.endpoint).ok()?;
+            let version = client.apiserver_version().await.ok()?;
+            self.version = Some((assigned.ready_since, version.git_version));
         }
-        Ok((id, sample))
+        self.version.as_ref().map(|(_, version)| version.clone())
     }
 
-    async fn look(
+    /// The ends of the logs, so that only what comes after them is searched.
+    async fn log_ends(&self, sinks: &[(SinkTarget, Way)]) -> BTreeMap<String, (String, Position)> {
+        let logs = sinks.iter().filter_map(|(sink, _)| match &sink.backend {
+            Backend::Log(log) => Some((sink.name.clone(), log.path.clone())),
+            Backend::Webhook(_) => None,
+        });
+        let logs: Vec<_> = logs.collect();
+        let host = self.state.host.clone();
+        blocking(move || {
+            let end = |(sink, path): (String, String)| {
+                let file = log_file(&host, &path);
+                let end = canary::end_of(|| host.open_file(&file));
+                (sink, (file, end))
+            };
+            logs.into_iter().map(end).collect()
+        })
+        .await
+    }
+
+    async fn webhook(
         &mut self,
-        host: &Host,
-        sink: &SinkTarget,
-        positions: &BTreeMap<&str, (String, Position)>,
-        id: &str,
+        sink: &str,
+        target: &WebhookTarget,
+        way: &Way,
         sample: &Sample,
-        sent: k8s_openapi::jiff::Timestamp,
-    ) -> (Finding, Option<Time>) {
-        let seconds = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-        let finding = match (&sink.webhook, &sink.log) {
-            (Some(target), _) => {
-                let webhook = self.webhooks.entry(sink.name.clone()).or_default();
-                webhook.judge(sample, &host_label(target), seconds(target.max_wait_seconds), process::clock().wall)
-            }
-            (None, Some(target)) => {
-                let position = positions.get(sink.name.as_str());
-                if let Some(finding) = position.and_then(|(path, _)| unseen(host, path)) {
-                    return (finding, self.delivered_at(&sink.name));
-                }
-                let seen = match position {
-                    Some((path, position)) => wait_for(host, path, position, id).await,
-                    None => CanarySearch::NoFile,
-                };
-                let log = self.logs.entry(sink.name.clone()).or_default();
-                log.judge(seen, &target.path, sent, seconds(target.max_wait_seconds), process::clock().wall)
-            }
-            (None, None) => unknown(Reason::Pending, ""),
+        has_canary: bool,
+    ) -> (Facts, bool) {
+        let host = target.url.authority();
+        let schedule = Schedule {
+            max_wait: target.max_wait,
+            initial_backoff: target.initial_backoff,
+            proof: has_canary.then_some(CANARY + LOOK),
         };
-        (finding, self.delivered_at(&sink.name))
+        let canary = self.canary.map(|(_, at)| at).filter(|_| has_canary);
+        let judge = self.webhooks.entry(sink.to_string()).or_default();
+        let delivery = judge.judge(sample, &host, canary, schedule, moment());
+        let is_delivering = delivery == webhook::Delivery::Delivering;
+        if is_delivering {
+            self.delivered.insert(sink.to_string(), process::clock().wall);
+        }
+        let interval = if needs_probe(&delivery, way) {
+            Some(PROBE)
+        } else {
+            let has_certificate = target.tls.as_ref().is_some_and(|tls| !tls.insecure_skip_verify);
+            (is_delivering && has_certificate && matches!(way, Way::Direct(_))).then_some(CERTIFICATE)
+        };
+        // A connection that was made while all was well says nothing about a failure.
+        let last = self.probes.get(sink).map(|(_, at)| at.elapsed());
+        if interval.is_some_and(|interval| last.is_none_or(|last| last + EARLY >= interval)) {
+            let addresses = if let Way::Direct(addresses) = way { addresses.as_slice() } else { &[] };
+            let host = self.state.host.clone();
+            let read = |file: &str| {
+                let mut bytes = Vec::new();
+                host.open_file(file)?.read_to_end(&mut bytes)?;
+                Ok(bytes)
+            };
+            let probe = reach::reach(target, addresses, &read, TIMEOUT, process::clock().wall).await;
+            if let Some(expires) = probe.expires {
+                self.certificates.insert(sink.to_string(), expires);
+            }
+            self.probes.insert(sink.to_string(), (probe, Instant::now()));
+        }
+        let is_failing = !is_delivering && delivery != webhook::Delivery::Pending;
+        let error = if is_failing { self.error("webhook").await } else { None };
+        let posts = sample.posts.get(&host).filter(|posts| posts.bodies > 0.0);
+        let evidence = explain::Evidence {
+            shown: &target.shown,
+            way,
+            probe: self.probes.get(sink).map(|(probe, _)| &probe.finding),
+            body_bytes: posts.map(|posts| posts.bytes / posts.bodies),
+            error: error.as_deref(),
+            has_canary,
+        };
+        (explain::webhook(&delivery, &evidence), is_failing)
     }
 
-    fn delivered_at(&self, sink: &str) -> Option<Time> {
-        let webhook = self.webhooks.get(sink).and_then(|webhook| webhook.delivered_at);
-        webhook.or_else(|| self.logs.get(sink)?.delivered_at).map(Time)
+    async fn log(
+        &mut self,
+        sink: &str,
+        target: &LogTarget,
+        sent: Option<&Sent>,
+        sample: &Sample,
+        has_canary: bool,
+    ) -> (Facts, bool) {
+        let host = self.state.host.clone();
+        let path = target.path.clone();
+        let (file, hidden) = blocking(move || {
+            let file = log_file(&host, &path);
+            let hidden = unseen(&host, &file);
+            (file, hidden)
+        })
+        .await;
+        if let Some(hidden) = hidden {
+            return (Facts { reachable: hidden.clone(), delivering: hidden }, false);
+        }
+        let search = match sent.and_then(|sent| Some((sent, sent.ends.get(sink)?))) {
+            Some((sent, (file, end))) => self.search(file, end, &sent.id).await,
+            None => Search::NotDue,
+        };
+        let was_found = search == Search::Found;
+        let judge = self.logs.entry(sink.to_string()).or_default();
+        let sent_at = sent.map_or_else(moment, |sent| sent.at);
+        let delivery = judge.judge(sample, search, sent_at, target.max_wait, moment());
+        if was_found {
+            self.delivered.insert(sink.to_string(), process::clock().wall);
+        }
+        let is_failing = delivery == log::Delivery::Failing;
+        let host = self.state.host.clone();
+        let place = blocking(move || place(&host, &file)).await;
+        let error = if is_failing { self.error("log").await } else { None };
+        (explain::log(&delivery, &target.path, &place, error.as_deref(), has_canary), is_failing)
+    }
+
+    /// Waits until the canary is in the log.
+    async fn search(&self, file: &str, end: &Position, id: &str) -> Search {
+        let deadline = Instant::now() + LOOK_FOR;
+        loop {
+            let (host, file, end, id) = (self.state.host.clone(), file.to_string(), end.clone(), id.to_string());
+            let is_last = Instant::now() >= deadline;
+            let found = blocking(move || match canary::find(|| host.open_file(&file), &end, &id) {
+                Ok(true) => Some(Search::Found),
+                other if is_last => Some(elsewhere(&host, &file, &id).unwrap_or(match other {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Search::NoFile,
+                    _ => Search::NotFound,
+                })),
+                _ => None,
+            })
+            .await;
+            match found {
+                Some(search) => return search,
+                None => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    /// kube-apiserver's own last error about a plugin.
+    async fn error(&self, plugin: &'static str) -> Option<String> {
+        let host = self.state.host.clone();
+        blocking(move || {
+            let mut file = host.open_file(&log_file(&host, "-")).ok()?;
+            let length = file.metadata().ok()?.len();
+            file.seek(SeekFrom::Start(length.saturating_sub(ERRORS_BYTES))).ok()?;
+            let mut tail = Vec::new();
+            file.take(ERRORS_BYTES).read_to_end(&mut tail).ok()?;
+            error_line::last(&String::from_utf8_lossy(&tail), plugin)
+        })
+        .await
+    }
+
+    fn count_losses(&mut self, looks: &[(&SinkTarget, Facts, bool)], sample: &Sample) {
+        let routes: Vec<_> = looks.iter().map(|(sink, _, is_failing)| (sink.route.clone(), *is_failing)).collect();
+        if !self.losses.observe(sample, &routes, process::clock().wall) {
+            return;
+        }
+        // If somebody else holds the lock, the next look keeps it.
+        match self.state.try_lock().and_then(|locked| locked.map_or(Ok(()), |locked| locked.keep_losses(&self.losses)))
+        {
+            Ok(()) => self.loss_error.clear(),
+            Err(error) => {
+                if let Some(error) = self.loss_error.changed(&error) {
+                    tracing::warn!(error, "cannot keep the count of lost events; retrying");
+                }
+            }
+        }
     }
 
     /// A client of this node's API server, not of any that answers for the cluster. The token goes only to a server
@@ -206,23 +556,47 @@ impl Sinks {
     }
 }
 
-/// The host as kube-apiserver has it in its URL, and so in its metrics: without a default port.
-fn host_label(target: &WebhookTarget) -> String {
-    let default = if target.tls.is_some() { 443 } else { 80 };
-    if target.port == default { target.host.clone() } else { format!("{}:{}", target.host, target.port) }
+/// Wakes the agent only for news.
+fn publish(results: &watch::Sender<Found>, found: Found) {
+    results.send_if_modified(|before| {
+        let is_news = found.is_news(before);
+        *before = found;
+        is_news
+    });
 }
 
-async fn wait_for(host: &Host, path: &str, position: &Position, id: &str) -> CanarySearch {
-    let deadline = tokio::time::Instant::now() + LOOK_FOR;
-    loop {
-        match canary::find(|| host.open_file(path), position, id) {
-            Ok(true) => return CanarySearch::Found,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return CanarySearch::NoFile,
-            // Whether the file can be read is reported as its reachability.
-            Ok(false) | Err(_) if tokio::time::Instant::now() >= deadline => return CanarySearch::NotFound,
-            Ok(false) | Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-        }
+/// Whether all is known to be well, so that a close look is not needed.
+fn is_healthy(sink: &NodeSinkStatus) -> bool {
+    let is_delivering = sink.delivering.status == Truth::True || sink.delivering.reason == Reason::CanaryOff;
+    is_delivering && sink.complete.status == Truth::True
+}
+
+fn moment() -> Moment {
+    Duration::from_millis(process::clock().since_boot_ms)
+}
+
+/// Reads files without holding up the other tasks.
+async fn blocking<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(read).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
+}
+
+/// Looks for the canary in the other files of the log: kube-apiserver rotated it just now, or somebody else did.
+fn elsewhere(host: &Host, file: &str, id: &str) -> Option<Search> {
+    let (directory, name) = file.rsplit_once('/')?;
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    let is_recent = |path: &str| {
+        let modified = host.metadata(path).and_then(|metadata| metadata.modified());
+        modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < FRESH))
+    };
+    let others = host.list(directory).ok()?.into_iter().filter(|other| other.starts_with(stem) && other != name);
+    let mut paths = others.map(|other| format!("{directory}/{other}")).filter(|path| is_recent(path));
+    let found = paths.find(|path| canary::find(|| host.open_file(path), &Position::default(), id).unwrap_or(false))?;
+    // `audit-2026-11-30T12-00-00.000.log` (gopkg.in/natefinch/lumberjack.v2@v2.2.1).
+    let is_backup = found[directory.len() + 1 + stem.len()..].starts_with('-');
+    Some(if is_backup { Search::Found } else { Search::Elsewhere(found) })
 }
 
 /// The state of a log that this program cannot see: a link to what is not mounted. Docker keeps the logs of containers
@@ -236,23 +610,19 @@ fn unseen(host: &Host, path: &str) -> Option<Finding> {
     Some(unknown(Reason::Pending, message))
 }
 
-fn log_reachable(host: &Host, path: &str, position: Option<&(String, Position)>) -> Finding {
-    if let Some(finding) = position.and_then(|(file, _)| unseen(host, file)) {
-        return finding;
-    }
-    match position.map(|(file, _)| host.open_file(file)) {
-        Some(Ok(_)) => Finding { status: crate::api::Truth::True, reason: Reason::Reachable, message: String::new() },
-        Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Finding {
-            status: crate::api::Truth::False,
-            reason: Reason::LogFileMissing,
-            message: format!("{path} does not exist"),
+/// Whether the file exists, and its file system has space.
+fn place(host: &Host, file: &str) -> Finding {
+    match host.open_file(file) {
+        Ok(opened) => match rustix::fs::fstatvfs(&opened) {
+            Ok(system) if system.f_bavail == 0 => {
+                no(Reason::DiskFull, format!("no space is left on the file system of {file}"))
+            }
+            _ => yes(Reason::Reachable, ""),
         },
-        Some(Err(error)) => Finding {
-            status: crate::api::Truth::False,
-            reason: Reason::FileError,
-            message: format!("{path} cannot be read: {error}"),
-        },
-        None => unknown(Reason::Pending, ""),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            no(Reason::LogFileMissing, format!("{file} does not exist"))
+        }
+        Err(error) => no(Reason::FileError, format!("{file} cannot be read: {error}")),
     }
 }
 
@@ -269,4 +639,55 @@ fn log_file(host: &Host, path: &str) -> String {
     });
     logs.max_by_key(|log| host.metadata(log).and_then(|metadata| metadata.modified()).ok())
         .unwrap_or_else(|| POD_LOGS_DIR.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_canary_in_a_file_that_kube_apiserver_rotated_is_found_and_in_any_other_it_is_elsewhere() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::open(root.path()).unwrap();
+        let log = "/var/log/kubernetes/audit/audit.log";
+        for (other, want) in [
+            ("audit-2026-11-30T12-00-00.000.log", Some(Search::Found)),
+            ("audit.log.1", Some(Search::Elsewhere("/var/log/kubernetes/audit/audit.log.1".into()))),
+            ("audit.old", Some(Search::Elsewhere("/var/log/kubernetes/audit/audit.old".into()))),
+            ("other.log", None),
+        ] {
+            let path = format!("/var/log/kubernetes/audit/{other}");
+            host.make_directory("/var/log/kubernetes/audit", 0o700).unwrap();
+            host.replace(&path, b"{\"auditID\":\"canary-7\"}\n", 0o600).unwrap();
+            assert_eq!(elsewhere(&host, log, "canary-7"), want, "{other}");
+            assert_eq!(elsewhere(&host, log, "canary-8"), None, "{other}");
+            host.remove(&path).unwrap();
+        }
+        assert_eq!(place(&host, log).reason, Reason::LogFileMissing);
+        host.replace(log, b"", 0o600).unwrap();
+        assert_eq!(place(&host, log).reason, Reason::Reachable);
+    }
+
+    #[test]
+    fn only_news_wakes_the_agent() {
+        let sink = |delivered: &str, delivering| NodeSinkStatus {
+            name: "siem".into(),
+            reachable: Finding::pending(),
+            delivering,
+            complete: Finding::pending(),
+            lost_events: 0,
+            lost_at: None,
+            expires: Vec::new(),
+            last_delivered: Some(Time(delivered.parse().unwrap())),
+        };
+        let found = |sink| Found { sinks: vec![sink], is_answered: true, ..Found::default() };
+        let first = found(sink("2026-11-30T12:00:00Z", yes(Reason::Delivering, "")));
+        let later = Found {
+            canary_answered: Some(Instant::now()),
+            ..found(sink("2026-11-30T12:01:00Z", yes(Reason::Delivering, "")))
+        };
+        assert!(!later.is_news(&first));
+        assert!(found(sink("2026-11-30T12:01:00Z", no(Reason::Refused, ""))).is_news(&first));
+        assert!(Found { is_answered: false, ..later }.is_news(&first));
+    }
 }

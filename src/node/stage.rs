@@ -65,7 +65,7 @@ pub fn leave(state: LockedState) -> Result<(), state::Error> {
     remove_unused(&state, None)?;
     state.host.remove_directory(&state::path(CHANGE_DIR))?;
     // The journal after the files that it names, and the lock last.
-    for name in [ORIGINAL, state::JOURNAL, state::LOCK] {
+    for name in [ORIGINAL, state::LOSSES, state::JOURNAL, state::LOCK] {
         state.forget(name)?;
     }
     Ok(state.host.remove_empty_directory(STATE_DIR)?)

@@ -11,11 +11,14 @@ use std::os::unix::fs::MetadataExt;
 use super::files::{self, Host};
 use super::{MANIFEST, STATE_DIR};
 use crate::api::Reason;
+use crate::health::loss::Losses;
 use crate::journal::{self, Journal};
 use crate::plan::JOURNAL_COPY;
 
 pub(super) const JOURNAL: &str = "journal.json";
 pub(super) const LOCK: &str = "lock";
+/// The count of lost events.
+pub(super) const LOSSES: &str = "losses.json";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -97,6 +100,12 @@ impl State {
         Ok(self.host.read(&path(name))?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
+    /// The count of lost events. One that cannot be read begins again: it decides nothing.
+    pub(super) fn losses(&self) -> Losses {
+        let bytes = self.host.read(&path(LOSSES)).ok().flatten().unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+
     /// The manifest of kube-apiserver.
     pub fn manifest(&self) -> Result<Option<Vec<u8>>, files::Error> {
         self.host.read(MANIFEST)
@@ -172,6 +181,11 @@ impl LockedState {
         self.host.make_directory(parent(&path), 0o700)?;
         self.host.replace(&path, content.as_bytes(), 0o600)?;
         Ok(())
+    }
+
+    /// Keeps the count of lost events.
+    pub(super) fn keep_losses(&self, losses: &Losses) -> Result<(), Error> {
+        self.keep(LOSSES, &serde_json::to_string(losses).expect("counts by name"))
     }
 
     /// Removes a file that we kept.

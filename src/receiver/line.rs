@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 
 use memchr::memchr2;
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde::de::IgnoredAny;
 
 use super::Format;
 use super::metrics::EventLabels;
@@ -58,18 +58,26 @@ struct LabelFields<'a> {
     stage: Cow<'a, str>,
 }
 
-/// Appends the line of an event, with its line end. Returns the labels that it is counted by.
-pub(super) fn push_line(lines: &mut String, event: &RawValue, format: Format) -> EventLabels {
+/// Appends the line of an event, with its line end, if the event is JSON. Returns the labels that it is counted by.
+pub(super) fn push_line(lines: &mut String, event: &str, format: Format) -> serde_json::Result<EventLabels> {
+    // To read some fields is to check the others: the event is parsed once.
     if format == Format::Summary
-        && let Ok(event) = serde_json::from_str::<Event<'_>>(event.get())
+        && let Ok(event) = serde_json::from_str::<Event<'_>>(event)
     {
         writeln!(lines, "{}", Summary(&event)).expect("a String takes what is written");
-        return EventLabels::new(&event.level, &event.stage);
+        return Ok(EventLabels::new(&event.level, &event.stage));
     }
+    let labels = match serde_json::from_str::<LabelFields<'_>>(event) {
+        Ok(fields) => EventLabels::new(&fields.level, &fields.stage),
+        // Not JSON, or fields of an unusual type.
+        Err(_) => {
+            serde_json::from_str::<IgnoredAny>(event)?;
+            EventLabels::new("", "")
+        }
+    };
     // As it arrived, even if its form is unusual.
-    push_whole(lines, event.get());
-    let sorted: LabelFields<'_> = serde_json::from_str(event.get()).unwrap_or_default();
-    EventLabels::new(&sorted.level, &sorted.stage)
+    push_whole(lines, event);
+    Ok(labels)
 }
 
 fn push_whole(lines: &mut String, event: &str) {
@@ -116,8 +124,12 @@ impl fmt::Display for Safe<'_> {
         if text.len() > FIELD_MAX_BYTES {
             return write!(f, "{:?}…", &text[..text.floor_char_boundary(FIELD_MAX_BYTES)]);
         }
-        let is_plain = !text.is_empty() && text.chars().all(|c| !c.is_control() && !c.is_whitespace() && c != '"');
-        if is_plain { f.write_str(text) } else { write!(f, "{text:?}") }
+        let is_plain = if text.is_ascii() {
+            text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"')
+        } else {
+            text.chars().all(|c| !c.is_control() && !c.is_whitespace() && c != '"')
+        };
+        if is_plain && !text.is_empty() { f.write_str(text) } else { write!(f, "{text:?}") }
     }
 }
 
@@ -130,7 +142,7 @@ mod tests {
 
     fn line(event: &str, format: Format) -> String {
         let mut lines = String::new();
-        push_line(&mut lines, serde_json::from_str(event).unwrap(), format);
+        push_line(&mut lines, event, format).unwrap();
         lines
     }
 
@@ -141,7 +153,41 @@ mod tests {
             "2026-11-21T00:00:00.000000Z level=Metadata stage=ResponseComplete verb=list user=\"eve\\nlevel=None\" uri=/api/v1/pods?limit=5 code=200 auditID=a-1\n"
         );
         assert_eq!(line(EVENT, Format::Json), EVENT.replace('\n', " ") + "\n");
-        assert_eq!(line("{\"level\":1,\r\n\"a\":2}", Format::Summary), "{\"level\":1,  \"a\":2}\n");
+    }
+
+    #[test]
+    fn an_event_of_unusual_form_is_written_as_it_came_and_only_json_is() {
+        for format in [Format::Summary, Format::Json] {
+            // A type, a number and a text that no field of an event has.
+            for (event, want) in [
+                ("{\"level\":1,\r\n\"a\":2}", "{\"level\":1,  \"a\":2}\n"),
+                (r#"{"responseStatus":{"code":1e999}}"#, "{\"responseStatus\":{\"code\":1e999}}\n"),
+                (r#"{"verb":"\ud800"}"#, "{\"verb\":\"\\ud800\"}\n"),
+                (r#"{"level":"a","level":"b"}"#, "{\"level\":\"a\",\"level\":\"b\"}\n"),
+            ] {
+                assert_eq!(line(event, format), want, "{format:?}");
+            }
+            let mut lines = String::new();
+            for event in [r#"{"level":"a""b"}"#, r#"{"level":1,"a"}"#, r#"{"verb":[}]}"#, "{} {}"] {
+                assert!(push_line(&mut lines, event, format).is_err(), "{event}");
+            }
+            assert_eq!(lines, "");
+        }
+    }
+
+    #[test]
+    fn a_text_is_quoted_unless_it_is_one_plain_word() {
+        for (text, want) in [
+            ("a%20b", "a%20b"),
+            ("größe", "größe"),
+            ("", "\"\""),
+            ("a b", "\"a b\""),
+            ("a\u{7f}", "\"a\\u{7f}\""),
+            ("ö\u{2028}", "\"ö\\u{2028}\""),
+            ("a\"b", "\"a\\\"b\""),
+        ] {
+            assert_eq!(Safe(text).to_string(), want);
+        }
     }
 
     #[test]

@@ -12,8 +12,11 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// A batch without a new byte for this time is idle.
+/// A batch that receives too little for this time is idle.
 const STALLED_AFTER: Duration = Duration::from_millis(500);
+/// Too little is less than this part of the memory that it holds. So a client cannot hold memory with a byte now and
+/// then: an event that is large enough to matter is complete, or its batch idle, within a few seconds.
+const PROGRESS: usize = 16;
 
 pub(super) struct Memory {
     max_bytes: usize,
@@ -30,6 +33,8 @@ struct State {
 
 struct Batch {
     bytes: usize,
+    /// Bytes that arrived since `moved`.
+    arrived: usize,
     moved: Instant,
     give_up: CancellationToken,
 }
@@ -66,7 +71,7 @@ impl Memory {
         let id = state.next;
         state.next += 1;
         let give_up = CancellationToken::new();
-        state.batches.insert(id, Batch { bytes: 0, moved: now, give_up: give_up.clone() });
+        state.batches.insert(id, Batch { bytes: 0, arrived: 0, moved: now, give_up: give_up.clone() });
         Share { memory: self, id, give_up }
     }
 
@@ -99,10 +104,13 @@ impl State {
 }
 
 impl Share<'_> {
-    /// Bytes arrived.
-    pub(super) fn moved(&self, now: Instant) {
+    /// `bytes` arrived.
+    pub(super) fn moved(&self, bytes: usize, now: Instant) {
         if let Some(batch) = self.memory.lock().batches.get_mut(&self.id) {
-            batch.moved = now;
+            batch.arrived += bytes;
+            if batch.arrived >= batch.bytes / PROGRESS {
+                (batch.arrived, batch.moved) = (0, now);
+            }
         }
     }
 
@@ -162,6 +170,8 @@ impl Drop for Share<'_> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -172,7 +182,7 @@ mod tests {
         assert_eq!(quick.resize(40).await, Ok(()));
         let begin = Instant::now();
         tokio::time::advance(Duration::from_millis(400)).await;
-        quick.moved(Instant::now());
+        quick.moved(40, Instant::now());
         let (grown, ()) = tokio::join!(quick.resize(50), async {
             slow.given_up().await;
             assert!(begin.elapsed() >= STALLED_AFTER);
@@ -180,6 +190,25 @@ mod tests {
         });
         assert_eq!(grown, Ok(()));
         assert_eq!(memory.used(), 50);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_trickles_gives_way_to_one_that_waits() {
+        let memory = Memory::new(1000);
+        let (trickling, waiting) = (memory.share(Instant::now()), memory.share(Instant::now()));
+        assert_eq!(trickling.resize(1000).await, Ok(()));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        waiting.moved(1, Instant::now());
+        let (granted, ()) = tokio::join!(waiting.resize(100), async {
+            for _ in 0..50 {
+                if timeout(Duration::from_millis(100), trickling.given_up()).await.is_ok() {
+                    break;
+                }
+                trickling.moved(1, Instant::now());
+            }
+            drop(trickling);
+        });
+        assert_eq!(granted, Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -105,8 +105,11 @@ impl Queue {
         }
         state.bytes += piece.bytes();
         state.pieces.push_back(piece);
+        let dropped = std::mem::take(&mut state.dropped);
+        // First, or the writer would wake only to wait for it.
+        drop(state);
         self.changed.notify_one();
-        match std::mem::take(&mut state.dropped) {
+        match dropped {
             0 => Pushed::Queued,
             events => Pushed::QueuedAgain { events },
         }

@@ -1,13 +1,12 @@
 //! The bytes of an EventList in, in pieces of any size; its events out, one at a time.
 //!
 //! Never holds more than one event: the place within the list is a state, and an incomplete value is kept until the
-//! next piece completes it. This module finds where values end, and serde_json checks whether they are JSON. Together
-//! they accept what serde_json accepts, except for events that are not objects, and for keys and other fields above
-//! [`OTHER_MAX_BYTES`]. Pure.
+//! next piece completes it. This module finds where values end, and serde_json checks whether they are JSON: for an
+//! event, where its fields are read ([`super::line`]), so that it is parsed once. Together they accept what serde_json
+//! accepts, except for events that are not objects, and for keys and other fields above [`OTHER_MAX_BYTES`]. Pure.
 
 use memchr::memchr2;
 use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
 
 /// Largest key, and largest field other than `items`: kube-apiserver sends a kind, a version and an empty `metadata`.
 const OTHER_MAX_BYTES: usize = 16 << 10;
@@ -21,6 +20,8 @@ pub(super) enum Malformed {
     Syntax { expected: &'static str, at: u64 },
     #[error("items[{index}] is not a JSON object")]
     NotAnObject { index: u64 },
+    #[error("items[{index}] is not UTF-8")]
+    NotUtf8 { index: u64 },
     #[error("items[{index}] is not JSON: {source}")]
     Item { index: u64, source: serde_json::Error },
     #[error("a field before byte {at} is not JSON: {source}")]
@@ -40,8 +41,8 @@ pub(super) enum Malformed {
 /// An event in the bytes.
 #[derive(Debug)]
 pub(super) enum Scanned<'a> {
-    /// A JSON object.
-    Event(&'a RawValue),
+    /// An object by its brackets. Its reader checks whether it is JSON.
+    Event { index: u64, text: &'a str },
     /// An event that is larger than the limit. It is skipped without a check whether it is JSON.
     TooLarge,
 }
@@ -175,9 +176,9 @@ impl Scanner {
         self.place = Place::AfterItem;
         self.items += 1;
         let event = if self.begun.is_empty() { event } else { &self.begun };
-        match serde_json::from_slice(event) {
-            Ok(event) => Ok(Some(Scanned::Event(event))),
-            Err(source) => Err(Malformed::Item { index, source }),
+        match std::str::from_utf8(event) {
+            Ok(text) => Ok(Some(Scanned::Event { index, text })),
+            Err(_) => Err(Malformed::NotUtf8 { index }),
         }
     }
 
@@ -348,7 +349,10 @@ impl Span {
 mod tests {
     use proptest::prelude::*;
     use serde::Deserialize;
+    use serde_json::value::RawValue;
 
+    use super::super::Format;
+    use super::super::line::push_line;
     use super::*;
 
     /// The result of serde_json for the whole text.
@@ -369,14 +373,20 @@ mod tests {
         (is_ours && items.iter().all(|item| item.starts_with('{'))).then_some(items)
     }
 
-    /// By the scanner, in pieces. An event that is too large is an empty text.
+    /// By the scanner and the reader of its events, in pieces. An event that is too large is an empty text.
     fn scan<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, max_event_bytes: usize) -> Result<Vec<String>, Malformed> {
         let mut scanner = Scanner::new(max_event_bytes);
         let mut items = Vec::new();
         for mut piece in pieces {
             while let Some(found) = scanner.next(&mut piece)? {
                 items.push(match found {
-                    Scanned::Event(event) => event.get().to_string(),
+                    Scanned::Event { index, text } => {
+                        for format in [Format::Json, Format::Summary] {
+                            push_line(&mut String::new(), text, format)
+                                .map_err(|source| Malformed::Item { index, source })?;
+                        }
+                        text.to_string()
+                    }
                     Scanned::TooLarge => String::new(),
                 });
             }
@@ -427,6 +437,7 @@ mod tests {
             (r#"{"items":[{}{}]}"#, "expected a comma or ] at byte 12"),
             (r#"{"items":[{"a"}]}"#, "items[0] is not JSON: expected `:` at line 1 column 5"),
             (r#"{"items":[{"a":[}]}]}"#, "items[0] is not JSON: expected value at line 1 column 7"),
+            (r#"{"items":[{"level":"a""b"}]}"#, "items[0] is not JSON: expected `,` or `}` at line 1 column 13"),
             (r#"{"items":[],"items":[]}"#, "the field items is given twice"),
             (r#"{"kind":"EventList","kind":"b"}"#, "the field kind is given twice"),
             (

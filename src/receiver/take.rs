@@ -18,14 +18,13 @@ use http::header::{
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, request};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
-use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::metrics::{EventLabels, Gauges};
 use super::places::Place;
 use super::queue::{Piece, Pushed};
 use super::rejection::Rejection;
-use super::scan::{Scanned, Scanner};
+use super::scan::{Malformed, Scanned, Scanner};
 use super::{
     BODY_TIMEOUT, DRAIN_BYTES, DRAIN_IDLE_TIMEOUT, DRAIN_TIMEOUT, IDLE_TIMEOUT, PIECE_BYTES, QUEUE_PATIENCE, Shared,
     line,
@@ -169,7 +168,7 @@ async fn read(body: &mut Incoming, shared: &Shared) -> Result<(), Rejection> {
             Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
             Ok(None) => break,
         };
-        share.moved(Instant::now());
+        share.moved(data.len(), Instant::now());
         read_bytes += data.len() as u64;
         if read_bytes > shared.args.max_body_bytes {
             return Err(Rejection::TooLarge { max_bytes: shared.args.max_body_bytes });
@@ -180,7 +179,7 @@ async fn read(body: &mut Incoming, shared: &Shared) -> Result<(), Rejection> {
         let mut rest = &data[..];
         while let Some(found) = scanner.next(&mut rest).map_err(Rejection::Malformed)? {
             match found {
-                Scanned::Event(event) => batch.push(event).await,
+                Scanned::Event { index, text } => batch.push(index, text).await?,
                 Scanned::TooLarge => batch.skip(),
             }
         }
@@ -215,13 +214,15 @@ impl<'a> Batch<'a> {
         self.piece.lines.capacity()
     }
 
-    async fn push(&mut self, event: &RawValue) {
-        if !self.piece.lines.is_empty() && self.piece.lines.len() + event.get().len() > PIECE_BYTES {
+    async fn push(&mut self, index: u64, event: &str) -> Result<(), Rejection> {
+        if !self.piece.lines.is_empty() && self.piece.lines.len() + event.len() > PIECE_BYTES {
             self.flush().await;
         }
-        let labels = line::push_line(&mut self.piece.lines, event, self.shared.args.format);
+        let labels = line::push_line(&mut self.piece.lines, event, self.shared.args.format)
+            .map_err(|source| Rejection::Malformed(Malformed::Item { index, source }))?;
         *self.counts.entry(labels).or_default() += 1;
         self.piece.events += 1;
+        Ok(())
     }
 
     /// An event that is too large.

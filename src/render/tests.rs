@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::Service;
 use super::*;
 use crate::api::AuditSetup;
 use crate::floor::Floor;
+use crate::health::target::{Backend, targets};
 use crate::revision::{DELAY_FLAG, DRAIN_FLAG};
-use crate::sink::target::targets;
 use crate::validate::{Capabilities, KubernetesVersion, References, validate};
 
 fn pem() -> Vec<u8> {
@@ -102,8 +102,9 @@ fn credentials_that_are_read_again_make_no_new_revision() {
         assert_eq!(credential(&ca, "ca.crt").is_some(), ca_is_read_again);
         assert_eq!(ca.revision.files().contains_key("ca.crt"), !ca_is_read_again);
         // The agent verifies with the file that kube-apiserver reads.
-        let target = targets(&ca.revision, &ca.sinks)[0].webhook.clone().unwrap();
-        assert_eq!((target.host.as_str(), target.port, target.max_wait_seconds), ("10.96.0.7", 8443, 30));
+        let Backend::Webhook(target) = targets(&ca.revision, &ca.sinks)[0].backend.clone() else { panic!() };
+        assert_eq!((target.url.authority().as_str(), target.max_wait.as_secs()), ("10.96.0.7:8443", 30));
+        assert_eq!(target.shown, "the Service ns/sink");
         let tls = target.tls.unwrap();
         assert_eq!(tls.server_name, "sink.ns.svc");
         let want = if ca_is_read_again {

@@ -102,10 +102,16 @@ impl Url {
             Scheme::Https => "https",
             Scheme::Http => "http",
         };
+        format!("{scheme}://{}{}", self.authority(), self.path)
+    }
+
+    /// Host and port as `server` has them: an IPv6 address in brackets, and no default port. kube-apiserver's metrics
+    /// name the host like this.
+    pub fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         match (self.scheme, self.port) {
-            (Scheme::Https, 443) | (Scheme::Http, 80) => format!("{scheme}://{host}{}", self.path),
-            (_, port) => format!("{scheme}://{host}:{port}{}", self.path),
+            (Scheme::Https, 443) | (Scheme::Http, 80) => host,
+            (_, port) => format!("{host}:{port}"),
         }
     }
 }

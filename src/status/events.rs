@@ -1,5 +1,6 @@
 //! The Events that a change of a status is worth: one for each, none for equal statuses. Pure.
 
+use super::expiry;
 use super::sinks::health;
 use super::{condition, cut, just_confirmed};
 use crate::api::{AuditSetupStatus, ConditionType, NodeStatus, Phase, Reason, SinkStatus, Truth};
@@ -67,6 +68,9 @@ pub fn events(old: &AuditSetupStatus, new: &AuditSetupStatus) -> Vec<Event> {
         let before = old.sinks.iter().find(|before| before.name == sink.name);
         events.extend(sink_changed(before, sink));
     }
+    let expire = new.findings.iter().filter(|finding| finding.id == expiry::ID && !old.findings.contains(finding));
+    events
+        .extend(expire.map(|finding| Event::warning(Reason::ExpiresSoon, "Look", &*finding.message, Related::Nothing)));
     events
 }
 
@@ -172,13 +176,15 @@ fn sink_changed(before: Option<&SinkStatus>, sink: &SinkStatus) -> Option<Event>
         return None;
     }
     let name = &sink.name;
-    let action = format!("Probe {name}");
+    let action = format!("Look {name}");
     match after {
         Truth::False => {
             let note = format!("{name} {}", sink.message.as_deref().unwrap_or_default());
             let reason = sink.reason.unwrap_or(Reason::DeliveryFailing);
             Some(Event::warning(reason, action, note, Related::Nothing))
         }
+        // An attempt failed and the next one succeeded.
+        Truth::True if before.and_then(|before| before.reason) == Some(Reason::Retrying) => None,
         Truth::True => {
             Some(Event::normal(Reason::Healthy, action, format!("{name} receives events"), Related::Nothing))
         }

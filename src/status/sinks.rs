@@ -1,9 +1,11 @@
 //! The sinks of a Setup over all nodes that run a Revision. Pure.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Facts, MESSAGE_BYTES, cut};
-use crate::api::{Finding, NodeSinkStatus, Reason, SinkStatus, Truth};
+use crate::api::{Expiring, Expiry, Finding, NodeSinkStatus, Reason, SinkStatus, Truth};
 use crate::rollout::Node;
 
 /// A sink as one node sees it.
@@ -11,6 +13,7 @@ struct View<'a> {
     node: &'a str,
     reachable: Finding,
     delivering: Finding,
+    complete: Finding,
     report: Option<&'a NodeSinkStatus>,
 }
 
@@ -18,19 +21,14 @@ impl<'a> View<'a> {
     fn new(node: &'a Node<'a>, reports: &'a [NodeSinkStatus], sink: &str) -> Self {
         let unknown = |reason, message: &str| Finding { status: Truth::Unknown, reason, message: message.into() };
         let report = reports.iter().find(|report| report.name == sink);
-        let (reachable, delivering) = match report {
+        let all = |finding: Finding| [finding.clone(), finding.clone(), finding];
+        let [reachable, delivering, complete] = match report {
             // The last findings of a silent agent may not be true any more.
-            _ if node.is_silent() => {
-                let finding = unknown(Reason::AgentSilent, "the agent does not report");
-                (finding.clone(), finding)
-            }
-            Some(report) => (report.reachable.clone(), report.delivering.clone()),
-            None => {
-                let finding = unknown(Reason::Pending, "not probed yet");
-                (finding.clone(), finding)
-            }
+            _ if node.is_silent() => all(unknown(Reason::AgentSilent, "the agent does not report")),
+            Some(report) => [report.reachable.clone(), report.delivering.clone(), report.complete.clone()],
+            None => all(unknown(Reason::Pending, "the agent has not looked at it yet")),
         };
-        Self { node: node.name, reachable, delivering, report }
+        Self { node: node.name, reachable, delivering, complete, report }
     }
 }
 
@@ -46,7 +44,7 @@ pub(super) fn sinks(facts: Facts) -> Vec<SinkStatus> {
 fn over_nodes(name: &str, views: &[View]) -> SinkStatus {
     let (reason, message) = match worst(views) {
         Some((node, finding)) => (finding.reason, Some(describe(node, finding))),
-        None if views.is_empty() => (Reason::Pending, Some("is not probed: no node runs a Revision yet".to_string())),
+        None if views.is_empty() => (Reason::Pending, Some("is not watched yet: no node runs a Revision".to_string())),
         None => (Reason::Healthy, None),
     };
     let reports = || views.iter().filter_map(|view| view.report);
@@ -55,21 +53,33 @@ fn over_nodes(name: &str, views: &[View]) -> SinkStatus {
         name: name.into(),
         reachable: worst_of(views.iter().map(|view| &view.reachable)),
         delivering: worst_of(views.iter().map(|view| &view.delivering)),
+        complete: worst_of(views.iter().map(|view| &view.complete)),
         lost_events: reports().fold(0, |sum, report| sum.saturating_add(report.lost_events)),
+        lost_at: reports().filter_map(|report| report.lost_at.as_ref()).map(|time| time.0).max().map(Time),
+        expires: expires(reports().flat_map(|report| &report.expires)),
         last_delivered: delivered.and_then(|times| times.into_iter().map(|time| time.0).min()).map(Time),
         reason: Some(reason),
         message: message.map(|message| cut(message, MESSAGE_BYTES)),
     }
 }
 
-/// The finding that keeps the sink from being healthy. An unreachable sink explains why nothing is delivered, so it
-/// comes first.
+/// The earliest of each kind.
+fn expires<'a>(all: impl Iterator<Item = &'a Expiry>) -> Vec<Expiry> {
+    let mut earliest: BTreeMap<Expiring, Time> = BTreeMap::new();
+    for Expiry { of, at } in all {
+        let known = earliest.entry(*of).or_insert_with(|| at.clone());
+        known.0 = known.0.min(at.0);
+    }
+    earliest.into_iter().map(|(of, at)| Expiry { of, at }).collect()
+}
+
+/// The finding that keeps the sink from being healthy: why events do not arrive, then whether some were lost.
 fn worst<'a>(views: &'a [View]) -> Option<(&'a str, &'a Finding)> {
-    let reachable = views.iter().map(|view| (view.node, &view.reachable));
-    let findings = reachable.chain(views.iter().map(|view| (view.node, &view.delivering)));
-    let first = |truth| findings.clone().find(|(_, finding)| finding.status == truth);
-    let is_proven = views.iter().all(|view| view.delivering.status == Truth::True);
-    first(Truth::False).or_else(|| if is_proven { None } else { first(Truth::Unknown) })
+    let delivering = views.iter().map(|view| (view.node, &view.delivering));
+    let complete = views.iter().map(|view| (view.node, &view.complete));
+    let is_false = |(_, finding): &(&str, &Finding)| finding.status == Truth::False;
+    let is_unknown = |(_, finding): &(&str, &Finding)| finding.status == Truth::Unknown;
+    delivering.clone().chain(complete).find(is_false).or_else(|| delivering.clone().find(is_unknown))
 }
 
 fn describe(node: &str, finding: &Finding) -> String {
@@ -90,10 +100,11 @@ fn worst_of<'a>(findings: impl Iterator<Item = &'a Finding> + Clone) -> Truth {
     }
 }
 
-/// Healthy only by proof of delivery. False if anything is known to be wrong.
+/// Healthy only by proof of delivery, and False if anything is known to be wrong. Whether the destination can be
+/// reached only explains why events do not arrive: a probe can be wrong, a delivery cannot.
 pub fn health(sink: &SinkStatus) -> Truth {
-    match (sink.reachable, sink.delivering) {
+    match (sink.delivering, sink.complete) {
         (Truth::False, _) | (_, Truth::False) => Truth::False,
-        (_, delivering) => delivering,
+        (delivering, _) => delivering,
     }
 }

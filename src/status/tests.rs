@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::{NodeAudit, SetupFinding};
+use crate::api::{NodeAudit, SetupFinding, Truth};
 use crate::rollout::{Contact, Goal};
 
 const T0: &str = "2026-11-21T12:00:00Z";
@@ -184,15 +184,15 @@ fn a_condition_keeps_its_time_while_its_status_stays() {
 
 #[test]
 fn a_sink_is_as_healthy_as_on_its_worst_node() {
-    let refused = finding("False", "ConnectFailed", "10.96.0.7:8443 refuses the connection");
+    let refused = finding("False", "Refused", "10.96.0.7:8443 refuses the connection");
     let lost = finding("False", "DeliveryFailing", "5 requests failed");
     let unknown = finding("Unknown", "CanaryOff", "the canary is switched off");
     let good = || finding("True", "Reachable", "");
     let cases = [
         (vec![(good(), good()), (good(), good())], "SinksHealthy=True Healthy: every sink receives events"),
         (
-            vec![(good(), good()), (refused, lost.clone())],
-            "SinksHealthy=False ConnectFailed: receiver on cp2: 10.96.0.7:8443 refuses the connection",
+            vec![(good(), good()), (refused.clone(), refused.clone())],
+            "SinksHealthy=False Refused: receiver on cp2: 10.96.0.7:8443 refuses the connection",
         ),
         (
             vec![(good(), unknown.clone()), (good(), lost)],
@@ -204,6 +204,7 @@ fn a_sink_is_as_healthy_as_on_its_worst_node() {
         ),
         // An event that arrived proves that the sink was reached, whatever the probe found.
         (vec![(unknown, good())], "SinksHealthy=True Healthy: every sink receives events"),
+        (vec![(refused, good())], "SinksHealthy=True Healthy: every sink receives events"),
     ];
     let (policy, done) = (policy(), Progress::Done);
     for (findings, want) in cases {
@@ -222,17 +223,62 @@ fn a_sink_is_as_healthy_as_on_its_worst_node() {
 }
 
 #[test]
+fn a_sink_that_receives_events_and_loses_others_is_not_healthy() {
+    let (policy, done) = (policy(), Progress::Done);
+    let judge = |name: &str, complete: Value, lost_at: &str| {
+        let mut receiver = sink("receiver", finding("True", "Reachable", ""), finding("True", "Delivering", ""));
+        receiver["complete"] = complete;
+        receiver["lostAt"] = json!(lost_at);
+        let local = sink("local", finding("True", "Reachable", ""), finding("True", "Delivering", ""));
+        audit(name, "Confirmed", Some(B), json!([local, receiver]))
+    };
+    let lost = finding("False", "EventsLost", "kube-apiserver has lost 2 events for this sink");
+    let audits = [judge("cp1", finding("True", "Complete", ""), T0), judge("cp2", lost, T1)];
+    let status = judged(None, &audits, rendered(B, &policy, &done), T1);
+    assert_eq!(
+        shown(&status, ConditionType::SinksHealthy),
+        "SinksHealthy=False EventsLost: receiver on cp2: kube-apiserver has lost 2 events for this sink"
+    );
+    let receiver = &status.sinks[1];
+    assert_eq!((receiver.delivering, receiver.complete, receiver.lost_events), (Truth::True, Truth::False, 4));
+    assert_eq!(receiver.lost_at, Some(Time(time(T1))));
+}
+
+#[test]
+fn a_credential_that_expires_soon_is_a_finding_and_an_event() {
+    let (policy, done) = (policy(), Progress::Done);
+    let expires = |name: &str, at: &str| {
+        let mut receiver = sink("receiver", finding("True", "Reachable", ""), finding("True", "Delivering", ""));
+        receiver["expires"] = json!([{"of": "Token", "at": at}]);
+        audit(name, "Confirmed", Some(B), json!([receiver]))
+    };
+    let (early, late) = ("2027-01-01T00:00:00Z", "2027-02-01T00:00:00Z");
+    let audits = [expires("cp1", late), expires("cp2", early)];
+    let before = judged(None, &audits, rendered(B, &policy, &done), T0);
+    assert_eq!(before.sinks[1].expires[0].at.0, time(early), "the earliest of all nodes");
+    assert_eq!(before.findings, []);
+    let after = judged(Some(before.clone()), &audits, rendered(B, &policy, &done), "2026-12-28T00:00:00Z");
+    let [found] = after.findings.as_slice() else { panic!("{:?}", after.findings) };
+    assert_eq!(
+        (found.id.as_str(), found.field.as_str()),
+        ("expires-soon", "spec.sinks[1].webhook.auth.bearerTokenSecretRef")
+    );
+    let lines: Vec<_> = events(&before, &after).iter().map(line).collect();
+    assert_eq!(lines, [format!("Warning ExpiresSoon Look: {}", found.message)]);
+}
+
+#[test]
 fn nothing_is_known_of_sinks_before_a_node_runs_a_revision() {
     let (policy, moving) = (policy(), moving());
     let status = judged(None, &[audit("cp1", "Staged", None, json!([]))], rendered(B, &policy, &moving), T0);
     assert_eq!(
         shown(&status, ConditionType::SinksHealthy),
-        "SinksHealthy=Unknown Pending: local is not probed: no node runs a Revision yet; receiver is not probed: no node runs a Revision yet"
+        "SinksHealthy=Unknown Pending: local is not watched yet: no node runs a Revision; receiver is not watched yet: no node runs a Revision"
     );
     let unprobed = judged(None, &[audit("cp1", "Confirmed", Some(B), json!([]))], rendered(B, &policy, &moving), T0);
     assert_eq!(
         shown(&unprobed, ConditionType::SinksHealthy),
-        "SinksHealthy=Unknown Pending: local on cp1: not probed yet; receiver on cp1: not probed yet"
+        "SinksHealthy=Unknown Pending: local on cp1: the agent has not looked at it yet; receiver on cp1: the agent has not looked at it yet"
     );
 }
 
@@ -303,7 +349,7 @@ fn one_event_for_each_change_and_none_without() {
     let back = Progress::Stalled { reason: Reason::RolledBack, message: "cp1 rolled it back".into() };
     let ill = json!([
         sink("local", finding("True", "Reachable", ""), finding("True", "Delivering", "")),
-        sink("receiver", finding("False", "ConnectFailed", "refused"), finding("True", "Delivering", "")),
+        sink("receiver", finding("False", "Refused", "refused"), finding("False", "Refused", "refused")),
     ]);
     let failure = json!({
         "revision": B, "setupGeneration": 3, "reason": "CrashLoop", "message": "it exits", "lastWords": "bad flag", "at": T0,
@@ -328,19 +374,19 @@ fn one_event_for_each_change_and_none_without() {
             vec![
                 "Normal Confirmed Change: cp1 runs r-00000000aa",
                 "Normal Confirmed RollOut: 1 node runs r-00000000aa",
-                "Normal Healthy Probe local: local receives events",
-                "Normal Healthy Probe receiver: receiver receives events",
+                "Normal Healthy Look local: local receives events",
+                "Normal Healthy Look receiver: receiver receives events",
             ],
         ),
         (
             vec![audit("cp1", "Confirmed", Some(A), ill)],
             rendered(A, &policy, &done),
-            vec!["Warning ConnectFailed Probe receiver: receiver on cp1: refused"],
+            vec!["Warning Refused Look receiver: receiver on cp1: refused"],
         ),
         (
             vec![audit("cp1", "Confirmed", Some(A), well())],
             rendered(A, &policy, &done),
-            vec!["Normal Healthy Probe receiver: receiver receives events"],
+            vec!["Normal Healthy Look receiver: receiver receives events"],
         ),
         (
             vec![audit("cp1", "Confirmed", Some(A), well())],

@@ -529,6 +529,14 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             "Blocking: while the receiver is down, every audited request waits for it",
         ),
         (
+            setup(
+                "policy: {preset: gce, acknowledge: [BlockingWebhook]}\nsinks: [{name: w, webhook: {service: {name: plain, namespace: ns, port: 80, scheme: http}, delivery: {mode: Blocking}}}]",
+            ),
+            "spec.sinks[0].webhook.delivery.mode",
+            InvalidSetup,
+            "Blocking with a Service of this cluster: after a restart its pods may need the API server to start",
+        ),
+        (
             webhook("{url: 'https://a/', delivery: {truncate: {maxEventBytes: 20000000}}}"),
             "spec.sinks[0].webhook.delivery.truncate",
             InvalidSetup,
@@ -877,7 +885,41 @@ fn what_is_worth_knowing_is_told() {
         let valid = validate(setup, &references(), Capabilities::of(KubernetesVersion::new(36)), &floor()).unwrap();
         valid.findings.iter().map(|finding| format!("{} {}", finding.id, finding.field)).collect::<Vec<_>>()
     };
-    assert_eq!(ids(&webhook("{url: 'http://a/'}")), ["plain-http spec.sinks[0].webhook.url"]);
+    assert_eq!(ids(&webhook("{url: 'http://a:8080/'}")), ["plain-http spec.sinks[0].webhook.url"]);
+    assert_eq!(
+        ids(&webhook("{url: 'http://a/'}")),
+        ["plain-http spec.sinks[0].webhook.url", "may-redirect spec.sinks[0].webhook.url"]
+    );
+    for path in [
+        "v1/logs",
+        "services/collector/event",
+        "insert/jsonline",
+        "loki/api/v1/push",
+        "_bulk",
+        "audit/_doc",
+        "Audit/_Create/1",
+        "insert/opentelemetry/v1/logs",
+    ] {
+        let found = ids(&webhook(&format!("{{url: 'https://a/{path}'}}")));
+        assert_eq!(found, ["foreign-path spec.sinks[0].webhook.url"], "{path}");
+    }
+    let none: &[&str] = &[];
+    // Receiver, delivery -> findings.
+    let (falco, loggly) = ("https://falco:9765/k8s-audit", "https://logs-01.loggly.com/inputs/t/tag/http/");
+    let delivery = "spec.sinks[0].webhook.delivery";
+    let event = format!("receiver-limits {delivery}.truncate.maxEventBytes");
+    let batch = format!("receiver-limits {delivery}");
+    for (url, settings, want) in [
+        ("https://a/", "{}", none),
+        (falco, "{}", &[&*batch]),
+        (falco, "{truncate: {maxEventBytes: 262144}, batch: {maxSize: 48}}", none),
+        (falco, "{truncate: {maxEventBytes: 262144}, batch: {maxSize: 49}}", &[&*batch]),
+        (falco, "{truncate: {maxEventBytes: 262145}, batch: {maxSize: 10}}", &[&*event]),
+        (loggly, "{}", &[&*batch]),
+        (loggly, "{truncate: {maxEventBytes: 100000}, batch: {maxSize: 50}}", none),
+    ] {
+        assert_eq!(ids(&webhook(&format!("{{url: '{url}', delivery: {settings}}}"))), want, "{url} {settings}");
+    }
     assert_eq!(
         ids(&webhook("{url: 'https://a/', tls: {insecureSkipVerify: true}}")),
         ["unverified-tls spec.sinks[0].webhook.tls.insecureSkipVerify"]

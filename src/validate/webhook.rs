@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::Service;
 
-use super::{Auth, Context, Problems, References, Tls, ValidWebhook, credentials, delivery};
+use super::{Auth, Context, Problems, References, Tls, ValidWebhook, credentials, delivery, receiver};
 use crate::api::{HOSTS_ANNOTATION, Mode, Reason, Risk, Scheme, ServiceRef, WebhookAuth, WebhookDelivery, WebhookSink};
 use crate::floor::{Floor, Forbidden};
 use crate::revision::{Url, is_host};
@@ -23,6 +23,7 @@ pub(super) fn check(
     problems: &mut Problems,
 ) -> Option<ValidWebhook> {
     let before = problems.len();
+    let webhook_field = field;
     let destination = destination(webhook, references, field, problems);
     let scheme = destination.as_ref().map(|(url, _)| url.scheme);
     if let Some((url, service)) = &destination {
@@ -41,7 +42,16 @@ pub(super) fn check(
             let message = format!(
                 "events go to {shown} unencrypted and unauthenticated: anyone on the network path can read and forge them. Use https"
             );
-            problems.warn("plain-http", field, message);
+            problems.warn("plain-http", &*field, message);
+        }
+        receiver::check(url, &webhook.delivery, &field, &format!("{}.delivery", webhook_field), problems);
+        if service.is_some_and(|service| service != "default/kubernetes") && webhook.delivery.mode != Mode::Batch {
+            let message = format!(
+                "{:?} with a Service of this cluster: after a restart its pods may need the API server to start, which waits for them. \
+                 Use Batch, or a receiver outside the cluster",
+                webhook.delivery.mode
+            );
+            problems.add(format!("{webhook_field}.delivery.mode"), Reason::InvalidSetup, message);
         }
     }
     let tls = tls(webhook, scheme, references, field, problems);

@@ -73,6 +73,10 @@ pub struct Facts {
     /// Seconds that the kubelet gives kube-apiserver to stop; `None`: 30 (kubernetes@v1.36.3
     /// pkg/apis/core/v1/defaults.go).
     pub grace_seconds: Option<i64>,
+    /// Environment variables of the container that have a literal value.
+    pub env: BTreeMap<String, String>,
+    /// Addresses of the pod's `hostAliases`, by name.
+    pub host_aliases: BTreeMap<String, Vec<String>>,
 }
 
 /// An edited manifest.
@@ -227,6 +231,8 @@ impl Manifest {
             image: text_at(&self.container()["image"]).unwrap_or_default(),
             rootless: rootless(&self.value["spec"], self.container()),
             grace_seconds: self.value["spec"]["terminationGracePeriodSeconds"].as_i64(),
+            env: env(self.container()),
+            host_aliases: host_aliases(&self.value["spec"]),
         })
     }
 }
@@ -333,6 +339,24 @@ fn rootless(spec: &Value, container: &Value) -> Option<String> {
         (None, Some(Value::Bool(true))) => Some("runAsNonRoot: true".into()),
         _ => None,
     }
+}
+
+/// The last of repeated names counts, as in the environment of a process.
+fn env(container: &Value) -> BTreeMap<String, String> {
+    let variables = container["env"].as_array().into_iter().flatten();
+    let variable = |it: &Value| Some((it["name"].as_str()?.to_string(), it["value"].as_str()?.to_string()));
+    variables.filter_map(variable).collect()
+}
+
+fn host_aliases(spec: &Value) -> BTreeMap<String, Vec<String>> {
+    let mut addresses: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for alias in spec["hostAliases"].as_array().into_iter().flatten() {
+        let Some(address) = alias["ip"].as_str() else { continue };
+        for name in alias["hostnames"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            addresses.entry(name.to_string()).or_default().push(address.to_string());
+        }
+    }
+    addresses
 }
 
 fn base_name(path: &str) -> &str {

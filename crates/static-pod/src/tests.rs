@@ -124,6 +124,15 @@ fn facts_are_what_the_manifest_says() {
     let facts = read(KUBEADM).unwrap();
     assert_eq!((facts.namespace.as_str(), facts.pod.as_str(), facts.revision), ("kube-system", "kube-apiserver", None));
     assert_eq!(facts.argv, ["kube-apiserver", "--advertise-address=172.30.0.11", "--secure-port=6443"]);
+    let more = "    env:\n    - {name: NO_PROXY, value: a}\n    - {name: NO_PROXY, value: 'b,c'}\n    - {name: POD_IP, valueFrom: {}}\n  \
+                hostAliases:\n  - {ip: 10.0.0.1, hostnames: [sink, log]}\n  - {ip: 10.0.0.2, hostnames: [sink]}\n  hostNetwork: true\n";
+    let more = read(&KUBEADM.replace("  hostNetwork: true\n", more)).unwrap();
+    assert_eq!(more.env, [("NO_PROXY".to_string(), "b,c".to_string())].into());
+    let aliases = [("sink", vec!["10.0.0.1", "10.0.0.2"]), ("log", vec!["10.0.0.1"])];
+    let owned = |(name, addresses): (&str, Vec<&str>)| {
+        (name.to_string(), addresses.into_iter().map(ToString::to_string).collect())
+    };
+    assert_eq!(more.host_aliases, aliases.map(owned).into());
     assert_eq!(read(&edit(KUBEADM, &intent("r-aaaaaaaaaa")).unwrap().text).unwrap().revision.unwrap(), "r-aaaaaaaaaa");
 }
 

@@ -14,6 +14,7 @@ pub mod policies;
 pub mod random;
 pub mod upstream;
 pub mod wait;
+pub mod webhook;
 
 use std::path::Path;
 

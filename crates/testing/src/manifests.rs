@@ -536,7 +536,8 @@ impl<'t, 'a> Out<'t, 'a> {
     /// Ends a line, perhaps with a comment.
     fn line_end(&mut self, is_kept: bool) {
         if self.form != Form::Json && self.comment_every > 1 && self.tape.once_in(self.comment_every) {
-            let gap = *self.tape.pick(&[" ", "   ", "\t"]);
+            // A key may begin after a dash, and no tab may be where a key may begin.
+            let gap = *self.tape.pick(&[" ", "   ", if self.text.ends_with('-') { " " } else { "\t" }]);
             self.text += gap;
             self.comment(is_kept);
         } else if self.form != Form::Json && self.tape.once_in(40) {

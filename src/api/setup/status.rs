@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Phase, Reason, Truth};
+use crate::api::{Expiry, Phase, Reason, Truth};
 
 /// State of the AuditSetup. Only the operator writes it.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -115,23 +115,33 @@ pub struct NodeStatus {
 }
 
 /// A sink, over all nodes. A fact is False if it is False on any node.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct SinkStatus {
     /// Name of the sink.
     pub name: String,
-    /// Whether every node can resolve, reach and verify the destination.
+    /// Whether every node can reach the destination.
     pub reachable: Truth,
     /// Whether the events of every node arrive.
     pub delivering: Truth,
-    /// Events that the API servers have dropped since they started.
+    /// Whether no node has lost an event for this sink in the last ten minutes.
+    #[serde(default)]
+    pub complete: Truth,
+    /// Events that the nodes have lost for this sink, over all restarts of kube-apiserver.
     pub lost_events: i64,
+    /// When the last of them was lost, within a minute. Absent: none was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost_at: Option<Time>,
+    /// When the certificates and the token of the sink expire, the earliest of all nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["of".to_string()]))]
+    pub expires: Vec<Expiry>,
     /// The earliest of the nodes' last deliveries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_delivered: Option<Time>,
     /// Reason of the node that is worst off, in one word.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<Reason>,
+    pub reason: Option<crate::api::Reason>,
     /// The problem, with the name of the node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,

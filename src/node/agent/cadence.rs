@@ -1,8 +1,8 @@
-//! When a pass asks the API server: seldom while all is well, at every pass otherwise. Pure.
+//! When a pass asks `/readyz`: seldom while all is well, at every pass otherwise. Pure.
 //!
 //! Every request costs the node, and most are recorded in the audit log that they are meant to prove. So a node at rest
-//! is asked three times a minute: whether it is ready, for the canary, and for its metrics. In between, the connection
-//! that was kept tells that its process is still there.
+//! is asked once a minute, unless its answer to the canary proves more. In between, the connection that was kept shows
+//! that its process is still there.
 
 use std::time::Duration;
 
@@ -11,47 +11,32 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::api::{NodeAuditStatus, NodeSinkStatus, Phase, Reason, Truth};
 
-/// Between passes at rest: of the search for drift. Four of them make a look, a little more than a minute.
+/// Between passes at rest: of the search for drift.
 pub(super) const IDLE: Duration = Duration::from_secs(16);
-/// Between looks at the sinks while all is well.
-const LOOK: Duration = Duration::from_secs(62);
 /// For how long an answer proves that the API server is ready, while all is well.
-const PROOF: Duration = Duration::from_secs(30);
+const PROOF: Duration = Duration::from_secs(62);
 /// For this long after a report that says something new, every pass asks: other nodes wait for what it says, and an
 /// API server that is not well seldom hides it for longer.
 const FRESH: SignedDuration = SignedDuration::from_mins(5);
 /// A pass may be that much early.
 const EARLY: Duration = Duration::from_secs(1);
 
-/// The questions of a pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Questions {
-    /// `/readyz`.
-    pub(super) readiness: bool,
-    /// The canary and the metrics, where no Change is under way.
-    pub(super) sinks: bool,
-}
-
 /// The answers so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Answers {
     /// Since the API server last proved that it is ready.
     pub(super) ready_for: Option<Duration>,
-    /// Since the sinks were last looked at.
-    pub(super) looked_for: Option<Duration>,
     /// Whether the connection of the last answer is still open.
     pub(super) is_connected: bool,
-    /// Whether a look makes the canary request, whose answer proves more than `/readyz`.
-    pub(super) has_canary: bool,
+    /// Whether the last look at the sinks got no answer.
+    pub(super) is_failing: bool,
 }
 
-/// `last`: the last report, if any.
-pub(super) fn questions(last: Option<&NodeAuditStatus>, answers: Answers, now: Timestamp) -> Questions {
+/// Whether a pass asks. `last`: the last report, if any.
+pub(super) fn is_due(last: Option<&NodeAuditStatus>, answers: Answers, now: Timestamp) -> bool {
     let is_well = last.is_some_and(|last| is_well(last) && !is_fresh(last, now));
-    let interval = if is_well { LOOK } else { IDLE };
-    let sinks = answers.looked_for.is_none_or(|since| since + EARLY >= interval);
-    let is_proven = answers.is_connected && answers.ready_for.is_some_and(|since| since + EARLY < PROOF);
-    Questions { readiness: !is_well || !(is_proven || sinks && answers.has_canary && answers.is_connected), sinks }
+    let is_proven = answers.ready_for.is_some_and(|since| since + EARLY < PROOF);
+    !(is_well && is_proven && answers.is_connected && !answers.is_failing)
 }
 
 /// Whether the node came to its phase, or its API server became ready, a short while ago. A clock that was set back
@@ -67,10 +52,8 @@ fn is_well(status: &NodeAuditStatus) -> bool {
         (status.phase, status.reason),
         (Phase::Confirmed, Some(Reason::Confirmed)) | (Phase::Unmanaged, Some(Reason::Unmanaged))
     );
-    let is_delivering = |sink: &NodeSinkStatus| {
-        sink.reachable.status == Truth::True
-            && (sink.delivering.status == Truth::True || sink.delivering.reason == Reason::CanaryOff)
-    };
+    let is_delivering =
+        |sink: &NodeSinkStatus| sink.delivering.status == Truth::True || sink.delivering.reason == Reason::CanaryOff;
     is_at_rest && status.ready_since.is_some() && status.sinks.iter().all(is_delivering)
 }
 
@@ -94,7 +77,7 @@ mod tests {
     #[test]
     fn all_is_well_only_at_the_target_with_an_api_server_that_serves_and_sinks_that_deliver() {
         type Case = (&'static str, fn(&mut Value), bool);
-        let cases: [Case; 9] = [
+        let cases: [Case; 8] = [
             ("confirmed", |_| {}, true),
             (
                 "not ours",
@@ -105,7 +88,6 @@ mod tests {
             ("changes", |it| it["phase"] = json!("Verifying"), false),
             ("drifted", |it| it["phase"] = json!("Drifted"), false),
             ("is down", |it| it["readySince"] = Value::Null, false),
-            ("cannot reach a sink", |it| it["sinks"][0]["reachable"]["status"] = json!("False"), false),
             (
                 "has not seen the canary yet",
                 |it| it["sinks"][0]["delivering"] = json!({"status": "Unknown", "reason": "Pending"}),
@@ -122,34 +104,20 @@ mod tests {
         }
     }
 
-    /// Passes every 16 s, as the questions of each: `r` for the readiness, `s` for the sinks.
-    fn minute(last: Option<&NodeAuditStatus>, now: &str, has_canary: bool, is_connected: bool) -> String {
-        let (mut ready_for, mut looked_for) = (None, None);
-        let mut asked = Vec::new();
-        for _ in 0..8 {
-            let found =
-                questions(last, Answers { ready_for, looked_for, is_connected, has_canary }, now.parse().unwrap());
-            asked.push(format!("{}{}", if found.readiness { "r" } else { "" }, if found.sinks { "s" } else { "" }));
-            let pass = |since: Option<Duration>, is_asked: bool| {
-                Some(if is_asked { IDLE } else { since.unwrap_or_default() + IDLE })
-            };
-            ready_for = pass(ready_for, found.readiness || found.sinks && has_canary);
-            looked_for = pass(looked_for, found.sinks);
-        }
-        asked.join(" ")
-    }
-
     #[test]
-    fn a_node_at_rest_is_asked_three_times_a_minute_and_any_other_at_every_pass() {
+    fn a_node_at_rest_is_asked_once_a_minute_and_any_other_at_every_pass() {
         let well = status(|_| {});
         let ill = status(|it| it["reason"] = json!("Held"));
         let (later, soon) = ("2026-11-21T12:05:01Z", "2026-11-21T12:04:59Z");
-        assert_eq!(minute(Some(&well), later, true, true), "s  r  s  r ");
-        assert_eq!(minute(Some(&well), later, false, true), "rs  r  rs  r ");
-        assert_eq!(minute(Some(&well), later, true, false), "rs r r r rs r r r", "the connection ended");
-        let always = "rs rs rs rs rs rs rs rs";
-        assert_eq!(minute(Some(&well), soon, true, true), always, "others wait for it");
-        assert_eq!(minute(Some(&ill), later, true, true), always);
-        assert_eq!(minute(None, later, true, true), always, "nothing was reported yet");
+        let rest = Answers { ready_for: Some(IDLE * 3), is_connected: true, is_failing: false };
+        let is_due = |last: Option<&NodeAuditStatus>, answers, now: &str| is_due(last, answers, now.parse().unwrap());
+        assert!(!is_due(Some(&well), rest, later));
+        assert!(is_due(Some(&well), Answers { ready_for: Some(IDLE * 4), ..rest }, later), "the proof is old");
+        assert!(is_due(Some(&well), Answers { ready_for: None, ..rest }, later), "it was not ready");
+        assert!(is_due(Some(&well), Answers { is_connected: false, ..rest }, later), "the connection ended");
+        assert!(is_due(Some(&well), Answers { is_failing: true, ..rest }, later), "it does not answer");
+        assert!(is_due(Some(&well), rest, soon), "others wait for it");
+        assert!(is_due(Some(&ill), rest, later));
+        assert!(is_due(None, rest, later), "nothing was reported yet");
     }
 }

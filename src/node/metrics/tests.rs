@@ -2,7 +2,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::*;
-use crate::api::{Finding, NodeAuditSpec, Phase, Reason};
+use crate::api::{Expiring, Expiry, Finding, NodeAuditSpec, Phase, Reason};
 use crate::fixture;
 use crate::journal::{Cause, Change, Clock, Confirmed, Failure, Journal, Sha, Stage};
 use crate::node::state;
@@ -36,7 +36,10 @@ fn sink(name: &str, reachable: (Truth, Reason), delivering: (Truth, Reason)) -> 
         name: name.into(),
         reachable: finding(reachable),
         delivering: finding(delivering),
+        complete: finding((Truth::False, Reason::EventsLost)),
         lost_events: 3,
+        lost_at: Some(Time(at(4))),
+        expires: vec![Expiry { of: Expiring::Token, at: Time(at(9)) }],
         last_delivered: (delivering.0 == Truth::True).then(|| Time(at(5))),
     }
 }
@@ -86,7 +89,7 @@ fn a_pass_is_shown_in_samples_and_an_unknown_fact_has_none() {
     let failures =
         vec![failure(Reason::CrashLoop, 1), failure(Reason::ConfirmTimeout, 2), failure(Reason::CrashLoop, 3)];
     let journal = Journal { failures, ..confirmed("r-0123456789") };
-    metrics.probed(&sinks);
+    metrics.looked(&sinks);
     observe(&metrics, &journal, &nothing, &sinks, Phase::Confirmed);
     metrics.passed(None);
     metrics.passed(Some(state::Error::JournalTooNew { name: "journal.json", version: 2 }.reason().as_str()));
@@ -98,15 +101,22 @@ fn a_pass_is_shown_in_samples_and_an_unknown_fact_has_none() {
             r#"audit_operator_last_rollback_timestamp_seconds{reason="CrashLoop"} 1800000003"#,
             r#"audit_operator_pass_failures_total{reason="FileError"} 1"#,
             r#"audit_operator_passes_total 2"#,
-            r#"audit_operator_probes_total{fact="delivering",reason="Delivering"} 1"#,
-            r#"audit_operator_probes_total{fact="delivering",reason="Pending"} 1"#,
-            r#"audit_operator_probes_total{fact="reachable",reason="ConnectFailed"} 1"#,
-            r#"audit_operator_probes_total{fact="reachable",reason="Reachable"} 1"#,
             r#"audit_operator_revision_info{revision="r-0123456789",phase="Confirmed"} 1"#,
             r#"audit_operator_rollbacks{reason="ConfirmTimeout"} 1"#,
             r#"audit_operator_rollbacks{reason="CrashLoop"} 2"#,
+            r#"audit_operator_sink_complete{sink="local"} 0"#,
+            r#"audit_operator_sink_complete{sink="siem"} 0"#,
             r#"audit_operator_sink_delivering{sink="local"} 1"#,
+            r#"audit_operator_sink_expiry_timestamp_seconds{sink="local",of="Token"} 1800000009"#,
+            r#"audit_operator_sink_expiry_timestamp_seconds{sink="siem",of="Token"} 1800000009"#,
             r#"audit_operator_sink_last_delivery_timestamp_seconds{sink="local"} 1800000005"#,
+            r#"audit_operator_sink_last_loss_timestamp_seconds{sink="local"} 1800000004"#,
+            r#"audit_operator_sink_last_loss_timestamp_seconds{sink="siem"} 1800000004"#,
+            r#"audit_operator_sink_looks_total{fact="complete",reason="EventsLost"} 2"#,
+            r#"audit_operator_sink_looks_total{fact="delivering",reason="Delivering"} 1"#,
+            r#"audit_operator_sink_looks_total{fact="delivering",reason="Pending"} 1"#,
+            r#"audit_operator_sink_looks_total{fact="reachable",reason="ConnectFailed"} 1"#,
+            r#"audit_operator_sink_looks_total{fact="reachable",reason="Reachable"} 1"#,
             r#"audit_operator_sink_lost_events{sink="local"} 3"#,
             r#"audit_operator_sink_lost_events{sink="siem"} 3"#,
             r#"audit_operator_sink_reachable{sink="local"} 1"#,

@@ -5,7 +5,7 @@
 //! here. Deliveries show whether it accepts the certificate of kube-apiserver.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,38 +21,67 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::dial::{Connection, Failure, dial};
+use super::dial::{Connection, Failure, Why, dial};
 use super::target::{TlsTarget, WebhookTarget};
 use super::{certificate, no, unknown, yes};
 use crate::api::{Finding, Reason};
 use crate::floor::Destination;
+use crate::revision::Url;
 use crate::tls::AnyCertificate;
 
 /// Reads a file of the node.
 type ReadFile<'a> = &'a (dyn Fn(&str) -> io::Result<Vec<u8>> + Sync);
 
-/// Connects to a webhook. `timeout` is for resolving and connecting, and again for the TLS handshake, as in Go.
-pub async fn reach(target: &WebhookTarget, read_file: ReadFile<'_>, timeout: Duration, now: Timestamp) -> Finding {
+/// The result of a connection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    pub finding: Finding,
+    /// When the server's certificate expires, if it has a valid one.
+    pub expires: Option<Timestamp>,
+}
+
+impl From<Finding> for Probe {
+    fn from(finding: Finding) -> Self {
+        Self { finding, expires: None }
+    }
+}
+
+/// Connects to a webhook. `addresses`: its addresses, if kube-apiserver does not resolve its name. `timeout` is for
+/// resolving and connecting, and again for the TLS handshake, as in Go.
+pub async fn reach(
+    target: &WebhookTarget,
+    addresses: &[IpAddr],
+    read_file: ReadFile<'_>,
+    timeout: Duration,
+    now: Timestamp,
+) -> Probe {
     let deadline = Instant::now() + timeout;
-    let bare = target.host.trim_start_matches('[').trim_end_matches(']');
-    let why = match timeout_at(deadline, tokio::net::lookup_host((bare, target.port))).await {
-        Ok(Ok(addresses)) => {
-            // A name may resolve to any address, and change at any time.
-            let may_be_asked =
-                |address: &SocketAddr| Destination::never(&address.ip().to_string(), address.port(), None).is_none();
-            let addresses: Vec<_> = addresses.filter(may_be_asked).collect();
-            if addresses.is_empty() {
-                return no(
-                    Reason::ConnectFailed,
-                    format!("{} resolves only to addresses that events must not be sent to", target.host),
-                );
-            }
-            return reach_one_of(&addresses, target, read_file, deadline, timeout, now).await;
+    let Url { host, port, .. } = &target.url;
+    let resolved = if addresses.is_empty() {
+        match timeout_at(deadline, tokio::net::lookup_host((host.as_str(), *port))).await {
+            Ok(Ok(addresses)) => Ok(addresses.collect()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no answer within {} s", timeout.as_secs())),
         }
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {} s", timeout.as_secs()),
+    } else {
+        Ok(addresses.iter().map(|address| SocketAddr::new(*address, *port)).collect::<Vec<_>>())
     };
-    no(Reason::ResolveFailed, format!("this node cannot resolve {}: {why}", target.host))
+    let addresses = match resolved {
+        Ok(addresses) => addresses,
+        Err(why) => {
+            let name = if target.is_host_shown() { host.as_str() } else { "the name of the receiver" };
+            return no(Reason::ResolveFailed, format!("this node cannot resolve {name}: {why}")).into();
+        }
+    };
+    // A name may resolve to any address, and change at any time.
+    let may_be_asked =
+        |address: &SocketAddr| Destination::never(&address.ip().to_string(), address.port(), None).is_none();
+    let addresses: Vec<_> = addresses.into_iter().filter(may_be_asked).collect();
+    if addresses.is_empty() {
+        let message = format!("{} resolves only to addresses that events must not be sent to", target.shown);
+        return no(Reason::ConnectFailed, message).into();
+    }
+    reach_one_of(&addresses, target, read_file, deadline, timeout, now).await
 }
 
 /// As [`reach`], with the resolved addresses.
@@ -63,41 +92,46 @@ async fn reach_one_of(
     deadline: Instant,
     timeout: Duration,
     now: Timestamp,
-) -> Finding {
-    let name = format!("{}:{}", target.host, target.port);
+) -> Probe {
+    let name = &target.shown;
     let Connection { stream, failed } = match dial(addresses, deadline).await {
         Ok(connection) => connection,
-        Err(failed) => return no(Reason::ConnectFailed, format!("{name}: {}", list(&failed, target))),
+        Err(failed) => {
+            let all = |why: &Why| failed.iter().all(|failure| failure.why == *why);
+            let reason = match (all(&Why::NothingListens), all(&Why::NoAnswer)) {
+                (true, _) => Reason::Refused,
+                (_, true) => Reason::NoAnswer,
+                _ => Reason::ConnectFailed,
+            };
+            return no(reason, format!("{name}: {}", list(&failed, target))).into();
+        }
     };
-    let mut finding = match &target.tls {
-        None => yes(Reason::Reachable, ""),
+    let mut probe: Probe = match &target.tls {
+        None => yes(Reason::Reachable, "").into(),
         Some(tls) => match tokio::time::timeout(timeout, shake_hands(stream, tls, read_file, now)).await {
-            Ok(Ok(finding)) => finding,
-            Ok(Err(finding)) => Finding { message: format!("{name}: {}", finding.message), ..finding },
+            Ok(Ok(probe)) => probe,
+            Ok(Err(finding)) => Finding { message: format!("{name}: {}", finding.message), ..finding }.into(),
             Err(_) => no(
                 Reason::TlsFailed,
                 format!("{name} accepts the connection but sends nothing within {} s", timeout.as_secs()),
-            ),
+            )
+            .into(),
         },
     };
     // kube-apiserver loses time with such an address whenever it connects.
     if !failed.is_empty() {
-        let gap = if finding.message.is_empty() { "" } else { "; " };
-        finding.message =
-            format!("{}{gap}not every address of {name} answers: {}", finding.message, list(&failed, target));
+        let message = &mut probe.finding.message;
+        let gap = if message.is_empty() { "" } else { "; " };
+        *message = format!("{message}{gap}not every address of {name} answers: {}", list(&failed, target));
     }
-    finding
+    probe
 }
 
 /// The addresses that failed, each with its reason.
 fn list(failed: &[Failure], target: &WebhookTarget) -> String {
     let one = |failure: &Failure| {
         let ip = failure.address.ip().to_string();
-        if target.host.trim_matches(['[', ']']) == ip {
-            failure.why.to_string()
-        } else {
-            format!("{ip}: {}", failure.why)
-        }
+        if target.url.host == ip { failure.why.to_string() } else { format!("{ip}: {}", failure.why) }
     };
     failed.iter().map(one).collect::<Vec<_>>().join("; ")
 }
@@ -108,7 +142,7 @@ async fn shake_hands(
     tls: &TlsTarget,
     read_file: ReadFile<'_>,
     now: Timestamp,
-) -> Result<Finding, Finding> {
+) -> Result<Probe, Finding> {
     let server_name = ServerName::try_from(tls.server_name.clone()).map_err(|_| {
         no(
             Reason::CertificateInvalid,
@@ -119,7 +153,7 @@ async fn shake_hands(
     let config = config(tls, read_file, requested.clone(), now)?;
     let stream = match TlsConnector::from(Arc::new(config)).connect(server_name, stream).await {
         Ok(stream) => stream,
-        Err(error) => return judge_failure(&error, tls, &requested, now),
+        Err(error) => return judge_failure(&error, tls, &requested, now).map(Probe::from),
     };
     // insecureSkipVerify ignores the dates.
     let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).filter(|_| !tls.insecure_skip_verify);
@@ -127,7 +161,11 @@ async fn shake_hands(
         let (_, certificate) = x509_parser::parse_x509_certificate(leaf).ok()?;
         Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
     });
-    Ok(not_after.map_or_else(|| yes(Reason::Reachable, ""), |not_after| certificate::accepted(not_after, now)))
+    match not_after {
+        // It expired between the handshake and this check.
+        Some(not_after) if not_after < now => Err(no(Reason::CertificateInvalid, certificate::ended(not_after, now))),
+        expires => Ok(Probe { finding: yes(Reason::Reachable, ""), expires }),
+    }
 }
 
 fn config(

@@ -1,31 +1,16 @@
-//! Judges the certificate of a receiver: its dates, and why it was rejected. Pure.
+//! Why the certificate of a receiver is rejected. Pure.
 
 use k8s_openapi::jiff::Timestamp;
 use rustls::CertificateError;
 use rustls::pki_types::UnixTime;
 
 use super::target::TlsTarget;
-use super::{no, yes};
-use crate::api::{Finding, Reason};
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
-/// A certificate that expires sooner is reported while it is still valid.
-const ENDS_SOON: i64 = 14 * DAY;
 
 /// Without a CA in the Setup, kube-apiserver verifies with the authorities of its own image and mounts.
 pub(super) const UNKNOWN_AUTHORITY: &str = "the server answers over TLS, but the agent cannot check whether kube-apiserver trusts its certificate: the Setup names no CA, so kube-apiserver uses the authorities of its own image. Set tls.caSecretRef to have it checked";
-
-/// A certificate that was accepted and ends at `not_after`.
-pub(super) fn accepted(not_after: Timestamp, now: Timestamp) -> Finding {
-    let left = not_after.as_second() - now.as_second();
-    match left {
-        ENDS_SOON.. => yes(Reason::Reachable, ""),
-        // It expired between the handshake and this check.
-        ..0 => no(Reason::CertificateInvalid, ended(not_after, now)),
-        _ => yes(Reason::Reachable, format!("the certificate expires at {not_after}, in {}", span(left))),
-    }
-}
 
 /// Why a certificate is not valid for `tls` at `now`.
 pub(super) fn refused(why: &CertificateError, tls: &TlsTarget, now: Timestamp) -> String {
@@ -57,7 +42,8 @@ pub(super) fn refused(why: &CertificateError, tls: &TlsTarget, now: Timestamp) -
     }
 }
 
-fn ended(not_after: Timestamp, now: Timestamp) -> String {
+/// For a certificate that is not valid any more.
+pub(super) fn ended(not_after: Timestamp, now: Timestamp) -> String {
     format!("the certificate expired at {not_after}, {} ago", span(now.as_second() - not_after.as_second()))
 }
 
@@ -66,7 +52,7 @@ fn timestamp(time: UnixTime) -> Timestamp {
 }
 
 /// Days if there are at least two, else hours.
-fn span(seconds: i64) -> String {
+pub(super) fn span(seconds: i64) -> String {
     match seconds {
         ..HOUR => "less than an hour".into(),
         HOUR..=7_199 => "1 hour".into(),
@@ -80,7 +66,6 @@ mod tests {
     use rustls::pki_types::ServerName;
 
     use super::*;
-    use crate::api::Truth;
 
     const NOW: i64 = 1_800_000_000;
 
@@ -93,22 +78,18 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_certificate_is_shown_in_days_or_hours() {
-        for (left, status, want) in [
-            (365 * DAY, Truth::True, ""),
-            (14 * DAY, Truth::True, ""),
-            (14 * DAY - 1, Truth::True, "the certificate expires at 2027-01-29T07:59:59Z, in 13 days"),
-            (2 * DAY, Truth::True, "the certificate expires at 2027-01-17T08:00:00Z, in 2 days"),
-            (2 * DAY - 1, Truth::True, "the certificate expires at 2027-01-17T07:59:59Z, in 47 hours"),
-            (5 * HOUR, Truth::True, "the certificate expires at 2027-01-15T13:00:00Z, in 5 hours"),
-            (2 * HOUR - 1, Truth::True, "the certificate expires at 2027-01-15T09:59:59Z, in 1 hour"),
-            (0, Truth::True, "the certificate expires at 2027-01-15T08:00:00Z, in less than an hour"),
-            (-1, Truth::False, "the certificate expired at 2027-01-15T07:59:59Z, less than an hour ago"),
-            (-3 * DAY, Truth::False, "the certificate expired at 2027-01-12T08:00:00Z, 3 days ago"),
+    fn a_span_is_shown_in_days_or_hours() {
+        for (seconds, want) in [
+            (365 * DAY, "365 days"),
+            (2 * DAY, "2 days"),
+            (2 * DAY - 1, "47 hours"),
+            (5 * HOUR, "5 hours"),
+            (2 * HOUR - 1, "1 hour"),
+            (0, "less than an hour"),
         ] {
-            let found = accepted(at(left), at(0));
-            assert_eq!((found.status, found.message.as_str()), (status, want), "{left}");
+            assert_eq!(span(seconds), want, "{seconds}");
         }
+        assert_eq!(ended(at(-3 * DAY), at(0)), "the certificate expired at 2027-01-12T08:00:00Z, 3 days ago");
     }
 
     #[test]

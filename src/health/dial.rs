@@ -132,7 +132,7 @@ pub(super) mod tests {
     }
 
     /// A listener that no longer answers: its queue is full, so the kernel drops further connections.
-    pub(in crate::sink) async fn black_hole(address: &str) -> (SocketAddr, impl Sized) {
+    pub(in crate::health) async fn black_hole(address: &str) -> (SocketAddr, impl Sized) {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind(address.parse().unwrap()).unwrap();
         let listener = socket.listen(1).unwrap();
@@ -145,7 +145,7 @@ pub(super) mod tests {
     }
 
     /// An address that nothing listens at, and stays so: it is bound and does not listen.
-    pub(in crate::sink) fn closed(address: &str) -> (SocketAddr, impl Sized) {
+    pub(in crate::health) fn closed(address: &str) -> (SocketAddr, impl Sized) {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind(address.parse().unwrap()).unwrap();
         (socket.local_addr().unwrap(), socket)

@@ -1,0 +1,3 @@
+module upstream.local/receiver
+
+go 1.26.0
