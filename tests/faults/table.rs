@@ -83,7 +83,7 @@ pub fn write(results: &Path, table: &Path) {
             writeln!(ways_back, "| {} | {} | {nodes} | {seconds:.0} |", row.fault, place(row)).unwrap();
         }
     }
-    text.push_str(include_str!("table_way_back.md"));
+    text.push_str(include_str!("table_rollback.md"));
     text.push_str(&ways_back);
     #[expect(clippy::disallowed_methods, reason = "a document, not a node's file")]
     fs::write(table, text).unwrap();
