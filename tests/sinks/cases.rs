@@ -112,6 +112,11 @@ const fn delivered(codes: &'static [(&'static str, Count)]) -> Want {
     Want { codes, ..DELIVERED }
 }
 
+const THROTTLED: &[&str] = &["webhook: the server has received too many requests and has asked us to try again later"];
+const FAILS: &[&str] =
+    &["webhook: an error on the server (\"text of the receiver\") has prevented the request from succeeding"];
+const UNAVAILABLE: &[&str] = &["webhook: the server is currently unable to handle the request"];
+
 /// Two attempts that fail.
 const fn fails(codes: &'static [(&'static str, Count)], messages: &'static [&'static str]) -> Want {
     Want { codes, errors: LOST, timed: Is(2), sized: Is(2), kept: Is(0), messages, ..DELIVERED }
@@ -129,6 +134,12 @@ const fn case(name: &'static str, receiver: Receiver, want: Want) -> Case {
 
 const fn answers(name: &'static str, code: u16, want: Want) -> Case {
     case(name, Receiver::Answers(code, &[("Content-Type", "text/plain")]), want)
+}
+
+/// A receiver that asks for ten further requests a second apart, within each attempt.
+const fn retried(name: &'static str, code: u16, want: Want) -> Case {
+    let receiver = Receiver::Answers(code, &[("Retry-After", "1")]);
+    case(name, receiver, Want { retries: Is(20), sized: Is(22), each: (10.0, 15.0), ..want })
 }
 
 const fn tls(name: &'static str, trust: Trust, want: Want) -> Case {
@@ -199,27 +210,8 @@ pub const CASES: &[Case] = &[
         ),
     ),
     answers("415", 415, fails(&[("415", Is(2))], &["webhook: text of the receiver"])),
-    answers(
-        "429",
-        429,
-        fails(
-            &[("429", Is(2))],
-            &["webhook: the server has received too many requests and has asked us to try again later"],
-        ),
-    ),
-    case(
-        "429, Retry-After: 1",
-        Receiver::Answers(429, &[("Retry-After", "1")]),
-        Want {
-            retries: Is(20),
-            sized: Is(22),
-            each: (10.0, 15.0),
-            ..fails(
-                &[("429", Is(22))],
-                &["webhook: the server has received too many requests and has asked us to try again later"],
-            )
-        },
-    ),
+    answers("429", 429, fails(&[("429", Is(2))], THROTTLED)),
+    retried("429, Retry-After: 1", 429, fails(&[("429", Is(22))], THROTTLED)),
     case(
         "429, Retry-After: 60",
         Receiver::Answers(429, &[("Retry-After", "60")]),
@@ -230,33 +222,10 @@ pub const CASES: &[Case] = &[
             ..fails(&[("429", Is(2)), ("<error>", Is(2))], TIMED_OUT)
         },
     ),
-    answers(
-        "500",
-        500,
-        fails(
-            &[("500", Is(2))],
-            &["webhook: an error on the server (\"text of the receiver\") has prevented the request from succeeding"],
-        ),
-    ),
-    answers(
-        "502",
-        502,
-        fails(
-            &[("502", Is(2))],
-            &["webhook: an error on the server (\"text of the receiver\") has prevented the request from succeeding"],
-        ),
-    ),
-    answers("503", 503, fails(&[("503", Is(2))], &["webhook: the server is currently unable to handle the request"])),
-    case(
-        "503, Retry-After: 1",
-        Receiver::Answers(503, &[("Retry-After", "1")]),
-        Want {
-            retries: Is(20),
-            sized: Is(22),
-            each: (10.0, 15.0),
-            ..fails(&[("503", Is(22))], &["webhook: the server is currently unable to handle the request"])
-        },
-    ),
+    answers("500", 500, fails(&[("500", Is(2))], FAILS)),
+    answers("502", 502, fails(&[("502", Is(2))], FAILS)),
+    answers("503", 503, fails(&[("503", Is(2))], UNAVAILABLE)),
+    retried("503, Retry-After: 1", 503, fails(&[("503", Is(22))], UNAVAILABLE)),
     case("nothing listens", Receiver::Refuses, error(&[REFUSED])),
     case("never answers", Receiver::NeverAnswers, Want { each: (29.5, 35.0), ..error(TIMED_OUT) }),
     case(
@@ -342,14 +311,7 @@ pub const CASES: &[Case] = &[
         error(&[https!("http: server gave HTTP response to HTTPS client")]),
     ),
     case("http by proxy", Receiver::Proxy("http", 200), DELIVERED),
-    case(
-        "http, proxy answers 502",
-        Receiver::Proxy("http", 502),
-        fails(
-            &[("502", Is(2))],
-            &["webhook: an error on the server (\"text of the receiver\") has prevented the request from succeeding"],
-        ),
-    ),
+    case("http, proxy answers 502", Receiver::Proxy("http", 502), fails(&[("502", Is(2))], FAILS)),
     case(
         "http, proxy refuses",
         Receiver::ProxyRefuses("http"),
