@@ -52,27 +52,20 @@ impl Sample {
                 let Some(posts) = self.posts(labels) else { return };
                 *posts.codes.entry(label(labels, "code").unwrap_or_default()).or_default() += value;
             }
-            "rest_client_request_duration_seconds_sum" if label(labels, "verb").as_deref() == Some("POST") => {
-                if let Some(posts) = self.posts(labels) {
-                    posts.seconds += value;
-                }
-            }
-            "rest_client_request_duration_seconds_count" if label(labels, "verb").as_deref() == Some("POST") => {
-                if let Some(posts) = self.posts(labels) {
-                    posts.attempts += value;
-                }
-            }
-            "rest_client_request_size_bytes_sum" if label(labels, "verb").as_deref() == Some("POST") => {
-                if let Some(posts) = self.posts(labels) {
-                    posts.bytes += value;
-                }
-            }
-            "rest_client_request_size_bytes_count" if label(labels, "verb").as_deref() == Some("POST") => {
-                if let Some(posts) = self.posts(labels) {
-                    posts.bodies += value;
-                }
-            }
+            "rest_client_request_duration_seconds_sum" => self.add(labels, value, |posts| &mut posts.seconds),
+            "rest_client_request_duration_seconds_count" => self.add(labels, value, |posts| &mut posts.attempts),
+            "rest_client_request_size_bytes_sum" => self.add(labels, value, |posts| &mut posts.bytes),
+            "rest_client_request_size_bytes_count" => self.add(labels, value, |posts| &mut posts.bodies),
             _ => {}
+        }
+    }
+
+    /// Adds to a figure of the POSTs to a host.
+    fn add(&mut self, labels: &str, value: f64, figure: fn(&mut Posts) -> &mut f64) {
+        if label(labels, "verb").as_deref() == Some("POST")
+            && let Some(posts) = self.posts(labels)
+        {
+            *figure(posts) += value;
         }
     }
 
