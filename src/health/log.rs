@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::sample::Sample;
 use super::webhook::Moment;
 
-/// Added to the time that an event may wait for its batch: until the next look.
+/// Added to the time that an event may wait for its batch: until the next look. Also, how long a dropped event counts
+/// where no canary shows that the next one was written.
 const GRACE: Duration = Duration::from_secs(30);
 
 /// The result of a look into the log file.
@@ -72,7 +73,9 @@ impl Log {
                 self.failed = None;
                 return Delivery::Delivering;
             }
-            _ if self.failed.is_some() => return Delivery::Failing,
+            _ if self.failed.is_some_and(|failed| now.saturating_sub(failed) <= max_wait + GRACE) => {
+                return Delivery::Failing;
+            }
             Search::NotDue => {
                 return if self.awaited.is_none() && self.found.is_some() {
                     Delivery::Delivering
@@ -90,6 +93,20 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_dropped_event_does_not_count_for_ever_without_a_canary() {
+        let mut log = Log::default();
+        let mut judge = |second, dropped| {
+            let sample = Sample { started: 1.0, dropped: [("log".to_string(), dropped)].into(), ..Sample::default() };
+            let now = Duration::from_secs(second);
+            log.judge(&sample, Search::NotDue, now, Duration::ZERO, now)
+        };
+        assert_eq!(judge(0, 0.0), Delivery::Pending);
+        assert_eq!(judge(15, 1.0), Delivery::Failing);
+        assert_eq!(judge(45, 1.0), Delivery::Failing);
+        assert_eq!(judge(60, 1.0), Delivery::Pending);
+    }
 
     #[test]
     fn a_log_is_judged_by_the_canary_and_by_what_was_dropped() {
