@@ -10,10 +10,15 @@ const MIN_EVENTS_A_SECOND: f64 = 0.1;
 /// A lower limit is worth a warning.
 const BUSY_EVENTS_A_SECOND: f64 = 100.0;
 
-/// The most events in a batch.
+/// The most events in a batch, by default those of kube-apiserver (kubernetes@v1.36.3
+/// staging/src/k8s.io/apiserver/pkg/server/options/audit.go).
+pub(super) fn most_events(batch: Option<&Batch>, backend: Backend) -> i64 {
+    batch.and_then(|batch| batch.max_size).unwrap_or(if backend == Backend::Log { 1 } else { 400 })
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a bounded count")]
 fn batch_events(batch: &Batch, backend: Backend) -> f64 {
-    batch.max_size.unwrap_or(if backend == Backend::Log { 1 } else { 400 }) as f64
+    most_events(Some(batch), backend) as f64
 }
 
 /// The backends have different defaults.

@@ -1,12 +1,8 @@
 //! Receivers that are known by their path or host: those that do not take EventLists, and those with limits.
 
-use super::Problems;
-use crate::api::{Batch, Mode, Scheme, WebhookDelivery};
+use super::{Problems, delivery};
+use crate::api::{Mode, Scheme, WebhookDelivery};
 use crate::revision::Url;
-
-/// Events of a batch, if the Setup names no number (kubernetes@v1.36.3
-/// staging/src/k8s.io/apiserver/pkg/server/options/audit.go).
-const BATCH_EVENTS: i64 = 400;
 
 /// Paths of other protocols. Their servers answer 2xx to an EventList and keep nothing, or one record for a whole
 /// batch.
@@ -79,7 +75,7 @@ fn check_limits(limits: &Limits, delivery: &WebhookDelivery, field: &str, proble
     // In mode Batch kube-apiserver applies no limit to the whole request.
     let largest = match delivery.mode {
         Mode::Batch => {
-            let events = delivery.batch.as_ref().and_then(|batch: &Batch| batch.max_size).unwrap_or(BATCH_EVENTS);
+            let events = delivery::most_events(delivery.batch.as_ref(), delivery::Backend::Webhook);
             events.saturating_mul(truncate.max_event_bytes)
         }
         Mode::Blocking | Mode::BlockingStrict => truncate.max_batch_bytes,

@@ -23,7 +23,7 @@ pub(super) fn check(
     problems: &mut Problems,
 ) -> Option<ValidWebhook> {
     let before = problems.len();
-    let webhook_field = field;
+    let delivery_field = format!("{field}.delivery");
     let destination = destination(webhook, references, field, problems);
     let scheme = destination.as_ref().map(|(url, _)| url.scheme);
     if let Some((url, service)) = &destination {
@@ -44,14 +44,14 @@ pub(super) fn check(
             );
             problems.warn("plain-http", &*field, message);
         }
-        receiver::check(url, &webhook.delivery, &field, &format!("{}.delivery", webhook_field), problems);
-        if service.is_some_and(|service| service != "default/kubernetes") && webhook.delivery.mode != Mode::Batch {
+        receiver::check(url, &webhook.delivery, &field, &delivery_field, problems);
+        if webhook.service.is_some() && webhook.delivery.mode != Mode::Batch {
             let message = format!(
                 "{:?} with a Service of this cluster: after a restart its pods may need the API server to start, which waits for them. \
                  Use Batch, or a receiver outside the cluster",
                 webhook.delivery.mode
             );
-            problems.add(format!("{webhook_field}.delivery.mode"), Reason::InvalidSetup, message);
+            problems.add(format!("{delivery_field}.mode"), Reason::InvalidSetup, message);
         }
     }
     let tls = tls(webhook, scheme, references, field, problems);
@@ -66,7 +66,7 @@ pub(super) fn check(
         }
         check_auth(auth, references, &field, problems)
     });
-    modes(&webhook.delivery, context, &format!("{field}.delivery"), problems);
+    modes(&webhook.delivery, context, &delivery_field, problems);
     if problems.len() > before {
         return None;
     }
