@@ -207,6 +207,13 @@ pub struct NodeSinkStatus {
     pub last_delivered: Option<Time>,
 }
 
+impl NodeSinkStatus {
+    /// Whether events arrive, as far as the agent can tell.
+    pub fn seems_to_deliver(&self) -> bool {
+        self.delivering.status == Truth::True || self.delivering.reason == super::Reason::CanaryOff
+    }
+}
+
 /// When a certificate or a token expires.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]

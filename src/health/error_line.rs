@@ -1,50 +1,42 @@
 //! kube-apiserver's own last error about a sink, from the log of its container. Pure.
+//!
+//! Nothing that a receiver wrote is shown. Otherwise, anyone who can name a receiver could read the answers of servers
+//! that only the node can reach. If a receiver answered with a code, kube-apiserver's line can be its text. So only
+//! lines about requests without an answer count, and their quotations are left out.
 
-/// What a log says of a batch that was dropped (kubernetes@v1.36.3
+/// The line about a batch that was dropped (kubernetes@v1.36.3
 /// staging/src/k8s.io/apiserver/pkg/audit/metrics.go, HandlePluginError).
 const LINE: &str = "Error in audit plugin '";
 const AFTER: &str = " audit events: ";
+/// A request without an answer, then its URL (golang@go1.26.8 src/net/url/url.go, Error).
+const UNANSWERED: &str = "Post \"";
 /// A longer error is cut.
 const MOST: usize = 300;
 
-/// The newest error of a plugin in the text of a log, without the URL, which may be a secret.
-pub fn last(text: &str, plugin: &str) -> Option<String> {
-    let line = text.lines().rev().find(|line| {
-        line.split_once(LINE)
-            .is_some_and(|(_, rest)| rest.strip_prefix(plugin).is_some_and(|rest| rest.starts_with('\'')))
-    })?;
-    let (_, error) = line.split_once(LINE)?.1.split_once(AFTER)?;
-    // A part of it can be the receiver's own text.
-    let plain: String = error.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let mut error = without_urls(&plain);
-    if let Some((at, _)) = error.char_indices().nth(MOST) {
-        error.truncate(at);
-        error.push('…');
-    }
-    Some(error)
+/// The newest error of writing the log.
+pub fn of_log(text: &str) -> Option<String> {
+    Some(short(newest(text, "log")?))
 }
 
-/// Replaces all of a URL behind its host. `Post "URL": ` at the beginning says nothing and goes.
-fn without_urls(error: &str) -> String {
-    let rest = match error.strip_prefix("Post \"").and_then(|rest| rest.split_once("\": ")) {
-        Some((_, rest)) => rest,
-        None => error,
-    };
-    let mut out = String::new();
-    let mut rest = rest;
-    while let Some(at) = rest.find("://") {
-        let (before, after) = rest.split_at(at + 3);
-        out.push_str(before);
-        let end = after.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ')' | '>')).unwrap_or(after.len());
-        let authority = after[..end].split(['/', '?', '#']).next().unwrap_or_default();
-        out.push_str(authority.rsplit('@').next().unwrap_or_default());
-        if authority.len() < end {
-            out.push_str("/…");
-        }
-        rest = &after[end..];
+/// The newest error of a request to a webhook that got no answer, without its URL, which may be a secret.
+pub fn of_webhook(text: &str) -> Option<String> {
+    let (_, error) = newest(text, "webhook")?.strip_prefix(UNANSWERED)?.split_once("\": ")?;
+    let parts = error.split('"').enumerate();
+    Some(short(&parts.map(|(index, part)| if index % 2 == 0 { part } else { "\"…\"" }).collect::<String>()))
+}
+
+/// The newest error of a plugin.
+fn newest<'a>(text: &'a str, plugin: &str) -> Option<&'a str> {
+    let of_plugin = |line: &'a str| line.split_once(LINE)?.1.strip_prefix(plugin)?.strip_prefix('\'');
+    text.lines().rev().find_map(of_plugin)?.split_once(AFTER).map(|(_, error)| error.trim_end())
+}
+
+fn short(error: &str) -> String {
+    let mut short: String = error.chars().take(MOST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if error.chars().nth(MOST).is_some() {
+        short.push('…');
     }
-    out.push_str(rest);
-    out
+    short
 }
 
 #[cfg(test)]
@@ -52,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_error_of_the_plugin_is_found_and_shows_no_path() {
+    fn the_newest_error_of_the_plugin_is_found_and_shows_no_url() {
         let text = "\
 2026-11-30T12:00:00Z stderr F E1130 12:00:00 1 metrics.go:109] \"Unhandled Error\" err=<
 2026-11-30T12:00:00Z stderr F \tError in audit plugin 'webhook' affecting 2 audit events: old
@@ -60,10 +52,27 @@ mod tests {
 2026-11-30T12:00:02Z stderr F \tError in audit plugin 'webhook' affecting 400 audit events: Post \"https://sink/tok?timeout=30s\": dial tcp 10.0.0.1:443: connect: connection refused
 2026-11-30T12:00:02Z stderr F \tImpacted events:
 ";
-        assert_eq!(last(text, "webhook").unwrap(), "dial tcp 10.0.0.1:443: connect: connection refused");
-        assert_eq!(last(text, "log").unwrap(), "write /a: no space left on device");
-        assert_eq!(last(text, "buffered"), None);
-        let other = "Error in audit plugin 'webhook' affecting 1 audit events: failed to reach https://u:p@sink:1/secret, twice";
-        assert_eq!(last(other, "webhook").unwrap(), "failed to reach https://sink:1/… twice");
+        assert_eq!(of_webhook(text).unwrap(), "dial tcp 10.0.0.1:443: connect: connection refused");
+        assert_eq!(of_log(text).unwrap(), "write /a: no space left on device");
+        assert_eq!(of_webhook("nothing"), None);
+    }
+
+    #[test]
+    fn nothing_that_a_receiver_wrote_is_shown() {
+        let shown =
+            |error: &str| of_webhook(&format!("Error in audit plugin 'webhook' affecting 1 audit events: {error}"));
+        for answered in [
+            "text of the receiver",
+            "an error on the server (\"text of the receiver\") has prevented the request from succeeding",
+            "failed to reach https://u:p@sink:1/secret, twice",
+        ] {
+            assert_eq!(shown(answered), None);
+        }
+        let url = "Post \"http://sink/SECRET\": ";
+        assert_eq!(
+            shown(&format!("{url}malformed HTTP response \"SSH-2.0-a\", b")).unwrap(),
+            "malformed HTTP response \"…\", b"
+        );
+        assert_eq!(shown(&format!("{url}a\tb{}", "c".repeat(400))).unwrap(), format!("a b{}…", "c".repeat(297)));
     }
 }

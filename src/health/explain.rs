@@ -6,7 +6,7 @@
 use super::way::Way;
 use super::webhook::{Delivery, Symptom};
 use super::{log, no, unknown, yes};
-use crate::api::{Finding, Reason};
+use crate::api::{Finding, Reason, Truth};
 
 /// The facts about a sink.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,7 +25,7 @@ pub struct Evidence<'a> {
     pub probe: Option<&'a Finding>,
     /// Bytes of an average request.
     pub body_bytes: Option<f64>,
-    /// kube-apiserver's own last error about it.
+    /// kube-apiserver's own last error about it, if requests get no answer.
     pub error: Option<&'a str>,
     /// Whether the policy records the canary.
     pub has_canary: bool,
@@ -34,13 +34,7 @@ pub struct Evidence<'a> {
 /// Whether a probe would explain the verdict. Where kube-apiserver does not connect directly, a direct connection would
 /// prove nothing.
 pub fn needs_probe(delivery: &Delivery, way: &Way) -> bool {
-    let is_silent = matches!(
-        delivery,
-        Delivery::Retrying(Symptom::NoAnswer { .. })
-            | Delivery::Failing(Symptom::NoAnswer { .. })
-            | Delivery::Silent(_)
-    );
-    is_silent && matches!(way, Way::Direct(_))
+    delivery.is_unanswered() && matches!(way, Way::Direct(_))
 }
 
 pub fn webhook(delivery: &Delivery, evidence: &Evidence<'_>) -> Facts {
@@ -52,7 +46,7 @@ pub fn webhook(delivery: &Delivery, evidence: &Evidence<'_>) -> Facts {
             reachable: unknown(Reason::CanaryOff, ""),
             delivering: unknown(
                 Reason::CanaryOff,
-                "policy.canaryRule is false, and kube-apiserver has sent nothing lately",
+                "policy.canaryRule is false, and kube-apiserver has delivered nothing yet",
             ),
         },
         Delivery::Pending => Facts {
@@ -119,7 +113,7 @@ fn failure(symptom: &Symptom, evidence: &Evidence<'_>) -> Facts {
                 );
                 Facts { reachable: unreachable_unknown(evidence), delivering: no(Reason::ThroughProxy, message) }
             }
-            (Way::Direct(_), Some(probe)) if probe.status == crate::api::Truth::False => {
+            (Way::Direct(_), Some(probe)) if probe.status == Truth::False => {
                 Facts { reachable: probe.clone(), delivering: probe.clone() }
             }
             (Way::Direct(_), Some(probe)) => {
@@ -128,7 +122,8 @@ fn failure(symptom: &Symptom, evidence: &Evidence<'_>) -> Facts {
                 } else {
                     format!("{shown} accepts connections but closes them without an answer to the request")
                 };
-                let advice = "Check that it speaks HTTP, whether it requires a client certificate, and its own log";
+                let advice =
+                    "Check that it speaks HTTP, check whether it requires a client certificate, and see its log";
                 Facts { reachable: probe.clone(), delivering: no(Reason::NoAnswer, format!("{message}. {advice}")) }
             }
             _ => {
@@ -154,7 +149,7 @@ fn code_means(code: u16, body_bytes: Option<f64>) -> (Reason, String) {
             Reason::Unauthorized,
             "it does not accept kube-apiserver's credentials. Check auth, and the Secret that it names",
         ),
-        404 | 405 | 410 => (Reason::WrongPath, "it takes no events at this path. Check the path of the URL"),
+        404 | 405 | 410 => (Reason::WrongPath, "it accepts no events at this path. Check the path of the URL"),
         413 => {
             let size = body_bytes.map_or_else(String::new, |bytes| format!(", {:.0} kB on average", bytes / 1000.0));
             let advice = format!(
@@ -164,12 +159,12 @@ fn code_means(code: u16, body_bytes: Option<f64>) -> (Reason, String) {
         }
         429 => (
             Reason::Throttled,
-            "it takes fewer requests. Lower delivery.batch.throttleQPS and raise maxSize, or raise its limit",
+            "it accepts no more requests. Lower delivery.batch.throttleQPS and raise maxSize, or raise its limit",
         ),
-        500..=599 => (Reason::ReceiverFailing, "it fails. See its own log"),
+        500..=599 => (Reason::ReceiverFailing, "it cannot process the request. See its log"),
         _ => (
             Reason::RequestRejected,
-            "it does not take an EventList of audit.k8s.io/v1. Check that this path is for audit events, and its own log",
+            "it does not accept an EventList of audit.k8s.io/v1. Check that this path is for audit events, and see its log",
         ),
     };
     (reason, advice.to_string())
@@ -207,7 +202,7 @@ pub fn log(delivery: &log::Delivery, path: &str, place: &Finding, error: Option<
         }
         log::Delivery::Pending => unknown(Reason::Pending, "the canary is not in the log yet"),
         log::Delivery::Failing => {
-            let reason = if place.status == crate::api::Truth::False { place.reason } else { Reason::NotWritable };
+            let reason = if place.status == Truth::False { place.reason } else { Reason::NotWritable };
             let why = if place.message.is_empty() { String::new() } else { format!(": {}", place.message) };
             with_error(no(reason, format!("kube-apiserver cannot write events to {shown}{why}")), error)
         }
@@ -235,7 +230,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::api::Truth;
 
     fn direct() -> Way {
         Way::Direct(Vec::new())

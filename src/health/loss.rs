@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::sample::Sample;
 
 /// For how long a loss is reported as present.
-pub const RECENT: SignedDuration = SignedDuration::from_mins(10);
+const RECENT: SignedDuration = SignedDuration::from_mins(10);
 
 /// All losses of a node.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]

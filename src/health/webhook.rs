@@ -49,6 +49,23 @@ pub enum Delivery {
     Pending,
 }
 
+impl Delivery {
+    /// Whether requests get no answer that would explain the failure.
+    pub fn is_unanswered(&self) -> bool {
+        matches!(
+            self,
+            Delivery::Retrying(Symptom::NoAnswer { .. })
+                | Delivery::Failing(Symptom::NoAnswer { .. })
+                | Delivery::Silent(_)
+        )
+    }
+
+    /// Whether events do not arrive.
+    pub fn is_failing(&self) -> bool {
+        !matches!(self, Delivery::Delivering | Delivery::Pending)
+    }
+}
+
 /// How attempts fail.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Symptom {

@@ -16,7 +16,7 @@ mod resolve;
 
 use std::ffi::{CStr, CString};
 use std::fs::{File, Metadata, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -279,6 +279,16 @@ impl Host {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed("open", &shown)(error)),
         }
+    }
+
+    /// The last bytes of a file, as text.
+    pub(super) fn tail(&self, path: &str, bytes: u64) -> io::Result<String> {
+        let mut file = self.open_file(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(bytes)))?;
+        let mut tail = Vec::new();
+        file.take(bytes).read_to_end(&mut tail)?;
+        Ok(String::from_utf8_lossy(&tail).into_owned())
     }
 
     /// Gives `path` the content `bytes`. An existing file keeps its mode, owner and attributes; a new one gets `mode`.

@@ -60,13 +60,21 @@ fn directory(place: &Place) -> LogDirectory {
     }
 }
 
-/// Of the log and its rotated files, `<name>-<time>.<extension>` (gopkg.in/natefinch/lumberjack.v2@v2.2.1): other files
-/// beside them do not count.
+/// The name of a log without its extension.
+pub(super) fn stem(file: &str) -> &str {
+    file.rsplit_once('.').map_or(file, |(stem, _)| stem)
+}
+
+/// Whether kube-apiserver made a file of this name when it rotated the log `file`: `<stem>-<time>.<extension>`
+/// (gopkg.in/natefinch/lumberjack.v2@v2.2.1).
+pub(super) fn is_rotated(name: &str, file: &str) -> bool {
+    name.strip_prefix(stem(file)).is_some_and(|rest| rest.starts_with('-'))
+}
+
+/// Of the log and its rotated files: other files beside them do not count.
 fn used_bytes(host: &Host, directory: &str, path: &str) -> Result<u64, files::Error> {
     let file = path.rsplit('/').next().unwrap_or(path);
-    let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
-    let is_of_log =
-        |name: &&String| name.strip_prefix(stem).is_some_and(|rest| **name == file || rest.starts_with('-'));
+    let is_of_log = |name: &&String| **name == file || is_rotated(name, file);
     let names = host.list(directory)?;
     let sizes = names.iter().filter(is_of_log).filter_map(|name| host.metadata(&format!("{directory}/{name}")).ok());
     Ok(sizes.filter(std::fs::Metadata::is_file).map(|metadata| metadata.len()).sum())

@@ -1,10 +1,10 @@
 //! Watches the sinks of this node in a task of its own, so that a dead receiver never delays a pass of the agent.
 //!
 //! A look makes the canary request where it is due, reads kube-apiserver's counters and the log file, and judges each
-//! sink by them. Nothing is sent to a sink that receives events.
+//! sink by them. A sink that receives events gets no connection from here, but for one TLS handshake an hour.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::time::Duration;
 
 use futures::{AsyncBufReadExt, TryStreamExt};
@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::files::Host;
 use super::state::State;
-use super::{POD_LOGS_DIR, observe, process};
+use super::{POD_LOGS_DIR, log_place, observe, process};
 use crate::api::{Expiring, Expiry, Finding, NodeSinkStatus, Reason, Truth};
 use crate::error::LastError;
 use crate::health::canary::{self, Position};
@@ -44,6 +44,8 @@ const EARLY: Duration = Duration::from_secs(5);
 const FRESH: Duration = Duration::from_secs(300);
 /// Of every single step of a look.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// A file that was written to longer ago has no canary of now.
+const WRITTEN: Duration = Duration::from_secs(300);
 /// Between connections that explain a failure. Some receivers take a connection for a client.
 const PROBE: Duration = Duration::from_secs(60);
 /// Between connections to a receiver that is well: for the date of its certificate.
@@ -147,17 +149,27 @@ struct Sinks {
     client: Option<(Endpoint, Client)>,
     /// Version of the API server since that moment.
     version: Option<(Option<Timestamp>, String)>,
-    webhooks: BTreeMap<String, Webhook>,
-    logs: BTreeMap<String, Log>,
-    probes: BTreeMap<String, (Probe, Instant)>,
-    /// When the receivers' certificates expire.
-    certificates: BTreeMap<String, Timestamp>,
-    delivered: BTreeMap<String, Timestamp>,
+    /// By the name of the sink.
+    memories: BTreeMap<String, Memory>,
     losses: Losses,
+    /// Whether the losses on the disk are older.
+    has_unkept_losses: bool,
     loss_error: LastError,
     canaries: u64,
     /// When the last canary was answered: by the steady clock, and since the boot.
     canary: Option<(Instant, Moment)>,
+}
+
+/// The memory of one sink.
+#[derive(Default)]
+struct Memory {
+    webhook: Webhook,
+    log: Log,
+    delivered: Option<Timestamp>,
+    /// A connection that explains requests without an answer, and when it was made. None while events arrive.
+    probe: Option<(Finding, Instant)>,
+    /// When the receiver's certificate expires, as far as it is known, and when it was looked at.
+    certificate: Option<(Option<Timestamp>, Instant)>,
 }
 
 /// A canary, and the ends of the logs before it was sent.
@@ -175,11 +187,8 @@ impl Sinks {
             node,
             client: None,
             version: None,
-            webhooks: BTreeMap::new(),
-            logs: BTreeMap::new(),
-            probes: BTreeMap::new(),
-            certificates: BTreeMap::new(),
-            delivered: BTreeMap::new(),
+            memories: BTreeMap::new(),
+            has_unkept_losses: false,
             loss_error: LastError::default(),
             canaries: 0,
             canary: None,
@@ -207,7 +216,7 @@ impl Sinks {
                 }
                 // Only the version is of interest.
                 Some(assigned) => {
-                    self.forget();
+                    self.memories.clear();
                     let api_server_version = self.version(assigned).await;
                     let pause = api_server_version.is_none().then_some(CLOSE_LOOK);
                     let is_answered = api_server_version.is_some();
@@ -232,21 +241,8 @@ impl Sinks {
         }
     }
 
-    fn forget(&mut self) {
-        self.webhooks.clear();
-        self.logs.clear();
-        self.probes.clear();
-        self.certificates.clear();
-        self.delivered.clear();
-    }
-
     async fn look(&mut self, assigned: &Assigned, is_close: bool) -> Found {
-        let known = |sink: &String| assigned.sinks.iter().any(|(target, _)| target.name == *sink);
-        self.webhooks.retain(|sink, _| known(sink));
-        self.logs.retain(|sink, _| known(sink));
-        self.probes.retain(|sink, _| known(sink));
-        self.certificates.retain(|sink, _| known(sink));
-        self.delivered.retain(|sink, _| known(sink));
+        self.memories.retain(|sink, _| assigned.sinks.iter().any(|(target, _)| target.name == *sink));
         let is_due = self.canary.is_none_or(|(at, _)| at.elapsed() + EARLY >= CANARY);
         let sends = assigned.has_canary && (is_close || is_due);
         let answer = self.ask(assigned, sends).await;
@@ -307,7 +303,7 @@ impl Sinks {
             lost_events: loss.events,
             lost_at: loss.at.map(Time),
             expires: self.expires(sink).await,
-            last_delivered: self.delivered.get(&sink.name).copied().map(Time),
+            last_delivered: self.memories.get(&sink.name).and_then(|memory| memory.delivered).map(Time),
         }
     }
 
@@ -327,8 +323,8 @@ impl Sinks {
             files.into_iter().filter_map(end).collect::<Vec<_>>()
         })
         .await;
-        let server =
-            self.certificates.get(&sink.name).map(|at| Expiry { of: Expiring::ServerCertificate, at: Time(*at) });
+        let certificate = self.memories.get(&sink.name).and_then(|memory| memory.certificate?.0);
+        let server = certificate.map(|at| Expiry { of: Expiring::ServerCertificate, at: Time(at) });
         server.into_iter().chain(of_files).collect()
     }
 
@@ -404,46 +400,52 @@ impl Sinks {
             proof: has_canary.then_some(CANARY + LOOK),
         };
         let canary = self.canary.map(|(_, at)| at).filter(|_| has_canary);
-        let judge = self.webhooks.entry(sink.to_string()).or_default();
-        let delivery = judge.judge(sample, &host, canary, schedule, moment());
-        let is_delivering = delivery == webhook::Delivery::Delivering;
-        if is_delivering {
-            self.delivered.insert(sink.to_string(), process::clock().wall);
+        let memory = self.memories.entry(sink.to_string()).or_default();
+        let delivery = memory.webhook.judge(sample, &host, canary, schedule, moment());
+        if delivery == webhook::Delivery::Delivering {
+            memory.delivered = Some(process::clock().wall);
+            memory.probe = None;
         }
-        let interval = if needs_probe(&delivery, way) {
-            Some(PROBE)
-        } else {
-            let has_certificate = target.tls.as_ref().is_some_and(|tls| !tls.insecure_skip_verify);
-            (is_delivering && has_certificate && matches!(way, Way::Direct(_))).then_some(CERTIFICATE)
-        };
-        // A connection that was made while all was well says nothing about a failure.
-        let last = self.probes.get(sink).map(|(_, at)| at.elapsed());
-        if interval.is_some_and(|interval| last.is_none_or(|last| last + EARLY >= interval)) {
-            let addresses = if let Way::Direct(addresses) = way { addresses.as_slice() } else { &[] };
-            let host = self.state.host.clone();
+        let is_due = |last: Option<Instant>, interval| last.is_none_or(|last| last.elapsed() + EARLY >= interval);
+        let explains = needs_probe(&delivery, way) && is_due(memory.probe.as_ref().map(|(_, at)| *at), PROBE);
+        let dates = delivery == webhook::Delivery::Delivering
+            && target.tls.as_ref().is_some_and(|tls| !tls.insecure_skip_verify)
+            && is_due(memory.certificate.map(|(_, at)| at), CERTIFICATE);
+        if let Way::Direct(addresses) = way
+            && (explains || dates)
+        {
+            let state = self.state.host.clone();
             let read = |file: &str| {
                 let mut bytes = Vec::new();
-                host.open_file(file)?.read_to_end(&mut bytes)?;
+                state.open_file(file)?.read_to_end(&mut bytes)?;
                 Ok(bytes)
             };
-            let probe = reach::reach(target, addresses, &read, TIMEOUT, process::clock().wall).await;
-            if let Some(expires) = probe.expires {
-                self.certificates.insert(sink.to_string(), expires);
+            let Probe { finding, expires } =
+                reach::reach(target, addresses, &read, TIMEOUT, process::clock().wall).await;
+            // What a failed look does not see stays as it was.
+            let known = memory.certificate.and_then(|(expires, _)| expires);
+            memory.certificate = Some((expires.or(known), Instant::now()));
+            if explains {
+                memory.probe = Some((finding, Instant::now()));
             }
-            self.probes.insert(sink.to_string(), (probe, Instant::now()));
         }
-        let is_failing = !is_delivering && delivery != webhook::Delivery::Pending;
-        let error = if is_failing { self.error("webhook").await } else { None };
+        let probe = memory.probe.as_ref().map(|(finding, _)| finding.clone());
+        let error = if delivery.is_unanswered() { self.error(error_line::of_webhook).await } else { None };
+        // The host may be a secret too.
+        let error = error.map(|error| match target.is_host_shown() {
+            true => error,
+            false => error.replace(&target.url.host, &target.shown),
+        });
         let posts = sample.posts.get(&host).filter(|posts| posts.bodies > 0.0);
         let evidence = explain::Evidence {
             shown: &target.shown,
             way,
-            probe: self.probes.get(sink).map(|(probe, _)| &probe.finding),
+            probe: probe.as_ref(),
             body_bytes: posts.map(|posts| posts.bytes / posts.bodies),
             error: error.as_deref(),
             has_canary,
         };
-        (explain::webhook(&delivery, &evidence), is_failing)
+        (explain::webhook(&delivery, &evidence), delivery.is_failing())
     }
 
     async fn log(
@@ -469,17 +471,16 @@ impl Sinks {
             Some((sent, (file, end))) => self.search(file, end, &sent.id).await,
             None => Search::NotDue,
         };
-        let was_found = search == Search::Found;
-        let judge = self.logs.entry(sink.to_string()).or_default();
-        let sent_at = sent.map_or_else(moment, |sent| sent.at);
-        let delivery = judge.judge(sample, search, sent_at, target.max_wait, moment());
-        if was_found {
-            self.delivered.insert(sink.to_string(), process::clock().wall);
+        let memory = self.memories.entry(sink.to_string()).or_default();
+        if search == Search::Found {
+            memory.delivered = Some(process::clock().wall);
         }
+        let sent_at = sent.map_or_else(moment, |sent| sent.at);
+        let delivery = memory.log.judge(sample, search, sent_at, target.max_wait, moment());
         let is_failing = delivery == log::Delivery::Failing;
         let host = self.state.host.clone();
         let place = blocking(move || place(&host, &file)).await;
-        let error = if is_failing { self.error("log").await } else { None };
+        let error = if is_failing { self.error(error_line::of_log).await } else { None };
         (explain::log(&delivery, &target.path, &place, error.as_deref(), has_canary), is_failing)
     }
 
@@ -505,29 +506,23 @@ impl Sinks {
         }
     }
 
-    /// kube-apiserver's own last error about a plugin.
-    async fn error(&self, plugin: &'static str) -> Option<String> {
+    /// kube-apiserver's own last error, as `find` finds it in its log.
+    async fn error(&self, find: fn(&str) -> Option<String>) -> Option<String> {
         let host = self.state.host.clone();
-        blocking(move || {
-            let mut file = host.open_file(&log_file(&host, "-")).ok()?;
-            let length = file.metadata().ok()?.len();
-            file.seek(SeekFrom::Start(length.saturating_sub(ERRORS_BYTES))).ok()?;
-            let mut tail = Vec::new();
-            file.take(ERRORS_BYTES).read_to_end(&mut tail).ok()?;
-            error_line::last(&String::from_utf8_lossy(&tail), plugin)
-        })
-        .await
+        blocking(move || find(&host.tail(&log_file(&host, "-"), ERRORS_BYTES).ok()?)).await
     }
 
     fn count_losses(&mut self, looks: &[(&SinkTarget, Facts, bool)], sample: &Sample) {
         let routes: Vec<_> = looks.iter().map(|(sink, _, is_failing)| (sink.route.clone(), *is_failing)).collect();
-        if !self.losses.observe(sample, &routes, process::clock().wall) {
+        self.has_unkept_losses |= self.losses.observe(sample, &routes, process::clock().wall);
+        if !self.has_unkept_losses {
             return;
         }
-        // If somebody else holds the lock, the next look keeps it.
-        match self.state.try_lock().and_then(|locked| locked.map_or(Ok(()), |locked| locked.keep_losses(&self.losses)))
-        {
-            Ok(()) => self.loss_error.clear(),
+        match self.state.keep_losses(&self.losses) {
+            Ok(()) => {
+                self.has_unkept_losses = false;
+                self.loss_error.clear();
+            }
             Err(error) => {
                 if let Some(error) = self.loss_error.changed(&error) {
                     tracing::warn!(error, "cannot keep the count of lost events; retrying");
@@ -567,8 +562,7 @@ fn publish(results: &watch::Sender<Found>, found: Found) {
 
 /// Whether all is known to be well, so that a close look is not needed.
 fn is_healthy(sink: &NodeSinkStatus) -> bool {
-    let is_delivering = sink.delivering.status == Truth::True || sink.delivering.reason == Reason::CanaryOff;
-    is_delivering && sink.complete.status == Truth::True
+    sink.seems_to_deliver() && sink.complete.status == Truth::True
 }
 
 fn moment() -> Moment {
@@ -586,17 +580,16 @@ async fn blocking<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) 
 /// Looks for the canary in the other files of the log: kube-apiserver rotated it just now, or somebody else did.
 fn elsewhere(host: &Host, file: &str, id: &str) -> Option<Search> {
     let (directory, name) = file.rsplit_once('/')?;
-    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    let stem = log_place::stem(name);
     let is_recent = |path: &str| {
         let modified = host.metadata(path).and_then(|metadata| metadata.modified());
-        modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < FRESH))
+        modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < WRITTEN))
     };
     let others = host.list(directory).ok()?.into_iter().filter(|other| other.starts_with(stem) && other != name);
     let mut paths = others.map(|other| format!("{directory}/{other}")).filter(|path| is_recent(path));
     let found = paths.find(|path| canary::find(|| host.open_file(path), &Position::default(), id).unwrap_or(false))?;
-    // `audit-2026-11-30T12-00-00.000.log` (gopkg.in/natefinch/lumberjack.v2@v2.2.1).
-    let is_backup = found[directory.len() + 1 + stem.len()..].starts_with('-');
-    Some(if is_backup { Search::Found } else { Search::Elsewhere(found) })
+    let is_rotated = log_place::is_rotated(&found[directory.len() + 1..], name);
+    Some(if is_rotated { Search::Found } else { Search::Elsewhere(found) })
 }
 
 /// The state of a log that this program cannot see: a link to what is not mounted. Docker keeps the logs of containers

@@ -64,6 +64,8 @@ pub fn keep_files(state: &LockedState, revision: &Revision) -> Result<(), files:
 pub fn leave(state: LockedState) -> Result<(), state::Error> {
     remove_unused(&state, None)?;
     state.host.remove_directory(&state::path(CHANGE_DIR))?;
+    // It is written without the lock.
+    state.host.remove_temporary(&state::path(state::LOSSES))?;
     // The journal after the files that it names, and the lock last.
     for name in [ORIGINAL, state::LOSSES, state::JOURNAL, state::LOCK] {
         state.forget(name)?;

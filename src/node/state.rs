@@ -1,6 +1,7 @@
 //! Our state on a node: the journal and the files that belong to it, under one lock.
 //!
-//! Reading needs no lock: every file is replaced as a whole. Writing needs [`LockedState`], so that agent, guard and
+//! Reading needs no lock: every file is replaced as a whole. Writing all but the count of lost events needs
+//! [`LockedState`], so that agent, guard and
 //! command line never write at the same time. While a Change is in progress, its directory has a copy of the journal,
 //! which replaces one that is lost or damaged.
 
@@ -106,6 +107,13 @@ impl State {
         serde_json::from_slice(&bytes).unwrap_or_default()
     }
 
+    /// Keeps the count of lost events. Only the agent writes it, and nothing is decided by it: it needs no lock, and a
+    /// guard or a pass must not wait for it.
+    pub(super) fn keep_losses(&self, losses: &Losses) -> Result<(), files::Error> {
+        let json = serde_json::to_string(losses).expect("counts by name");
+        self.host.replace(&path(LOSSES), json.as_bytes(), 0o600).map(drop)
+    }
+
     /// The manifest of kube-apiserver.
     pub fn manifest(&self) -> Result<Option<Vec<u8>>, files::Error> {
         self.host.read(MANIFEST)
@@ -181,11 +189,6 @@ impl LockedState {
         self.host.make_directory(parent(&path), 0o700)?;
         self.host.replace(&path, content.as_bytes(), 0o600)?;
         Ok(())
-    }
-
-    /// Keeps the count of lost events.
-    pub(super) fn keep_losses(&self, losses: &Losses) -> Result<(), Error> {
-        self.keep(LOSSES, &serde_json::to_string(losses).expect("counts by name"))
     }
 
     /// Removes a file that we kept.

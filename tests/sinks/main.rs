@@ -405,6 +405,8 @@ impl Observed {
         check("reason", reason == want, format!("{reason} ({})", self.verdict.delivering.message), want.into());
         let message = &self.verdict.delivering.message;
         check("the message", !message.contains("SECRET"), message.clone(), "one without the path of the URL".into());
+        let is_of_receiver = ["text of the receiver", "mail.example"].iter().any(|text| message.contains(text));
+        check("the message", !is_of_receiver, message.clone(), "one without the receiver's own text".into());
         let lost = self.verdict.lost.to_string();
         let counted: u64 = self.errors.values().sum();
         check("reported loss", lost == counted.to_string(), lost, counted.to_string());

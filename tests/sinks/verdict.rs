@@ -8,7 +8,7 @@ use audit_operator::health::loss::{Losses, Route};
 use audit_operator::health::sample::Sample;
 use audit_operator::health::target::{TlsTarget, WebhookTarget};
 use audit_operator::health::way::Way;
-use audit_operator::health::webhook::{Delivery, Schedule, Webhook};
+use audit_operator::health::webhook::{Schedule, Webhook};
 use audit_operator::health::{error_line, reach};
 use audit_operator::revision::Url;
 use base64::Engine;
@@ -37,8 +37,7 @@ pub async fn judge(metrics: &str, log: &str, server: &str, cluster: &Value, prox
 
     let route = Route { sink: "sink".into(), plugins: vec!["webhook", "buffered", "truncate"], buffer: 10_000 };
     let mut losses = Losses::default();
-    let is_failing = !matches!(delivery, Delivery::Delivering | Delivery::Pending);
-    losses.observe(&sample, &[(route, is_failing)], Timestamp::now());
+    losses.observe(&sample, &[(route, delivery.is_failing())], Timestamp::now());
 
     let ca = cluster["certificate-authority-data"].as_str().map(|data| BASE64_STANDARD.decode(data).expect("base64"));
     let name = cluster["tls-server-name"].as_str().unwrap_or(&url.host).to_string();
@@ -61,7 +60,7 @@ pub async fn judge(metrics: &str, log: &str, server: &str, cluster: &Value, prox
         true => Some(reach::reach(&target, &[], &read, seconds(5), Timestamp::now()).await.finding),
         false => None,
     };
-    let error = error_line::last(log, "webhook").filter(|_| is_failing);
+    let error = error_line::of_webhook(log).filter(|_| delivery.is_unanswered());
     let evidence = Evidence {
         shown: &target.shown,
         way: &way,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::api::{NodeAuditStatus, NodeSinkStatus, Phase, Reason, Truth};
+use crate::api::{NodeAuditStatus, NodeSinkStatus, Phase, Reason};
 
 /// Between passes at rest: of the search for drift.
 pub(super) const IDLE: Duration = Duration::from_secs(16);
@@ -52,9 +52,7 @@ fn is_well(status: &NodeAuditStatus) -> bool {
         (status.phase, status.reason),
         (Phase::Confirmed, Some(Reason::Confirmed)) | (Phase::Unmanaged, Some(Reason::Unmanaged))
     );
-    let is_delivering =
-        |sink: &NodeSinkStatus| sink.delivering.status == Truth::True || sink.delivering.reason == Reason::CanaryOff;
-    is_at_rest && status.ready_since.is_some() && status.sinks.iter().all(is_delivering)
+    is_at_rest && status.ready_since.is_some() && status.sinks.iter().all(NodeSinkStatus::seems_to_deliver)
 }
 
 #[cfg(test)]

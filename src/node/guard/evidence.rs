@@ -1,7 +1,5 @@
 //! Reads the state of the node that the guard decides by. Changes nothing.
 
-use std::io::{Read, Seek, SeekFrom};
-
 use super::Error;
 use super::seen::Seen;
 use crate::journal::{Change, Rollback, Sha, Stage, UnderWay, Way};
@@ -141,12 +139,7 @@ fn newest_pod(host: &Host, change: &Change) -> Result<(u32, Option<String>), fil
 
 /// The last line of a container's log, without the runtime's own prefix (`<time> <stream> <tag> `).
 fn last_line(host: &Host, path: &str) -> Option<String> {
-    let mut file = host.open_file(path).ok()?;
-    let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS_BYTES))).ok()?;
-    let mut tail = Vec::new();
-    file.take(LAST_WORDS_BYTES).read_to_end(&mut tail).ok()?;
-    let tail = String::from_utf8_lossy(&tail);
+    let tail = host.tail(path, LAST_WORDS_BYTES).ok()?;
     let line = tail.lines().rev().find(|line| !line.trim().is_empty())?;
     let words = line.splitn(4, ' ').nth(3).unwrap_or(line).trim();
     Some(words.chars().take(1000).collect())
