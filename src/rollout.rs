@@ -19,7 +19,10 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::api::{NodeAudit, NodeAuditSpec, NodeAuditStatus, NodeFailure, Phase, Reason};
+use crate::api::{
+    Finding, NodeAudit, NodeAuditSpec, NodeAuditStatus, NodeFailure, NodeSinkStatus, OnSinkFailure, Phase, Reason,
+    Truth,
+};
 
 /// An agent without a sign of life for longer than this is silent. It gives one every 45 s; this lets one get lost and
 /// a restart of the API server pass.
@@ -86,6 +89,8 @@ pub struct Claim<'a> {
     pub is_paused: bool,
     /// For how long the API server of a node must be ready before another node changes.
     pub min_ready: SignedDuration,
+    /// Whether a node gets its first or another Revision while one that runs it does not deliver.
+    pub on_sink_failure: OnSinkFailure,
 }
 
 /// The decision for one claim.
@@ -151,10 +156,14 @@ pub fn decide(claims: &[Claim], unclaimed: &[Node], now: Timestamp) -> Vec<Decis
 fn decide_claim(claim: &Claim, others: &[View], now: Timestamp) -> Decision {
     let views: Vec<View> = claim.nodes.iter().map(|node| View::new(node, claim, now)).collect();
     let failed = views.iter().find_map(|view| view.failure().map(|failure| (view, failure)));
+    let silent_sink = match claim.on_sink_failure {
+        OnSinkFailure::Continue => None,
+        OnSinkFailure::Hold => SilentSink::worst(&views),
+    };
     let start = match failed {
         Some(_) => None,
         None if claim.is_paused => None,
-        None => next(&views, others),
+        None => next(&views, others, silent_sink.is_some()),
     };
 
     let assignments = views
@@ -177,7 +186,7 @@ fn decide_claim(claim: &Claim, others: &[View], now: Timestamp) -> Decision {
     let progress = match (failed, start) {
         (Some((view, failure)), _) => rolled_back(view, failure),
         (None, Some(view)) => Progress::Moving { detail: format!("{} starts", view.node.name) },
-        (None, None) => waiting(&views, others, claim.is_paused),
+        (None, None) => waiting(&views, others, claim.is_paused, silent_sink.as_ref()),
     };
     let wake = views
         .iter()
@@ -318,6 +327,12 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Whether its next change brings it a Revision that it was not assigned before: no drift, and no restoring.
+    fn gets_new_revision(&self) -> bool {
+        let assigned = self.node.audit.and_then(|audit| audit.spec.revision.as_deref());
+        self.node.goal.revision.is_some() && assigned != self.node.goal.revision
+    }
+
     /// Whether this node can get the slot.
     fn can_start(&self) -> bool {
         self.needs_start && !matches!(self.state, State::Silent | State::NotReady | State::ApiServerDown)
@@ -378,12 +393,59 @@ fn serves(status: &NodeAuditStatus) -> bool {
     status.ready_since.is_some()
 }
 
-fn next<'a>(views: &'a [View<'a>], others: &[View]) -> Option<&'a View<'a>> {
+/// A sink that gets no events, as far as is known, from a node that runs the target Revision.
+struct SilentSink<'a> {
+    node: &'a str,
+    sink: &'a str,
+    /// `None`: the agent has not looked at it yet.
+    finding: Option<&'a Finding>,
+}
+
+impl<'a> SilentSink<'a> {
+    /// One that is known to fail, or one that has not proved anything yet.
+    fn worst(views: &[View<'a>]) -> Option<Self> {
+        let at_goal = views.iter().filter(|view| view.node.goal.revision.is_some() && view.has_reached_goal());
+        let sinks = at_goal.filter_map(|view| Some((view.node.name, view.node.audit?))).flat_map(|(node, audit)| {
+            let reports = audit.status.as_ref().map_or(&[][..], |status| &status.sinks);
+            audit.spec.sinks.iter().filter_map(move |sink| {
+                let report = reports.iter().find(|report| report.name == sink.name);
+                let delivers = report.is_some_and(NodeSinkStatus::seems_to_deliver);
+                let finding = report.map(|report| &report.delivering);
+                (!delivers).then_some(Self { node, sink: &sink.name, finding })
+            })
+        });
+        sinks.max_by_key(Self::is_failing)
+    }
+
+    fn is_failing(&self) -> bool {
+        self.finding.is_some_and(|finding| finding.status == Truth::False)
+    }
+
+    fn progress(&self) -> Progress {
+        let Self { node, sink, finding } = self;
+        match finding {
+            Some(Finding { status: Truth::False, reason, message }) => Progress::Stalled {
+                reason: Reason::SinkFailed,
+                message: format!(
+                    "{node} runs the target Revision and does not deliver to sink {sink} ({reason}): {message}; \
+                     rollout.onSinkFailure: Hold"
+                ),
+            },
+            _ => Progress::Moving {
+                detail: format!("{node} has not yet delivered to sink {sink}, and rollout.onSinkFailure is Hold"),
+            },
+        }
+    }
+}
+
+fn next<'a>(views: &'a [View<'a>], others: &[View], is_held: bool) -> Option<&'a View<'a>> {
     let may_change = |view: &&View| {
         let mut beside = views.iter().chain(others).filter(|other| other.node.name != view.node.name);
         beside.all(View::lets_others_change)
     };
-    views.iter().filter(|view| view.can_start()).filter(may_change).min_by_key(|view| view.rank())
+    let is_held = |view: &&View| is_held && view.gets_new_revision();
+    let candidates = views.iter().filter(|view| view.can_start() && !is_held(view));
+    candidates.filter(may_change).min_by_key(|view| view.rank())
 }
 
 fn rolled_back(view: &View, failure: &NodeFailure) -> Progress {
@@ -404,7 +466,7 @@ pub fn describe(failure: &NodeFailure) -> String {
 }
 
 /// Why nothing starts now.
-fn waiting(views: &[View], others: &[View], is_paused: bool) -> Progress {
+fn waiting(views: &[View], others: &[View], is_paused: bool, silent_sink: Option<&SilentSink>) -> Progress {
     let unfinished = || views.iter().filter(|view| !view.has_reached_goal() && !view.is_released());
     let stalled = |view: &View, reason: Reason, message: String| Progress::Stalled {
         reason,
@@ -447,6 +509,11 @@ fn waiting(views: &[View], others: &[View], is_paused: bool) -> Progress {
     let waiting = unfinished().filter(|view| view.needs_start).count();
     if is_paused && waiting > 0 {
         return Progress::Paused { waiting };
+    }
+    if let Some(sink) = silent_sink
+        && unfinished().any(View::gets_new_revision)
+    {
+        return sink.progress();
     }
     // The node that the others wait for, whether it has reached its goal or not.
     let detail = match (holder(views), holder(others)) {

@@ -99,6 +99,8 @@ reasons! {
     NoNodes,
     /// A node rolled the Revision back.
     RolledBack,
+    /// A node runs the target Revision and does not deliver, and `rollout.onSinkFailure` is `Hold`.
+    SinkFailed,
     /// There is no problem.
     Healthy,
     /// It is not known yet.

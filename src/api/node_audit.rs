@@ -208,6 +208,11 @@ pub struct NodeSinkStatus {
 }
 
 impl NodeSinkStatus {
+    /// Nothing is known about deliveries any more.
+    pub fn forget_delivery(&mut self) {
+        (self.reachable, self.delivering) = (Finding::pending(), Finding::pending());
+    }
+
     /// Whether events arrive, as far as the agent can tell.
     pub fn seems_to_deliver(&self) -> bool {
         self.delivering.status == Truth::True || self.delivering.reason == super::Reason::CanaryOff

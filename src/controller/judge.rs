@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use super::change::change;
 use super::cover::{Cover, cover};
 use super::world::{World, reported};
-use crate::api::{AuditSetup, CredentialsRef, NodeAudit, NodeAuditSpec, Rollout, SinkRef};
+use crate::api::{AuditSetup, CredentialsRef, NodeAudit, NodeAuditSpec, OnSinkFailure, Rollout, SinkRef};
 use crate::render::{Rendered, render};
 use crate::revision::Revision;
 use crate::rollout::{Assignment, Claim, Goal, Node};
@@ -141,7 +141,7 @@ impl Judged<'_> {
     pub(super) fn claim<'a>(&'a self, world: &'a World) -> Claim<'a> {
         match self {
             Judged::Setup { setup, ruling, covered, left } => {
-                let Rollout { paused, min_ready_seconds, .. } = setup.spec.rollout;
+                let Rollout { paused, min_ready_seconds, on_sink_failure, .. } = setup.spec.rollout;
                 let mut nodes: Vec<Node> = match ruling {
                     Ruling::Rejected(_) | Ruling::Conflict { .. } => {
                         let names = covered.iter().chain(left);
@@ -159,13 +159,23 @@ impl Judged<'_> {
                     }
                 };
                 nodes.sort_by_key(|node| node.name);
-                Claim { nodes, is_paused: paused, min_ready: SignedDuration::from_secs(min_ready_seconds) }
+                Claim {
+                    nodes,
+                    is_paused: paused,
+                    min_ready: SignedDuration::from_secs(min_ready_seconds),
+                    on_sink_failure,
+                }
             }
             Judged::Orphan { goal, nodes } => {
                 let seconds = nodes.iter().map(|audit| audit.spec.rollout.min_ready_seconds).max().unwrap_or(0);
                 let names = nodes.iter().filter_map(|audit| audit.metadata.name.as_deref());
                 let nodes = names.filter_map(|name| world.node(name, *goal)).collect();
-                Claim { nodes, is_paused: false, min_ready: SignedDuration::from_secs(seconds) }
+                Claim {
+                    nodes,
+                    is_paused: false,
+                    min_ready: SignedDuration::from_secs(seconds),
+                    on_sink_failure: OnSinkFailure::Continue,
+                }
             }
         }
     }

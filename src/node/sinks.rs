@@ -94,6 +94,7 @@ impl Found {
 /// The task.
 pub(super) struct Watch {
     assigned: watch::Sender<Option<Assigned>>,
+    results: watch::Sender<Found>,
     found: watch::Receiver<Found>,
     _task: AbortOnDropHandle<()>,
 }
@@ -103,14 +104,21 @@ impl Watch {
         let (assigned, assignments) = watch::channel(None);
         let (results, found) = watch::channel(Found::default());
         let sinks = Sinks::new(state, node);
-        let task = tokio::spawn(sinks.run(assignments, results, looked));
-        Self { assigned, found, _task: AbortOnDropHandle::new(task) }
+        let task = tokio::spawn(sinks.run(assignments, results.clone(), looked));
+        Self { assigned, results, found, _task: AbortOnDropHandle::new(task) }
     }
 
     /// Watches these sinks from now on; `None`: nothing, because a Change is in progress or the node has no target.
     pub(super) fn assign(&self, assigned: Option<Assigned>) {
         self.assigned.send_if_modified(|before| {
             let is_new = *before != assigned;
+            if before.is_none() && assigned.is_some() {
+                // What was found before a Change proves nothing about the API server after it. Losses stay.
+                self.results.send_if_modified(|found| {
+                    found.sinks.iter_mut().for_each(NodeSinkStatus::forget_delivery);
+                    false
+                });
+            }
             *before = assigned;
             is_new
         });
@@ -209,6 +217,11 @@ impl Sinks {
                 Some(assigned) if !assigned.sinks.is_empty() => {
                     let is_close = !is_well || since.elapsed() < FRESH;
                     let found = self.look(assigned, is_close).await;
+                    // A Change may have begun and ended meanwhile.
+                    if assignments.has_changed().unwrap_or(false) {
+                        since = Instant::now();
+                        continue;
+                    }
                     looked(&found.sinks);
                     is_well = found.is_answered && found.sinks.iter().all(is_healthy);
                     publish(&results, found);

@@ -189,7 +189,12 @@ fn nodes(samples: &[Sample]) -> Vec<Node<'_>> {
 }
 
 fn claim(samples: &[Sample], rollout: Rollout) -> Claim<'_> {
-    Claim { nodes: nodes(samples), is_paused: rollout == IsPaused, min_ready: SignedDuration::from_secs(10) }
+    Claim {
+        nodes: nodes(samples),
+        is_paused: rollout == IsPaused,
+        min_ready: SignedDuration::from_secs(10),
+        on_sink_failure: OnSinkFailure::Continue,
+    }
 }
 
 /// Decides for a claim beside nodes that nobody claims, and beside the same nodes as another claim that wants nothing
@@ -664,4 +669,57 @@ fn of_two_claims_that_could_start_the_first_does_and_the_second_names_its_node()
     assert_eq!(shown(&Decided { nodes: &second, decision: two }), "cp8 Start: cp8 starts");
     let waits = "cp1 Hold, cp2 Follow: cp8 of another AuditSetup is about to change";
     assert_eq!(shown(&Decided { nodes: &first, decision: one }), waits);
+}
+
+impl Sample {
+    /// It has a sink of this state; `None`: the agent has not looked at it yet.
+    fn sink(self, name: &str, delivering: Option<(&str, &str)>) -> Self {
+        let pending = json!({"status": "Unknown", "reason": "Pending"});
+        let reports: Vec<Value> = delivering
+            .map(|(status, reason)| {
+                let delivering = json!({"status": status, "reason": reason, "message": format!("because of {reason}")});
+                json!({"name": name, "reachable": pending, "delivering": delivering, "lostEvents": 0})
+            })
+            .into_iter()
+            .collect();
+        let mut sample = self.status("sinks", json!(reports));
+        let sinks = json!([{"name": name, "kind": "Webhook"}]);
+        sample.audit.as_mut().unwrap().spec.sinks = serde_json::from_value(sinks).unwrap();
+        sample
+    }
+}
+
+#[test]
+fn a_rollout_that_holds_waits_until_the_nodes_before_deliver() {
+    let (yes, no) = (Some(("True", "Delivering")), Some(("False", "Refused")));
+    let (unknown, off) = (Some(("Unknown", "Pending")), Some(("Unknown", "CanaryOff")));
+    let fails = "cp1 Follow, cp2 Hold: SinkFailed: cp1 runs the target Revision and does not deliver to sink siem (Refused): \
+                 because of Refused; rollout.onSinkFailure: Hold";
+    let waits = "cp1 Follow, cp2 Hold: cp1 has not yet delivered to sink siem, and rollout.onSinkFailure is Hold";
+    let starts = "cp1 Follow, cp2 Start: cp2 starts";
+    for (first, second, hold, want) in [
+        (new("cp1").sink("siem", yes), old("cp2"), true, starts),
+        (new("cp1").sink("siem", off), old("cp2"), true, starts),
+        (new("cp1").sink("siem", no), old("cp2"), false, starts),
+        (new("cp1").sink("siem", no), old("cp2"), true, fails),
+        (new("cp1").sink("siem", unknown), old("cp2"), true, waits),
+        (new("cp1").sink("siem", None), old("cp2"), true, waits),
+        // A node that never had a Revision.
+        (new("cp1").sink("siem", no), new("cp2").without_audit(), true, fails),
+        // A sink that failed before the change says nothing about the new Revision.
+        (new("cp1").sink("siem", yes), old("cp2").sink("siem", no), true, starts),
+        // Drift is corrected whatever the sinks do.
+        (new("cp1").sink("siem", no), sample("cp2", Some(NEW), "Drifted", Some(NEW)).reason("Held"), true, starts),
+    ] {
+        let samples = [first, second];
+        let on_sink_failure = if hold { OnSinkFailure::Hold } else { OnSinkFailure::Continue };
+        let claim = Claim { on_sink_failure, ..claim(&samples, Runs) };
+        let [decision] = decide(&[claim], &[], time(NOW)).try_into().unwrap();
+        assert_eq!(shown(&Decided { nodes: &samples, decision }), want);
+    }
+    // The first node has nobody to wait for, and a node that is restored waits for no sink.
+    let samples = [old("cp1").sink("siem", no), old("cp2").sink("siem", no)];
+    let claim = Claim { on_sink_failure: OnSinkFailure::Hold, ..claim(&samples, Runs) };
+    let [decision] = decide(&[claim], &[], time(NOW)).try_into().unwrap();
+    assert_eq!(shown(&Decided { nodes: &samples, decision }), "cp1 Start, cp2 Hold: cp1 starts");
 }

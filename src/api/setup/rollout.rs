@@ -39,6 +39,10 @@ pub struct Rollout {
     /// kube-apiserver was broken ignores the repaired manifest. `WhenStuck`: only then. `Never`: the node waits for you
     /// to restart it.
     pub restart_kubelet: RestartKubelet,
+    /// Whether a new Revision goes on to the next node while a node that already runs it does not deliver its events to
+    /// every sink. `Continue`: yes; status reports the sink. `Hold`: the next node waits until the events arrive, at
+    /// most for about two minutes if all is well. Drift is corrected and original manifests are restored all the same.
+    pub on_sink_failure: OnSinkFailure,
     /// Seconds for which kube-apiserver must be ready without interruption before a change is confirmed.
     #[schemars(range(min = 1, max = 3600))]
     pub min_ready_seconds: i64,
@@ -55,6 +59,7 @@ impl Default for Rollout {
             shutdown_delay_seconds: 2,
             drain_watches_seconds: 3,
             restart_kubelet: RestartKubelet::WhenStuck,
+            on_sink_failure: OnSinkFailure::Continue,
             min_ready_seconds: 10,
             confirm_timeout_seconds: 300,
         }
@@ -79,4 +84,14 @@ pub enum RestartKubelet {
     WhenStuck,
     /// Never: the node waits for a person.
     Never,
+}
+
+/// Whether a rollout waits for a sink.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnSinkFailure {
+    /// The rollout goes on.
+    #[default]
+    Continue,
+    /// The next node waits until the nodes before it deliver their events.
+    Hold,
 }
