@@ -12,6 +12,7 @@ mod dial;
 pub mod error_line;
 pub mod expiry;
 pub mod explain;
+pub mod load;
 pub mod log;
 pub mod loss;
 pub mod reach;

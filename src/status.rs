@@ -8,6 +8,7 @@
 mod conditions;
 mod events;
 mod expiry;
+mod load;
 mod sinks;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -71,9 +72,10 @@ pub fn status(facts: Facts) -> AuditSetupStatus {
     let nodes = facts.nodes.iter().map(node_status).collect();
     let mut findings = match facts.judgement {
         Judgement::Rendered { findings, .. } => findings.to_vec(),
-        _ => old.findings.into_iter().filter(|finding| finding.id != expiry::ID).collect(),
+        _ => old.findings.into_iter().filter(|finding| !is_measured(&finding.id)).collect(),
     };
     findings.extend(expiry::findings(facts.setup, &sinks, facts.now));
+    findings.extend(load::findings(facts));
 
     AuditSetupStatus {
         observed_generation: facts.setup.metadata.generation,
@@ -88,6 +90,11 @@ pub fn status(facts: Facts) -> AuditSetupStatus {
         sinks,
         history,
     }
+}
+
+/// Whether a finding comes from the reports of the nodes, and not from the Setup.
+fn is_measured(id: &str) -> bool {
+    id == expiry::ID || load::IDS.contains(&id)
 }
 
 /// Whether a status is worth a write. Deliveries that merely go on are not.

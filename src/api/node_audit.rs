@@ -202,6 +202,9 @@ pub struct NodeSinkStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["of".to_string()]))]
     pub expires: Vec<Expiry>,
+    /// The load of the sink. Absent: not known yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<SinkLoad>,
     /// The last delivery seen before this status was written. Not updated while deliveries continue. Absent: none yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_delivered: Option<Time>,
@@ -217,6 +220,24 @@ impl NodeSinkStatus {
     pub fn seems_to_deliver(&self) -> bool {
         self.delivering.status == Truth::True || self.delivering.reason == super::Reason::CanaryOff
     }
+}
+
+/// The load of a sink. Every figure keeps its value until it has changed by half.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SinkLoad {
+    /// Events per second that kube-apiserver hands to its audit backends, over the last ten minutes or more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events_per_second: Option<f64>,
+    /// Average size of a request to a webhook, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_bytes: Option<f64>,
+    /// Hours for which a log file keeps an event at least, at the present rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_hours: Option<f64>,
+    /// Hours until the log has filled its file system, at the present rate. Absent: it will not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_hours: Option<f64>,
 }
 
 /// When a certificate or a token expires.

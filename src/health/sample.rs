@@ -39,6 +39,11 @@ impl Posts {
 }
 
 impl Sample {
+    /// Bytes of an average POST to a host. `None`: there was none.
+    pub fn average_body(&self, host: &str) -> Option<f64> {
+        self.posts.get(host).filter(|posts| posts.bodies > 0.0).map(|posts| posts.bytes / posts.bodies)
+    }
+
     /// Reads one line of the text.
     pub fn read_line(&mut self, line: &str) {
         let Some((name, labels, value)) = parse(line) else { return };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::load::Rotation;
 use super::loss::Route;
 use crate::api::{Batch, Expiring, Mode, SinkKind, SinkRef};
 use crate::revision::credential::{CERTIFICATE_FILE, TOKEN_FILE};
@@ -36,6 +37,7 @@ pub struct LogTarget {
     pub path: String,
     /// How long an event may take to get there.
     pub max_wait: Duration,
+    pub rotation: Rotation,
 }
 
 /// A webhook to connect to.
@@ -100,7 +102,7 @@ pub fn targets(revision: &Revision, sinks: &[SinkRef]) -> Vec<SinkTarget> {
 fn log(revision: &Revision) -> Option<LogTarget> {
     let log = revision.content.log.as_ref()?;
     let max_wait = max_wait(log.delivery.mode, log.delivery.batch.as_ref(), 0);
-    Some(LogTarget { path: log.path.clone(), max_wait })
+    Some(LogTarget { path: log.path.clone(), max_wait, rotation: log.into() })
 }
 
 fn webhook(revision: &Revision) -> Option<WebhookTarget> {

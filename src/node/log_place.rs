@@ -5,10 +5,13 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::civil::DateTime;
+use k8s_openapi::jiff::tz::TimeZone;
 use rustix::fs::FileType;
 
 use super::files::{self, End, Host, Link, Place};
 use super::{POD_LOGS_DIR, STATE_DIR};
+use crate::health::load;
 use crate::plan::{LogDirectory, LogFile, LogPlace};
 
 /// How much of a file is read to recognise it. The first line may not be enough if the log was rotated or a full disk
@@ -78,6 +81,45 @@ fn used_bytes(host: &Host, directory: &str, path: &str) -> Result<u64, files::Er
     let names = host.list(directory)?;
     let sizes = names.iter().filter(is_of_log).filter_map(|name| host.metadata(&format!("{directory}/{name}")).ok());
     Ok(sizes.filter(std::fs::Metadata::is_file).map(|metadata| metadata.len()).sum())
+}
+
+/// The log with its rotated files. Reads no more of it than its first event.
+pub(super) fn rotated(host: &Host, path: &str) -> io::Result<load::Files> {
+    let (directory, file) = path.rsplit_once('/').unwrap_or(("", path));
+    let current = host.open_file(path)?;
+    let system = rustix::fs::fstatvfs(&current)?;
+    let current_bytes = current.metadata()?.len();
+    let others = host.list(directory).map_err(io::Error::other)?;
+    let rotated = others.into_iter().filter_map(|name| {
+        let at = rotated_at(&name, file)?;
+        let metadata = host.metadata(&format!("{directory}/{name}")).ok()?;
+        metadata.is_file().then(|| (at, metadata.len()))
+    });
+    let rotated: Vec<_> = rotated.collect();
+    let begun = if rotated.is_empty() { first_received(current.take(READ_LIMIT)) } else { None };
+    Ok(load::Files { current_bytes, begun, rotated, free_bytes: system.f_bavail * system.f_frsize })
+}
+
+/// When kube-apiserver renamed a file that it rotated: in its name, in UTC (gopkg.in/natefinch/lumberjack.v2@v2.2.1
+/// lumberjack.go, `backupTimeFormat`).
+fn rotated_at(name: &str, file: &str) -> Option<Timestamp> {
+    let rest = name.strip_prefix(stem(file))?.strip_prefix('-')?;
+    let extension = &file[stem(file).len()..];
+    let rest = rest.strip_suffix(".gz").unwrap_or(rest);
+    let time = rest.strip_suffix(extension)?;
+    DateTime::strptime("%Y-%m-%dT%H-%M-%S%.f", time).ok()?.to_zoned(TimeZone::UTC).ok().map(|time| time.timestamp())
+}
+
+/// When the first event of a log was received.
+fn first_received(beginning: impl Read) -> Option<Timestamp> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Event {
+        request_received_timestamp: Timestamp,
+    }
+    let mut line = Vec::new();
+    BufReader::new(beginning).read_until(b'\n', &mut line).ok()?;
+    serde_json::from_slice(&line).ok().map(|event: Event| event.request_received_timestamp)
 }
 
 fn file(host: &Host, path: &str, has_directory: bool) -> Result<LogFile, files::Error> {
@@ -268,5 +310,35 @@ mod tests {
         std::fs::remove_dir(&file).unwrap();
         host.replace("/data/audit/audit.log", b"somebody's notes\n", 0o600).unwrap();
         assert_eq!((found(false), found(true)), (LogFile::Foreign, LogFile::Own));
+    }
+
+    #[test]
+    fn the_files_of_a_log_are_found_with_their_times() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::open(root.path()).unwrap();
+        host.make_directory("/var/log/audit", 0o700).unwrap();
+        let log = "/var/log/audit/audit.log";
+        let write = |name: &str, bytes: &[u8]| {
+            host.replace(&format!("/var/log/audit/{name}"), bytes, 0o600).unwrap();
+        };
+        let event = br#"{"kind":"Event","requestReceivedTimestamp":"2026-12-01T11:00:00.5Z","stage":"Panic"}"#;
+        write("audit.log", &[event, &b"\nrest"[..]].concat());
+        let found = rotated(&host, log).unwrap();
+        assert_eq!(found.begun, Some("2026-12-01T11:00:00.5Z".parse().unwrap()));
+        assert_eq!((found.current_bytes, &found.rotated[..]), (event.len() as u64 + 5, &[][..]));
+        assert!(found.free_bytes > 0);
+
+        write("audit-2026-12-01T12-30-05.250.log", b"12345");
+        write("audit-2026-12-01T11-30-05.000.log.gz", b"123");
+        for other in
+            ["audit-old.log", "audit.log.1", "audit-2026-12-01T11-30-05.000.txt", "other-2026-12-01T11-30-05.000.log"]
+        {
+            write(other, b"other");
+        }
+        let mut found = rotated(&host, log).unwrap();
+        found.rotated.sort_unstable();
+        let want = [("2026-12-01T11:30:05Z", 3), ("2026-12-01T12:30:05.25Z", 5)];
+        assert_eq!(found.rotated, want.map(|(at, bytes)| (at.parse().unwrap(), bytes)));
+        assert_eq!(rotated(&host, "/var/log/audit/none.log").unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

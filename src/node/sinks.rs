@@ -18,10 +18,11 @@ use tokio_util::task::AbortOnDropHandle;
 use super::files::Host;
 use super::state::State;
 use super::{POD_LOGS_DIR, log_place, observe, process};
-use crate::api::{Expiring, Expiry, Finding, NodeSinkStatus, Reason, Truth};
+use crate::api::{Expiring, Expiry, Finding, NodeSinkStatus, Reason, SinkLoad, Truth};
 use crate::error::LastError;
 use crate::health::canary::{self, Position};
 use crate::health::explain::{self, Facts, needs_probe};
+use crate::health::load::{self, Events};
 use crate::health::log::{self, Log, Search};
 use crate::health::loss::Losses;
 use crate::health::reach::{self, Probe};
@@ -163,6 +164,7 @@ struct Sinks {
     /// Whether the losses on the disk are older.
     has_unkept_losses: bool,
     loss_error: LastError,
+    events: Events,
     canaries: u64,
     /// When the last canary was answered: by the steady clock, and since the boot.
     canary: Option<(Instant, Moment)>,
@@ -178,6 +180,8 @@ struct Memory {
     probe: Option<(Finding, Instant)>,
     /// When the receiver's certificate expires, as far as it is known, and when it was looked at.
     certificate: Option<(Option<Timestamp>, Instant)>,
+    /// As it was reported.
+    load: SinkLoad,
 }
 
 /// A canary, and the ends of the logs before it was sent.
@@ -198,6 +202,7 @@ impl Sinks {
             memories: BTreeMap::new(),
             has_unkept_losses: false,
             loss_error: LastError::default(),
+            events: Events::default(),
             canaries: 0,
             canary: None,
         }
@@ -290,6 +295,7 @@ impl Sinks {
             all.push((sink, facts, is_failing));
         }
         self.count_losses(&all, &sample);
+        self.weigh(&assigned.sinks, &sample).await;
         for (sink, facts, _) in all {
             found.sinks.push(self.status(sink, facts).await);
         }
@@ -316,6 +322,7 @@ impl Sinks {
             lost_events: loss.events,
             lost_at: loss.at.map(Time),
             expires: self.expires(sink).await,
+            load: self.memories.get(&sink.name).map(|memory| memory.load).filter(|load| *load != SinkLoad::default()),
             last_delivered: self.memories.get(&sink.name).and_then(|memory| memory.delivered).map(Time),
         }
     }
@@ -449,12 +456,11 @@ impl Sinks {
             true => error,
             false => error.replace(&target.url.host, &target.shown),
         });
-        let posts = sample.posts.get(&host).filter(|posts| posts.bodies > 0.0);
         let evidence = explain::Evidence {
             shown: &target.shown,
             way,
             probe: probe.as_ref(),
-            body_bytes: posts.map(|posts| posts.bytes / posts.bodies),
+            body_bytes: sample.average_body(&host),
             error: error.as_deref(),
             has_canary,
         };
@@ -542,6 +548,40 @@ impl Sinks {
                 }
             }
         }
+    }
+
+    /// Measures the load of each sink.
+    async fn weigh(&mut self, sinks: &[(SinkTarget, Way)], sample: &Sample) {
+        let events_per_second = self.events.per_second(sample, moment());
+        for (sink, _) in sinks {
+            let (request_bytes, lasts) = match &sink.backend {
+                Backend::Webhook(webhook) => (sample.average_body(&webhook.url.authority()), None),
+                Backend::Log(log) => (None, self.lasts(log).await),
+            };
+            let Some(memory) = self.memories.get_mut(&sink.name) else { continue };
+            let load = &mut memory.load;
+            // A figure that cannot be told for a while, as after a restart of the API server, stays.
+            if events_per_second.is_some() {
+                load.events_per_second = load::shown(load.events_per_second, events_per_second);
+            }
+            if request_bytes.is_some() {
+                load.request_bytes = load::shown(load.request_bytes, request_bytes);
+            }
+            if let Some(load::Lasts { rotation, disk }) = lasts {
+                load.log_hours = load::shown(load.log_hours, rotation.map(load::hours));
+                load.disk_hours = load::shown(load.disk_hours, disk.map(load::hours));
+            }
+        }
+    }
+
+    /// How long the log lasts. `None`: too early to tell, or the kubelet rotates it.
+    async fn lasts(&self, log: &LogTarget) -> Option<load::Lasts> {
+        if log.path == "-" {
+            return None;
+        }
+        let (host, path, rotation) = (self.state.host.clone(), log.path.clone(), log.rotation);
+        let files = blocking(move || log_place::rotated(&host, &path)).await.ok()?;
+        load::lasts(&files, rotation, process::clock().wall)
     }
 
     /// A client of this node's API server, not of any that answers for the cluster. The token goes only to a server
@@ -684,6 +724,7 @@ mod tests {
             lost_events: 0,
             lost_at: None,
             expires: Vec::new(),
+            load: None,
             last_delivered: Some(Time(delivered.parse().unwrap())),
         };
         let found = |sink| Found { sinks: vec![sink], is_answered: true, ..Found::default() };

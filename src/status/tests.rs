@@ -492,3 +492,44 @@ fn each_change_of_a_node_is_an_event_and_no_kubelet_is_ended_in_silence() {
         assert_eq!(lines, want, "{before:?} {after:?}");
     }
 }
+
+#[test]
+fn a_sink_near_its_limits_is_a_finding_with_the_numbers() {
+    let (policy, done) = (policy(), Progress::Done);
+    let loads = |name: &str, local: Value, receiver: Value| {
+        let mut sinks = well();
+        (sinks[0]["load"], sinks[1]["load"]) = (local, receiver);
+        audit(name, "Confirmed", Some(B), sinks)
+    };
+    let found = |audits: &[NodeAudit]| {
+        let status = judged(None, audits, rendered(B, &policy, &done), T0);
+        assert_eq!(
+            shown(&status, ConditionType::SinksHealthy),
+            "SinksHealthy=True Healthy: every sink receives events"
+        );
+        // A Setup that is rejected later keeps no measured finding of then.
+        let rejected =
+            judged(Some(status.clone()), &[audit("cp1", "Confirmed", Some(B), well())], Judgement::NoNodes, T0);
+        assert_eq!(rejected.findings, []);
+        status
+            .findings
+            .iter()
+            .map(|it| format!("{} {} {}: {}", it.severity, it.id, it.field, it.message))
+            .collect::<Vec<_>>()
+    };
+    let at_ease = loads("cp1", json!({"logHours": 24.0}), json!({"eventsPerSecond": 2000.0}));
+    assert_eq!(found(&[at_ease.clone()]), Vec::<String>::new());
+    let strained = loads("cp2", json!({"logHours": 5.6, "diskHours": 0.75}), json!({"eventsPerSecond": 2100.0}));
+    let want = [
+        "warning log-fills-disk spec.sinks[0].log: sink local: at the present rate, the log fills its file system on cp2 in \
+         about 45 minutes, before old files are removed. Lower maxBackups or maxSizeMegabytes, free space, or record less",
+        "info log-holds spec.sinks[0].log: sink local: at the present rate, the log on cp2 holds the last 5.6 hours (maxBackups \
+         10 × maxSizeMegabytes 100): a collector that is down for longer misses events. Raise one of them, or record less",
+        "warning near-throttle spec.sinks[1].webhook.delivery.batch: sink receiver: kube-apiserver on cp2 records about 2100 \
+         events per second and may send at most 4000 (throttleQPS 10 × maxSize 400): events that it cannot send in time are \
+         lost. Raise maxSize or throttleQPS, or record less",
+    ];
+    assert_eq!(found(&[at_ease, strained]), want);
+    let short = loads("cp1", json!({"logHours": 1.9}), Value::Null);
+    assert!(found(&[short])[0].starts_with("warning log-holds"));
+}

@@ -82,6 +82,20 @@ pub(super) fn check(mode: Mode, batch: Option<&Batch>, backend: Backend, field: 
     }
 }
 
+/// A stopping kube-apiserver has this long by default (`terminationGracePeriodSeconds` of its pod).
+const GRACE_SECONDS: i64 = 30;
+
+/// A batch that failed waits for its next attempt in memory. `field` is the path of the `delivery`.
+pub(super) fn check_backoff(initial_backoff_seconds: i64, field: &str, problems: &mut Problems) {
+    if initial_backoff_seconds >= GRACE_SECONDS {
+        let message = format!(
+            "a batch that failed once waits {initial_backoff_seconds} s in memory, but the kubelet gives a stopping kube-apiserver \
+             {GRACE_SECONDS} s: every restart loses such batches. Choose less than {GRACE_SECONDS}"
+        );
+        problems.warn("long-backoff", format!("{field}.initialBackoffSeconds"), message);
+    }
+}
+
 /// BlockingStrict rejects a request at the stage RequestReceived, and only there
 /// (kubernetes@v1.36.3 staging/src/k8s.io/apiserver/pkg/endpoints/filters/audit.go#L61-L65).
 pub(super) fn strict(is_strict: bool, omit_stages: &[Stage], field: &str, problems: &mut Problems) {

@@ -909,6 +909,7 @@ fn what_is_worth_knowing_is_told() {
     let delivery = "spec.sinks[0].webhook.delivery";
     let event = format!("receiver-limits {delivery}.truncate.maxEventBytes");
     let batch = format!("receiver-limits {delivery}");
+    let backoff = format!("long-backoff {delivery}.initialBackoffSeconds");
     for (url, settings, want) in [
         ("https://a/", "{}", none),
         (falco, "{}", &[&*batch]),
@@ -917,6 +918,8 @@ fn what_is_worth_knowing_is_told() {
         (falco, "{truncate: {maxEventBytes: 262145}, batch: {maxSize: 10}}", &[&*event]),
         (loggly, "{}", &[&*batch]),
         (loggly, "{truncate: {maxEventBytes: 100000}, batch: {maxSize: 50}}", none),
+        ("https://a/", "{initialBackoffSeconds: 29}", none),
+        ("https://a/", "{initialBackoffSeconds: 30}", &[&*backoff]),
     ] {
         assert_eq!(ids(&webhook(&format!("{{url: '{url}', delivery: {settings}}}"))), want, "{url} {settings}");
     }

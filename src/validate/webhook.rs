@@ -304,6 +304,7 @@ pub(super) fn modes(delivery: &WebhookDelivery, context: &Context<'_>, field: &s
     delivery::strict(delivery.mode == Mode::BlockingStrict, context.omit_stages, field, problems);
     delivery::check(delivery.mode, delivery.batch.as_ref(), delivery::Backend::Webhook, field, problems);
     delivery::check_truncate(delivery.truncate.as_ref(), field, problems);
+    delivery::check_backoff(delivery.initial_backoff_seconds, field, problems);
 }
 
 /// The field that names the destination.

@@ -40,6 +40,7 @@ fn sink(name: &str, reachable: (Truth, Reason), delivering: (Truth, Reason)) -> 
         lost_events: 3,
         lost_at: Some(Time(at(4))),
         expires: vec![Expiry { of: Expiring::Token, at: Time(at(9)) }],
+        load: None,
         last_delivered: (delivering.0 == Truth::True).then(|| Time(at(5))),
     }
 }
