@@ -93,7 +93,7 @@ pub(super) fn rotated(host: &Host, path: &str) -> io::Result<load::Files> {
     let rotated = others.into_iter().filter_map(|name| {
         let at = rotated_at(&name, file)?;
         let metadata = host.metadata(&format!("{directory}/{name}")).ok()?;
-        metadata.is_file().then(|| (at, metadata.len()))
+        metadata.is_file().then_some((at, metadata.len()))
     });
     let rotated: Vec<_> = rotated.collect();
     let begun = if rotated.is_empty() { first_received(current.take(READ_LIMIT)) } else { None };

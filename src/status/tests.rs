@@ -518,7 +518,7 @@ fn a_sink_near_its_limits_is_a_finding_with_the_numbers() {
             .collect::<Vec<_>>()
     };
     let at_ease = loads("cp1", json!({"logHours": 24.0}), json!({"eventsPerSecond": 2000.0}));
-    assert_eq!(found(&[at_ease.clone()]), Vec::<String>::new());
+    assert_eq!(found(std::slice::from_ref(&at_ease)), Vec::<String>::new());
     let strained = loads("cp2", json!({"logHours": 5.6, "diskHours": 0.75}), json!({"eventsPerSecond": 2100.0}));
     let want = [
         "warning log-fills-disk spec.sinks[0].log: sink local: at the present rate, the log fills its file system on cp2 in \
