@@ -72,7 +72,7 @@ fn webhook(
     capabilities: Capabilities,
     credentials: &mut BTreeMap<credential::Path, Vec<u8>>,
 ) -> Webhook {
-    let ValidWebhook { name, url, service, is_url_secret, tls, auth, delivery } = valid;
+    let ValidWebhook { name, url, service, proxy, is_url_secret, tls, auth, delivery } = valid;
     let directory = credential::Directory::of(name, url);
     let mut credential = |file: &str, content: &[u8]| {
         let path = credential::Path::new(directory.clone(), file).expect("a name that credentials have");
@@ -108,6 +108,7 @@ fn webhook(
     Webhook {
         url: url.clone(),
         service: service.clone(),
+        proxy: proxy.clone(),
         is_url_secret: *is_url_secret,
         tls,
         auth,

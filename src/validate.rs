@@ -13,7 +13,7 @@ use crate::api::{
     AuditSetup, AuditSetupSpec, LogSink, Mode, Reason, Risk, Rollout, SetupFinding, Stage, WebhookDelivery,
 };
 use crate::floor::Floor;
-use crate::revision::Url;
+use crate::revision::{Proxy, Url};
 use audit_policy::{Part, Severity, is_label_key, is_label_value};
 
 mod credentials;
@@ -137,6 +137,7 @@ pub(crate) struct ValidWebhook {
     pub url: Url,
     /// `namespace/name` of the Service whose address the URL has.
     pub service: Option<String>,
+    pub proxy: Option<Proxy>,
     pub is_url_secret: bool,
     /// `None` over http.
     pub tls: Option<Tls>,

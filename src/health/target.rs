@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::loss::Route;
 use crate::api::{Batch, Expiring, Mode, SinkKind, SinkRef};
 use crate::revision::credential::{CERTIFICATE_FILE, TOKEN_FILE};
-use crate::revision::{self, Auth, Revision, Url};
+use crate::revision::{self, Auth, Proxy, Revision, Url};
 
 /// kube-apiserver's buffer in mode Batch, if the Setup names none (kubernetes@v1.36.3
 /// staging/src/k8s.io/apiserver/pkg/server/options/audit.go).
@@ -42,6 +42,8 @@ pub struct LogTarget {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookTarget {
     pub url: Url,
+    /// The proxy that the kubeconfig names.
+    pub proxy: Option<Proxy>,
     /// The receiver, in messages. A host that comes from a Secret is not shown.
     pub shown: String,
     /// Absent: plain http.
@@ -112,6 +114,7 @@ fn webhook(revision: &Revision) -> Option<WebhookTarget> {
     };
     Some(WebhookTarget {
         url: webhook.url.clone(),
+        proxy: webhook.proxy.clone(),
         shown,
         tls: webhook.tls.as_ref().map(|tls| TlsTarget {
             server_name: tls.server_name.clone().unwrap_or_else(|| webhook.url.host.clone()),

@@ -165,6 +165,20 @@ fn the_kubeconfig_is_one_that_a_client_reads() {
 }
 
 #[test]
+fn a_proxy_is_in_the_kubeconfig_and_makes_a_new_revision() {
+    let world = World::new(36);
+    let with = WEBHOOK.replace("port: 8443}, ", "port: 8443}, proxyURL: 'HTTP://[fd00::9]', ");
+    let rendered = world.render(&with);
+    let config = kube::config::Kubeconfig::from_yaml(&rendered.revision.files()["webhook.kubeconfig"]).unwrap();
+    assert_eq!(config.clusters[0].cluster.as_ref().unwrap().proxy_url.as_deref(), Some("http://[fd00::9]:80"));
+    let without = world.render(WEBHOOK);
+    assert_ne!(rendered.revision.id, without.revision.id);
+    // Stored Revisions of before have no such field.
+    assert!(!serde_json::to_string(&without.revision.content).unwrap().contains("proxy"));
+    assert_eq!(rendered.credentials, without.credentials);
+}
+
+#[test]
 fn a_new_host_has_a_place_of_its_own_for_its_credentials() {
     let mut world = World::new(36);
     let old = world.render(WEBHOOK);

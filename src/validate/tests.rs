@@ -394,6 +394,57 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             InvalidSetup,
             "credentials need https: kube-apiserver does not send them over http",
         ),
+        // The proxy.
+        (
+            webhook("{url: 'https://a/', proxyURL: 'http://me:s3cret@proxy:3128'}"),
+            "spec.sinks[0].webhook.proxyURL",
+            InvalidSetup,
+            "the URL of the proxy has a user or password before @",
+        ),
+        (
+            webhook("{url: 'https://a/', proxyURL: 'http://proxy:3128/x?y'}"),
+            "spec.sinks[0].webhook.proxyURL",
+            InvalidSetup,
+            "the URL of the proxy has a path, a query or a fragment",
+        ),
+        (
+            webhook("{url: 'https://a/', proxyURL: 'ftp://proxy:3128'}"),
+            "spec.sinks[0].webhook.proxyURL",
+            InvalidSetup,
+            "the URL of the proxy must begin with http://, https:// or socks5://",
+        ),
+        (
+            webhook("{url: 'https://a/', proxyURL: 'http://169.254.169.254'}"),
+            "spec.sinks[0].webhook.proxyURL",
+            InvalidSetup,
+            "169.254.169.254:80 cannot be a proxy: link-local addresses",
+        ),
+        (
+            webhook("{url: 'https://a/', proxyURL: 'socks5://localhost:2379'}"),
+            "spec.sinks[0].webhook.proxyURL",
+            InvalidSetup,
+            "localhost:2379 cannot be a proxy: it is a port of the control plane",
+        ),
+        (
+            webhook("{url: 'https://a/', proxyURL: 'https://10.96.0.1'}"),
+            "spec.sinks[0].webhook.proxyURL",
+            InvalidSetup,
+            "10.96.0.1:443 cannot be a proxy: the Service default/kubernetes is kube-apiserver itself",
+        ),
+        (
+            webhook(
+                "{url: 'https://a/', proxyURL: 'http://p', tls: {insecureSkipVerify: true}, auth: {bearerTokenSecretRef: {name: token}}}",
+            ),
+            "spec.sinks[0].webhook.proxyURL",
+            InvalidSetup,
+            "with tls.insecureSkipVerify, the proxy could read the credentials",
+        ),
+        (
+            webhook("{urlSecretRef: {name: url, key: http}, proxyURL: 'http://p'}"),
+            "spec.sinks[0].webhook.proxyURL",
+            InvalidSetup,
+            "the proxy could read the URL, which comes from a Secret",
+        ),
         // The Service.
         (
             webhook("{service: {namespace: ns, name: none, port: 80}}"),
@@ -686,6 +737,7 @@ fn every_cel_rule_of_the_crd_has_a_twin_here() {
     messages(&schema, &mut rules);
     assert!(rules.len() > 10, "{rules:?}");
     // The parser of URLs says more precisely what is wrong.
+    rules.remove("must be http://host:port, https://host:port or socks5://host:port, without user, path and query");
     rules.remove("must be http://host[:port]/path or https://host[:port]/path, without user, query and fragment");
     let tested: Vec<_> = bad().into_iter().map(|(_, _, _, message)| message).collect();
     for rule in rules {
@@ -704,6 +756,8 @@ fn good_input_passes() {
         webhook("{urlSecretRef: {name: url}, auth: {basicAuthSecretRef: {name: basic}}}"),
         webhook("{service: {namespace: ns, name: six, port: 80}, auth: {clientCertificateSecretRef: {name: client}}}"),
         webhook("{service: {namespace: ns, name: plain, port: 443, path: '/a%20b'}, auth: {}}"),
+        webhook("{url: 'https://a/', proxyURL: 'socks5://[fd00::1]', auth: {bearerTokenSecretRef: {name: token}}}"),
+        webhook("{urlSecretRef: {name: url}, proxyURL: 'http://proxy:3128/'}"),
         webhook("{url: 'https://a/', delivery: {batch: {throttleQPS: 1}}}"),
         webhook(
             "{url: 'https://a/', delivery: {batch: {throttleBurst: 1}, truncate: {maxEventBytes: 4096, maxBatchBytes: 4096}}}",
@@ -843,6 +897,11 @@ fn what_the_floor_does_not_grant_or_permit_is_refused() {
             Some(("spec.sinks[0].webhook.service", BelowFloor)),
         ),
         (webhook("{urlSecretRef: {name: url}}"), None),
+        (webhook("{url: 'https://siem.example.com/', proxyURL: 'http://proxy.example.com:3128'}"), None),
+        (
+            webhook("{url: 'https://siem.example.com/', proxyURL: 'http://proxy.evil.example:3128'}"),
+            Some(("spec.sinks[0].webhook.proxyURL", BelowFloor)),
+        ),
     ] {
         let found = validate(&setup, &references(), Capabilities::of(KubernetesVersion::new(36)), &floor)
             .err()
@@ -857,12 +916,20 @@ fn a_secret_is_sent_only_to_the_hosts_that_it_names() {
     let mut references = references();
     references.secrets.get_mut("token").unwrap().hosts = Some("siem.example.com".into());
     let auth = "auth: {bearerTokenSecretRef: {name: token}}";
-    for (host, want) in [("siem.example.com", vec![]), ("evil.example", vec![SecretNotForHost])] {
-        let setup = webhook(&format!("{{url: 'https://{host}/', {auth}}}"));
+    let (own, other) = ("proxyURL: 'http://evil.example'", "tls: {serverName: evil.example}");
+    for (host, more, want) in [
+        ("siem.example.com", String::new(), vec![]),
+        ("evil.example", String::new(), vec![SecretNotForHost]),
+        ("siem.example.com", format!(", {own}"), vec![]),
+        ("siem.example.com", format!(", {other}"), vec![]),
+        // The proxy could answer in the name of the receiver.
+        ("siem.example.com", format!(", {own}, {other}"), vec![SecretNotForHost]),
+    ] {
+        let setup = webhook(&format!("{{url: 'https://{host}/', {auth}{more}}}"));
         let found = validate(&setup, &references, Capabilities::of(KubernetesVersion::new(36)), &floor())
             .err()
             .unwrap_or_default();
-        assert_eq!(found.iter().map(|problem| problem.reason).collect::<Vec<_>>(), want, "{host}");
+        assert_eq!(found.iter().map(|problem| problem.reason).collect::<Vec<_>>(), want, "{host} {more}");
     }
 }
 
@@ -920,6 +987,10 @@ fn what_is_worth_knowing_is_told() {
     ] {
         assert_eq!(ids(&webhook(&format!("{{url: '{url}', delivery: {settings}}}"))), want, "{url} {settings}");
     }
+    assert_eq!(
+        ids(&webhook("{service: {namespace: ns, name: plain, port: 443}, proxyURL: 'http://proxy:3128'}")),
+        ["proxy-to-service spec.sinks[0].webhook.proxyURL"]
+    );
     assert_eq!(
         ids(&webhook("{url: 'https://a/', tls: {insecureSkipVerify: true}}")),
         ["unverified-tls spec.sinks[0].webhook.tls.insecureSkipVerify"]

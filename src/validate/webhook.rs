@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Service;
 use super::{Auth, Context, Problems, References, Tls, ValidWebhook, credentials, delivery, receiver};
 use crate::api::{HOSTS_ANNOTATION, Mode, Reason, Risk, Scheme, ServiceRef, WebhookAuth, WebhookDelivery, WebhookSink};
 use crate::floor::{Floor, Forbidden};
-use crate::revision::{Url, is_host};
+use crate::revision::{Proxy, Url, is_host};
 
 const ONE_DESTINATION: &str = "exactly one of url, urlSecretRef and service is required";
 const ONE_CREDENTIAL: &str =
@@ -54,7 +54,26 @@ pub(super) fn check(
             problems.add(format!("{delivery_field}.mode"), Reason::InvalidSetup, message);
         }
     }
+    let proxy = proxy(webhook, references, context.floor, field, problems);
     let tls = tls(webhook, scheme, references, field, problems);
+    if let (Some((url, _)), Some(_)) = (&destination, &proxy) {
+        let field = format!("{field}.proxyURL");
+        if let Some(message) = credentials_seen_by_proxy(url, has_secret(webhook), tls.insecure_skip_verify) {
+            problems.add(&field, Reason::InvalidSetup, message);
+        }
+        // Whoever proves this name gets the credentials.
+        if let Some(name) = tls.server_name.as_deref().filter(|name| *name != url.host) {
+            check_hosts(
+                webhook,
+                &Url { host: name.into(), ..url.clone() },
+                None,
+                references,
+                context.floor,
+                &field,
+                problems,
+            );
+        }
+    }
     let auth = webhook.auth.as_ref().and_then(|auth| {
         let field = format!("{field}.auth");
         if scheme == Some(Scheme::Http) && has_credentials(auth) {
@@ -78,6 +97,7 @@ pub(super) fn check(
         name: name.to_string(),
         url,
         service,
+        proxy,
         is_url_secret: webhook.url_secret_ref.is_some(),
         tls,
         auth,
@@ -125,6 +145,77 @@ fn destination(
             None
         }
     }
+}
+
+/// The proxy, which sees where the events go, and the events themselves over http.
+fn proxy(
+    webhook: &WebhookSink,
+    references: &References,
+    floor: &Floor,
+    field: &str,
+    problems: &mut Problems,
+) -> Option<Proxy> {
+    let text = webhook.proxy_url.as_ref()?;
+    let field = format!("{field}.proxyURL");
+    let proxy = match Proxy::parse(text) {
+        Ok(proxy) => proxy,
+        Err(error) => {
+            problems.add(field, Reason::InvalidSetup, format!("the URL of the proxy {error}"));
+            return None;
+        }
+    };
+    let is_api_server = references.api_server.is_some_and(|address| proxy.host.parse() == Ok(address));
+    let service = is_api_server.then_some("default/kubernetes");
+    if let Err((reason, message)) = check_proxy(&proxy, service, floor) {
+        problems.add(&field, reason, message);
+    }
+    if let Some(service) = &webhook.service {
+        let message = format!(
+            "the proxy {} must reach the ClusterIP of the Service {}/{}, which works only on nodes of this cluster. \
+             Without proxyURL, kube-apiserver connects directly if NO_PROXY in its manifest has the address",
+            proxy.authority(),
+            service.namespace,
+            service.name
+        );
+        problems.warn("proxy-to-service", field, message);
+    }
+    Some(proxy)
+}
+
+/// Whether events may be sent through this proxy. `service`: as in [`check_destination`].
+pub(super) fn check_proxy(proxy: &Proxy, service: Option<&str>, floor: &Floor) -> Result<(), (Reason, String)> {
+    let shown = proxy.authority();
+    floor.permits_destination(&proxy.host, proxy.port, service).map_err(|forbidden| match forbidden {
+        Forbidden::Always(why) => (Reason::InvalidSetup, format!("{shown} cannot be a proxy: {why}. Give a forwarding proxy")),
+        Forbidden::ByFloor => {
+            let message = format!(
+                "{shown} is not a permitted destination, and a proxy must be one too. Choose one from floor.destinations, or have an \
+                 administrator add it"
+            );
+            (Reason::BelowFloor, message)
+        }
+    })
+}
+
+/// Why a proxy could read the secrets of a sink: the author of a Setup chooses the proxy, but may not know the secrets.
+pub(super) fn credentials_seen_by_proxy(
+    url: &Url,
+    has_secret: bool,
+    insecure_skip_verify: bool,
+) -> Option<&'static str> {
+    if !has_secret {
+        return None;
+    }
+    if url.scheme == Scheme::Http {
+        return Some("the proxy could read the URL, which comes from a Secret: use a receiver with https");
+    }
+    insecure_skip_verify
+        .then_some("with tls.insecureSkipVerify, the proxy could read the credentials: use tls.caSecretRef instead")
+}
+
+/// Whether a Secret is sent to the receiver.
+fn has_secret(webhook: &WebhookSink) -> bool {
+    webhook.url_secret_ref.is_some() || webhook.auth.as_ref().is_some_and(has_credentials)
 }
 
 fn service_url(want: &ServiceRef, references: &References, field: &str, problems: &mut Problems) -> Option<Url> {

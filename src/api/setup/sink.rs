@@ -203,6 +203,16 @@ pub struct WebhookSink {
     /// A Service of this cluster that has a ClusterIP. kube-apiserver connects to its address and verifies its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceRef>,
+    /// The proxy that kube-apiserver connects through: `http://host:port`, `https://host:port` or
+    /// `socks5://host:port`, without user, path and query. It overrides the proxy of kube-apiserver's environment,
+    /// `NO_PROXY` included. `floor.destinations` must permit it. With an `http` receiver, the proxy reads the events.
+    /// Absent: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` in the manifest decide.
+    #[serde(rename = "proxyURL", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^(https?|socks5)://[^/?#@]+/?$')").message("must be http://host:port, https://host:port or socks5://host:port, without user, path and query")
+    )]
+    pub proxy_url: Option<String>,
     /// How kube-apiserver verifies the receiver. Absent: with the certificate authorities in its own image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<WebhookTls>,

@@ -40,7 +40,7 @@ fn named(host: &str, port: u16, tls: Option<TlsTarget>) -> WebhookTarget {
     let url = Url { scheme, host: host.into(), port, path: "/".into() };
     let shown = url.authority();
     let (max_wait, initial_backoff) = (Duration::from_secs(30), Duration::from_secs(10));
-    WebhookTarget { url, shown, tls, max_wait, initial_backoff, files: Vec::new() }
+    WebhookTarget { url, proxy: None, shown, tls, max_wait, initial_backoff, files: Vec::new() }
 }
 
 fn tls(server_name: &str) -> TlsTarget {
