@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Service;
 
 use crate::api::{
     AuditSetup, AuditSetupSpec, LogSink, Mode, Reason, Risk, Rollout, SetupFinding, Stage, WebhookDelivery,
+    WebhookProbe,
 };
 use crate::floor::Floor;
 use crate::revision::{Proxy, Url};
@@ -143,6 +144,7 @@ pub(crate) struct ValidWebhook {
     pub tls: Option<Tls>,
     pub auth: Option<Auth>,
     pub delivery: WebhookDelivery,
+    pub probe: Option<WebhookProbe>,
 }
 
 impl fmt::Debug for ValidWebhook {

@@ -193,6 +193,8 @@ reasons! {
     Unauthorized,
     /// The receiver takes no events at this path (404, 405).
     WrongPath,
+    /// The receiver answers the probe with another code than expected.
+    ProbeFailed,
     /// The receiver takes no request of that size (413).
     BodyTooLarge,
     /// The receiver takes no more requests (429).

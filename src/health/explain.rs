@@ -21,7 +21,8 @@ pub struct Evidence<'a> {
     /// The receiver, as messages name it.
     pub shown: &'a str,
     pub way: &'a Way,
-    /// The last probe, if there was one since the requests fail.
+    /// The last probe, if there was one since the requests fail; while events arrive, the answer to the last request of
+    /// a probe.
     pub probe: Option<&'a Finding>,
     /// Bytes of an average request.
     pub body_bytes: Option<f64>,
@@ -41,7 +42,13 @@ pub fn webhook(delivery: &Delivery, evidence: &Evidence<'_>) -> Facts {
     let shown = evidence.shown;
     let answers = || yes(Reason::Reachable, "");
     match delivery {
-        Delivery::Delivering => Facts { reachable: answers(), delivering: yes(Reason::Delivering, "") },
+        Delivery::Delivering => {
+            let reachable = match evidence.probe.filter(|probe| probe.status == Truth::False) {
+                Some(probe) => Finding { status: Truth::True, ..probe.clone() },
+                None => answers(),
+            };
+            Facts { reachable, delivering: yes(Reason::Delivering, "") }
+        }
         Delivery::Pending if !evidence.has_canary => Facts {
             reachable: unknown(Reason::CanaryOff, ""),
             delivering: unknown(
@@ -290,6 +297,11 @@ mod tests {
         assert_eq!(judged(&failing(fast), Some(&open)), (Truth::True, Truth::False, Reason::NoAnswer));
         assert_eq!(judged(&failing(fast), None), (Truth::Unknown, Truth::False, Reason::DeliveryFailing));
         assert_eq!(judged(&Delivery::Delivering, Some(&refused)), (Truth::True, Truth::True, Reason::Delivering));
+        let wrong = no(Reason::ProbeFailed, "sink:443 answers the probe with 200, not with 405");
+        assert_eq!(judged(&failing(slow), Some(&wrong)), (Truth::False, Truth::False, Reason::ProbeFailed));
+        let well = webhook(&Delivery::Delivering, &Evidence { probe: Some(&wrong), ..evidence(&way) });
+        assert_eq!(well.reachable, Finding { status: Truth::True, ..wrong });
+        assert_eq!(well.delivering, yes(Reason::Delivering, ""));
     }
 
     #[test]

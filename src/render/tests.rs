@@ -179,6 +179,44 @@ fn a_proxy_is_in_the_kubeconfig_and_makes_a_new_revision() {
 }
 
 #[test]
+fn a_probe_is_not_in_the_revision_and_only_for_it() {
+    let world = World::new(36);
+    let render = |probe: &str| world.render(&WEBHOOK.replace("tls: {ca", &format!("{probe}tls: {{ca")));
+    let (none, falco) = (render(""), render("probe: {path: /k8s-audit, expectedCodes: [405]}, "));
+    assert_eq!(none.revision, falco.revision);
+    assert_eq!(none.sinks[0].probe, None);
+    let probe = |revision: &Revision, sinks: &[SinkRef]| match &targets(revision, sinks)[0].backend {
+        Backend::Webhook(webhook) => webhook.probe.clone(),
+        Backend::Log(_) => panic!("a webhook"),
+    };
+    let found = probe(&falco.revision, &falco.sinks).unwrap();
+    assert_eq!((found.path.as_str(), found.is_of_sink), ("/k8s-audit", false));
+    assert!(found.is_expected(405) && !found.is_expected(200));
+    let default = render("probe: {}, ");
+    let found = probe(&default.revision, &default.sinks).unwrap();
+    assert_eq!((found.path.as_str(), found.is_of_sink), ("/", true));
+    assert!([200, 204, 299].into_iter().all(|code| found.is_expected(code)));
+    assert!([199, 301, 405].into_iter().all(|code| !found.is_expected(code)));
+    // The receiver of another Revision may take any request for an event.
+    let other = world.render(&WEBHOOK.replace("port: 8443", "port: 8443, path: /other"));
+    assert_eq!(probe(&other.revision, &falco.sinks), None);
+    // A NodeAudit is not trusted.
+    for (path, codes) in [
+        ("/a\r\nX: y", vec![]),
+        ("a", vec![]),
+        ("/a?b", vec![]),
+        ("@evil/", vec![]),
+        ("/", vec![100]),
+        ("/", vec![70000]),
+    ] {
+        let mut sinks = falco.sinks.clone();
+        let revision = falco.revision.id.to_string();
+        sinks[0].probe = Some(SinkProbe { revision, path: Some(path.into()), expected_codes: codes });
+        assert_eq!(probe(&falco.revision, &sinks), None, "{path}");
+    }
+}
+
+#[test]
 fn a_new_host_has_a_place_of_its_own_for_its_credentials() {
     let mut world = World::new(36);
     let old = world.render(WEBHOOK);

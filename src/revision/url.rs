@@ -88,6 +88,15 @@ impl Url {
         Ok(Self { scheme, host, port, path: path.to_string() })
     }
 
+    /// The same receiver at another path.
+    pub fn with_path(&self, path: &str) -> Result<Self, NotAUrl> {
+        // Without its first slash the path would be a part of the host.
+        if !path.starts_with('/') {
+            return Err(NotAUrl::BadEncoding);
+        }
+        Self::parse(&Self { path: path.into(), ..self.clone() }.server())
+    }
+
     /// The `server` of a kubeconfig. A default port is left out: it would be in the Host header, where some receivers
     /// do not expect it.
     pub fn server(&self) -> String {

@@ -394,6 +394,25 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             InvalidSetup,
             "credentials need https: kube-apiserver does not send them over http",
         ),
+        // The probe.
+        (
+            webhook("{url: 'https://a/', probe: {path: k8s-audit}}"),
+            "spec.sinks[0].webhook.probe.path",
+            InvalidSetup,
+            "must start with / and have no query and no fragment",
+        ),
+        (
+            webhook("{url: 'https://a/', probe: {path: '/a b'}}"),
+            "spec.sinks[0].webhook.probe.path",
+            InvalidSetup,
+            "the path has a character that must be percent-encoded",
+        ),
+        (
+            webhook("{url: 'https://a/', probe: {expectedCodes: [405, 100]}}"),
+            "spec.sinks[0].webhook.probe.expectedCodes[1]",
+            InvalidSetup,
+            "must be from 200 to 599, not 100",
+        ),
         // The proxy.
         (
             webhook("{url: 'https://a/', proxyURL: 'http://me:s3cret@proxy:3128'}"),
@@ -758,6 +777,8 @@ fn good_input_passes() {
         webhook("{service: {namespace: ns, name: plain, port: 443, path: '/a%20b'}, auth: {}}"),
         webhook("{url: 'https://a/', proxyURL: 'socks5://[fd00::1]', auth: {bearerTokenSecretRef: {name: token}}}"),
         webhook("{urlSecretRef: {name: url}, proxyURL: 'http://proxy:3128/'}"),
+        webhook("{url: 'https://a/', probe: {}}"),
+        webhook("{service: {namespace: ns, name: six, port: 80}, probe: {path: /healthz, expectedCodes: [200, 204]}}"),
         webhook("{url: 'https://a/', delivery: {batch: {throttleQPS: 1}}}"),
         webhook(
             "{url: 'https://a/', delivery: {batch: {throttleBurst: 1}, truncate: {maxEventBytes: 4096, maxBatchBytes: 4096}}}",
@@ -990,6 +1011,10 @@ fn what_is_worth_knowing_is_told() {
     assert_eq!(
         ids(&webhook("{service: {namespace: ns, name: plain, port: 443}, proxyURL: 'http://proxy:3128'}")),
         ["proxy-to-service spec.sinks[0].webhook.proxyURL"]
+    );
+    assert_eq!(
+        ids(&webhook("{url: 'https://a/', proxyURL: 'http://proxy:3128', probe: {}}")),
+        ["probe-through-proxy spec.sinks[0].webhook.probe"]
     );
     assert_eq!(
         ids(&webhook("{url: 'https://a/', tls: {insecureSkipVerify: true}}")),

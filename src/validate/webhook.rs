@@ -5,11 +5,14 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::Service;
 
 use super::{Auth, Context, Problems, References, Tls, ValidWebhook, credentials, delivery, receiver};
-use crate::api::{HOSTS_ANNOTATION, Mode, Reason, Risk, Scheme, ServiceRef, WebhookAuth, WebhookDelivery, WebhookSink};
+use crate::api::{
+    HOSTS_ANNOTATION, Mode, Reason, Risk, Scheme, ServiceRef, WebhookAuth, WebhookDelivery, WebhookProbe, WebhookSink,
+};
 use crate::floor::{Floor, Forbidden};
 use crate::revision::{Proxy, Url, is_host};
 
 const ONE_DESTINATION: &str = "exactly one of url, urlSecretRef and service is required";
+const NOT_A_PATH: &str = "must start with / and have no query and no fragment";
 const ONE_CREDENTIAL: &str =
     "at most one of bearerTokenSecretRef, basicAuthSecretRef and clientCertificateSecretRef is allowed";
 
@@ -86,6 +89,9 @@ pub(super) fn check(
         check_auth(auth, references, &field, problems)
     });
     modes(&webhook.delivery, context, &delivery_field, problems);
+    if let (Some(probe), Some((url, _))) = (&webhook.probe, &destination) {
+        check_probe(probe, url, proxy.is_some(), &format!("{field}.probe"), problems);
+    }
     if problems.len() > before {
         return None;
     }
@@ -102,6 +108,7 @@ pub(super) fn check(
         tls,
         auth,
         delivery: webhook.delivery.clone(),
+        probe: webhook.probe.clone(),
     })
 }
 
@@ -218,14 +225,28 @@ fn has_secret(webhook: &WebhookSink) -> bool {
     webhook.url_secret_ref.is_some() || webhook.auth.as_ref().is_some_and(has_credentials)
 }
 
+fn check_probe(probe: &WebhookProbe, url: &Url, is_proxied: bool, field: &str, problems: &mut Problems) {
+    if is_proxied {
+        let message = "the agents make no probe, because kube-apiserver connects through a proxy: remove it";
+        problems.warn("probe-through-proxy", field, message);
+    }
+    let Some(path) = &probe.path else { return };
+    let field = format!("{field}.path");
+    if !is_path(path) {
+        problems.add(field, Reason::InvalidSetup, NOT_A_PATH);
+    } else if let Err(error) = url.with_path(path) {
+        problems.add(field, Reason::InvalidSetup, format!("the path {error}"));
+    }
+}
+
+fn is_path(text: &str) -> bool {
+    text.starts_with('/') && !text.contains(['?', '#'])
+}
+
 fn service_url(want: &ServiceRef, references: &References, field: &str, problems: &mut Problems) -> Option<Url> {
     let before = problems.len();
-    if !want.path.starts_with('/') || want.path.contains(['?', '#']) {
-        problems.add(
-            format!("{field}.path"),
-            Reason::InvalidSetup,
-            "must start with / and have no query and no fragment: kube-apiserver drops them",
-        );
+    if !is_path(&want.path) {
+        problems.add(format!("{field}.path"), Reason::InvalidSetup, format!("{NOT_A_PATH}: kube-apiserver drops them"));
     }
     let name = format!("{}/{}", want.namespace, want.name);
     let Some(service) = references.services.get(&(want.namespace.clone(), want.name.clone())) else {

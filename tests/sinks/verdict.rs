@@ -51,6 +51,7 @@ pub async fn judge(metrics: &str, log: &str, server: &str, cluster: &Value, prox
         max_wait: seconds(0),
         initial_backoff: seconds(10),
         files: Vec::new(),
+        probe: None,
     };
     let way = match proxy {
         Some(proxy) => {
