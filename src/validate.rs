@@ -47,6 +47,8 @@ pub struct References {
     pub config_maps: BTreeMap<String, BTreeMap<String, String>>,
     /// Services by (namespace, name).
     pub services: BTreeMap<(String, String), Service>,
+    /// Whether each of these Services has a ready endpoint, where it is known.
+    pub endpoints: BTreeMap<(String, String), bool>,
     /// Address of the Service `default/kubernetes`, where it is known.
     pub api_server: Option<std::net::IpAddr>,
 }
@@ -69,6 +71,9 @@ pub struct Needs {
     pub config_maps: Vec<String>,
     pub services: Vec<(String, String)>,
 }
+
+/// Id of the finding about a Service that has no ready endpoint.
+pub(crate) const NO_ENDPOINTS: &str = "no-endpoints";
 
 /// A reason to reject a Setup, and its place.
 #[derive(Clone, Debug, PartialEq)]

@@ -183,6 +183,8 @@ reasons! {
     NoAnswer,
     /// The connection cannot be made.
     ConnectFailed,
+    /// The Service has no ready endpoint.
+    NoEndpoints,
     /// The TLS handshake failed.
     TlsFailed,
     /// The certificate is not valid, not trusted or for another name.

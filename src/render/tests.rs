@@ -179,6 +179,49 @@ fn a_proxy_is_in_the_kubeconfig_and_makes_a_new_revision() {
 }
 
 #[test]
+fn a_service_of_ipv6_or_of_both_families_is_its_first_address() {
+    let mut world = World::new(36);
+    for (addresses, server) in [
+        ("clusterIP: 'fd00::7', clusterIPs: ['fd00::7']", "https://[fd00::7]:8443/"),
+        ("clusterIP: 'fd00::7', clusterIPs: ['fd00::7', 10.96.0.7]", "https://[fd00::7]:8443/"),
+        ("clusterIP: 10.96.0.7, clusterIPs: [10.96.0.7, 'fd00::7']", "https://10.96.0.7:8443/"),
+    ] {
+        let service = serde_saphyr::from_str(&format!("{{spec: {{{addresses}, ports: [{{port: 8443}}]}}}}")).unwrap();
+        world.references.services.insert(("ns".into(), "sink".into()), service);
+        let rendered = world.render(WEBHOOK);
+        let config = kube::config::Kubeconfig::from_yaml(&rendered.revision.files()["webhook.kubeconfig"]).unwrap();
+        let cluster = config.clusters[0].cluster.as_ref().unwrap();
+        let found = (cluster.server.as_deref(), cluster.tls_server_name.as_deref());
+        assert_eq!(found, (Some(server), Some("sink.ns.svc")), "{addresses}");
+    }
+}
+
+#[test]
+fn a_service_that_is_made_again_is_followed() {
+    let mut world = World::new(36);
+    let before = world.render(WEBHOOK);
+    let service = ("ns".to_string(), "sink".to_string());
+    let old = world.references.services.remove(&service).unwrap();
+    let setup = AuditSetup::new("cluster", serde_saphyr::from_str(WEBHOOK).unwrap());
+    let capabilities = Capabilities::of(KubernetesVersion::new(36));
+    // Meanwhile the nodes keep their Revision.
+    let problems = validate(&setup, &world.references, capabilities, &Floor::default()).unwrap_err();
+    assert_eq!(problems[0].reason, crate::api::Reason::ReferenceNotFound);
+    let moved: Service = serde_saphyr::from_str("{spec: {clusterIP: 10.96.0.9, ports: [{port: 8443}]}}").unwrap();
+    world.references.services.insert(service.clone(), moved);
+    let after = world.render(WEBHOOK);
+    assert_ne!(after.revision.id, before.revision.id);
+    assert!(after.revision.files()["webhook.kubeconfig"].contains("https://10.96.0.9:8443/"));
+    world.references.services.insert(service.clone(), old);
+    assert_eq!(world.render(WEBHOOK).revision.id, before.revision.id);
+    // Pods that come and go make none.
+    world.references.endpoints.insert(service, false);
+    let without = world.render(WEBHOOK);
+    assert_eq!(without.revision.id, before.revision.id);
+    assert_eq!(without.findings.last().unwrap().id, "no-endpoints");
+}
+
+#[test]
 fn a_probe_is_not_in_the_revision_and_only_for_it() {
     let world = World::new(36);
     let render = |probe: &str| world.render(&WEBHOOK.replace("tls: {ca", &format!("{probe}tls: {{ca")));

@@ -68,6 +68,9 @@ fn references() -> References {
     let services = [
         ("plain", "{clusterIP: 10.0.0.1, ports: [{port: 80}, {port: 53, protocol: UDP}, {port: 443, protocol: TCP}]}"),
         ("six", "{clusterIP: 'fd00::1', ports: [{port: 80}]}"),
+        ("node-port", "{type: NodePort, clusterIP: 10.0.0.2, ports: [{name: web, port: 80, nodePort: 30080}]}"),
+        ("balanced", "{type: LoadBalancer, clusterIP: 10.0.0.3, ports: [{name: web, port: 80}]}"),
+        ("local", "{clusterIP: 10.0.0.4, internalTrafficPolicy: Local, ports: [{port: 443}]}"),
         ("headless", "{clusterIP: None, ports: [{port: 80}]}"),
         ("pending", "{clusterIP: '', ports: [{port: 80}]}"),
         ("elsewhere", "{type: ExternalName, externalName: a.example.com}"),
@@ -86,6 +89,9 @@ fn references() -> References {
                 (name.to_string(), keys.into_iter().map(|(k, v)| (k.to_string(), v.to_string())).collect())
             })
             .collect(),
+        endpoints: [("local", true), ("balanced", false)]
+            .map(|(name, has_endpoint)| (("ns".to_string(), name.to_string()), has_endpoint))
+            .into(),
         api_server: Some("10.96.0.1".parse().unwrap()),
         services: services
             .into_iter()
@@ -496,6 +502,12 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             "the Service ns/plain has no TCP port 81; it has: 80, 443",
         ),
         (
+            webhook("{service: {namespace: ns, name: node-port, port: 30080}}"),
+            "spec.sinks[0].webhook.service.port",
+            UnusableService,
+            "the Service ns/node-port has no TCP port 30080; it has: 80 (web)",
+        ),
+        (
             webhook("{service: {namespace: ns, name: plain, port: 53}}"),
             "spec.sinks[0].webhook.service.port",
             UnusableService,
@@ -777,6 +789,8 @@ fn good_input_passes() {
         webhook("{service: {namespace: ns, name: plain, port: 443, path: '/a%20b'}, auth: {}}"),
         webhook("{url: 'https://a/', proxyURL: 'socks5://[fd00::1]', auth: {bearerTokenSecretRef: {name: token}}}"),
         webhook("{urlSecretRef: {name: url}, proxyURL: 'http://proxy:3128/'}"),
+        webhook("{service: {namespace: ns, name: node-port, port: 80}}"),
+        webhook("{service: {namespace: ns, name: balanced, port: 80}}"),
         webhook("{url: 'https://a/', probe: {}}"),
         webhook("{service: {namespace: ns, name: six, port: 80}, probe: {path: /healthz, expectedCodes: [200, 204]}}"),
         webhook("{url: 'https://a/', delivery: {batch: {throttleQPS: 1}}}"),
@@ -1012,6 +1026,15 @@ fn what_is_worth_knowing_is_told() {
         ids(&webhook("{service: {namespace: ns, name: plain, port: 443}, proxyURL: 'http://proxy:3128'}")),
         ["proxy-to-service spec.sinks[0].webhook.proxyURL"]
     );
+    for (name, want) in [("plain", none), ("local", &["local-traffic-policy"]), ("balanced", &["no-endpoints"])] {
+        let port = if name == "balanced" { 80 } else { 443 };
+        let want: Vec<_> = want.iter().map(|id| format!("{id} spec.sinks[0].webhook.service")).collect();
+        assert_eq!(
+            ids(&webhook(&format!("{{service: {{namespace: ns, name: {name}, port: {port}}}}}"))),
+            want,
+            "{name}"
+        );
+    }
     assert_eq!(
         ids(&webhook("{url: 'https://a/', proxyURL: 'http://proxy:3128', probe: {}}")),
         ["probe-through-proxy spec.sinks[0].webhook.probe"]

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Service, ServicePort};
 
-use super::{Auth, Context, Problems, References, Tls, ValidWebhook, credentials, delivery, receiver};
+use super::{Auth, Context, NO_ENDPOINTS, Problems, References, Tls, ValidWebhook, credentials, delivery, receiver};
 use crate::api::{
     HOSTS_ANNOTATION, Mode, Reason, Risk, Scheme, ServiceRef, WebhookAuth, WebhookDelivery, WebhookProbe, WebhookSink,
 };
@@ -263,7 +263,11 @@ fn service_url(want: &ServiceRef, references: &References, field: &str, problems
     let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
     let is_tcp = |protocol: &Option<String>| protocol.as_deref().unwrap_or("TCP") == "TCP";
     if !ports.iter().any(|port| port.port == want.port && is_tcp(&port.protocol)) {
-        let have: Vec<_> = ports.iter().filter(|p| is_tcp(&p.protocol)).map(|p| p.port.to_string()).collect();
+        let shown = |port: &ServicePort| match &port.name {
+            Some(name) => format!("{} ({name})", port.port),
+            None => port.port.to_string(),
+        };
+        let have: Vec<_> = ports.iter().filter(|p| is_tcp(&p.protocol)).map(shown).collect();
         let have = if have.is_empty() { "none".to_string() } else { have.join(", ") };
         problems.add(
             format!("{field}.port"),
@@ -275,6 +279,7 @@ fn service_url(want: &ServiceRef, references: &References, field: &str, problems
     if problems.len() > before {
         return None;
     }
+    check_endpoints(service, references, want, field, problems);
     // The path may need encoding, so the whole is parsed as a URL too.
     let url = Url { scheme: want.scheme, host: address.to_string(), port: want.port as u16, path: want.path.clone() };
     match Url::parse(&url.server()) {
@@ -283,6 +288,32 @@ fn service_url(want: &ServiceRef, references: &References, field: &str, problems
             problems.add(format!("{field}.path"), Reason::InvalidSetup, format!("the path {error}"));
             None
         }
+    }
+}
+
+/// Warns of a Service that does not answer everywhere, or nowhere. Its pods may start later, so nothing is refused.
+fn check_endpoints(
+    service: &Service,
+    references: &References,
+    want: &ServiceRef,
+    field: &str,
+    problems: &mut Problems,
+) {
+    let name = format!("{}/{}", want.namespace, want.name);
+    if references.endpoints.get(&(want.namespace.clone(), want.name.clone())) == Some(&false) {
+        let message = format!(
+            "the Service {name} has no ready endpoint, so nothing answers at its address. Start its pods, or correct its selector"
+        );
+        problems.warn(NO_ENDPOINTS, field, message);
+    }
+    // kubernetes@v1.36.3 pkg/proxy/topology.go, `CategorizeEndpoints`.
+    let policy = service.spec.as_ref().and_then(|spec| spec.internal_traffic_policy.as_deref());
+    if policy == Some("Local") {
+        let message = format!(
+            "the Service {name} has internalTrafficPolicy: Local, so a control-plane node that runs no ready pod of it gets no answer. \
+             Run a pod on each of them, or set Cluster"
+        );
+        problems.warn("local-traffic-policy", field, message);
     }
 }
 
