@@ -223,8 +223,8 @@ pub struct WebhookSink {
     #[serde(default)]
     pub delivery: WebhookDelivery,
     /// A request by which the agents find out why events do not arrive. Absent: they make none. Set it only for a
-    /// receiver to which a GET is harmless: for Fluentd, Fluent Bit, Logstash and Loggly any request is an event. A
-    /// change of it restarts nothing.
+    /// receiver to which a GET is harmless: to Logstash and Loggly any request is an event. A change of it restarts
+    /// nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<WebhookProbe>,
 }
