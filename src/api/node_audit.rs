@@ -288,7 +288,7 @@ pub struct SinkProbe {
     /// Path of the request. Absent: the path of the sink.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Status codes of a receiver that is well. Absent: 200 to 299.
+    /// Status codes of a healthy receiver. Absent: 200 to 299.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub expected_codes: Vec<i64>,

@@ -241,7 +241,7 @@ pub struct WebhookProbe {
     #[schemars(length(min = 1, max = 1024))]
     #[x_kube(validation = Rule::new("self.matches('^/[^?#]*$')").message("must start with / and have no query and no fragment"))]
     pub path: Option<String>,
-    /// Status codes that a receiver answers which is well. Falco and other receivers that take only POST answer 405 at
+    /// Status codes that a healthy receiver answers with. Falco and other receivers that take only POST answer 405 at
     /// the right path and 404 at a wrong one. Absent: 200 to 299.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(range(min = 200, max = 599)))]
