@@ -6,6 +6,7 @@
 //! ([`dial`]) and verifies ([`certificate`]), and never sends a request; [`error_line`] finds kube-apiserver's own
 //! error. The agent calls them.
 
+mod ask;
 pub mod canary;
 mod certificate;
 mod dial;

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::api::{PolicyStatus, SetupFinding, SinkKind, SinkRef};
+use crate::api::{PolicyStatus, SetupFinding, SinkKind, SinkProbe, SinkRef, WebhookProbe};
 use crate::revision::{AUDIT_DIR, Auth, Authorities, CA_FILE, Content, Revision, Tls, Webhook, credential};
 use crate::validate::{self, Capabilities, ValidPolicy, ValidSetup, ValidWebhook};
 use static_pod::{Intent, Mount};
@@ -51,10 +51,18 @@ pub fn render(setup: &ValidSetup) -> Rendered {
         shutdown_delay_seconds: setup.shutdown_delay_seconds,
         drain_watches_seconds: setup.drain_watches_seconds,
     });
-    let sink = |name: &str, kind| SinkRef { name: name.into(), kind };
-    let log = setup.log.iter().map(|log| sink(&log.name, SinkKind::Log));
+    let log = setup.log.iter().map(|log| SinkRef { name: log.name.clone(), kind: SinkKind::Log, probe: None });
+    let webhook = setup.webhook.iter().map(|webhook| SinkRef {
+        name: webhook.name.clone(),
+        kind: SinkKind::Webhook,
+        probe: webhook.probe.clone().map(|WebhookProbe { path, expected_codes }| SinkProbe {
+            revision: revision.id.to_string(),
+            path,
+            expected_codes,
+        }),
+    });
     Rendered {
-        sinks: log.chain(setup.webhook.iter().map(|webhook| sink(&webhook.name, SinkKind::Webhook))).collect(),
+        sinks: log.chain(webhook).collect(),
         policy: PolicyStatus {
             rules: parts.iter().map(|part| part.rules.len() as i64).sum(),
             preset: preset.clone(),
@@ -72,7 +80,7 @@ fn webhook(
     capabilities: Capabilities,
     credentials: &mut BTreeMap<credential::Path, Vec<u8>>,
 ) -> Webhook {
-    let ValidWebhook { name, url, service, is_url_secret, tls, auth, delivery } = valid;
+    let ValidWebhook { name, url, service, proxy, is_url_secret, tls, auth, delivery, probe: _ } = valid;
     let directory = credential::Directory::of(name, url);
     let mut credential = |file: &str, content: &[u8]| {
         let path = credential::Path::new(directory.clone(), file).expect("a name that credentials have");
@@ -108,6 +116,7 @@ fn webhook(
     Webhook {
         url: url.clone(),
         service: service.clone(),
+        proxy: proxy.clone(),
         is_url_secret: *is_url_secret,
         tls,
         auth,

@@ -20,9 +20,11 @@ use crate::api::{LogSink, WebhookDelivery};
 pub mod credential;
 mod flags;
 mod kubeconfig;
+mod proxy;
 pub mod secret;
 mod url;
 
+pub use proxy::{NotAProxy, Proxy, ProxyScheme};
 pub use static_pod::{DELAY_FLAG, DRAIN_FLAG};
 pub(crate) use url::is_host;
 pub use url::{NotAUrl, Url};
@@ -121,6 +123,9 @@ pub struct Webhook {
     /// `namespace/name` of the Service whose address the URL has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
+    /// `None`: as `HTTPS_PROXY` and its relatives in the manifest say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
     /// Whether the URL comes from a Secret, so that no output may show it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_url_secret: bool,

@@ -11,9 +11,10 @@ use k8s_openapi::api::core::v1::Service;
 
 use crate::api::{
     AuditSetup, AuditSetupSpec, LogSink, Mode, Reason, Risk, Rollout, SetupFinding, Stage, WebhookDelivery,
+    WebhookProbe,
 };
 use crate::floor::Floor;
-use crate::revision::Url;
+use crate::revision::{Proxy, Url};
 use audit_policy::{Part, Severity, is_label_key, is_label_value};
 
 mod credentials;
@@ -46,6 +47,8 @@ pub struct References {
     pub config_maps: BTreeMap<String, BTreeMap<String, String>>,
     /// Services by (namespace, name).
     pub services: BTreeMap<(String, String), Service>,
+    /// Whether each of these Services has a ready endpoint, where it is known.
+    pub endpoints: BTreeMap<(String, String), bool>,
     /// Address of the Service `default/kubernetes`, where it is known.
     pub api_server: Option<std::net::IpAddr>,
 }
@@ -68,6 +71,9 @@ pub struct Needs {
     pub config_maps: Vec<String>,
     pub services: Vec<(String, String)>,
 }
+
+/// Id of the finding about a Service that has no ready endpoint.
+pub(crate) const NO_ENDPOINTS: &str = "no-endpoints";
 
 /// A reason to reject a Setup, and its place.
 #[derive(Clone, Debug, PartialEq)]
@@ -137,11 +143,13 @@ pub(crate) struct ValidWebhook {
     pub url: Url,
     /// `namespace/name` of the Service whose address the URL has.
     pub service: Option<String>,
+    pub proxy: Option<Proxy>,
     pub is_url_secret: bool,
     /// `None` over http.
     pub tls: Option<Tls>,
     pub auth: Option<Auth>,
     pub delivery: WebhookDelivery,
+    pub probe: Option<WebhookProbe>,
 }
 
 impl fmt::Debug for ValidWebhook {

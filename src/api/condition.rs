@@ -185,6 +185,8 @@ reasons! {
     NoAnswer,
     /// The connection cannot be made.
     ConnectFailed,
+    /// The Service has no ready endpoint.
+    NoEndpoints,
     /// The TLS handshake failed.
     TlsFailed,
     /// The certificate is not valid, not trusted or for another name.
@@ -195,6 +197,8 @@ reasons! {
     Unauthorized,
     /// The receiver takes no events at this path (404, 405).
     WrongPath,
+    /// The receiver answers the probe with another code than expected.
+    ProbeFailed,
     /// The receiver takes no request of that size (413).
     BodyTooLarge,
     /// The receiver takes no more requests (429).

@@ -299,6 +299,25 @@ pub struct SinkRef {
     pub name: String,
     /// Backend of kube-apiserver. The Revision has the destination.
     pub kind: SinkKind,
+    /// A request that explains why events do not arrive. Absent: the agent makes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<SinkProbe>,
+}
+
+/// A request to the receiver of one Revision.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SinkProbe {
+    /// The Revision that has the receiver. A node that runs another one makes no request: its receiver may be one that
+    /// takes any request for an event.
+    pub revision: String,
+    /// Path of the request. Absent: the path of the sink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Status codes of a healthy receiver. Absent: 200 to 299.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub expected_codes: Vec<i64>,
 }
 
 /// The backend of kube-apiserver that a sink uses.

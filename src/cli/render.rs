@@ -16,7 +16,7 @@ use similar::TextDiff;
 use super::input::{Input, below};
 use crate::api::{SetupFinding, SinkKind};
 use crate::floor::Floor;
-use crate::health::way::Way;
+use crate::health::way::{NamedBy, Way};
 use crate::plan::check_manifest;
 use crate::render::{Rendered, intent, render};
 use crate::revision::KUBECONFIG_FILE;
@@ -144,7 +144,8 @@ fn print_finding(SetupFinding { id, severity, field, message }: &SetupFinding) {
 fn proxied(facts: &static_pod::Facts, rendered: &Rendered) -> Option<SetupFinding> {
     let webhook = rendered.revision.content.webhook.as_ref()?;
     let service = webhook.service.as_ref()?;
-    let Way::Proxy { variable, proxy } = Way::of(facts, &webhook.url) else { return None };
+    let way = Way::of(facts, &webhook.url, webhook.proxy.as_ref());
+    let Way::Proxy { named_by: NamedBy::Manifest(variable), proxy } = way else { return None };
     let index = rendered.sinks.iter().position(|sink| sink.kind == SinkKind::Webhook)?;
     let message = format!(
         "kube-apiserver would connect to {}, the address of the Service {service}, through the proxy {proxy} ({variable} in its \

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::cache::Cache;
 use super::cover::selector;
 use super::silence::Silence;
-use super::stores::{Nodes, ServiceName, Stores, refused};
+use super::stores::{Nodes, ServiceName, Stores, refused, with_endpoints};
 use super::world::{NodeFacts, World, versions};
 use super::{Context, Error};
 use crate::api::{AuditSetup, HOSTS_ANNOTATION, NodeAudit, Reason};
@@ -33,6 +33,7 @@ pub(super) async fn fetch(context: &Context, stores: &mut Stores, silence: &mut 
     stores.watch_nodes(&selectors.iter().cloned().chain(named).collect());
     stores.synced().await?;
     let refused_services = refused(&stores.services).await?;
+    let endpoints = with_endpoints(&stores.endpoints).await;
     let refused_nodes = refused(&stores.nodes).await?;
     let watched = selectors.clone();
     selectors.retain(|nodes| !refused_nodes.contains_key(nodes));
@@ -50,7 +51,9 @@ pub(super) async fn fetch(context: &Context, stores: &mut Stores, silence: &mut 
         .zip(&needs)
         .map(|(setup, needs)| (setup.name_any(), unknown(setup, needs, &refused_nodes, &refused_services)));
     let unknown = unknown.filter(|(_, problems)| !problems.is_empty()).collect();
-    Ok(World { unknown, ..world(context, stores, silence, setups, audits, nodes, &needs) })
+    let mut world = world(context, stores, silence, setups, audits, nodes, &needs);
+    world.references.endpoints = endpoints;
+    Ok(World { unknown, ..world })
 }
 
 /// The Nodes that a Setup selects.
@@ -161,6 +164,7 @@ fn references(
         secrets: needs.iter().flat_map(|needs| &needs.secrets).filter_map(secret).collect(),
         config_maps: needs.iter().flat_map(|needs| &needs.config_maps).filter_map(config_map).collect(),
         services: needs.iter().flat_map(|needs| &needs.services).filter_map(service).collect(),
+        endpoints: BTreeMap::new(),
         api_server: context.api_server,
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret, Service};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::api::ListParams;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
@@ -20,6 +21,10 @@ use crate::validate::SecretFacts;
 /// Secrets that can be nobody's credential, and are many or large.
 const OTHER_SECRETS: &str =
     "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token,type!=bootstrap.kubernetes.io/token";
+
+/// On an EndpointSlice: the name of its Service (kubernetes@v1.36.3
+/// staging/src/k8s.io/api/discovery/v1/well_known_labels.go).
+const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
 /// Which Nodes a watch shows.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,6 +69,8 @@ pub(super) struct Stores {
     pub(super) leases: Cache<Lease>,
     pub(super) nodes: BTreeMap<Nodes, Cache<Node>>,
     pub(super) services: BTreeMap<ServiceName, Cache<Service>>,
+    /// Of the same Services.
+    pub(super) endpoints: BTreeMap<ServiceName, Cache<EndpointSlice>>,
 }
 
 impl Stores {
@@ -91,6 +98,7 @@ impl Stores {
             leases: Cache::begin(Api::namespaced(client.clone(), namespace), agents, |_| {}, || {}),
             nodes: BTreeMap::new(),
             services: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
             client,
             changes,
             changes_of_secrets,
@@ -127,16 +135,23 @@ impl Stores {
         }
     }
 
-    /// Watches these Services and no others.
+    /// Watches these Services with their endpoints, and no others: all endpoints of a cluster are many and change often.
     pub(super) fn watch_services(&mut self, wanted: &BTreeSet<ServiceName>) {
         self.services.retain(|service, _| wanted.contains(service));
+        self.endpoints.retain(|service, _| wanted.contains(service));
         for (namespace, name) in wanted {
             let service = (namespace.clone(), name.clone());
             if !self.services.contains_key(&service) {
                 let config = watch_config().fields(&named(name));
                 let api = Api::namespaced(self.client.clone(), namespace);
                 let cache = Cache::begin(api, config, |_| {}, notify(&self.changes));
-                self.services.insert(service, cache);
+                self.services.insert(service.clone(), cache);
+            }
+            if !self.endpoints.contains_key(&service) {
+                let config = watch_config().labels(&format!("{SERVICE_LABEL}={name}"));
+                let api = Api::namespaced(self.client.clone(), namespace);
+                let cache = Cache::begin(api, config, trim_slice, notify(&self.changes));
+                self.endpoints.insert(service, cache);
             }
         }
     }
@@ -159,6 +174,26 @@ where
     Ok(refused)
 }
 
+/// Whether each Service has a ready endpoint. They only explain why events do not arrive, so nothing waits for a watch of
+/// them that is refused: such a Service is left out.
+pub(super) async fn with_endpoints(
+    caches: &BTreeMap<ServiceName, Cache<EndpointSlice>>,
+) -> BTreeMap<ServiceName, bool> {
+    let mut known = BTreeMap::new();
+    for (service, cache) in caches {
+        if cache.synced().await.is_ok() {
+            let has_endpoint = cache.objects().values().any(|slice| slice.endpoints.iter().any(is_ready));
+            known.insert(service.clone(), has_endpoint);
+        }
+    }
+    known
+}
+
+/// Unknown is ready (kubernetes@v1.36.3 staging/src/k8s.io/api/discovery/v1/types.go, `EndpointConditions`).
+fn is_ready(endpoint: &Endpoint) -> bool {
+    endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
+}
+
 /// The field selector of the object with this name.
 fn named(name: &str) -> String {
     format!("metadata.name={name}")
@@ -175,6 +210,14 @@ fn trim_secret(secret: &mut Secret) {
     if !SecretFacts::is_usable_type(type_) && !type_.starts_with("audit-operator.io/") {
         secret.data = None;
     }
+}
+
+/// One ready endpoint, without its address. A slice has up to a thousand.
+fn trim_slice(slice: &mut EndpointSlice) {
+    slice.metadata.annotations = None;
+    slice.ports = None;
+    let ready = slice.endpoints.iter().any(is_ready).then(Endpoint::default);
+    slice.endpoints = ready.into_iter().collect();
 }
 
 /// Without the images and all that the kubelet reports beside its version and its conditions.
@@ -208,6 +251,26 @@ mod tests {
             let mut secret: Secret = serde_json::from_value(secret).unwrap();
             trim_secret(&mut secret);
             assert_eq!(secret.data.is_some(), is_kept, "{type_}");
+        }
+    }
+
+    #[test]
+    fn a_slice_is_kept_as_one_ready_endpoint_or_none() {
+        for (conditions, is_ready) in [
+            (json!([{}]), true),
+            (json!([{"ready": true}, {"ready": false}]), true),
+            (json!([{"ready": false}, {"ready": false, "serving": true, "terminating": true}]), false),
+            (json!([{"ready": false}, null]), true),
+            (json!([]), false),
+        ] {
+            let endpoint =
+                |conditions: &serde_json::Value| json!({"addresses": ["10.0.0.1"], "conditions": conditions});
+            let endpoints: Vec<_> = conditions.as_array().unwrap().iter().map(endpoint).collect();
+            let slice = json!({"metadata": {"name": "s"}, "addressType": "IPv4", "endpoints": endpoints, "ports": [{"port": 1}]});
+            let mut slice: EndpointSlice = serde_json::from_value(slice).unwrap();
+            trim_slice(&mut slice);
+            let want = json!({"metadata": {"name": "s"}, "addressType": "IPv4", "endpoints": if is_ready { vec![json!({"addresses": []})] } else { vec![] }});
+            assert_eq!(slice, serde_json::from_value(want).unwrap(), "{conditions}");
         }
     }
 

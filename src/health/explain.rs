@@ -3,7 +3,7 @@
 //! The codes of kube-apiserver's own requests come first. A probe only explains requests that got no answer, and never
 //! overrules a delivery.
 
-use super::way::Way;
+use super::way::{NamedBy, Way};
 use super::webhook::{Delivery, Symptom};
 use super::{log, no, unknown, yes};
 use crate::api::{Finding, Reason, Truth};
@@ -21,7 +21,8 @@ pub struct Evidence<'a> {
     /// The receiver, as messages name it.
     pub shown: &'a str,
     pub way: &'a Way,
-    /// The last probe, if there was one since the requests fail.
+    /// The last probe, if there was one since the requests fail; while events arrive, the answer to the last request of
+    /// a probe.
     pub probe: Option<&'a Finding>,
     /// Bytes of an average request.
     pub body_bytes: Option<f64>,
@@ -41,7 +42,13 @@ pub fn webhook(delivery: &Delivery, evidence: &Evidence<'_>) -> Facts {
     let shown = evidence.shown;
     let answers = || yes(Reason::Reachable, "");
     match delivery {
-        Delivery::Delivering => Facts { reachable: answers(), delivering: yes(Reason::Delivering, "") },
+        Delivery::Delivering => {
+            let reachable = match evidence.probe.filter(|probe| probe.status == Truth::False) {
+                Some(probe) => Finding { status: Truth::True, ..probe.clone() },
+                None => answers(),
+            };
+            Facts { reachable, delivering: yes(Reason::Delivering, "") }
+        }
         Delivery::Pending if !evidence.has_canary => Facts {
             reachable: unknown(Reason::CanaryOff, ""),
             delivering: unknown(
@@ -106,10 +113,13 @@ fn failure(symptom: &Symptom, evidence: &Evidence<'_>) -> Facts {
             ),
         },
         Symptom::NoAnswer { took } => match (evidence.way, evidence.probe) {
-            (Way::Proxy { variable, proxy }, _) => {
+            (Way::Proxy { named_by, proxy }, _) => {
+                let advice = match named_by {
+                    NamedBy::Setup => "Check proxyURL, the proxy, and whether it reaches the receiver",
+                    NamedBy::Manifest(_) => "Check the proxy, or add the host to NO_PROXY in the manifest",
+                };
                 let message = format!(
-                    "kube-apiserver connects to {shown} through the proxy {proxy} ({variable} in its manifest) and gets no \
-                     answer. Check the proxy, or add the host to NO_PROXY in the manifest"
+                    "kube-apiserver connects to {shown} through the proxy {proxy} ({named_by}) and gets no answer. {advice}"
                 );
                 Facts { reachable: unreachable_unknown(evidence), delivering: no(Reason::ThroughProxy, message) }
             }
@@ -172,10 +182,9 @@ fn code_means(code: u16, body_bytes: Option<f64>) -> (Reason, String) {
 
 fn unreachable_unknown(evidence: &Evidence<'_>) -> Finding {
     match evidence.way {
-        Way::Proxy { variable, proxy } => unknown(
-            Reason::ThroughProxy,
-            format!("kube-apiserver connects through the proxy {proxy} ({variable} in its manifest)"),
-        ),
+        Way::Proxy { named_by, proxy } => {
+            unknown(Reason::ThroughProxy, format!("kube-apiserver connects through the proxy {proxy} ({named_by})"))
+        }
         Way::Egress => {
             unknown(Reason::ThroughProxy, "kube-apiserver connects as its --egress-selector-config-file says")
         }
@@ -288,14 +297,19 @@ mod tests {
         assert_eq!(judged(&failing(fast), Some(&open)), (Truth::True, Truth::False, Reason::NoAnswer));
         assert_eq!(judged(&failing(fast), None), (Truth::Unknown, Truth::False, Reason::DeliveryFailing));
         assert_eq!(judged(&Delivery::Delivering, Some(&refused)), (Truth::True, Truth::True, Reason::Delivering));
+        let wrong = no(Reason::ProbeFailed, "sink:443 answers the probe with 200, not with 405");
+        assert_eq!(judged(&failing(slow), Some(&wrong)), (Truth::False, Truth::False, Reason::ProbeFailed));
+        let well = webhook(&Delivery::Delivering, &Evidence { probe: Some(&wrong), ..evidence(&way) });
+        assert_eq!(well.reachable, Finding { status: Truth::True, ..wrong });
+        assert_eq!(well.delivering, yes(Reason::Delivering, ""));
     }
 
     #[test]
     fn the_way_of_kube_apiserver_is_followed() {
-        let proxy = Way::Proxy { variable: "HTTPS_PROXY", proxy: "proxy:3128".into() };
+        let by = |named_by| Way::Proxy { named_by, proxy: "proxy:3128".into() };
         let failing = Delivery::Failing(Symptom::NoAnswer { took: Duration::ZERO });
         assert!(needs_probe(&failing, &direct()));
-        for way in [proxy, Way::Egress] {
+        for way in [by(NamedBy::Manifest("HTTPS_PROXY")), by(NamedBy::Setup), Way::Egress] {
             assert!(!needs_probe(&failing, &way));
             let facts = webhook(&failing, &evidence(&way));
             assert_eq!((facts.reachable.status, facts.reachable.reason), (Truth::Unknown, Reason::ThroughProxy));

@@ -1,5 +1,5 @@
-//! Can a webhook be reached from this node? Resolves, connects and verifies as kube-apiserver does. Never sends a
-//! request, because some receivers take any request for an event.
+//! Can a webhook be reached from this node? Resolves, connects and verifies as kube-apiserver does. Sends a request only
+//! if the Setup has a probe, because some receivers take any request for an event.
 //!
 //! *Caveats.* It sends no client certificate. A server that requests one has sent its own by then, which is enough
 //! here. Deliveries show whether it accepts the certificate of kube-apiserver.
@@ -17,12 +17,15 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
+use super::ask::ask;
 use super::dial::{Connection, Failure, Why, dial};
-use super::target::{TlsTarget, WebhookTarget};
+use super::target::{ProbeTarget, TlsTarget, WebhookTarget};
 use super::{certificate, no, unknown, yes};
 use crate::api::{Finding, Reason};
 use crate::floor::Destination;
@@ -38,11 +41,13 @@ pub struct Probe {
     pub finding: Finding,
     /// When the server's certificate expires, if it has a valid one.
     pub expires: Option<Timestamp>,
+    /// Whether the finding is about the answer to a request.
+    pub was_asked: bool,
 }
 
 impl From<Finding> for Probe {
     fn from(finding: Finding) -> Self {
-        Self { finding, expires: None }
+        Self { finding, expires: None, was_asked: false }
     }
 }
 
@@ -107,9 +112,12 @@ async fn reach_one_of(
         }
     };
     let mut probe: Probe = match &target.tls {
-        None => yes(Reason::Reachable, "").into(),
+        None => answered(yes(Reason::Reachable, "").into(), stream, false, target, timeout).await,
         Some(tls) => match tokio::time::timeout(timeout, shake_hands(stream, tls, read_file, now)).await {
-            Ok(Ok(probe)) => probe,
+            Ok(Ok(Handshake { probe, stream: None, .. })) => probe,
+            Ok(Ok(Handshake { probe, stream: Some(stream), is_client_wanted })) => {
+                answered(probe, *stream, is_client_wanted, target, timeout).await
+            }
             Ok(Err(finding)) => Finding { message: format!("{name}: {}", finding.message), ..finding }.into(),
             Err(_) => no(
                 Reason::TlsFailed,
@@ -136,13 +144,65 @@ fn list(failed: &[Failure], target: &WebhookTarget) -> String {
     failed.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
-/// Verifies the server as kube-apiserver does, and closes the connection.
+/// Makes the request of the probe, if the Setup has one. `is_client_wanted`: kube-apiserver sends a certificate that is
+/// not sent here, so the server may end the connection.
+async fn answered(
+    reached: Probe,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    is_client_wanted: bool,
+    target: &WebhookTarget,
+    timeout: Duration,
+) -> Probe {
+    let Some(probe) = &target.probe else { return reached };
+    let answer = tokio::time::timeout(timeout, ask(&mut stream, &target.url, &probe.path)).await;
+    let (name, shown) = (&target.shown, target.shown_probe(probe));
+    let finding = match answer {
+        Ok(Ok(code)) => judge_code(code, target, probe),
+        Ok(Err(_)) | Err(_) if is_client_wanted => return reached,
+        Ok(Err(_)) => {
+            no(Reason::NoAnswer, format!("{name} accepts the connection but does not answer {shown} in HTTP"))
+        }
+        Err(_) => {
+            let message =
+                format!("{name} accepts the connection but does not answer {shown} within {} s", timeout.as_secs());
+            no(Reason::NoAnswer, message)
+        }
+    };
+    Probe { finding, was_asked: true, ..reached }
+}
+
+/// A probe at the path of the sink shows more than one at another path.
+fn judge_code(code: u16, target: &WebhookTarget, probe: &ProbeTarget) -> Finding {
+    let (name, shown) = (&target.shown, target.shown_probe(probe));
+    if probe.is_expected(code) {
+        return yes(Reason::Reachable, format!("it answers {shown} with {code}"));
+    }
+    let expected: Vec<_> = probe.expected.iter().map(u16::to_string).collect();
+    let expected = if expected.is_empty() { "2xx".into() } else { expected.join(" or ") };
+    let (reason, advice) = match code {
+        404 if probe.is_of_sink => (Reason::WrongPath, "Check the path of the URL"),
+        300..=399 if probe.is_of_sink => (Reason::Redirects, "Use the URL that it points to"),
+        _ => (Reason::ProbeFailed, "See the receiver's log, or correct probe"),
+    };
+    no(reason, format!("{name} answers {shown} with {code}, not with {expected}. {advice}"))
+}
+
+/// A server that was verified.
+struct Handshake {
+    probe: Probe,
+    /// `None`: it ended the handshake after it had proved itself.
+    stream: Option<Box<TlsStream<TcpStream>>>,
+    /// Whether it requested a client certificate.
+    is_client_wanted: bool,
+}
+
+/// Verifies the server as kube-apiserver does.
 async fn shake_hands(
     stream: TcpStream,
     tls: &TlsTarget,
     read_file: ReadFile<'_>,
     now: Timestamp,
-) -> Result<Probe, Finding> {
+) -> Result<Handshake, Finding> {
     let server_name = ServerName::try_from(tls.server_name.clone()).map_err(|_| {
         no(
             Reason::CertificateInvalid,
@@ -153,7 +213,10 @@ async fn shake_hands(
     let config = config(tls, read_file, requested.clone(), now)?;
     let stream = match TlsConnector::from(Arc::new(config)).connect(server_name, stream).await {
         Ok(stream) => stream,
-        Err(error) => return judge_failure(&error, tls, &requested, now).map(Probe::from),
+        Err(error) => {
+            let probe = judge_failure(&error, tls, &requested, now)?.into();
+            return Ok(Handshake { probe, stream: None, is_client_wanted: true });
+        }
     };
     // insecureSkipVerify ignores the dates.
     let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).filter(|_| !tls.insecure_skip_verify);
@@ -164,7 +227,11 @@ async fn shake_hands(
     match not_after {
         // It expired between the handshake and this check.
         Some(not_after) if not_after < now => Err(no(Reason::CertificateInvalid, certificate::ended(not_after, now))),
-        expires => Ok(Probe { finding: yes(Reason::Reachable, ""), expires }),
+        expires => Ok(Handshake {
+            probe: Probe { finding: yes(Reason::Reachable, ""), expires, was_asked: false },
+            stream: Some(Box::new(stream)),
+            is_client_wanted: requested.0.load(Ordering::Relaxed),
+        }),
     }
 }
 

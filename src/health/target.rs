@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::load::Rotation;
 use super::loss::Route;
-use crate::api::{Batch, Expiring, Mode, SinkKind, SinkRef};
+use crate::api::{Batch, Expiring, Mode, SinkKind, SinkProbe, SinkRef};
 use crate::revision::credential::{CERTIFICATE_FILE, TOKEN_FILE};
-use crate::revision::{self, Auth, Revision, Url};
+use crate::revision::{self, Auth, Proxy, Revision, Url};
 
 /// kube-apiserver's buffer in mode Batch, if the Setup names none (kubernetes@v1.36.3
 /// staging/src/k8s.io/apiserver/pkg/server/options/audit.go).
@@ -44,6 +44,8 @@ pub struct LogTarget {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookTarget {
     pub url: Url,
+    /// The proxy that the kubeconfig names.
+    pub proxy: Option<Proxy>,
     /// The receiver, in messages. A host that comes from a Secret is not shown.
     pub shown: String,
     /// Absent: plain http.
@@ -54,9 +56,46 @@ pub struct WebhookTarget {
     pub initial_backoff: Duration,
     /// Files on the node with what expires.
     pub files: Vec<(Expiring, String)>,
+    /// A request that is harmless to it.
+    pub probe: Option<ProbeTarget>,
+}
+
+/// A request that a receiver answers without taking it for an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeTarget {
+    /// With a path of its own, or that of the sink.
+    pub path: String,
+    /// Whether it is that of the sink, to which kube-apiserver posts.
+    pub is_of_sink: bool,
+    /// Empty: 200 to 299.
+    pub expected: Vec<u16>,
+}
+
+impl ProbeTarget {
+    /// `None` for a probe of another Revision, and for one that no controller writes: the NodeAudit is not trusted.
+    fn new(probe: &SinkProbe, revision: &Revision, url: &Url) -> Option<Self> {
+        let path = match &probe.path {
+            Some(path) => url.with_path(path).ok()?.path,
+            None => url.path.clone(),
+        };
+        let is_code = |code: &i64| u16::try_from(*code).ok().filter(|code| (200..600).contains(code));
+        let expected: Option<Vec<u16>> = probe.expected_codes.iter().map(is_code).collect();
+        let is_of_revision = probe.revision == revision.id.as_str();
+        is_of_revision.then_some(Self { is_of_sink: path == url.path, path, expected: expected? })
+    }
+
+    pub fn is_expected(&self, code: u16) -> bool {
+        if self.expected.is_empty() { (200..300).contains(&code) } else { self.expected.contains(&code) }
+    }
 }
 
 impl WebhookTarget {
+    /// The probe, in messages: the path of a URL that comes from a Secret is not shown.
+    pub fn shown_probe(&self, probe: &ProbeTarget) -> String {
+        let is_shown = self.is_host_shown() || !probe.is_of_sink;
+        if is_shown { format!("the probe (GET {})", probe.path) } else { "the probe".into() }
+    }
+
     /// Whether messages may name the host.
     pub fn is_host_shown(&self) -> bool {
         self.shown != SECRET
@@ -75,7 +114,7 @@ pub struct TlsTarget {
 
 /// The sinks of a Revision, by their names. A sink that the Revision does not have is left out.
 pub fn targets(revision: &Revision, sinks: &[SinkRef]) -> Vec<SinkTarget> {
-    let targets = sinks.iter().filter_map(|SinkRef { name, kind }| {
+    let targets = sinks.iter().filter_map(|SinkRef { name, kind, probe }| {
         let (backend, plugin, mode, batch, truncate) = match kind {
             SinkKind::Log => {
                 let delivery = &revision.content.log.as_ref()?.delivery;
@@ -83,7 +122,13 @@ pub fn targets(revision: &Revision, sinks: &[SinkRef]) -> Vec<SinkTarget> {
             }
             SinkKind::Webhook => {
                 let delivery = &revision.content.webhook.as_ref()?.delivery;
-                (Backend::Webhook(webhook(revision)?), "webhook", delivery.mode, &delivery.batch, &delivery.truncate)
+                (
+                    Backend::Webhook(webhook(revision, probe.as_ref())?),
+                    "webhook",
+                    delivery.mode,
+                    &delivery.batch,
+                    &delivery.truncate,
+                )
             }
         };
         let is_buffered = mode == Mode::Batch;
@@ -105,7 +150,7 @@ fn log(revision: &Revision) -> Option<LogTarget> {
     Some(LogTarget { path: log.path.clone(), max_wait, rotation: log.into() })
 }
 
-fn webhook(revision: &Revision) -> Option<WebhookTarget> {
+fn webhook(revision: &Revision, probe: Option<&SinkProbe>) -> Option<WebhookTarget> {
     let webhook = revision.content.webhook.as_ref()?;
     let shown = match (&webhook.service, webhook.is_url_secret) {
         (_, true) => SECRET.to_string(),
@@ -114,6 +159,7 @@ fn webhook(revision: &Revision) -> Option<WebhookTarget> {
     };
     Some(WebhookTarget {
         url: webhook.url.clone(),
+        proxy: webhook.proxy.clone(),
         shown,
         tls: webhook.tls.as_ref().map(|tls| TlsTarget {
             server_name: tls.server_name.clone().unwrap_or_else(|| webhook.url.host.clone()),
@@ -123,6 +169,7 @@ fn webhook(revision: &Revision) -> Option<WebhookTarget> {
         max_wait: max_wait(webhook.delivery.mode, webhook.delivery.batch.as_ref(), 30),
         initial_backoff: seconds(webhook.delivery.initial_backoff_seconds),
         files: files(revision, webhook),
+        probe: probe.and_then(|probe| ProbeTarget::new(probe, revision, &webhook.url)),
     })
 }
 

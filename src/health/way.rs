@@ -1,33 +1,56 @@
 //! The way from kube-apiserver to a webhook: direct, through a proxy, or through an egress selector. Pure.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use static_pod::Facts;
 
 use crate::api::Scheme;
-use crate::revision::Url;
+use crate::revision::{Proxy, Url};
 
 /// How kube-apiserver connects to a webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Way {
     /// To these addresses if there are any (`hostAliases` of the manifest), else to those of the name.
     Direct(Vec<IpAddr>),
-    /// Through the proxy that this variable of the manifest names. Shown without its credentials.
-    Proxy { variable: &'static str, proxy: String },
+    /// Through a proxy. Shown without its credentials.
+    Proxy { named_by: NamedBy, proxy: String },
     /// `--egress-selector-config-file` names a file that decides.
     Egress,
 }
 
+/// What names the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamedBy {
+    /// `proxyURL` of the webhook, which no `NO_PROXY` limits.
+    Setup,
+    /// A variable of the manifest.
+    Manifest(&'static str),
+}
+
+impl fmt::Display for NamedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NamedBy::Setup => f.write_str("proxyURL"),
+            NamedBy::Manifest(variable) => write!(f, "{variable} in its manifest"),
+        }
+    }
+}
+
 impl Way {
-    /// The way that a manifest gives.
-    pub fn of(facts: &Facts, url: &Url) -> Self {
+    /// The way that a manifest and the kubeconfig of the webhook give. `configured`: the proxy in the kubeconfig
+    /// (kubernetes@v1.36.3 staging/src/k8s.io/client-go/transport/cache.go, `tlsTransportCache.get`).
+    pub fn of(facts: &Facts, url: &Url, configured: Option<&Proxy>) -> Self {
         if facts.flags.get("egress-selector-config-file").is_some_and(|file| !file.is_empty()) {
             return Way::Egress;
         }
+        if let Some(proxy) = configured {
+            return Way::Proxy { named_by: NamedBy::Setup, proxy: proxy.authority() };
+        }
         if let Some((variable, proxy)) = proxy(&facts.env, url) {
-            return Way::Proxy { variable, proxy };
+            return Way::Proxy { named_by: NamedBy::Manifest(variable), proxy };
         }
         let aliases = facts.host_aliases.get(&url.host).into_iter().flatten();
         Way::Direct(aliases.filter_map(|address| address.parse().ok()).collect())
@@ -114,8 +137,8 @@ mod tests {
 
     fn way(env: &[(&str, &str)], url: &str) -> Option<String> {
         let env: Vec<_> = env.iter().map(|(name, value)| format!("{{name: {name}, value: {value:?}}}")).collect();
-        match Way::of(&facts(&env.join(", "), "", ""), &Url::parse(url).unwrap()) {
-            Way::Proxy { variable, proxy } => Some(format!("{variable} {proxy}")),
+        match Way::of(&facts(&env.join(", "), "", ""), &Url::parse(url).unwrap(), None) {
+            Way::Proxy { named_by: NamedBy::Manifest(variable), proxy } => Some(format!("{variable} {proxy}")),
             Way::Direct(addresses) if addresses.is_empty() => None,
             other => panic!("{other:?}"),
         }
@@ -164,8 +187,19 @@ mod tests {
     fn aliases_and_an_egress_selector_are_ways_too() {
         let url = Url::parse("https://sink:8443/").unwrap();
         let aliases = facts("", "{ip: 10.0.0.1, hostnames: [sink]}", "");
-        assert_eq!(Way::of(&aliases, &url), Way::Direct(vec!["10.0.0.1".parse().unwrap()]));
+        assert_eq!(Way::of(&aliases, &url, None), Way::Direct(vec!["10.0.0.1".parse().unwrap()]));
         let egress = facts("", "", ", --egress-selector-config-file=/etc/egress.yaml");
-        assert_eq!(Way::of(&egress, &url), Way::Egress);
+        assert_eq!(Way::of(&egress, &url, None), Way::Egress);
+    }
+
+    #[test]
+    fn the_proxy_of_the_kubeconfig_comes_before_that_of_the_environment_and_its_exceptions() {
+        let proxy = Proxy::parse("socks5://[fd00::1]").unwrap();
+        let want = Way::Proxy { named_by: NamedBy::Setup, proxy: "[fd00::1]:1080".into() };
+        let no_proxy = "{name: HTTPS_PROXY, value: 'other:3128'}, {name: NO_PROXY, value: '*'}";
+        for (env, url) in [(no_proxy, "https://sink:8443/"), ("", "https://127.0.0.1/"), ("", "http://localhost/")] {
+            let facts = facts(env, "{ip: 10.0.0.1, hostnames: [sink]}", "");
+            assert_eq!(Way::of(&facts, &Url::parse(url).unwrap(), Some(&proxy)), want, "{url}");
+        }
     }
 }

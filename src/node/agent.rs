@@ -375,7 +375,7 @@ impl Agent {
         let sinks = runs.map_or(Vec::new(), |revision| targets(revision, &spec.sinks));
         let with_way = |sink: SinkTarget| {
             let way = match &sink.backend {
-                Backend::Webhook(webhook) => Way::of(facts, &webhook.url),
+                Backend::Webhook(webhook) => Way::of(facts, &webhook.url, webhook.proxy.as_ref()),
                 Backend::Log(_) => Way::Direct(Vec::new()),
             };
             (sink, way)

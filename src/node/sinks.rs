@@ -27,7 +27,7 @@ use crate::health::log::{self, Log, Search};
 use crate::health::loss::Losses;
 use crate::health::reach::{self, Probe};
 use crate::health::sample::Sample;
-use crate::health::target::{Backend, LogTarget, SinkTarget, WebhookTarget};
+use crate::health::target::{Backend, LogTarget, ProbeTarget, SinkTarget, WebhookTarget};
 use crate::health::way::Way;
 use crate::health::webhook::{self, Moment, Schedule, Webhook};
 use crate::health::{error_line, expiry, no, unknown, yes};
@@ -182,6 +182,8 @@ struct Memory {
     certificate: Option<(Option<Timestamp>, Instant)>,
     /// As it was reported.
     load: SinkLoad,
+    /// The last request to a receiver that is well, and its answer.
+    asked: Option<(ProbeTarget, Option<Finding>)>,
 }
 
 /// A canary, and the ends of the logs before it was sent.
@@ -428,9 +430,11 @@ impl Sinks {
         }
         let is_due = |last: Option<Instant>, interval| last.is_none_or(|last| last.elapsed() + EARLY >= interval);
         let explains = needs_probe(&delivery, way) && is_due(memory.probe.as_ref().map(|(_, at)| *at), PROBE);
+        let is_new_probe = memory.asked.as_ref().map(|(probe, _)| probe) != target.probe.as_ref();
+        let is_of_interest = target.probe.is_some() || target.tls.as_ref().is_some_and(|tls| !tls.insecure_skip_verify);
         let dates = delivery == webhook::Delivery::Delivering
-            && target.tls.as_ref().is_some_and(|tls| !tls.insecure_skip_verify)
-            && is_due(memory.certificate.map(|(_, at)| at), CERTIFICATE);
+            && is_of_interest
+            && (is_new_probe || is_due(memory.certificate.map(|(_, at)| at), CERTIFICATE));
         if let Way::Direct(addresses) = way
             && (explains || dates)
         {
@@ -440,16 +444,24 @@ impl Sinks {
                 state.open_file(file)?.read_to_end(&mut bytes)?;
                 Ok(bytes)
             };
-            let Probe { finding, expires } =
+            let Probe { finding, expires, was_asked } =
                 reach::reach(target, addresses, &read, TIMEOUT, process::clock().wall).await;
             // What a failed look does not see stays as it was.
             let known = memory.certificate.and_then(|(expires, _)| expires);
             memory.certificate = Some((expires.or(known), Instant::now()));
+            let answer = (was_asked && dates).then(|| finding.clone());
+            memory.asked = target.probe.clone().map(|probe| (probe, answer));
             if explains {
                 memory.probe = Some((finding, Instant::now()));
             }
         }
-        let probe = memory.probe.as_ref().map(|(finding, _)| finding.clone());
+        let probe = match delivery {
+            webhook::Delivery::Delivering => {
+                let asked = memory.asked.as_ref().filter(|(probe, _)| Some(probe) == target.probe.as_ref());
+                asked.and_then(|(_, finding)| finding.clone())
+            }
+            _ => memory.probe.as_ref().map(|(finding, _)| finding.clone()),
+        };
         let error = if delivery.is_unanswered() { self.error(error_line::of_webhook).await } else { None };
         // The host may be a secret too.
         let error = error.map(|error| match target.is_host_shown() {

@@ -165,6 +165,101 @@ fn the_kubeconfig_is_one_that_a_client_reads() {
 }
 
 #[test]
+fn a_proxy_is_in_the_kubeconfig_and_makes_a_new_revision() {
+    let world = World::new(36);
+    let with = WEBHOOK.replace("port: 8443}, ", "port: 8443}, proxyURL: 'HTTP://[fd00::9]', ");
+    let rendered = world.render(&with);
+    let config = kube::config::Kubeconfig::from_yaml(&rendered.revision.files()["webhook.kubeconfig"]).unwrap();
+    assert_eq!(config.clusters[0].cluster.as_ref().unwrap().proxy_url.as_deref(), Some("http://[fd00::9]:80"));
+    let without = world.render(WEBHOOK);
+    assert_ne!(rendered.revision.id, without.revision.id);
+    // Stored Revisions of before have no such field.
+    assert!(!serde_json::to_string(&without.revision.content).unwrap().contains("proxy"));
+    assert_eq!(rendered.credentials, without.credentials);
+}
+
+#[test]
+fn a_service_of_ipv6_or_of_both_families_is_its_first_address() {
+    let mut world = World::new(36);
+    for (addresses, server) in [
+        ("clusterIP: 'fd00::7', clusterIPs: ['fd00::7']", "https://[fd00::7]:8443/"),
+        ("clusterIP: 'fd00::7', clusterIPs: ['fd00::7', 10.96.0.7]", "https://[fd00::7]:8443/"),
+        ("clusterIP: 10.96.0.7, clusterIPs: [10.96.0.7, 'fd00::7']", "https://10.96.0.7:8443/"),
+    ] {
+        let service = serde_saphyr::from_str(&format!("{{spec: {{{addresses}, ports: [{{port: 8443}}]}}}}")).unwrap();
+        world.references.services.insert(("ns".into(), "sink".into()), service);
+        let rendered = world.render(WEBHOOK);
+        let config = kube::config::Kubeconfig::from_yaml(&rendered.revision.files()["webhook.kubeconfig"]).unwrap();
+        let cluster = config.clusters[0].cluster.as_ref().unwrap();
+        let found = (cluster.server.as_deref(), cluster.tls_server_name.as_deref());
+        assert_eq!(found, (Some(server), Some("sink.ns.svc")), "{addresses}");
+    }
+}
+
+#[test]
+fn a_service_that_is_made_again_is_followed() {
+    let mut world = World::new(36);
+    let before = world.render(WEBHOOK);
+    let service = ("ns".to_string(), "sink".to_string());
+    let old = world.references.services.remove(&service).unwrap();
+    let setup = AuditSetup::new("cluster", serde_saphyr::from_str(WEBHOOK).unwrap());
+    let capabilities = Capabilities::of(KubernetesVersion::new(36));
+    // Meanwhile the nodes keep their Revision.
+    let problems = validate(&setup, &world.references, capabilities, &Floor::default()).unwrap_err();
+    assert_eq!(problems[0].reason, crate::api::Reason::ReferenceNotFound);
+    let moved: Service = serde_saphyr::from_str("{spec: {clusterIP: 10.96.0.9, ports: [{port: 8443}]}}").unwrap();
+    world.references.services.insert(service.clone(), moved);
+    let after = world.render(WEBHOOK);
+    assert_ne!(after.revision.id, before.revision.id);
+    assert!(after.revision.files()["webhook.kubeconfig"].contains("https://10.96.0.9:8443/"));
+    world.references.services.insert(service.clone(), old);
+    assert_eq!(world.render(WEBHOOK).revision.id, before.revision.id);
+    // Pods that come and go make none.
+    world.references.endpoints.insert(service, false);
+    let without = world.render(WEBHOOK);
+    assert_eq!(without.revision.id, before.revision.id);
+    assert_eq!(without.findings.last().unwrap().id, "no-endpoints");
+}
+
+#[test]
+fn a_probe_is_not_in_the_revision_and_only_for_it() {
+    let world = World::new(36);
+    let render = |probe: &str| world.render(&WEBHOOK.replace("tls: {ca", &format!("{probe}tls: {{ca")));
+    let (none, falco) = (render(""), render("probe: {path: /k8s-audit, expectedCodes: [405]}, "));
+    assert_eq!(none.revision, falco.revision);
+    assert_eq!(none.sinks[0].probe, None);
+    let probe = |revision: &Revision, sinks: &[SinkRef]| match &targets(revision, sinks)[0].backend {
+        Backend::Webhook(webhook) => webhook.probe.clone(),
+        Backend::Log(_) => panic!("a webhook"),
+    };
+    let found = probe(&falco.revision, &falco.sinks).unwrap();
+    assert_eq!((found.path.as_str(), found.is_of_sink), ("/k8s-audit", false));
+    assert!(found.is_expected(405) && !found.is_expected(200));
+    let default = render("probe: {}, ");
+    let found = probe(&default.revision, &default.sinks).unwrap();
+    assert_eq!((found.path.as_str(), found.is_of_sink), ("/", true));
+    assert!([200, 204, 299].into_iter().all(|code| found.is_expected(code)));
+    assert!([199, 301, 405].into_iter().all(|code| !found.is_expected(code)));
+    // The receiver of another Revision may take any request for an event.
+    let other = world.render(&WEBHOOK.replace("port: 8443", "port: 8443, path: /other"));
+    assert_eq!(probe(&other.revision, &falco.sinks), None);
+    // A NodeAudit is not trusted.
+    for (path, codes) in [
+        ("/a\r\nX: y", vec![]),
+        ("a", vec![]),
+        ("/a?b", vec![]),
+        ("@evil/", vec![]),
+        ("/", vec![100]),
+        ("/", vec![70000]),
+    ] {
+        let mut sinks = falco.sinks.clone();
+        let revision = falco.revision.id.to_string();
+        sinks[0].probe = Some(SinkProbe { revision, path: Some(path.into()), expected_codes: codes });
+        assert_eq!(probe(&falco.revision, &sinks), None, "{path}");
+    }
+}
+
+#[test]
 fn a_new_host_has_a_place_of_its_own_for_its_credentials() {
     let mut world = World::new(36);
     let old = world.render(WEBHOOK);

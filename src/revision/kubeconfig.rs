@@ -14,6 +14,7 @@ use audit_policy::quoted;
 pub(super) fn kubeconfig(webhook: &Webhook) -> String {
     let credential = |file: &str| quoted(&webhook.credentials.file(file));
     let mut cluster = vec![("server", quoted(&webhook.url.server()))];
+    cluster.extend(webhook.proxy.as_ref().map(|proxy| ("proxy-url", quoted(&proxy.to_string()))));
     if let Some(tls) = &webhook.tls {
         cluster.extend(tls.server_name.as_ref().map(|name| ("tls-server-name", quoted(name))));
         cluster.extend(tls.authorities.as_ref().map(|authorities| {

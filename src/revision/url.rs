@@ -74,14 +74,7 @@ impl Url {
             return Err(NotAUrl::UserInfo);
         }
         let (host, port) = split_port(authority)?;
-        let port = match port {
-            Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => {
-                port.parse().ok().filter(|port| *port != 0).ok_or(NotAUrl::BadPort)?
-            }
-            Some(_) => return Err(NotAUrl::BadPort),
-            None if scheme == Scheme::Https => 443,
-            None => 80,
-        };
+        let port = port_or(port, if scheme == Scheme::Https { 443 } else { 80 })?;
         let escapes_ok = path
             .split('%')
             .skip(1)
@@ -93,6 +86,15 @@ impl Url {
             return Err(NotAUrl::ClusterName);
         }
         Ok(Self { scheme, host, port, path: path.to_string() })
+    }
+
+    /// The same receiver at another path.
+    pub fn with_path(&self, path: &str) -> Result<Self, NotAUrl> {
+        // Without its first slash the path would be a part of the host.
+        if !path.starts_with('/') {
+            return Err(NotAUrl::BadEncoding);
+        }
+        Self::parse(&Self { path: path.into(), ..self.clone() }.server())
     }
 
     /// The `server` of a kubeconfig. A default port is left out: it would be in the Host header, where some receivers
@@ -130,8 +132,19 @@ impl From<Url> for String {
     }
 }
 
+/// The number of a port, or the default if the text has none.
+pub(super) fn port_or(port: Option<&str>, default: u16) -> Result<u16, NotAUrl> {
+    match port {
+        Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => {
+            port.parse().ok().filter(|port| *port != 0).ok_or(NotAUrl::BadPort)
+        }
+        Some(_) => Err(NotAUrl::BadPort),
+        None => Ok(default),
+    }
+}
+
 /// The host without brackets, and the text after the colon.
-fn split_port(authority: &str) -> Result<(String, Option<&str>), NotAUrl> {
+pub(super) fn split_port(authority: &str) -> Result<(String, Option<&str>), NotAUrl> {
     if let Some(rest) = authority.strip_prefix('[') {
         let (address, after) = rest.split_once(']').ok_or(NotAUrl::BadHost)?;
         address.parse::<Ipv6Addr>().map_err(|_| NotAUrl::BadHost)?;
@@ -177,7 +190,7 @@ pub fn is_host(host: &str) -> bool {
     name.len() <= 253 && name.split('.').all(is_label) && !is_number
 }
 
-fn is_cluster_name(host: &str) -> bool {
+pub(super) fn is_cluster_name(host: &str) -> bool {
     let name = host.trim_end_matches('.').to_ascii_lowercase();
     name.ends_with(".svc") || name.ends_with(".cluster.local")
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Facts, MESSAGE_BYTES, cut};
+use super::{Facts, Judgement, MESSAGE_BYTES, cut};
 use crate::api::{Expiring, Expiry, Finding, NodeSinkStatus, Reason, SinkStatus, Truth};
 use crate::rollout::Node;
+use crate::validate::NO_ENDPOINTS;
 
 /// A sink as one node sees it.
 struct View<'a> {
@@ -38,12 +39,31 @@ pub(super) fn sinks(facts: Facts) -> Vec<SinkStatus> {
         let running = reports.filter(|(_, status)| status.revision.is_some());
         running.map(|(node, status)| View::new(node, &status.sinks, sink)).collect()
     };
-    facts.setup.spec.sinks.iter().map(|sink| over_nodes(&sink.name, &running(&sink.name))).collect()
+    let sinks = facts.setup.spec.sinks.iter().enumerate();
+    sinks.map(|(index, sink)| over_nodes(&sink.name, &running(&sink.name), no_endpoints(facts, index))).collect()
 }
 
-fn over_nodes(name: &str, views: &[View]) -> SinkStatus {
+/// Whether the sink is a Service without a ready endpoint, in words.
+fn no_endpoints(facts: Facts<'_>, sink: usize) -> Option<&str> {
+    let Judgement::Rendered { findings, .. } = facts.judgement else { return None };
+    let field = format!("spec.sinks[{sink}].");
+    let found = findings.iter().find(|finding| finding.id == NO_ENDPOINTS && finding.field.starts_with(&field))?;
+    Some(&found.message)
+}
+
+/// Whether a Service without endpoints explains it. A receiver that answers has endpoints, whatever was watched.
+fn is_unanswered(finding: &Finding) -> bool {
+    use Reason::{ConnectFailed, DeliveryFailing, NoAnswer, Refused};
+    finding.status == Truth::False && matches!(finding.reason, ConnectFailed | DeliveryFailing | NoAnswer | Refused)
+}
+
+/// `no_endpoints`: why nothing can answer.
+fn over_nodes(name: &str, views: &[View], no_endpoints: Option<&str>) -> SinkStatus {
     let (reason, message) = match worst(views) {
-        Some((node, finding)) => (finding.reason, Some(describe(node, finding))),
+        Some((node, finding)) => match no_endpoints.filter(|_| is_unanswered(finding)) {
+            Some(why) => (Reason::NoEndpoints, Some(format!("on {node}: {why}"))),
+            None => (finding.reason, Some(describe(node, finding))),
+        },
         None if views.is_empty() => (Reason::Pending, Some("is not watched yet: no node runs a Revision".to_string())),
         None => (Reason::Healthy, None),
     };

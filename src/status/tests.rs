@@ -223,6 +223,42 @@ fn a_sink_is_as_healthy_as_on_its_worst_node() {
 }
 
 #[test]
+fn a_service_without_endpoints_explains_a_sink_that_does_not_answer() {
+    let good = || finding("True", "Reachable", "");
+    let (policy, done) = (policy(), Progress::Done);
+    let missing = |field: &str| SetupFinding {
+        id: "no-endpoints".into(),
+        severity: "warning".into(),
+        field: field.into(),
+        message: "the Service ns/r has no ready endpoint".into(),
+    };
+    let (of_receiver, of_other) = ("spec.sinks[1].webhook.service", "spec.sinks[10].webhook.service");
+    let refused = || finding("False", "Refused", "nothing listens there");
+    let throttled = || finding("False", "Throttled", "it answers 429");
+    for (field, delivering, want) in [
+        (
+            of_receiver,
+            refused(),
+            "SinksHealthy=False NoEndpoints: receiver on cp1: the Service ns/r has no ready endpoint",
+        ),
+        (of_other, refused(), "SinksHealthy=False Refused: receiver on cp1: nothing listens there"),
+        // Something answers, whatever the watch shows.
+        (of_receiver, throttled(), "SinksHealthy=False Throttled: receiver on cp1: it answers 429"),
+        (of_receiver, good(), "SinksHealthy=True Healthy: every sink receives events"),
+    ] {
+        let sinks = json!([sink("local", good(), good()), sink("receiver", good(), delivering)]);
+        let findings = [missing(field)];
+        let Judgement::Rendered { target, change, policy, progress, .. } = rendered(B, &policy, &done) else {
+            unreachable!("it is rendered")
+        };
+        let judgement = Judgement::Rendered { target, change, policy, progress, findings: &findings };
+        let status = judged(None, &[audit("cp1", "Confirmed", Some(B), sinks)], judgement, T0);
+        assert_eq!(shown(&status, ConditionType::SinksHealthy), want);
+        assert_eq!(status.findings, findings, "before the first rollout too");
+    }
+}
+
+#[test]
 fn a_sink_that_receives_events_and_loses_others_is_not_healthy() {
     let (policy, done) = (policy(), Progress::Done);
     let judge = |name: &str, complete: Value, lost_at: &str| {

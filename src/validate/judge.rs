@@ -99,6 +99,16 @@ fn check_webhook(one: &Webhook, context: &Context<'_>, problems: &mut Problems) 
     if let Err((reason, message)) = webhook::check_destination(&one.url, service, "its host", context.floor) {
         problems.add("webhook.url", reason, message);
     }
+    if let Some(proxy) = &one.proxy {
+        if let Err((reason, message)) = webhook::check_proxy(proxy, None, context.floor) {
+            problems.add("webhook.proxy", reason, message);
+        }
+        let has_secret = one.is_url_secret || one.auth.is_some();
+        let insecure_skip_verify = one.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify);
+        if let Some(message) = webhook::credentials_seen_by_proxy(&one.url, has_secret, insecure_skip_verify) {
+            problems.add("webhook.proxy", Reason::InvalidSetup, message);
+        }
+    }
     let is_https = one.url.scheme == Scheme::Https;
     if !is_https && (one.tls.is_some() || one.auth.is_some()) {
         problems.add("webhook", Reason::InvalidSetup, "tls and auth need https");

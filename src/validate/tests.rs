@@ -68,6 +68,9 @@ fn references() -> References {
     let services = [
         ("plain", "{clusterIP: 10.0.0.1, ports: [{port: 80}, {port: 53, protocol: UDP}, {port: 443, protocol: TCP}]}"),
         ("six", "{clusterIP: 'fd00::1', ports: [{port: 80}]}"),
+        ("node-port", "{type: NodePort, clusterIP: 10.0.0.2, ports: [{name: web, port: 80, nodePort: 30080}]}"),
+        ("balanced", "{type: LoadBalancer, clusterIP: 10.0.0.3, ports: [{name: web, port: 80}]}"),
+        ("local", "{clusterIP: 10.0.0.4, internalTrafficPolicy: Local, ports: [{port: 443}]}"),
         ("headless", "{clusterIP: None, ports: [{port: 80}]}"),
         ("pending", "{clusterIP: '', ports: [{port: 80}]}"),
         ("elsewhere", "{type: ExternalName, externalName: a.example.com}"),
@@ -86,6 +89,9 @@ fn references() -> References {
                 (name.to_string(), keys.into_iter().map(|(k, v)| (k.to_string(), v.to_string())).collect())
             })
             .collect(),
+        endpoints: [("local", true), ("balanced", false)]
+            .map(|(name, has_endpoint)| (("ns".to_string(), name.to_string()), has_endpoint))
+            .into(),
         api_server: Some("10.96.0.1".parse().unwrap()),
         services: services
             .into_iter()
@@ -394,6 +400,76 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             InvalidSetup,
             "credentials need https: kube-apiserver does not send them over http",
         ),
+        // The probe.
+        (
+            webhook("{url: 'https://a/', probe: {path: k8s-audit}}"),
+            "spec.sinks[0].webhook.probe.path",
+            InvalidSetup,
+            "must start with / and have no query and no fragment",
+        ),
+        (
+            webhook("{url: 'https://a/', probe: {path: '/a b'}}"),
+            "spec.sinks[0].webhook.probe.path",
+            InvalidSetup,
+            "the path has a character that must be percent-encoded",
+        ),
+        (
+            webhook("{url: 'https://a/', probe: {expectedCodes: [405, 100]}}"),
+            "spec.sinks[0].webhook.probe.expectedCodes[1]",
+            InvalidSetup,
+            "must be from 200 to 599, not 100",
+        ),
+        // The proxy.
+        (
+            webhook("{url: 'https://a/', proxyURL: 'http://me:s3cret@proxy:3128'}"),
+            "spec.sinks[0].webhook.proxyURL",
+            InvalidSetup,
+            "the URL of the proxy has a user or password before @",
+        ),
+        (
+            webhook("{url: 'https://a/', proxyURL: 'http://proxy:3128/x?y'}"),
+            "spec.sinks[0].webhook.proxyURL",
+            InvalidSetup,
+            "the URL of the proxy has a path, a query or a fragment",
+        ),
+        (
+            webhook("{url: 'https://a/', proxyURL: 'ftp://proxy:3128'}"),
+            "spec.sinks[0].webhook.proxyURL",
+            InvalidSetup,
+            "the URL of the proxy must begin with http://, https:// or socks5://",
+        ),
+        (
+            webhook("{url: 'https://a/', proxyURL: 'http://169.254.169.254'}"),
+            "spec.sinks[0].webhook.proxyURL",
+            InvalidSetup,
+            "169.254.169.254:80 cannot be a proxy: link-local addresses",
+        ),
+        (
+            webhook("{url: 'https://a/', proxyURL: 'socks5://localhost:2379'}"),
+            "spec.sinks[0].webhook.proxyURL",
+            InvalidSetup,
+            "localhost:2379 cannot be a proxy: it is a port of the control plane",
+        ),
+        (
+            webhook("{url: 'https://a/', proxyURL: 'https://10.96.0.1'}"),
+            "spec.sinks[0].webhook.proxyURL",
+            InvalidSetup,
+            "10.96.0.1:443 cannot be a proxy: the Service default/kubernetes is kube-apiserver itself",
+        ),
+        (
+            webhook(
+                "{url: 'https://a/', proxyURL: 'http://p', tls: {insecureSkipVerify: true}, auth: {bearerTokenSecretRef: {name: token}}}",
+            ),
+            "spec.sinks[0].webhook.proxyURL",
+            InvalidSetup,
+            "with tls.insecureSkipVerify, the proxy could read the credentials",
+        ),
+        (
+            webhook("{urlSecretRef: {name: url, key: http}, proxyURL: 'http://p'}"),
+            "spec.sinks[0].webhook.proxyURL",
+            InvalidSetup,
+            "the proxy could read the URL, which comes from a Secret",
+        ),
         // The Service.
         (
             webhook("{service: {namespace: ns, name: none, port: 80}}"),
@@ -424,6 +500,12 @@ fn bad() -> Vec<(AuditSetup, &'static str, Reason, &'static str)> {
             "spec.sinks[0].webhook.service.port",
             UnusableService,
             "the Service ns/plain has no TCP port 81; it has: 80, 443",
+        ),
+        (
+            webhook("{service: {namespace: ns, name: node-port, port: 30080}}"),
+            "spec.sinks[0].webhook.service.port",
+            UnusableService,
+            "the Service ns/node-port has no TCP port 30080; it has: 80 (web)",
         ),
         (
             webhook("{service: {namespace: ns, name: plain, port: 53}}"),
@@ -686,6 +768,7 @@ fn every_cel_rule_of_the_crd_has_a_twin_here() {
     messages(&schema, &mut rules);
     assert!(rules.len() > 10, "{rules:?}");
     // The parser of URLs says more precisely what is wrong.
+    rules.remove("must be http://host:port, https://host:port or socks5://host:port, without user, path and query");
     rules.remove("must be http://host[:port]/path or https://host[:port]/path, without user, query and fragment");
     let tested: Vec<_> = bad().into_iter().map(|(_, _, _, message)| message).collect();
     for rule in rules {
@@ -704,6 +787,12 @@ fn good_input_passes() {
         webhook("{urlSecretRef: {name: url}, auth: {basicAuthSecretRef: {name: basic}}}"),
         webhook("{service: {namespace: ns, name: six, port: 80}, auth: {clientCertificateSecretRef: {name: client}}}"),
         webhook("{service: {namespace: ns, name: plain, port: 443, path: '/a%20b'}, auth: {}}"),
+        webhook("{url: 'https://a/', proxyURL: 'socks5://[fd00::1]', auth: {bearerTokenSecretRef: {name: token}}}"),
+        webhook("{urlSecretRef: {name: url}, proxyURL: 'http://proxy:3128/'}"),
+        webhook("{service: {namespace: ns, name: node-port, port: 80}}"),
+        webhook("{service: {namespace: ns, name: balanced, port: 80}}"),
+        webhook("{url: 'https://a/', probe: {}}"),
+        webhook("{service: {namespace: ns, name: six, port: 80}, probe: {path: /healthz, expectedCodes: [200, 204]}}"),
         webhook("{url: 'https://a/', delivery: {batch: {throttleQPS: 1}}}"),
         webhook(
             "{url: 'https://a/', delivery: {batch: {throttleBurst: 1}, truncate: {maxEventBytes: 4096, maxBatchBytes: 4096}}}",
@@ -843,6 +932,11 @@ fn what_the_floor_does_not_grant_or_permit_is_refused() {
             Some(("spec.sinks[0].webhook.service", BelowFloor)),
         ),
         (webhook("{urlSecretRef: {name: url}}"), None),
+        (webhook("{url: 'https://siem.example.com/', proxyURL: 'http://proxy.example.com:3128'}"), None),
+        (
+            webhook("{url: 'https://siem.example.com/', proxyURL: 'http://proxy.evil.example:3128'}"),
+            Some(("spec.sinks[0].webhook.proxyURL", BelowFloor)),
+        ),
     ] {
         let found = validate(&setup, &references(), Capabilities::of(KubernetesVersion::new(36)), &floor)
             .err()
@@ -857,12 +951,20 @@ fn a_secret_is_sent_only_to_the_hosts_that_it_names() {
     let mut references = references();
     references.secrets.get_mut("token").unwrap().hosts = Some("siem.example.com".into());
     let auth = "auth: {bearerTokenSecretRef: {name: token}}";
-    for (host, want) in [("siem.example.com", vec![]), ("evil.example", vec![SecretNotForHost])] {
-        let setup = webhook(&format!("{{url: 'https://{host}/', {auth}}}"));
+    let (own, other) = ("proxyURL: 'http://evil.example'", "tls: {serverName: evil.example}");
+    for (host, more, want) in [
+        ("siem.example.com", String::new(), vec![]),
+        ("evil.example", String::new(), vec![SecretNotForHost]),
+        ("siem.example.com", format!(", {own}"), vec![]),
+        ("siem.example.com", format!(", {other}"), vec![]),
+        // The proxy could answer in the name of the receiver.
+        ("siem.example.com", format!(", {own}, {other}"), vec![SecretNotForHost]),
+    ] {
+        let setup = webhook(&format!("{{url: 'https://{host}/', {auth}{more}}}"));
         let found = validate(&setup, &references, Capabilities::of(KubernetesVersion::new(36)), &floor())
             .err()
             .unwrap_or_default();
-        assert_eq!(found.iter().map(|problem| problem.reason).collect::<Vec<_>>(), want, "{host}");
+        assert_eq!(found.iter().map(|problem| problem.reason).collect::<Vec<_>>(), want, "{host} {more}");
     }
 }
 
@@ -923,6 +1025,23 @@ fn what_is_worth_knowing_is_told() {
     ] {
         assert_eq!(ids(&webhook(&format!("{{url: '{url}', delivery: {settings}}}"))), want, "{url} {settings}");
     }
+    assert_eq!(
+        ids(&webhook("{service: {namespace: ns, name: plain, port: 443}, proxyURL: 'http://proxy:3128'}")),
+        ["proxy-to-service spec.sinks[0].webhook.proxyURL"]
+    );
+    for (name, want) in [("plain", none), ("local", &["local-traffic-policy"]), ("balanced", &["no-endpoints"])] {
+        let port = if name == "balanced" { 80 } else { 443 };
+        let want: Vec<_> = want.iter().map(|id| format!("{id} spec.sinks[0].webhook.service")).collect();
+        assert_eq!(
+            ids(&webhook(&format!("{{service: {{namespace: ns, name: {name}, port: {port}}}}}"))),
+            want,
+            "{name}"
+        );
+    }
+    assert_eq!(
+        ids(&webhook("{url: 'https://a/', proxyURL: 'http://proxy:3128', probe: {}}")),
+        ["probe-through-proxy spec.sinks[0].webhook.probe"]
+    );
     assert_eq!(
         ids(&webhook("{url: 'https://a/', tls: {insecureSkipVerify: true}}")),
         ["unverified-tls spec.sinks[0].webhook.tls.insecureSkipVerify"]

@@ -2,14 +2,17 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Service, ServicePort};
 
-use super::{Auth, Context, Problems, References, Tls, ValidWebhook, credentials, delivery, receiver};
-use crate::api::{HOSTS_ANNOTATION, Mode, Reason, Risk, Scheme, ServiceRef, WebhookAuth, WebhookDelivery, WebhookSink};
+use super::{Auth, Context, NO_ENDPOINTS, Problems, References, Tls, ValidWebhook, credentials, delivery, receiver};
+use crate::api::{
+    HOSTS_ANNOTATION, Mode, Reason, Risk, Scheme, ServiceRef, WebhookAuth, WebhookDelivery, WebhookProbe, WebhookSink,
+};
 use crate::floor::{Floor, Forbidden};
-use crate::revision::{Url, is_host};
+use crate::revision::{Proxy, Url, is_host};
 
 const ONE_DESTINATION: &str = "exactly one of url, urlSecretRef and service is required";
+const NOT_A_PATH: &str = "must start with / and have no query and no fragment";
 const ONE_CREDENTIAL: &str =
     "at most one of bearerTokenSecretRef, basicAuthSecretRef and clientCertificateSecretRef is allowed";
 
@@ -54,7 +57,26 @@ pub(super) fn check(
             problems.add(format!("{delivery_field}.mode"), Reason::InvalidSetup, message);
         }
     }
+    let proxy = proxy(webhook, references, context.floor, field, problems);
     let tls = tls(webhook, scheme, references, field, problems);
+    if let (Some((url, _)), Some(_)) = (&destination, &proxy) {
+        let field = format!("{field}.proxyURL");
+        if let Some(message) = credentials_seen_by_proxy(url, has_secret(webhook), tls.insecure_skip_verify) {
+            problems.add(&field, Reason::InvalidSetup, message);
+        }
+        // Whoever proves this name gets the credentials.
+        if let Some(name) = tls.server_name.as_deref().filter(|name| *name != url.host) {
+            check_hosts(
+                webhook,
+                &Url { host: name.into(), ..url.clone() },
+                None,
+                references,
+                context.floor,
+                &field,
+                problems,
+            );
+        }
+    }
     let auth = webhook.auth.as_ref().and_then(|auth| {
         let field = format!("{field}.auth");
         if scheme == Some(Scheme::Http) && has_credentials(auth) {
@@ -67,6 +89,9 @@ pub(super) fn check(
         check_auth(auth, references, &field, problems)
     });
     modes(&webhook.delivery, context, &delivery_field, problems);
+    if let (Some(probe), Some((url, _))) = (&webhook.probe, &destination) {
+        check_probe(probe, url, proxy.is_some(), &format!("{field}.probe"), problems);
+    }
     if problems.len() > before {
         return None;
     }
@@ -78,10 +103,12 @@ pub(super) fn check(
         name: name.to_string(),
         url,
         service,
+        proxy,
         is_url_secret: webhook.url_secret_ref.is_some(),
         tls,
         auth,
         delivery: webhook.delivery.clone(),
+        probe: webhook.probe.clone(),
     })
 }
 
@@ -127,14 +154,99 @@ fn destination(
     }
 }
 
+/// The proxy, which sees where the events go, and the events themselves over http.
+fn proxy(
+    webhook: &WebhookSink,
+    references: &References,
+    floor: &Floor,
+    field: &str,
+    problems: &mut Problems,
+) -> Option<Proxy> {
+    let text = webhook.proxy_url.as_ref()?;
+    let field = format!("{field}.proxyURL");
+    let proxy = match Proxy::parse(text) {
+        Ok(proxy) => proxy,
+        Err(error) => {
+            problems.add(field, Reason::InvalidSetup, format!("the URL of the proxy {error}"));
+            return None;
+        }
+    };
+    let is_api_server = references.api_server.is_some_and(|address| proxy.host.parse() == Ok(address));
+    let service = is_api_server.then_some("default/kubernetes");
+    if let Err((reason, message)) = check_proxy(&proxy, service, floor) {
+        problems.add(&field, reason, message);
+    }
+    if let Some(service) = &webhook.service {
+        let message = format!(
+            "the proxy {} must reach the ClusterIP of the Service {}/{}, which works only on nodes of this cluster. \
+             Without proxyURL, kube-apiserver connects directly if NO_PROXY in its manifest has the address",
+            proxy.authority(),
+            service.namespace,
+            service.name
+        );
+        problems.warn("proxy-to-service", field, message);
+    }
+    Some(proxy)
+}
+
+/// Whether events may be sent through this proxy. `service`: as in [`check_destination`].
+pub(super) fn check_proxy(proxy: &Proxy, service: Option<&str>, floor: &Floor) -> Result<(), (Reason, String)> {
+    let shown = proxy.authority();
+    floor.permits_destination(&proxy.host, proxy.port, service).map_err(|forbidden| match forbidden {
+        Forbidden::Always(why) => (Reason::InvalidSetup, format!("{shown} cannot be a proxy: {why}. Give a forwarding proxy")),
+        Forbidden::ByFloor => {
+            let message = format!(
+                "{shown} is not a permitted destination, and a proxy must be one too. Choose one from floor.destinations, or have an \
+                 administrator add it"
+            );
+            (Reason::BelowFloor, message)
+        }
+    })
+}
+
+/// Why a proxy could read the secrets of a sink: the author of a Setup chooses the proxy, but may not know the secrets.
+pub(super) fn credentials_seen_by_proxy(
+    url: &Url,
+    has_secret: bool,
+    insecure_skip_verify: bool,
+) -> Option<&'static str> {
+    if !has_secret {
+        return None;
+    }
+    if url.scheme == Scheme::Http {
+        return Some("the proxy could read the URL, which comes from a Secret: use a receiver with https");
+    }
+    insecure_skip_verify
+        .then_some("with tls.insecureSkipVerify, the proxy could read the credentials: use tls.caSecretRef instead")
+}
+
+/// Whether a Secret is sent to the receiver.
+fn has_secret(webhook: &WebhookSink) -> bool {
+    webhook.url_secret_ref.is_some() || webhook.auth.as_ref().is_some_and(has_credentials)
+}
+
+fn check_probe(probe: &WebhookProbe, url: &Url, is_proxied: bool, field: &str, problems: &mut Problems) {
+    if is_proxied {
+        let message = "the agents make no probe, because kube-apiserver connects through a proxy: remove it";
+        problems.warn("probe-through-proxy", field, message);
+    }
+    let Some(path) = &probe.path else { return };
+    let field = format!("{field}.path");
+    if !is_path(path) {
+        problems.add(field, Reason::InvalidSetup, NOT_A_PATH);
+    } else if let Err(error) = url.with_path(path) {
+        problems.add(field, Reason::InvalidSetup, format!("the path {error}"));
+    }
+}
+
+fn is_path(text: &str) -> bool {
+    text.starts_with('/') && !text.contains(['?', '#'])
+}
+
 fn service_url(want: &ServiceRef, references: &References, field: &str, problems: &mut Problems) -> Option<Url> {
     let before = problems.len();
-    if !want.path.starts_with('/') || want.path.contains(['?', '#']) {
-        problems.add(
-            format!("{field}.path"),
-            Reason::InvalidSetup,
-            "must start with / and have no query and no fragment: kube-apiserver drops them",
-        );
+    if !is_path(&want.path) {
+        problems.add(format!("{field}.path"), Reason::InvalidSetup, format!("{NOT_A_PATH}: kube-apiserver drops them"));
     }
     let name = format!("{}/{}", want.namespace, want.name);
     let Some(service) = references.services.get(&(want.namespace.clone(), want.name.clone())) else {
@@ -151,7 +263,11 @@ fn service_url(want: &ServiceRef, references: &References, field: &str, problems
     let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
     let is_tcp = |protocol: &Option<String>| protocol.as_deref().unwrap_or("TCP") == "TCP";
     if !ports.iter().any(|port| port.port == want.port && is_tcp(&port.protocol)) {
-        let have: Vec<_> = ports.iter().filter(|p| is_tcp(&p.protocol)).map(|p| p.port.to_string()).collect();
+        let shown = |port: &ServicePort| match &port.name {
+            Some(name) => format!("{} ({name})", port.port),
+            None => port.port.to_string(),
+        };
+        let have: Vec<_> = ports.iter().filter(|p| is_tcp(&p.protocol)).map(shown).collect();
         let have = if have.is_empty() { "none".to_string() } else { have.join(", ") };
         problems.add(
             format!("{field}.port"),
@@ -163,6 +279,7 @@ fn service_url(want: &ServiceRef, references: &References, field: &str, problems
     if problems.len() > before {
         return None;
     }
+    check_endpoints(service, references, want, field, problems);
     // The path may need encoding, so the whole is parsed as a URL too.
     let url = Url { scheme: want.scheme, host: address.to_string(), port: want.port as u16, path: want.path.clone() };
     match Url::parse(&url.server()) {
@@ -171,6 +288,32 @@ fn service_url(want: &ServiceRef, references: &References, field: &str, problems
             problems.add(format!("{field}.path"), Reason::InvalidSetup, format!("the path {error}"));
             None
         }
+    }
+}
+
+/// Warns of a Service that does not answer everywhere, or nowhere. Its pods may start later, so nothing is refused.
+fn check_endpoints(
+    service: &Service,
+    references: &References,
+    want: &ServiceRef,
+    field: &str,
+    problems: &mut Problems,
+) {
+    let name = format!("{}/{}", want.namespace, want.name);
+    if references.endpoints.get(&(want.namespace.clone(), want.name.clone())) == Some(&false) {
+        let message = format!(
+            "the Service {name} has no ready endpoint, so nothing answers at its address. Start its pods, or correct its selector"
+        );
+        problems.warn(NO_ENDPOINTS, field, message);
+    }
+    // kubernetes@v1.36.3 pkg/proxy/topology.go, `CategorizeEndpoints`.
+    let policy = service.spec.as_ref().and_then(|spec| spec.internal_traffic_policy.as_deref());
+    if policy == Some("Local") {
+        let message = format!(
+            "the Service {name} has internalTrafficPolicy: Local, so a control-plane node that runs no ready pod of it gets no answer. \
+             Run a pod on each of them, or set Cluster"
+        );
+        problems.warn("local-traffic-policy", field, message);
     }
 }
 

@@ -29,6 +29,10 @@ pub enum Receiver {
     /// For a URL of this scheme, a proxy that answers with this code; 200: a proxy that works.
     Proxy(&'static str, u16),
     ProxyRefuses(&'static str),
+    /// For a URL of this scheme, a proxy of that scheme in the kubeconfig, with an environment that says otherwise.
+    ProxyUrl(&'static str, &'static str),
+    /// The same, and nothing listens there.
+    ProxyUrlRefuses(&'static str, &'static str),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -320,6 +324,19 @@ pub const CASES: &[Case] = &[
     case("https by proxy", Receiver::Proxy("https", 200), DELIVERED),
     case("https, proxy answers 407", Receiver::Proxy("https", 407), error(&[https!("Proxy Authentication Required")])),
     case("https, proxy answers 502", Receiver::Proxy("https", 502), error(&[https!("Bad Gateway")])),
+    case("http by proxyURL", Receiver::ProxyUrl("http", "http"), DELIVERED),
+    case("https by proxyURL", Receiver::ProxyUrl("https", "http"), DELIVERED),
+    case("https by proxyURL, SOCKS", Receiver::ProxyUrl("https", "socks5"), DELIVERED),
+    case(
+        "https, proxyURL refuses",
+        Receiver::ProxyUrlRefuses("https", "http"),
+        error(&[https!("proxyconnect tcp: dial tcp PROXY: connect: connection refused")]),
+    ),
+    case(
+        "https, proxyURL refuses, SOCKS",
+        Receiver::ProxyUrlRefuses("https", "socks5"),
+        error(&[https!("socks connect tcp PROXY->SINK: dial tcp PROXY: connect: connection refused")]),
+    ),
     Case {
         flags: &["--events=4", "--audit-webhook-batch-max-size=4", "--audit-webhook-initial-backoff=2s"],
         ..case(
@@ -458,6 +475,9 @@ pub const REASONS: &[(&str, &[&str])] = &[
             "https, client certificate given",
             "http by proxy",
             "https by proxy",
+            "http by proxyURL",
+            "https by proxyURL",
+            "https by proxyURL, SOCKS",
             "down, and comes back",
             "buffer full, receiver well",
             "large requests, truncated",
@@ -504,5 +524,14 @@ pub const REASONS: &[(&str, &[&str])] = &[
         ],
     ),
     ("TlsFailed", &["https URL, receiver has none"]),
-    ("ThroughProxy", &["http, proxy refuses", "https, proxy answers 407", "https, proxy answers 502"]),
+    (
+        "ThroughProxy",
+        &[
+            "http, proxy refuses",
+            "https, proxy answers 407",
+            "https, proxy answers 502",
+            "https, proxyURL refuses",
+            "https, proxyURL refuses, SOCKS",
+        ],
+    ),
 ];

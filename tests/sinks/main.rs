@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use audit_operator::revision::Proxy;
 use serde_json::{Value, json};
 use testing::wait;
 use testing::webhook::{Backend, Metrics};
@@ -131,6 +132,15 @@ impl Place {
         Self { environment, proxy, ..Self::at(format!("{scheme}://audit.invalid:8443")) }
     }
 
+    /// By a proxy that the kubeconfig names. The environment must not matter: it names another, and exempts all hosts.
+    fn by_proxy_url(scheme: &str, proxy: &str, address: std::net::SocketAddr) -> Self {
+        let url = Proxy::parse(&format!("{proxy}://{address}")).unwrap();
+        let environment = ["HTTP_PROXY", "HTTPS_PROXY"].map(|name| (name, "http://127.0.0.1:1".to_string()));
+        let environment = environment.into_iter().chain([("NO_PROXY", "*".to_string())]).collect();
+        let cluster = json!({"proxy-url": url.to_string()});
+        Self { environment, cluster, ..Self::by_proxy(scheme, address) }
+    }
+
     fn host(&self) -> &str {
         self.server.split_once("://").unwrap().1
     }
@@ -150,6 +160,17 @@ fn place(receiver: &Receiver, kept: &Kept) -> Place {
         let host = if trust == Trust::OtherName { "localhost" } else { "127.0.0.1" };
         let server = format!("https://{host}:{}", address.port());
         (address, Place { cluster: made.cluster, user: made.user, ..Place::at(server) })
+    };
+    // A receiver behind a proxy that works: its `cluster`, and the proxy.
+    let proxied = |scheme| {
+        let (receiver, mut place) = if scheme == "https" {
+            tls(Trust::Holds)
+        } else {
+            (Reserved::v4().serve(OK, None, kept), Place::at(String::new()))
+        };
+        // The certificate is for the address.
+        place.cluster["tls-server-name"] = "localhost".into();
+        (place.cluster, Reserved::v4().serve(Talk::ProxyTo(receiver), None, kept))
     };
     match *receiver {
         Receiver::Answers(code, headers) => {
@@ -183,21 +204,25 @@ fn place(receiver: &Receiver, kept: &Kept) -> Place {
         }
         Receiver::HttpsUrlButNoTls => Place::at(format!("https://{}", Reserved::v4().serve(OK, None, kept))),
         Receiver::Proxy(scheme, 200) => {
-            let (receiver, mut place) = if scheme == "https" {
-                tls(Trust::Holds)
-            } else {
-                (Reserved::v4().serve(OK, None, kept), Place::at(String::new()))
-            };
-            // The certificate is for the address.
-            place.cluster["tls-server-name"] = "localhost".into();
-            let proxy = Reserved::v4().serve(Talk::ProxyTo(receiver), None, kept);
-            Place { cluster: place.cluster, ..Place::by_proxy(scheme, proxy) }
+            let (cluster, proxy) = proxied(scheme);
+            Place { cluster, ..Place::by_proxy(scheme, proxy) }
         }
         Receiver::Proxy(scheme, code) => Place::by_proxy(scheme, Reserved::v4().serve(answers(code), None, kept)),
         Receiver::ProxyRefuses(scheme) => {
             let reserved = Reserved::v4();
             let address = reserved.address();
             Place { refuses: Some(reserved), ..Place::by_proxy(scheme, address) }
+        }
+        Receiver::ProxyUrl(scheme, proxy_scheme) => {
+            let (mut cluster, proxy) = proxied(scheme);
+            let place = Place::by_proxy_url(scheme, proxy_scheme, proxy);
+            cluster["proxy-url"] = place.cluster["proxy-url"].clone();
+            Place { cluster, ..place }
+        }
+        Receiver::ProxyUrlRefuses(scheme, proxy_scheme) => {
+            let reserved = Reserved::v4();
+            let address = reserved.address();
+            Place { refuses: Some(reserved), ..Place::by_proxy_url(scheme, proxy_scheme, address) }
         }
     }
 }

@@ -10,7 +10,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, copy_bidirectional};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
@@ -145,10 +145,15 @@ async fn answer(
     Ok(response.body(Full::from(text)).unwrap())
 }
 
-/// The request's first line decides, as in any proxy; then bytes go both ways.
+/// The request's first line decides, as in any proxy, or it is a SOCKS proxy; then bytes go both ways.
 async fn forward(stream: impl AsyncRead + AsyncWrite + Unpin, receiver: SocketAddr) -> std::io::Result<()> {
     let mut client = BufReader::new(stream);
     let mut server = TcpStream::connect(receiver).await?;
+    if client.fill_buf().await?.first() == Some(&5) {
+        accept_socks(&mut client).await?;
+        copy_bidirectional(&mut client, &mut server).await?;
+        return Ok(());
+    }
     let mut first = String::new();
     client.read_line(&mut first).await?;
     if first.starts_with("CONNECT ") {
@@ -164,4 +169,17 @@ async fn forward(stream: impl AsyncRead + AsyncWrite + Unpin, receiver: SocketAd
     }
     copy_bidirectional(&mut client, &mut server).await?;
     Ok(())
+}
+
+/// Accepts a connection to a name, without authentication (RFC 1928).
+async fn accept_socks(client: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> std::io::Result<()> {
+    let mut head = [0; 2];
+    client.read_exact(&mut head).await?;
+    client.read_exact(&mut vec![0; head[1].into()]).await?;
+    client.write_all(&[5, 0]).await?;
+    let mut request = [0; 5];
+    client.read_exact(&mut request).await?;
+    assert_eq!(request[..4], [5, 1, 0, 3], "to connect to a name");
+    client.read_exact(&mut vec![0; usize::from(request[4]) + 2]).await?;
+    client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await
 }

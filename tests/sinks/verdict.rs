@@ -7,7 +7,7 @@ use audit_operator::health::explain::{self, Evidence, needs_probe};
 use audit_operator::health::loss::{Losses, Route};
 use audit_operator::health::sample::Sample;
 use audit_operator::health::target::{TlsTarget, WebhookTarget};
-use audit_operator::health::way::Way;
+use audit_operator::health::way::{NamedBy, Way};
 use audit_operator::health::webhook::{Schedule, Webhook};
 use audit_operator::health::{error_line, reach};
 use audit_operator::revision::Url;
@@ -46,13 +46,19 @@ pub async fn judge(metrics: &str, log: &str, server: &str, cluster: &Value, prox
     let target = WebhookTarget {
         tls: (url.scheme == Scheme::Https).then_some(tls),
         url,
+        proxy: None,
         shown: host,
         max_wait: seconds(0),
         initial_backoff: seconds(10),
         files: Vec::new(),
+        probe: None,
     };
     let way = match proxy {
-        Some(proxy) => Way::Proxy { variable: "HTTPS_PROXY", proxy: proxy.into() },
+        Some(proxy) => {
+            let is_configured = cluster["proxy-url"].is_string();
+            let named_by = if is_configured { NamedBy::Setup } else { NamedBy::Manifest("HTTPS_PROXY") };
+            Way::Proxy { named_by, proxy: proxy.into() }
+        }
         None => Way::Direct(Vec::new()),
     };
     let read = |_: &str| Ok(ca.clone().unwrap_or_default());

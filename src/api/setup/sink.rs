@@ -203,6 +203,16 @@ pub struct WebhookSink {
     /// A Service of this cluster that has a ClusterIP. kube-apiserver connects to its address and verifies its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceRef>,
+    /// The proxy that kube-apiserver connects through: `http://host:port`, `https://host:port` or
+    /// `socks5://host:port`, without user, path and query. It overrides the proxy of kube-apiserver's environment,
+    /// `NO_PROXY` included. `floor.destinations` must permit it. With an `http` receiver, the proxy reads the events.
+    /// Absent: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` in the manifest decide.
+    #[serde(rename = "proxyURL", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^(https?|socks5)://[^/?#@]+/?$')").message("must be http://host:port, https://host:port or socks5://host:port, without user, path and query")
+    )]
+    pub proxy_url: Option<String>,
     /// How kube-apiserver verifies the receiver. Absent: with the certificate authorities in its own image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<WebhookTls>,
@@ -212,6 +222,30 @@ pub struct WebhookSink {
     /// How kube-apiserver sends events.
     #[serde(default)]
     pub delivery: WebhookDelivery,
+    /// A request by which the agents find out why events do not arrive. Absent: they make none. Set it only for a
+    /// receiver to which a GET is harmless: to Logstash and Loggly any request is an event. A change of it restarts
+    /// nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<WebhookProbe>,
+}
+
+/// A GET without credentials and without a body, to the host and port of the sink. The agent of each node makes it when
+/// kube-apiserver's requests get no answer, at most once a minute, and once an hour while events arrive; never through
+/// a proxy. Nothing of the answer is used but its status code, and redirects are not followed. Its result explains a
+/// failure and never overrules a delivery.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WebhookProbe {
+    /// Path of the request, without a query. Absent: the path of the sink.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = Rule::new("self.matches('^/[^?#]*$')").message("must start with / and have no query and no fragment"))]
+    pub path: Option<String>,
+    /// Status codes that a healthy receiver answers with. Falco and other receivers that take only POST answer 405 at
+    /// the right path and 404 at a wrong one. Absent: 200 to 299.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(range(min = 200, max = 599)))]
+    pub expected_codes: Vec<i64>,
 }
 
 /// A port of a Service.

@@ -40,7 +40,7 @@ fn named(host: &str, port: u16, tls: Option<TlsTarget>) -> WebhookTarget {
     let url = Url { scheme, host: host.into(), port, path: "/".into() };
     let shown = url.authority();
     let (max_wait, initial_backoff) = (Duration::from_secs(30), Duration::from_secs(10));
-    WebhookTarget { url, shown, tls, max_wait, initial_backoff, files: Vec::new() }
+    WebhookTarget { url, proxy: None, shown, tls, max_wait, initial_backoff, files: Vec::new(), probe: None }
 }
 
 fn tls(server_name: &str) -> TlsTarget {
@@ -290,4 +290,90 @@ async fn a_dead_address_of_a_name_is_named_beside_one_that_lives() {
         found.message,
         format!("sink.test:{port}: 127.0.0.2: nothing listens there (connection refused); 127.0.0.3: no answer")
     );
+}
+
+/// Answers the first bytes of a request with `answer`, and keeps the connection open.
+async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, answer: &'static str) {
+    let (mut stream, mut request) = (stream, [0; 16]);
+    if stream.read(&mut request).await.is_ok_and(|read| read > 0) && stream.write_all(answer.as_bytes()).await.is_ok() {
+        drop(tokio::io::copy(&mut stream, &mut tokio::io::sink()).await);
+    }
+}
+
+fn probed(target: WebhookTarget, path: &str, expected: &[u16]) -> WebhookTarget {
+    let is_of_sink = path == target.url.path;
+    let probe = Some(ProbeTarget { path: path.into(), is_of_sink, expected: expected.to_vec() });
+    WebhookTarget { probe, ..target }
+}
+
+#[tokio::test]
+async fn the_answer_to_a_probe_has_a_reason() {
+    use Reason::{NoAnswer, ProbeFailed, Reachable, Redirects, WrongPath};
+    let cases: &[(&'static str, &str, &[u16], Reason)] = &[
+        ("HTTP/1.1 405 Method Not Allowed\r\n", "/", &[405], Reachable),
+        ("HTTP/1.1 204 No Content\r\n", "/healthz", &[], Reachable),
+        ("HTTP/1.1 200 OK\r\n", "/", &[405], ProbeFailed),
+        ("HTTP/1.1 404 Not Found\r\n", "/", &[405], WrongPath),
+        ("HTTP/1.1 404 Not Found\r\n", "/healthz", &[], ProbeFailed),
+        ("HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\n", "/", &[405], Redirects),
+        ("HTTP/1.1 503 secret text\r\n", "/healthz", &[200, 503], Reachable),
+        ("220 mail.example ESMTP ready\r\n", "/", &[405], NoAnswer),
+    ];
+    for (text, path, expected, want) in cases {
+        let address = serve(|stream| answer(stream, text)).await;
+        let target = probed(target(address, None), path, expected);
+        let probe = reach(&target, &[], &below(Path::new("/nowhere")), TIMEOUT, mid_2026()).await;
+        assert_eq!((probe.finding.reason, probe.was_asked), (*want, true), "{text} {path}");
+        let status = if *want == Reachable { Truth::True } else { Truth::False };
+        assert_eq!(probe.finding.status, status, "{text}");
+        for receivers_own in ["Not Found", "secret text", "mail.example", "169.254"] {
+            assert!(!probe.finding.message.contains(receivers_own), "{}", probe.finding.message);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_does_not_answer_a_probe_is_not_waited_for() {
+    let silent =
+        serve(|mut stream| async move { drop(tokio::io::copy(&mut stream, &mut tokio::io::sink()).await) }).await;
+    let closes = serve(|stream| async move { drop(stream) }).await;
+    for (address, want) in [(silent, "within 0 s"), (closes, "does not answer the probe (GET /x) in HTTP")] {
+        let target = probed(target(address, None), "/x", &[]);
+        let timeout = if address == silent { Duration::from_millis(300) } else { TIMEOUT };
+        let probe = reach(&target, &[], &below(Path::new("/nowhere")), timeout, mid_2026()).await;
+        assert_eq!(probe.finding.reason, Reason::NoAnswer);
+        assert!(probe.finding.message.contains(want), "{}", probe.finding.message);
+    }
+}
+
+#[tokio::test]
+async fn a_probe_over_tls_comes_after_the_certificate() {
+    let authority = Authority::new("one");
+    for (wants_client, want) in [(false, Reason::NoAnswer), (true, Reason::Reachable)] {
+        // The server of these tests closes after the handshake, as one does that misses a client certificate.
+        let address = authority.serve(ALL, wants_client).await;
+        let target = probed(target(address, Some(tls("sink.test"))), "/", &[405]);
+        let found = reach(&target, &[], &below(authority.root.path()), TIMEOUT, mid_2026()).await;
+        assert_eq!((found.finding.reason, found.was_asked), (want, !wants_client), "{}", found.finding.message);
+        assert!(found.expires.is_some(), "{wants_client}");
+        let late = reach(&target, &[], &below(authority.root.path()), TIMEOUT, at("2028-01-01T00:00:00Z")).await;
+        assert_eq!((late.finding.reason, late.was_asked), (Reason::CertificateInvalid, false));
+    }
+}
+
+#[tokio::test]
+async fn without_a_probe_nothing_is_sent() {
+    let (sender, mut received) = tokio::sync::mpsc::unbounded_channel();
+    let address = serve(move |mut stream| {
+        let sender = sender.clone();
+        async move {
+            let mut bytes = Vec::new();
+            let _ = stream.read_to_end(&mut bytes).await;
+            let _ = sender.send(bytes);
+        }
+    })
+    .await;
+    let probe = reach(&target(address, None), &[], &below(Path::new("/nowhere")), TIMEOUT, mid_2026()).await;
+    assert_eq!((probe.finding.reason, probe.was_asked), (Reason::Reachable, false));
+    assert_eq!(received.recv().await, Some(Vec::new()));
 }

@@ -63,6 +63,8 @@ fn whatever_no_controller_renders_is_refused_by_the_field_that_is_wrong() {
         ("/webhook/url", json!("http://169.254.169.254/"), "webhook.url: its host cannot be a sink"),
         ("/webhook/url", json!("https://127.0.0.1:2379/"), "webhook.url: its host cannot be a sink"),
         ("/webhook/url", json!("https://other.example.com/"), "webhook.credentials: are for another host"),
+        ("/webhook/proxy", json!("http://169.254.169.254"), "webhook.proxy: 169.254.169.254:80 cannot be a proxy"),
+        ("/webhook/proxy", json!("socks5://[::1]:10250"), "webhook.proxy: [::1]:10250 cannot be a proxy"),
         ("/webhook/delivery/mode", json!("Blocking"), "webhook.delivery.mode: Blocking"),
         ("/webhook/tls", json!({"serverName": "a b"}), "webhook.tls.serverName: "),
         ("/webhook/tls", json!({"authorities": {"Revision": "x"}}), "webhook.tls.authorities: "),
