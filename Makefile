@@ -53,10 +53,12 @@ test-upstream: ## The policy engine and the editor of manifests against upstream
 test-sinks: ## What a receiver's answer does to the counters and the log of kube-apiserver's own webhook backend (a minute; needs Go)
 	cargo test --locked --features sinks --test sinks -- --nocapture
 
-.PHONY: test-monitoring
+.PHONY: test-monitoring test-monitoring-cluster
 test-monitoring: ## The alerts, and every query of alerts and dashboard on a real Prometheus (seconds)
 	cargo build --locked
 	tests/monitoring/check
+test-monitoring-cluster: image ## The same with the metrics of a real cluster, by TLS and with the token of a service account
+	$(call on_testbed,1,monitoring) tests/monitoring/cluster
 
 .PHONY: test-receivers test-chosen-receivers
 test-receivers: ## Every way of shipping audit events, with real receivers (needs Go, Java 17, Maven and apt)
