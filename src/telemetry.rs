@@ -58,7 +58,7 @@ pub(crate) fn family<M: Metric + Clone + Default>(registry: &mut Registry, name:
     family
 }
 
-/// Compares the metrics of a program with tests/monitoring/samples, which `make test-monitoring` lets Prometheus scrape.
+/// Compares the metrics of a program with tests/monitoring/samples, which Prometheus scrapes in `make test-monitoring`.
 /// The order within a family is not fixed, so it is sorted.
 #[cfg(test)]
 pub(crate) fn compare_with_sample(registry: &Registry, program: &str) {

@@ -1,5 +1,5 @@
-//! The alerts and the dashboard of the chart name metrics and labels that the programs have. Tests of the library compare
-//! tests/monitoring/samples with the programs; `make test-monitoring` runs the queries.
+//! The alerts and the dashboard of the chart name metrics and labels that the programs have. Tests of the library
+//! compare tests/monitoring/samples with the programs; `make test-monitoring` runs the queries.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

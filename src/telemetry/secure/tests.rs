@@ -1,5 +1,4 @@
-//! The server on loopback. The API server is one of the cluster's in front of which nothing but its answers matters
-//! here: tests/e2e asks a real one.
+//! The server on loopback. The API server's answers are made here; tests/monitoring/cluster asks a real one.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
