@@ -43,7 +43,7 @@ test: test-fast test-chosen-receivers image ## Everything but the long runs; wit
 	+$(MAKE) --no-print-directory --jobs 3 test-judge test-e2e test-chosen-faults
 
 .PHONY: test-fast
-test-fast: fmt-check lint generated unit test-upstream test-sinks deny chart ## What needs no cluster
+test-fast: fmt-check lint generated unit test-upstream test-sinks deny chart test-monitoring ## What needs no cluster
 
 .PHONY: test-upstream
 test-upstream: ## The policy engine and the editor of manifests against upstream's own code, over generated input (UPSTREAM_SCALE=10: ten times as much)
@@ -52,6 +52,13 @@ test-upstream: ## The policy engine and the editor of manifests against upstream
 .PHONY: test-sinks
 test-sinks: ## What a receiver's answer does to the counters and the log of kube-apiserver's own webhook backend (a minute; needs Go)
 	cargo test --locked --features sinks --test sinks -- --nocapture
+
+.PHONY: test-monitoring test-monitoring-cluster
+test-monitoring: ## The alerts, and every query of alerts and dashboard on a real Prometheus (seconds)
+	cargo build --locked
+	tests/monitoring/check
+test-monitoring-cluster: image ## The same with the metrics of a real cluster, by TLS and with the token of a service account
+	$(call on_testbed,1,monitoring) tests/monitoring/cluster
 
 .PHONY: test-receivers test-chosen-receivers
 test-receivers: ## Every way of shipping audit events, with real receivers (needs Go, Java 17, Maven and apt)

@@ -6,12 +6,20 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use http::Response;
 use kube::Client;
+use kube::client::ClientBuilder;
 use kube::core::Status;
 use kube::runtime::watcher;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
 use tokio::time::Instant;
+use tower::util::MapResultLayer;
 
 use crate::error;
+use crate::telemetry::family;
 
 /// A request without an answer for so long never gets one: the machine of an API server may vanish without closing its
 /// connections.
@@ -35,12 +43,34 @@ pub(crate) fn watch_config() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_SECONDS)
 }
 
-pub(crate) async fn clients() -> Result<Clients, kube::Error> {
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ByCode {
+    /// 0: no answer.
+    pub(crate) code: u16,
+}
+
+/// Registers the count of their requests. A watch is one request.
+pub(crate) async fn clients(registry: &mut Registry) -> Result<Clients, kube::Error> {
     let mut config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
+    let requests = api_requests(registry);
     config.read_timeout = Some(WATCH_SILENCE);
-    let watches = Client::try_from(config.clone())?;
+    let watches = counted(config.clone(), requests.clone())?;
     config.read_timeout = Some(REQUEST_TIMEOUT);
-    Ok(Clients { requests: Client::try_from(config)?, watches })
+    Ok(Clients { requests: counted(config, requests)?, watches })
+}
+
+pub(crate) fn api_requests(registry: &mut Registry) -> Family<ByCode, Counter> {
+    let registry = registry.sub_registry_with_prefix("audit_operator");
+    family(registry, "api_requests", "Requests to the Kubernetes API, by the status code of the answer; 0 for none")
+}
+
+fn counted(config: kube::Config, requests: Family<ByCode, Counter>) -> Result<Client, kube::Error> {
+    let count = MapResultLayer::new(move |answer: Result<Response<_>, _>| {
+        let code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
+        requests.get_or_create(&ByCode { code }).inc();
+        answer
+    });
+    Ok(ClientBuilder::try_from(config)?.with_layer(&count).build())
 }
 
 /// Whether the API responds, over all requests of a program.

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::TryFutureExt;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::core::Status;
@@ -22,7 +23,7 @@ use crate::api;
 use crate::client::{self, Clients, Outage, clients};
 use crate::error::LastError;
 use crate::floor::{self, FloorFile};
-use crate::telemetry::{self, Health};
+use crate::telemetry::{self, Addresses, Health};
 use lease::{Election, Lost};
 use metrics::Metrics;
 use pass::pass;
@@ -64,6 +65,8 @@ pub struct Args {
     /// Address for /metrics, /healthz and /readyz.
     #[arg(long, value_name = "ADDRESS", default_value = "[::]:8080")]
     pub metrics_listen: std::net::SocketAddr,
+    #[command(flatten)]
+    pub secure: telemetry::secure::SecureArgs,
     /// Address of the Service default/kubernetes, which no sink may be.
     #[arg(long, env = "KUBERNETES_SERVICE_HOST", hide = true, value_name = "ADDRESS")]
     pub api_server: Option<std::net::IpAddr>,
@@ -154,10 +157,11 @@ struct Context {
 
 /// Runs until it is stopped.
 pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
-    let Clients { requests: client, watches } = clients().await.map_err(|error| Error::Client(Box::new(error)))?;
+    let mut registry = Registry::default();
+    let clients = clients(&mut registry).await.map_err(|error| Error::Client(Box::new(error)))?;
+    let Clients { requests: client, watches } = clients;
     let reporter = Reporter { controller: api::FIELD_MANAGER.into(), instance: Some(args.identity.clone()) };
     let mut election = Election::new(client.clone(), &args.namespace, args.identity);
-    let mut registry = Registry::default();
     let context = Context {
         recorder: Recorder::new(client.clone(), reporter),
         client,
@@ -170,9 +174,11 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         health: Health::begin(),
     };
 
-    let served = telemetry::serve(args.metrics_listen, registry, context.health.clone(), stop.clone());
+    let addresses = Addresses { plain: args.metrics_listen, secure: args.secure };
+    let (health, client) = (context.health.clone(), context.client.clone());
+    let served = telemetry::serve(addresses, registry, health, client, stop.clone());
     // Both end with `stop`; only the server can end otherwise, with an error at the start.
-    tokio::try_join!(served, async {
+    tokio::try_join!(served.map_err(Error::from), async {
         campaign(&context, &args.receiver_secrets, &mut election, &stop).await;
         Ok(())
     })?;

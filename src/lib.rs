@@ -41,6 +41,7 @@ pub mod error;
 pub mod health;
 mod heartbeat;
 pub mod receiver;
+mod server;
 mod tls;
 
 pub mod cli;

@@ -2,7 +2,7 @@
 //!
 //! For demos, for tests, and instead of writing your own. It reads bodies as they arrive, event by event ([`scan`]), so
 //! memory is bounded for any input ([`memory`]). A client without the token cannot hold up a client with it
-//! ([`places`]). Lines go through a queue, bounded by its bytes, to a writer thread. If the writer does not keep up,
+//! ([`Places`]). Lines go through a queue, bounded by its bytes, to a writer thread. If the writer does not keep up,
 //! events are counted as dropped and not held, because kube-apiserver queues batches that are not answered. At the end
 //! it answers the open requests and writes the queue.
 
@@ -22,24 +22,23 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_util::sync::CancellationToken;
 
-mod certificate;
+use crate::server::certificate::{self, Certificate};
+use crate::server::places::{Place, Places};
+
 mod line;
 mod listen;
 mod memory;
 mod metrics;
 mod output;
-mod places;
 mod queue;
 mod rejection;
 mod scan;
 mod take;
 mod token;
 
-use certificate::Certificate;
 use memory::Memory;
 use metrics::Metrics;
 use output::Output;
-use places::{Place, Places};
 use queue::Queue;
 use token::Token;
 
@@ -63,7 +62,7 @@ const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
 const PIECE_BYTES: usize = 64 << 10;
 /// Buffer of one connection, for headers and parts of a body. The size of a TLS record.
 const CONNECTION_BUFFER_BYTES: usize = 16 << 10;
-/// Memory for all batches that are being read. With a full queue (16 MiB) and all [`places`] taken, the program stays
+/// Memory for all batches that are being read. With a full queue (16 MiB) and all [`Places`] taken, the program stays
 /// below 64 MiB.
 const MEMORY_BYTES: usize = 12 << 20;
 /// Limit at the end for open requests, and then for the output.
@@ -132,10 +131,8 @@ pub enum Error {
     Read(PathBuf, #[source] io::Error),
     #[error("the token file {} is empty: put the bearer token there", .0.display())]
     TokenEmpty(PathBuf),
-    #[error("{} is not a PEM file of the expected kind", .0.display())]
-    Pem(PathBuf, #[source] rustls::pki_types::pem::Error),
-    #[error("the certificate and the key do not belong together")]
-    Tls(#[source] rustls::Error),
+    #[error(transparent)]
+    Certificate(#[from] certificate::Error),
 }
 
 struct Shared {

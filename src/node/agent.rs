@@ -42,7 +42,7 @@ use crate::heartbeat;
 use crate::journal::{Endpoint, Journal};
 use crate::plan::{self, Desired, GuardKind, Idle, Plan, Requester};
 use crate::revision::{Digest, Revision};
-use crate::telemetry::{self, Health};
+use crate::telemetry::{self, Addresses, Health};
 use assignment::{Assignment, watch_node_audit};
 use cadence::{Answers, IDLE, is_due};
 pub use error::Error;
@@ -81,13 +81,15 @@ pub struct Args {
     /// Address for /metrics, /healthz and /readyz.
     #[arg(long, default_value = "127.0.0.1:9446", value_name = "ADDRESS")]
     pub metrics_listen: std::net::SocketAddr,
+    #[command(flatten)]
+    pub secure: telemetry::secure::SecureArgs,
 }
 
 /// Runs until `stop`.
 pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
-    let Clients { requests, watches } = clients().await.map_err(Error::Client)?;
-    let assignment = watch_node_audit(watches, &args.node_name, stop.clone());
     let mut registry = Registry::default();
+    let Clients { requests, watches } = clients(&mut registry).await.map_err(Error::Client)?;
+    let assignment = watch_node_audit(watches, &args.node_name, stop.clone());
     let metrics = Metrics::new(&mut registry);
     let state = State::new(Host::of_mounts(&args.host_root)?);
     let looked = metrics.clone();
@@ -98,7 +100,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         state,
         nodes: Api::all(requests.clone()),
         leases: Api::namespaced(requests.clone(), &args.namespace),
-        secrets: Api::namespaced(requests, &args.namespace),
+        secrets: Api::namespaced(requests.clone(), &args.namespace),
         revision: None,
         judged: None,
         credentials: None,
@@ -113,7 +115,8 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         floor: FloorFile::open(args.floor.clone())?,
         args,
     };
-    let served = telemetry::serve(agent.args.metrics_listen, registry, agent.health.clone(), stop.clone());
+    let addresses = Addresses { plain: agent.args.metrics_listen, secure: agent.args.secure.clone() };
+    let served = telemetry::serve(addresses, registry, agent.health.clone(), requests, stop.clone());
     // Both end with `stop`; only the server can end otherwise, with an error at the start.
     tokio::try_join!(served.map_err(Error::from), agent.run(assignment, &stop))?;
     Ok(())

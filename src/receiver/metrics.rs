@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::places::Counts;
+use crate::server::places::Counts;
 use crate::telemetry::{self, family};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -65,7 +65,7 @@ impl Metrics {
     pub(super) fn new() -> Self {
         let mut registry = Registry::with_prefix("audit_receiver");
         let to = &mut registry;
-        Self {
+        let metrics = Self {
             batches: family(to, "batches", "Accepted batches"),
             events: family(to, "events", "Accepted events, by level and stage"),
             refused: family(to, "refused", "Rejected requests, by reason"),
@@ -79,7 +79,15 @@ impl Metrics {
                 "Connections that were closed to make room for another, by group",
             ),
             registry,
+        };
+        // Prometheus sees the first one as an increase only if there was a sample before.
+        for reason in ["QueueFull", "OutputFailed", "Ended", "TooLarge"] {
+            metrics.dropped(reason, 0);
         }
+        for group in [&STRANGERS, &KNOWN] {
+            metrics.evicted.get_or_create(group).inc_by(0);
+        }
+        metrics
     }
 
     pub(super) fn batch(&self) {
@@ -120,4 +128,20 @@ impl Metrics {
 /// A client chooses these texts, so labels are limited to known words.
 fn known(text: &str, words: &[&'static str]) -> &'static str {
     words.iter().find(|word| **word == text).copied().unwrap_or("other")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_is_current() {
+        let metrics = Metrics::new();
+        metrics.batch();
+        metrics.events(EventLabels::new("Metadata", "ResponseComplete"), 2);
+        metrics.refused("Token");
+        let connections = Counts { strangers: 1, known: 2 };
+        drop(metrics.text(Gauges { queue_bytes: 0, reading_bytes: 0, connections }));
+        telemetry::compare_with_sample(&metrics.registry, "receiver");
+    }
 }

@@ -21,7 +21,6 @@ use hyper::body::{Body, Bytes, Incoming};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::metrics::{EventLabels, Gauges};
-use super::places::Place;
 use super::queue::{Piece, Pushed};
 use super::rejection::Rejection;
 use super::scan::{Malformed, Scanned, Scanner};
@@ -29,6 +28,7 @@ use super::{
     BODY_TIMEOUT, DRAIN_BYTES, DRAIN_IDLE_TIMEOUT, DRAIN_TIMEOUT, IDLE_TIMEOUT, PIECE_BYTES, QUEUE_PATIENCE, Shared,
     line,
 };
+use crate::server::places::Place;
 use crate::telemetry::EXPOSITION_TYPE;
 
 pub(super) async fn answer(request: Request<Incoming>, shared: &Arc<Shared>, place: &Place) -> Response<Full<Bytes>> {

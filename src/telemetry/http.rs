@@ -15,28 +15,27 @@ use super::Health;
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot serve metrics and health on {address}")]
-pub struct ServeError {
+pub struct Error {
     address: SocketAddr,
     #[source]
     source: io::Error,
 }
 
 /// Serves /metrics, /healthz and /readyz until `stop`.
-pub async fn serve(
+pub(super) async fn serve(
     address: SocketAddr,
-    registry: Registry,
+    registry: Arc<Registry>,
     health: Health,
     stop: CancellationToken,
-) -> Result<(), ServeError> {
+) -> Result<(), Error> {
     let served = async {
         let listener = TcpListener::bind(address).await?;
         axum::serve(listener, router(registry, health)).with_graceful_shutdown(stop.cancelled_owned()).await
     };
-    served.await.map_err(|source| ServeError { address, source })
+    served.await.map_err(|source| Error { address, source })
 }
 
-fn router(registry: Registry, health: Health) -> Router {
-    let registry = Arc::new(registry);
+fn router(registry: Arc<Registry>, health: Health) -> Router {
     let metrics = move || {
         let registry = registry.clone();
         async move { ([("content-type", EXPOSITION_TYPE)], exposition(&registry)) }
@@ -83,7 +82,7 @@ mod tests {
         let mut registry = Registry::default();
         registry.register("answer", "A number", prometheus_client::metrics::gauge::ConstGauge::new(42_i64));
         let health = Health::begin();
-        let server = tokio::spawn(axum::serve(listener, router(registry, health.clone())).into_future());
+        let server = tokio::spawn(axum::serve(listener, router(Arc::new(registry), health.clone())).into_future());
         assert!(get(address, "/metrics").await.contains("\nanswer 42\n"));
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         let answer = get(address, "/readyz").await;
@@ -97,7 +96,7 @@ mod tests {
     async fn an_address_that_is_taken_is_named() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = taken.local_addr().unwrap();
-        let error = serve(address, Registry::default(), Health::begin(), CancellationToken::new()).await.unwrap_err();
+        let error = serve(address, Arc::default(), Health::begin(), CancellationToken::new()).await.unwrap_err();
         assert!(chain(&error).starts_with(&format!("cannot serve metrics and health on {address}: ")), "{error:?}");
     }
 }

@@ -7,6 +7,7 @@ mod dockerfile;
 mod hostile;
 mod intents;
 mod manifest_cases;
+mod monitoring;
 mod mutations;
 mod policy;
 mod receiver;

@@ -37,3 +37,8 @@ seccompProfile:
 {{- join "," $secrets }}
 {{- end }}
 {{- end }}
+
+{{- /* The Secret with the certificate of the metrics. Empty: each program makes its own. */ -}}
+{{- define "metrics-secret" -}}
+{{- with .Values.metrics.secure }}{{ if .enabled }}{{ .tlsSecret }}{{ end }}{{ end }}
+{{- end }}

@@ -3,11 +3,13 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::*;
 use crate::api::{Expiring, Expiry, Finding, NodeAuditSpec, Phase, Reason};
+use crate::client::{ByCode, api_requests};
 use crate::fixture;
 use crate::journal::{Cause, Change, Clock, Confirmed, Failure, Journal, Sha, Stage};
 use crate::node::state;
 use crate::plan::{Idle, Steps};
 use crate::revision::RevisionId;
+use crate::telemetry::{compare_with_sample, exposition};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
@@ -47,8 +49,7 @@ fn sink(name: &str, reachable: (Truth, Reason), delivering: (Truth, Reason)) -> 
 
 /// The samples, without comments and sorted.
 fn samples(registry: &Registry) -> Vec<String> {
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    let text = exposition(registry);
     let mut lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).map(ToString::to_string).collect();
     lines.sort();
     lines
@@ -94,9 +95,12 @@ fn a_pass_is_shown_in_samples_and_an_unknown_fact_has_none() {
     observe(&metrics, &journal, &nothing, &sinks, Phase::Confirmed);
     metrics.passed(None);
     metrics.passed(Some(state::Error::JournalTooNew { name: "journal.json", version: 2 }.reason().as_str()));
+    api_requests(&mut registry).get_or_create(&ByCode { code: 200 }).inc();
+    compare_with_sample(&registry, "agent");
     assert_eq!(
         samples(&registry),
         [
+            r#"audit_operator_api_requests_total{code="200"} 1"#,
             r#"audit_operator_drift_corrections_total 0"#,
             r#"audit_operator_last_rollback_timestamp_seconds{reason="ConfirmTimeout"} 1800000002"#,
             r#"audit_operator_last_rollback_timestamp_seconds{reason="CrashLoop"} 1800000003"#,

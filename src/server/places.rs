@@ -14,15 +14,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Connections that have not shown the token. A client needs this place for its handshake and one header: milliseconds.
-pub(super) const STRANGERS: usize = 128;
+pub(crate) const STRANGERS: usize = 128;
 /// Strangers that an address may have before it is the first to lose one. With a smaller share, many addresses could
 /// take a place from a client that opens two connections at once.
 const SHARE: usize = 8;
 /// Connections that have shown the token. Each kube-apiserver keeps one or two, and opens more if it has much to send.
-pub(super) const KNOWN: usize = 256;
+pub(crate) const KNOWN: usize = 256;
 
 #[derive(Default)]
-pub(super) struct Places {
+pub(crate) struct Places {
     state: Mutex<State>,
 }
 
@@ -47,13 +47,13 @@ struct Known {
 
 /// Numbers of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Counts {
-    pub(super) strangers: usize,
-    pub(super) known: usize,
+pub(crate) struct Counts {
+    pub(crate) strangers: usize,
+    pub(crate) known: usize,
 }
 
 /// The place of one connection. Dropping it frees the place.
-pub(super) struct Place {
+pub(crate) struct Place {
     places: Arc<Places>,
     id: u64,
     leave: CancellationToken,
@@ -63,11 +63,11 @@ pub(super) struct Place {
 
 /// Every known connection is in the middle of a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Full;
+pub(crate) struct Full;
 
 impl Places {
     /// A place for a stranger from `address`, and whether it evicts another one.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> (Place, bool) {
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> (Place, bool) {
         let mut state = self.lock();
         let leaving = (state.strangers.len() >= STRANGERS)
             .then(|| most_crowded(state.strangers.iter().map(|(id, stranger)| (*id, stranger.network)), SHARE))
@@ -89,7 +89,7 @@ impl Places {
         (place, leaving.is_some())
     }
 
-    pub(super) fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         let state = self.lock();
         Counts { strangers: state.strangers.len(), known: state.known.len() }
     }
@@ -101,16 +101,16 @@ impl Places {
 
 impl Place {
     /// The first request has arrived.
-    pub(super) fn ask(&self) {
+    pub(crate) fn ask(&self) {
         self.has_asked.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn has_asked(&self) -> bool {
+    pub(crate) fn has_asked(&self) -> bool {
         self.has_asked.load(Ordering::Relaxed)
     }
 
     /// The connection is known now, and has an open request. Returns whether it evicts another one.
-    pub(super) fn admit(&self) -> Result<bool, Full> {
+    pub(crate) fn admit(&self) -> Result<bool, Full> {
         let mut state = self.places.lock();
         if let Some(known) = state.known.get_mut(&self.id) {
             known.rests_since = None;
@@ -131,19 +131,19 @@ impl Place {
     }
 
     /// The request is answered.
-    pub(super) fn rest(&self, now: Instant) {
+    pub(crate) fn rest(&self, now: Instant) {
         if let Some(known) = self.places.lock().known.get_mut(&self.id) {
             known.rests_since = Some(now);
         }
     }
 
     /// Stays so, also when it is asked to leave.
-    pub(super) fn is_known(&self) -> bool {
+    pub(crate) fn is_known(&self) -> bool {
         self.is_known.load(Ordering::Relaxed)
     }
 
     /// Returns when the place is needed for another connection.
-    pub(super) async fn leave(&self) {
+    pub(crate) async fn leave(&self) {
         self.leave.cancelled().await;
     }
 }

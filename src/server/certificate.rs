@@ -1,5 +1,6 @@
-//! The receiver's certificate, loaded again when its files change.
+//! A server's certificate, loaded again when its files change.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,12 +8,20 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::Error;
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read {}", .0.display())]
+    Read(PathBuf, #[source] io::Error),
+    #[error("{} is not a PEM file of the expected kind", .0.display())]
+    Pem(PathBuf, #[source] rustls::pki_types::pem::Error),
+    #[error("the certificate and the key do not belong together")]
+    Tls(#[source] rustls::Error),
+}
 
 /// Content of both files.
 type Files = (Vec<u8>, Vec<u8>);
 
-pub(super) struct Certificate {
+pub(crate) struct Certificate {
     chain: PathBuf,
     key: PathBuf,
     state: Mutex<State>,
@@ -26,7 +35,7 @@ struct State {
 
 impl Certificate {
     /// Fails for invalid files, before the first connection.
-    pub(super) fn read(chain: &Path, key: &Path) -> Result<Self, Error> {
+    pub(crate) fn read(chain: &Path, key: &Path) -> Result<Self, Error> {
         let tried = files(chain, key)?;
         let config = Arc::new(config(chain, key, &tried)?);
         Ok(Self { chain: chain.into(), key: key.into(), state: Mutex::new(State { config, tried }) })
@@ -34,7 +43,7 @@ impl Certificate {
 
     /// The configuration for one connection. While the files do not belong together, for example during their
     /// replacement, the last valid pair stays in use.
-    pub(super) fn current(&self) -> Arc<ServerConfig> {
+    pub(crate) fn current(&self) -> Arc<ServerConfig> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match files(&self.chain, &self.key) {
             Ok(files) if files == state.tried => {}
