@@ -27,7 +27,7 @@ pub struct SinkTarget {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Backend {
     Log(LogTarget),
-    Webhook(WebhookTarget),
+    Webhook(Box<WebhookTarget>),
 }
 
 /// A log file to look into.
@@ -123,7 +123,7 @@ pub fn targets(revision: &Revision, sinks: &[SinkRef]) -> Vec<SinkTarget> {
             SinkKind::Webhook => {
                 let delivery = &revision.content.webhook.as_ref()?.delivery;
                 (
-                    Backend::Webhook(webhook(revision, probe.as_ref())?),
+                    Backend::Webhook(Box::new(webhook(revision, probe.as_ref())?)),
                     "webhook",
                     delivery.mode,
                     &delivery.batch,

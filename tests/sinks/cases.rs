@@ -335,7 +335,7 @@ pub const CASES: &[Case] = &[
     case(
         "https, proxyURL refuses, SOCKS",
         Receiver::ProxyUrlRefuses("https", "socks5"),
-        error(&[https!("socks connect tcp PROXY->SINK: dial tcp PROXY: connect: connection refused")]),
+        error(&[https!("proxyconnect tcp: dial tcp PROXY: connect: connection refused")]),
     ),
     Case {
         flags: &["--events=4", "--audit-webhook-batch-max-size=4", "--audit-webhook-initial-backoff=2s"],
