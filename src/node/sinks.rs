@@ -176,8 +176,10 @@ struct Memory {
     webhook: Webhook,
     log: Log,
     delivered: Option<Timestamp>,
-    /// A connection that explains requests without an answer, and when it was made. None while events arrive.
-    probe: Option<(Finding, Instant)>,
+    /// What a connection found that explains requests without an answer. None while events arrive.
+    probe: Option<Finding>,
+    /// When the last such connection was made.
+    probed: Option<Instant>,
     /// When the receiver's certificate expires, as far as it is known, and when it was looked at.
     certificate: Option<(Option<Timestamp>, Instant)>,
     /// As it was reported.
@@ -429,7 +431,7 @@ impl Sinks {
             memory.probe = None;
         }
         let is_due = |last: Option<Instant>, interval| last.is_none_or(|last| last.elapsed() + EARLY >= interval);
-        let explains = needs_probe(&delivery, way) && is_due(memory.probe.as_ref().map(|(_, at)| *at), PROBE);
+        let explains = needs_probe(&delivery, way) && is_due(memory.probed, PROBE);
         let is_new_probe = memory.asked.as_ref().map(|(probe, _)| probe) != target.probe.as_ref();
         let is_of_interest = target.probe.is_some() || target.tls.as_ref().is_some_and(|tls| !tls.insecure_skip_verify);
         let dates = delivery == webhook::Delivery::Delivering
@@ -452,7 +454,7 @@ impl Sinks {
             let answer = (was_asked && dates).then(|| finding.clone());
             memory.asked = target.probe.clone().map(|probe| (probe, answer));
             if explains {
-                memory.probe = Some((finding, Instant::now()));
+                (memory.probe, memory.probed) = (Some(finding), Some(Instant::now()));
             }
         }
         let probe = match delivery {
@@ -460,7 +462,7 @@ impl Sinks {
                 let asked = memory.asked.as_ref().filter(|(probe, _)| Some(probe) == target.probe.as_ref());
                 asked.and_then(|(_, finding)| finding.clone())
             }
-            _ => memory.probe.as_ref().map(|(finding, _)| finding.clone()),
+            _ => memory.probe.clone(),
         };
         let error = if delivery.is_unanswered() { self.error(error_line::of_webhook).await } else { None };
         // The host may be a secret too.
