@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -34,6 +34,9 @@ pub const TOKEN: &str = "the-token-of-the-stand-in";
 /// Attempts of kube-apiserver before it drops a batch (kubernetes@v1.36.3
 /// staging/src/k8s.io/apiserver/pkg/server/options/audit.go).
 const ATTEMPTS: u32 = 5;
+
+/// For how long a port may still be taken.
+const BIND: Duration = Duration::from_secs(5);
 
 /// The conditions under which events are accepted.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -169,7 +172,7 @@ async fn listen(
             }
             continue;
         }
-        let listener = TcpListener::bind((ADDRESS, port)).await.expect("the port is free");
+        let listener = bind(port).await;
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -182,6 +185,18 @@ async fn listen(
                 }
                 Some(_) = connections.join_next() => {}
             }
+        }
+    }
+}
+
+/// A process that is being started has a copy of the socket before until it runs its program.
+async fn bind(port: u16) -> TcpListener {
+    let begin = Instant::now();
+    loop {
+        match TcpListener::bind((ADDRESS, port)).await {
+            Ok(listener) => return listener,
+            Err(error) if begin.elapsed() > BIND => panic!("port {port}: {error}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
 }
@@ -281,7 +296,7 @@ async fn proxy(mut state: watch::Receiver<State>) {
             }
             continue;
         }
-        let listener = TcpListener::bind((ADDRESS, PROXY)).await.expect("the port is free");
+        let listener = bind(PROXY).await;
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {

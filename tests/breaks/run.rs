@@ -64,7 +64,7 @@ impl Runner {
         act::on_node(
             &cluster,
             &format!(
-                "mkdir -p {SMALL_DISK}; mountpoint -q {SMALL_DISK} || mount -t tmpfs -o size=64m tmpfs {SMALL_DISK}"
+                "mkdir -p {SMALL_DISK}; mountpoint -q {SMALL_DISK} || mount -t tmpfs -o size=320m tmpfs {SMALL_DISK}"
             ),
         );
         cluster.install_chart_with(&["--set=floor.grantedRisks={BlockingWebhook}"]);
