@@ -1,5 +1,7 @@
 //! Each break of a sink, and the reason that must be reported.
 
+use std::time::Duration;
+
 use audit_operator::api::Reason;
 
 use super::act::Act;
@@ -46,15 +48,26 @@ pub struct Row {
     pub reason: Reason,
     /// Whether the cluster is at rest when it breaks: all is well, and the agent looks seldom.
     pub is_at_rest: bool,
+    /// In which its repair must be reported.
+    pub repaired_within: Duration,
 }
 
+/// In which a break must be reported, and its repair.
+pub const GOAL: Duration = Duration::from_secs(90);
+/// Only the last of five attempts shows that an answer could not be read, so for as long no 2xx proves a delivery.
+const FIVE_ATTEMPTS: Duration = Duration::from_secs(120);
+
 const fn row(setup: Setup, sink: Sink, fault: &'static str, act: Act, reason: Reason) -> Row {
-    Row { setup, sink, fault, act, reason, is_at_rest: false }
+    Row { setup, sink, fault, act, reason, is_at_rest: false, repaired_within: GOAL }
 }
 
 impl Row {
     const fn at_rest(self) -> Self {
         Self { is_at_rest: true, ..self }
+    }
+
+    const fn after_five_attempts(self) -> Self {
+        Self { repaired_within: FIVE_ATTEMPTS, ..self }
     }
 }
 
@@ -85,7 +98,8 @@ pub const ROWS: &[Row] = {
             "200 with a malformed Content-Type",
             Talks(Answers(200, &[("Content-Type", "application/json; charset")])),
             Reason::UnusableAnswer,
-        ),
+        )
+        .after_five_attempts(),
         row(Url, Webhook, "the receiver never answers", Talks(NeverAnswers), Reason::NoAnswer),
         row(Url, Webhook, "a firewall drops the packets", DropPackets, Reason::NoAnswer),
         row(Url, Webhook, "no route to the receiver", Unreachable, Reason::ConnectFailed),
@@ -111,7 +125,8 @@ pub const ROWS: &[Row] = {
         row(Http, Webhook, "nothing listens", Talks(Closed), Reason::Refused),
         row(Http, Log, "the disk is full", FillDisk, Reason::DiskFull),
         row(Receiver, Webhook, "the Deployment is scaled to 0", ScaleDown, Reason::Refused),
-        row(Blocking, Webhook, "503", Talks(Answers(503, &[])), Reason::ReceiverFailing),
-        row(Blocking, Webhook, "nothing listens", Talks(Closed), Reason::Refused),
+        // Each request that is recorded waits for its event, the canary and the agent's look at the metrics too.
+        row(Blocking, Webhook, "503", Talks(Answers(503, &[])), Reason::MetricsUnavailable),
+        row(Blocking, Webhook, "nothing listens", Talks(Closed), Reason::MetricsUnavailable),
     ]
 };
