@@ -44,15 +44,19 @@ pub fn write(outcomes: &Path, table: &Path) {
         .collect();
     let mut text = String::from(include_str!("table.md"));
     for (row, outcome) in ROWS.iter().filter_map(|row| Some((row, newest.get(&describe(row))?))) {
-        let Outcome { reasons, broken, repaired, complete, failure, .. } = outcome;
-        let reason = match (failure, reasons.last()) {
-            (None, Some(reason)) => format!("`{reason}`"),
-            (failure, _) => format!("`{}` expected: {}", row.reason, failure.as_deref().unwrap_or("nothing was seen")),
+        let Outcome { broken, repaired, complete, failure, .. } = outcome;
+        let reason = match failure {
+            None => format!("`{}`", row.reason),
+            Some(failure) => format!("`{}` expected: {failure}", row.reason),
         };
         let state = if row.is_at_rest { ", at rest" } else { "" };
-        let lost = if complete == "True" { "no" } else { "yes" };
-        writeln!(text, "| {} | {}{state} | {reason} | {broken:.0} | {repaired:.0} | {lost} |", place(row), row.fault)
-            .unwrap();
+        writeln!(
+            text,
+            "| {} | {}{state} | {reason} | {broken:.0} | {repaired:.0} | {complete} |",
+            place(row),
+            row.fault
+        )
+        .unwrap();
     }
     #[expect(clippy::disallowed_methods, reason = "a document, not a node's file")]
     fs::write(table, text).unwrap();
