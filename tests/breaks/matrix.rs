@@ -125,8 +125,7 @@ pub const ROWS: &[Row] = {
         row(Http, Webhook, "nothing listens", Talks(Closed), Reason::Refused),
         row(Http, Log, "the disk is full", FillDisk, Reason::DiskFull),
         row(Receiver, Webhook, "the Deployment is scaled to 0", ScaleDown, Reason::Refused),
-        // Each request that is recorded waits for its event, the canary and the agent's look at the metrics too. At rest,
-        // because a loss that is still reported would be the worse news.
-        row(Blocking, Webhook, "503", Talks(Answers(503, &[])), Reason::MetricsUnavailable).at_rest(),
+        // Each request that is recorded waits for its event, the canary and the agent's look at the metrics too.
+        row(Blocking, Webhook, "503", Talks(Answers(503, &[])), Reason::MetricsUnavailable),
     ]
 };

@@ -183,13 +183,16 @@ impl Runner {
                 reasons.push(reason.into());
             }
             message = sink["message"].as_str().unwrap_or_default().into();
+            let has_lost = sink["complete"] == "False" && sink["lostEvents"].as_i64() > Some(lost);
+            let is_reason = reason == row.reason.as_str();
             let is_seen = match row.reason {
                 // Losses of the rows before are reported as well.
-                Reason::EventsLost => sink["complete"] == "False" && sink["lostEvents"].as_i64() > Some(lost),
-                Reason::MetricsUnavailable => sink["delivering"] == "Unknown",
-                _ => sink["delivering"] == "False",
+                Reason::EventsLost => is_reason && has_lost,
+                // A loss is the worse news.
+                Reason::MetricsUnavailable => sink["delivering"] == "Unknown" && (is_reason || has_lost),
+                _ => is_reason && sink["delivering"] == "False",
             };
-            (is_seen && reason == row.reason.as_str()).then_some(())
+            is_seen.then_some(())
         });
         let repair = Instant::now();
         if let Some(broken) = broken {
