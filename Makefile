@@ -105,6 +105,17 @@ test-faults: image ## The fault matrix, on one node and on three, and docs/fault
 torture: image ## Random faults at random moments on NODES nodes: RUNS of them, from SEED
 	$(call on_testbed,$(NODES),torture-$(SEED)) $(FAULTS) torture --runs $(RUNS) --seed $(SEED)
 
+.PHONY: test-sink-breaks test-quiet test-loss
+BREAKS = $(TESTBED) lan cargo test --offline --quiet --features e2e --test breaks --
+test-sink-breaks: image ## Sinks that break and are repaired, and docs/sink-breaks.md from what was seen (an hour and a half)
+	rm -f target/sink-breaks.jsonl
+	$(call on_testbed,1,breaks) { $(BREAKS) matrix --results target/sink-breaks.jsonl || failed=yes; }; \
+	  cargo test --offline --quiet --features e2e --test breaks -- table target/sink-breaks.jsonl docs/sink-breaks.md; [ -z "$$failed" ]
+test-quiet: image ## False alarms about sinks: in a rollout, when a receiver restarts, on an idle cluster for MINUTES=60
+	$(call on_testbed,1,quiet) $(BREAKS) quiet --minutes $(or $(MINUTES),60)
+test-loss: image ## The reported loss of events beside the real one, without and with a restart of kube-apiserver (half an hour)
+	$(call on_testbed,1,loss) $(BREAKS) loss && $(BREAKS) loss --restart
+
 .PHONY: bench
 bench: bench-replay bench-receiver bench-restart bench-rollout bench-presets bench-idle ## Everything that is measured, on a machine that does nothing else (two hours)
 

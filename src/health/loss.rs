@@ -13,6 +13,8 @@ use super::sample::Sample;
 
 /// For how long a loss is reported as present.
 const RECENT: SignedDuration = SignedDuration::from_mins(10);
+/// Between two looks while deliveries fail: for at most so many seconds a process has gone on after the last one.
+const UNSEEN_SECONDS: f64 = 15.0;
 
 /// All losses of a node.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -22,6 +24,15 @@ pub struct Losses {
     process: Option<f64>,
     /// What it had dropped by then, by plugin.
     dropped: BTreeMap<String, f64>,
+    /// All events of the process by then.
+    #[serde(default)]
+    recorded: f64,
+    /// When that was, in seconds of the Unix epoch.
+    #[serde(default)]
+    looked: f64,
+    /// Events a second, between the last two looks at one process.
+    #[serde(default)]
+    rate: f64,
     sinks: BTreeMap<String, Loss>,
 }
 
@@ -46,8 +57,10 @@ pub struct Loss {
 pub struct Route {
     pub sink: String,
     pub plugins: Vec<&'static str>,
-    /// The most events that kube-apiserver holds for it.
-    pub buffer: i64,
+    /// Whether kube-apiserver holds the events of failed deliveries, to send them again. The size of its buffer is no
+    /// limit to them: a batch that is sent is not in it any more (kubernetes@v1.36.3
+    /// staging/src/k8s.io/apiserver/plugin/pkg/audit/buffered/buffered.go, processEvents).
+    pub is_repeated: bool,
 }
 
 impl Losses {
@@ -55,17 +68,24 @@ impl Losses {
     /// something new to keep.
     pub fn observe(&mut self, sample: &Sample, routes: &[(Route, bool)], now: Timestamp) -> bool {
         let before = self.clone();
-        let is_same = self.process == Some(sample.started);
-        if !is_same {
+        let seconds = seconds(now);
+        if self.process == Some(sample.started) {
+            if seconds > self.looked {
+                self.rate = (sample.events - self.recorded) / (seconds - self.looked);
+            }
+        } else {
+            // Nobody counted what the last process recorded after the last look.
+            let unseen = self.rate * (sample.started - self.looked).clamp(0.0, UNSEEN_SECONDS);
             for (route, _) in routes {
                 let loss = self.sinks.entry(route.sink.clone()).or_default();
                 let held = std::mem::take(&mut loss.held);
-                loss.add(held, now);
+                loss.add(if held > 0 { held + whole(unseen) } else { 0 }, now);
                 loss.delivered_at_event = 0.0;
             }
             self.dropped.clear();
             self.process = Some(sample.started);
         }
+        (self.recorded, self.looked) = (sample.events, seconds);
         self.sinks.retain(|sink, _| routes.iter().any(|(route, _)| route.sink == *sink));
         for (route, is_failing) in routes {
             let loss = self.sinks.entry(route.sink.clone()).or_default();
@@ -78,7 +98,7 @@ impl Losses {
             if *is_failing {
                 // What was dropped meanwhile is not held any more.
                 loss.delivered_at_event += rise;
-                loss.held = whole(sample.events - loss.delivered_at_event).clamp(0, route.buffer);
+                loss.held = if route.is_repeated { whole(sample.events - loss.delivered_at_event).max(0) } else { 0 };
             } else {
                 (loss.held, loss.delivered_at_event) = (0, sample.events);
             }
@@ -112,6 +132,10 @@ impl Loss {
     }
 }
 
+fn seconds(time: Timestamp) -> f64 {
+    SignedDuration::from_nanos_i128(time.as_nanosecond()).as_secs_f64()
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "a count of events")]
 fn whole(count: f64) -> i64 {
     count as i64
@@ -127,7 +151,7 @@ mod tests {
     }
 
     fn route(sink: &str, plugins: &[&'static str]) -> Route {
-        Route { sink: sink.into(), plugins: plugins.to_vec(), buffer: 10_000 }
+        Route { sink: sink.into(), plugins: plugins.to_vec(), is_repeated: true }
     }
 
     fn at(second: i64) -> Timestamp {
@@ -179,6 +203,31 @@ mod tests {
         // Nothing is held while deliveries succeed.
         losses.observe(&sample(3.0, 10.0, &[]), &works, at(60));
         assert_eq!(losses.of("a").events, 1000);
+    }
+
+    #[test]
+    fn what_a_process_recorded_after_the_last_look_is_estimated() {
+        let failing = |is_repeated| [(Route { is_repeated, ..route("a", &["webhook"]) }, true)];
+        // When the next process started after the last look, whether the sink holds events -> lost.
+        let cases = [
+            // 100 events a second.
+            (10.0, true, 21_000),
+            // The time without a process is not counted.
+            (60.0, true, 21_500),
+            // The clock was set.
+            (-60.0, true, 20_000),
+            // Nothing is sent again, so nothing is held.
+            (10.0, false, 0),
+        ];
+        for (after, is_repeated, want) in cases {
+            let routes = failing(is_repeated);
+            let mut losses = Losses::default();
+            losses.observe(&sample(1.0, 0.0, &[]), &[(routes[0].0.clone(), false)], at(0));
+            losses.observe(&sample(1.0, 18_500.0, &[]), &routes, at(185));
+            losses.observe(&sample(1.0, 20_000.0, &[]), &routes, at(200));
+            losses.observe(&sample(seconds(at(200)) + after, 5.0, &[]), &routes, at(300));
+            assert_eq!(losses.of("a").events, want, "{after} {is_repeated}");
+        }
     }
 
     #[test]

@@ -8,10 +8,6 @@ use crate::api::{Batch, Expiring, Mode, SinkKind, SinkProbe, SinkRef};
 use crate::revision::credential::{CERTIFICATE_FILE, TOKEN_FILE};
 use crate::revision::{self, Auth, Proxy, Revision, Url};
 
-/// kube-apiserver's buffer in mode Batch, if the Setup names none (kubernetes@v1.36.3
-/// staging/src/k8s.io/apiserver/pkg/server/options/audit.go).
-const BUFFER_EVENTS: i64 = 10_000;
-
 /// Stands in messages for a host that comes from a Secret.
 const SECRET: &str = "the receiver";
 
@@ -115,29 +111,23 @@ pub struct TlsTarget {
 /// The sinks of a Revision, by their names. A sink that the Revision does not have is left out.
 pub fn targets(revision: &Revision, sinks: &[SinkRef]) -> Vec<SinkTarget> {
     let targets = sinks.iter().filter_map(|SinkRef { name, kind, probe }| {
-        let (backend, plugin, mode, batch, truncate) = match kind {
+        let (backend, plugin, mode, truncate) = match kind {
             SinkKind::Log => {
                 let delivery = &revision.content.log.as_ref()?.delivery;
-                (Backend::Log(log(revision)?), "log", delivery.mode, &delivery.batch, &delivery.truncate)
+                (Backend::Log(log(revision)?), "log", delivery.mode, &delivery.truncate)
             }
             SinkKind::Webhook => {
                 let delivery = &revision.content.webhook.as_ref()?.delivery;
-                (
-                    Backend::Webhook(Box::new(webhook(revision, probe.as_ref())?)),
-                    "webhook",
-                    delivery.mode,
-                    &delivery.batch,
-                    &delivery.truncate,
-                )
+                let backend = Backend::Webhook(Box::new(webhook(revision, probe.as_ref())?));
+                (backend, "webhook", delivery.mode, &delivery.truncate)
             }
         };
         let is_buffered = mode == Mode::Batch;
         let plugins = [(plugin, true), ("buffered", is_buffered), ("truncate", truncate.is_some())];
-        let held = batch.as_ref().and_then(|batch| batch.buffer_size).unwrap_or(BUFFER_EVENTS);
         let route = Route {
             sink: name.clone(),
             plugins: plugins.into_iter().filter(|(_, is_used)| *is_used).map(|(plugin, _)| plugin).collect(),
-            buffer: if is_buffered { held } else { 0 },
+            is_repeated: is_buffered && *kind == SinkKind::Webhook,
         };
         Some(SinkTarget { name: name.clone(), backend, route })
     });

@@ -35,7 +35,7 @@ pub async fn judge(metrics: &str, log: &str, server: &str, cluster: &Value, prox
     webhook.judge(&Sample::default(), &host, None, schedule, seconds(1000));
     let delivery = webhook.judge(&sample, &host, None, schedule, seconds(1001));
 
-    let route = Route { sink: "sink".into(), plugins: vec!["webhook", "buffered", "truncate"], buffer: 10_000 };
+    let route = Route { sink: "sink".into(), plugins: vec!["webhook", "buffered", "truncate"], is_repeated: true };
     let mut losses = Losses::default();
     losses.observe(&sample, &[(route, delivery.is_failing())], Timestamp::now());
 
