@@ -36,7 +36,7 @@ demo-down: ## End the demo
 	$(TESTBED) down
 
 .PHONY: test
-test: test-fast image ## Every test there is, the real control plane included
+test: test-fast test-chosen-receivers image ## Everything but the long runs; with the real control plane
 	cargo test --locked --features e2e --no-run
 	$(TESTBED) build
 # Side by side: most of their time is spent waiting, each for a control plane of its own.
@@ -52,6 +52,12 @@ test-upstream: ## The policy engine and the editor of manifests against upstream
 .PHONY: test-sinks
 test-sinks: ## What a receiver's answer does to the counters and the log of kube-apiserver's own webhook backend (a minute; needs Go)
 	cargo test --locked --features sinks --test sinks -- --nocapture
+
+.PHONY: test-receivers test-chosen-receivers
+test-receivers: ## Every way of shipping audit events, with real receivers (needs Go, Java 17, Maven and apt)
+	cargo test --locked --features receivers --test receivers -- --test-threads=1 --nocapture
+test-chosen-receivers: ## Those that are quickly built: Falco, VictoriaLogs and rsyslog (needs Go and apt)
+	cargo test --locked --features receivers --test receivers -- --test-threads=1 --nocapture falco jsonline rsyslog
 
 # Long runs, of one seed each, that print the SEED and the FROM which repeat a failure.
 .PHONY: torture-files torture-manifest fuzz
@@ -162,7 +168,7 @@ fmt-check: $(SHFMT) $(RUFF)
 	$(RUFF) format --quiet --diff $(PYTHON)
 lint: lint-rust lint-comments lint-shell lint-python ## Clippy, rustdoc, ShellCheck and Ruff, without a warning
 lint-rust:
-	cargo clippy --workspace --all-targets --features e2e,upstream,sinks --locked -- -D warnings
+	cargo clippy --workspace --all-targets --features e2e,upstream,sinks,receivers --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --no-deps -p kube-yaml -p audit-policy -p static-pod
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --quiet --no-deps --document-private-items
 # rustfmt does not wrap comments.

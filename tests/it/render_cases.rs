@@ -1,4 +1,4 @@
-//! `audit-operator render` on every directory below `tests/cases/render` and on every file in `examples`.
+//! `audit-operator render` on every directory below `tests/cases/render` and on every Setup in `examples`.
 //!
 //! A case holds `in.yaml`, perhaps `args` (further arguments), and either `want.out` (standard output; exit 0, or 1
 //! with `--diff`) with `want.stderr` if there are notes, or `want.err` (standard error; exit 2).
@@ -61,7 +61,13 @@ fn references(directory: &Path) -> PathBuf {
         secret("siem-client", &format!("  tls.crt: |\n    {cert}\n  tls.key: |\n    {key}")),
         secret("audit-receiver-tls", &format!("  ca.crt: |\n    {cert}")),
         secret("audit-receiver-token", "  token: abc"),
+        secret("logstash-ca", &format!("  ca.crt: |\n    {cert}")),
+        secret("logstash-login", "  username: kube-apiserver\n  password: abc"),
+        secret("loggly", "  url: https://logs-01.loggly.com/inputs/abc/tag/kubernetes-audit"),
         service("logging", "audit-collector", 8443),
+        service("logging", "logstash-audit", 8080),
+        service("falco", "falco-k8saudit-webhook", 9765),
+        service("crowdsec", "crowdsec-k8s-audit", 9876),
         service("audit-system", "audit-receiver", 443),
     ]
     .concat();
@@ -74,7 +80,8 @@ fn references(directory: &Path) -> PathBuf {
 fn every_example_can_be_rendered_for_old_and_new_api_servers() {
     let directory = tempfile::tempdir().unwrap();
     let references = references(directory.path());
-    for example in cases("examples") {
+    // Beside them is a directory with configurations of collectors.
+    for example in cases("examples").into_iter().filter(|example| example.is_file()) {
         for version in ["1.27", "1.36"] {
             let args =
                 ["-f", example.to_str().unwrap(), "-f", references.to_str().unwrap(), "--kubernetes-version", version];

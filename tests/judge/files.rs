@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use audit_policy::{Severity, load, presets};
 use serde_json::Value;
+use testing::process::Process;
 use testing::random::Random;
 use testing::{policies, wait};
 
-use crate::server::{self, Credentials, Process};
+use crate::server::{self, Credentials};
 use crate::{MINOR, seed};
 
 /// Longer than kube-apiserver takes to come to the policy.
@@ -157,7 +158,8 @@ struct Said {
 /// staging/src/k8s.io/apiserver/pkg/server/options/audit.go#L273-L309).
 fn said_about(program: &Path, credentials: &Credentials, policy: &Path) -> Said {
     let name = policy.file_name().unwrap().to_string_lossy();
-    let mut args = server::api_server_args(credentials, "http://127.0.0.1:1", &name, server::free_port(), policy);
+    let mut args =
+        server::api_server_args(credentials, "http://127.0.0.1:1", &name, testing::process::free_port(), policy);
     args.push("--audit-webhook-config-file=/nonexistent".into());
     let mut process = Process::start(program, &args, policy.with_extension("log"));
     wait::until(|| "the end of kube-apiserver".into(), LIMIT, || process.has_ended().then_some(()));

@@ -1,12 +1,12 @@
 //! Real etcd and kube-apiserver as plain child processes: on loopback, with all their files in one directory.
 
-use std::fs::{self, File};
-use std::net::TcpListener;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use testing::process::{Process, free_port};
 use testing::{root, wait};
 
 /// A start takes four seconds, or fifty on a busy machine.
@@ -20,50 +20,6 @@ pub fn programs() -> PathBuf {
     let is_there = |name: &str| directory.join(name).exists();
     assert!(is_there("etcd") && is_there("kube-apiserver"), "not built yet: `make test-judge` does it");
     directory
-}
-
-/// A child that never outlives us: it is killed when dropped, and by the kernel if we are killed.
-pub struct Process {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Process {
-    pub fn start(program: &Path, args: &[String], log: PathBuf) -> Self {
-        let file = File::create(&log).unwrap();
-        // setpriv becomes the program, with the same process id.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(program)
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().unwrap())
-            .stderr(file)
-            .spawn()
-            .unwrap_or_else(|error| panic!("{} does not start: {error}", program.display()));
-        Self { child, log }
-    }
-
-    pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
-    }
-
-    /// What it wrote to both of its outputs.
-    pub fn said(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
-}
-
-/// A port that nobody listens on now.
-pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// Authenticated by `--token-auth-file`: token, name, groups. An empty column of groups is one group, without a name.

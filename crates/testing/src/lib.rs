@@ -11,6 +11,7 @@ pub mod intent;
 pub mod manifests;
 pub mod mutate;
 pub mod policies;
+pub mod process;
 pub mod random;
 pub mod upstream;
 pub mod wait;
