@@ -1,5 +1,5 @@
-//! Is the reported loss the real one? The receiver is stopped under load. The log of the same Setup has every event that
-//! the receiver should have.
+//! Is the reported loss the real one? The receiver is stopped under load. The log of the same Setup has every event
+//! that the receiver should have.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -25,6 +25,8 @@ const REST: Duration = Duration::from_secs(330);
 /// A loss is reported for ten minutes.
 const UNTIL_COMPLETE: Duration = Duration::from_secs(660);
 pub const SETUP: &str = "breaks";
+/// The Secret with the certificate that the Setups name, and its key.
+const AUTHORITY: &str = "stand-in-ca";
 
 pub struct Runner {
     pub cluster: Cluster,
@@ -65,10 +67,13 @@ impl Runner {
                 "mkdir -p {SMALL_DISK}; mountpoint -q {SMALL_DISK} || mount -t tmpfs -o size=320m tmpfs {SMALL_DISK}"
             ),
         );
-        cluster.install_chart_with(&["--set=floor.grantedRisks={BlockingWebhook}"]);
+        // Requests may wait for it, if the last run left a blocking webhook.
         let authority = authority(&cluster);
         let stand_in = Misbehaving::begin(&runtime, &authority);
+        cluster.install_chart_with(&["--set=floor.grantedRisks={BlockingWebhook}"]);
         for object in [
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": AUTHORITY, "namespace": "audit-system"},
+                "stringData": {"ca.crt": authority.certificate, "ca.key": authority.key}}),
             json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "stand-in-token", "namespace": "audit-system"},
                 "stringData": {"token": TOKEN}}),
             json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "stand-in", "namespace": "audit-system"},
@@ -239,26 +244,18 @@ impl Runner {
 /// The authority of the stand-in. It stays for later runs on the same cluster: kube-apiserver takes minutes until it
 /// trusts another one.
 fn authority(cluster: &Cluster) -> Authority {
-    let name = "stand-in-ca";
-    let find = ["-n", "audit-system", "get", "secret", name, "--ignore-not-found", "-o", "json"];
-    let found = cluster.kubectl(&find);
-    if let Ok(secret) = serde_json::from_str::<Value>(&found) {
-        let part = |key: &str| {
-            let bytes = STANDARD.decode(secret["data"][key].as_str().unwrap()).unwrap();
-            String::from_utf8(bytes).unwrap()
-        };
-        return Authority { certificate: part("ca.crt"), key: part("ca.key") };
-    }
-    let authority = Authority::new();
-    cluster
-        .apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "audit-system"},
-        "stringData": {"ca.crt": authority.certificate, "ca.key": authority.key}}));
-    authority
+    let find = ["-n", "audit-system", "get", "secret", AUTHORITY, "--ignore-not-found", "-o", "json"];
+    let Ok(secret) = serde_json::from_str::<Value>(&cluster.kubectl(&find)) else { return Authority::new() };
+    let part = |key: &str| {
+        let bytes = STANDARD.decode(secret["data"][key].as_str().unwrap()).unwrap();
+        String::from_utf8(bytes).unwrap()
+    };
+    Authority { certificate: part("ca.crt"), key: part("ca.key") }
 }
 
 /// The spec of a Setup.
 pub fn spec(setup: Setup) -> Value {
-    let ca = json!({"caSecretRef": {"name": "stand-in-ca"}});
+    let ca = json!({"caSecretRef": {"name": AUTHORITY}});
     let token = json!({"bearerTokenSecretRef": {"name": "stand-in-token"}});
     let batch = json!({"batch": {"maxWaitSeconds": 5}});
     let url = format!("https://{NAME}:{HTTPS}{PATH}");
