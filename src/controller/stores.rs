@@ -135,7 +135,7 @@ impl Stores {
         }
     }
 
-    /// Watches these Services with their endpoints, and no others: all endpoints of a cluster are many and change often.
+    /// Watches these Services with their endpoints, and no others: a cluster has many endpoints, which change often.
     pub(super) fn watch_services(&mut self, wanted: &BTreeSet<ServiceName>) {
         self.services.retain(|service, _| wanted.contains(service));
         self.endpoints.retain(|service, _| wanted.contains(service));
@@ -174,8 +174,8 @@ where
     Ok(refused)
 }
 
-/// Whether each Service has a ready endpoint. They only explain why events do not arrive, so nothing waits for a watch of
-/// them that is refused: such a Service is left out.
+/// Whether each Service has a ready endpoint. Endpoints only explain why events do not arrive, so nothing waits for a
+/// watch of them that is refused: such a Service is left out.
 pub(super) async fn with_endpoints(
     caches: &BTreeMap<ServiceName, Cache<EndpointSlice>>,
 ) -> BTreeMap<ServiceName, bool> {

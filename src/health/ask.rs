@@ -10,8 +10,8 @@ use crate::revision::Url;
 /// `HTTP/1.1 200` and one character more.
 const STATUS_LINE: usize = 13;
 
-/// Makes the request, and returns the status code of the answer. It reads no more than the code: the receiver's own text
-/// must not get anywhere. The caller limits the time.
+/// Makes the request, and returns the status code of the answer. It reads no more than the code: the receiver's own
+/// text must not get anywhere. The caller limits the time.
 pub(super) async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), url: &Url, path: &str) -> io::Result<u16> {
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: audit-operator\r\nAccept: */*\r\nConnection: close\r\n\r\n",

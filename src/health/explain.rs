@@ -161,7 +161,7 @@ fn code_means(code: u16, body_bytes: Option<f64>) -> (Reason, String) {
         ),
         404 | 405 | 410 => (Reason::WrongPath, "it accepts no events at this path. Check the path of the URL"),
         413 => {
-            let size = body_bytes.map_or_else(String::new, |bytes| format!(", {:.0} kB on average", bytes / 1000.0));
+            let size = body_bytes.map_or_else(String::new, |bytes| format!(" ({:.0} kB on average)", bytes / 1000.0));
             let advice = format!(
                 "kube-apiserver's requests{size} are too large for it. Lower delivery.batch.maxSize, set delivery.truncate, or raise its limit"
             );

@@ -1,5 +1,5 @@
-//! Can a webhook be reached from this node? Resolves, connects and verifies as kube-apiserver does. Sends a request only
-//! if the Setup has a probe, because some receivers take any request for an event.
+//! Can a webhook be reached from this node? Resolves, connects and verifies as kube-apiserver does. Sends a request
+//! only if the Setup has a probe, because some receivers take any request for an event.
 //!
 //! *Caveats.* It sends no client certificate. A server that requests one has sent its own by then, which is enough
 //! here. Deliveries show whether it accepts the certificate of kube-apiserver.
