@@ -230,7 +230,7 @@ fn a_stopped_receiver_and_a_deleted_log_are_noticed(cluster: &Cluster) {
         cluster.kubectl(&["-n", "audit-system", "scale", "deploy/audit-receiver", &format!("--replicas={replicas}")])
     };
     receiver("0");
-    assert_eq!(wait_sink(cluster, "receiver", "False", 2 * MINUTE)["reason"], "Refused");
+    assert_eq!(wait_sink(cluster, "receiver", "False", 2 * MINUTE)["reason"], "NoEndpoints");
     cluster.wait_condition("SinksHealthy", "False", MINUTE);
     let message = cluster.wait("a message that names sink and node", MINUTE, || {
         let message = cluster.condition("SinksHealthy")?["message"].as_str()?.to_string();
