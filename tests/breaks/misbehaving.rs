@@ -160,13 +160,28 @@ impl Misbehaving {
 async fn listen(
     port: u16,
     certificates: Option<BTreeMap<usize, TlsAcceptor>>,
-    mut state: watch::Receiver<State>,
+    state: watch::Receiver<State>,
     seen: Arc<Mutex<Seen>>,
 ) {
-    loop {
-        let State { talk, certificate, .. } = *state.borrow_and_update();
+    let answer = |stream, State { talk, certificate, .. }: State| {
         let tls = certificates.as_ref().map(|all| all[&(certificate as usize)].clone());
-        if talk == Talk::Closed {
+        greet(stream, talk, tls, seen.clone())
+    };
+    accept(port, state, |state| state.talk != Talk::Closed, answer).await;
+}
+
+/// Answers each connection while the port `is_open`. A change of the state ends the connections that there are.
+async fn accept<T>(
+    port: u16,
+    mut state: watch::Receiver<State>,
+    is_open: fn(State) -> bool,
+    answer: impl Fn(TcpStream, State) -> T,
+) where
+    T: Future<Output: Send + 'static> + Send + 'static,
+{
+    loop {
+        let now = *state.borrow_and_update();
+        if !is_open(now) {
             if state.changed().await.is_err() {
                 return;
             }
@@ -181,7 +196,7 @@ async fn listen(
                     Err(_) => return,
                 },
                 Ok((stream, _)) = listener.accept() => {
-                    connections.spawn(greet(stream, talk, tls.clone(), seen.clone()));
+                    connections.spawn(answer(stream, now));
                 }
                 Some(_) = connections.join_next() => {}
             }
@@ -288,29 +303,8 @@ fn note(body: &[u8], talk: Talk, code: u16, seen: &Mutex<Seen>) {
 }
 
 /// Connects whoever asks to the port with TLS.
-async fn proxy(mut state: watch::Receiver<State>) {
-    loop {
-        if !state.borrow_and_update().has_proxy {
-            if state.changed().await.is_err() {
-                return;
-            }
-            continue;
-        }
-        let listener = bind(PROXY).await;
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                changed = state.changed() => match changed {
-                    Ok(()) => break,
-                    Err(_) => return,
-                },
-                Ok((stream, _)) = listener.accept() => {
-                    connections.spawn(connect(stream));
-                }
-                Some(_) = connections.join_next() => {}
-            }
-        }
-    }
+async fn proxy(state: watch::Receiver<State>) {
+    accept(PROXY, state, |state| state.has_proxy, |stream, _| connect(stream)).await;
 }
 
 async fn connect(stream: TcpStream) -> std::io::Result<()> {
